@@ -1,0 +1,30 @@
+# Every target makes .venv when it is missing or out of date.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/phantom/demo/A/tvconv/seed-0
+
+.PHONY: demo test test-all lint clean
+
+demo: .venv/installed
+	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
+	$(BIN)/fundus-seg evaluate $(DEMO) --overlays 6
+
+test: lint
+	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+
+test-all: lint
+	$(BIN)/pytest -n 2 --dist worksteal
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build runs *.egg-info

@@ -1,0 +1,1 @@
+"""The command line of fundus-seg: parse, load, one library call, print."""

@@ -1,0 +1,57 @@
+"""`fundus-seg evaluate`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Checkpoint(StrEnum):
+    """Which weights."""
+
+    best = "best"
+    last = "last"
+
+
+class Format(StrEnum):
+    """How the table is written."""
+
+    rich = "rich"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+
+
+def evaluate(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders with runs below [runs].")] = None,
+    data: Annotated[str | None, typer.Option(help="Data root, or 'phantom' [the one each run was trained on].")] = None,
+    checkpoint: Annotated[Checkpoint, typer.Option(help="Which weights.")] = Checkpoint.best,
+    form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
+    metrics: Annotated[str, typer.Option(help="Of dsc, hd, hd95, asd, assd.")] = "dsc,hd,hd95",
+    overlays: Annotated[
+        int, typer.Option(min=0, help="Contours to draw per run, from the worst case to the best.")
+    ] = 0,
+) -> None:
+    """Score runs on their unseen domain, write the case records, print the table."""
+    from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
+    from fundus_seg.evaluation.evaluate import write_overlays
+    from fundus_seg.evaluation.tables import build_table, render
+    from fundus_seg.records import find_runs
+    from fundus_seg_cli.progress import Terminal
+    from fundus_seg_cli.table import print_table
+
+    progress = Terminal()
+    evaluations = []
+    for run in find_runs(runs or [Path("runs")]):
+        evaluations.append(evaluate_run(run, data, checkpoint=checkpoint.value, progress=progress))
+        if overlays:
+            written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
+            progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {run.overlays}")
+    table = build_table(evaluations, [metric.strip() for metric in metrics.split(",")])
+    if form is Format.rich:
+        print_table(table)
+    else:
+        print(render(table, form.value), end="")

@@ -1,0 +1,48 @@
+"""Progress on a terminal as bars, elsewhere as plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fundus_seg.progress import Advance
+
+
+class Terminal:
+    """Shows progress on standard error, so that standard output holds results alone."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, soft_wrap=True)
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Advance]:
+        """A bar on a terminal; elsewhere nothing, since `line` tells what was done."""
+        if not self.console.is_terminal:
+            yield lambda **_: None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bars:
+            bar = bars.add_task(description, total=total, shown="")
+
+            def advance(**shown: Any) -> None:
+                bars.update(bar, advance=1, shown="  ".join(f"{key} {_short(value)}" for key, value in shown.items()))
+
+            yield advance
+
+    def line(self, text: str) -> None:
+        """One line that stays."""
+        self.console.print(text, highlight=False, markup=False)
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else f"{float(value):.3f}"

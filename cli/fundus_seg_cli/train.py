@@ -1,0 +1,37 @@
+"""`fundus-seg train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DATA_HELP = "Data root, or 'phantom'. Default: $FUNDUS_SEG_DATA, then data/Fundus."
+
+
+def train(
+    holdout: Annotated[str | None, typer.Option(help="The unseen domain: A, B, C or D.")] = None,
+    op: Annotated[str | None, typer.Option(help="Operator of the ASPP: conv, depthwise or tvconv [tvconv].")] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
+    config: Annotated[str, typer.Option(help="Preset, or a YAML file of what differs from one.")] = "paper",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, as optim.lr=3e-4; repeat for more.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run [0].")] = None,
+    out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+) -> None:
+    """Train on every domain but one. The same command again goes on with an interrupted run."""
+    from fundus_seg.config import load_config
+    from fundus_seg.data import open_root
+    from fundus_seg_cli.progress import Terminal
+
+    arguments = {"holdout": holdout, "model.op": op, "seed": seed}
+    settings = load_config(config, overrides=overrides or [], arguments=arguments)
+    progress = Terminal()
+    root = open_root(data, progress=progress)
+
+    from fundus_seg.training import train as train_run  # torch and lightning, only once the arguments are right
+
+    run = train_run(settings, root, out, progress=progress)
+    print(run.path)

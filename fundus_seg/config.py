@@ -1,0 +1,268 @@
+"""Settings of a run: frozen, typed, read from presets, YAML files and `--set` in that order.
+
+`RunConfig` is the recipe (everything that trains) with the scoring that its evaluation uses by default. Its defaults
+are the `paper` preset. Field comments say what is not obvious from a name.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from fundus_seg.errors import ConfigError, FundusSegError, UsageError, unknown_name
+from fundus_seg.protocol import Scoring, short_hash
+
+OPERATORS = ("conv", "depthwise", "tvconv")
+SELECTIONS = ("source-validation", "last", "oracle")
+RUN_FILE_KEYS = ("format", "inputs", "provenance")
+"""What a run's config.yaml holds beside its settings."""
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """What the network sees."""
+
+    size: Annotated[int, Field(ge=32, multiple_of=16)] = 256
+    coding: Literal["dofe"] = "dofe"
+    image_interpolation: Literal["lanczos", "bilinear"] = "lanczos"
+    mask_interpolation: Literal["nearest"] = "nearest"
+    sources: tuple[str, ...] | None = None
+    """Training domains; null: every domain of the data root but the holdout."""
+
+
+class ModelConfig(Section):
+    """Which network."""
+
+    op: str = "tvconv"
+    encoder: str = "mobilenet_v2"
+    encoder_weights: str = "imagenet"
+    """`imagenet` (downloaded once by segmentation-models-pytorch), `none`, or the path of a state dict."""
+    aspp_channels: Positive = 256
+    expansion: Positive = 6
+    generator_channels: Positive = 64
+
+    @field_validator("op")
+    @classmethod
+    def _known_operator(cls, op: str) -> str:
+        if op not in OPERATORS:
+            raise ValueError(unknown_name("operator", op, OPERATORS))
+        return op
+
+
+class OptimConfig(Section):
+    """Adam, its learning rate divided by `drop_factor` at the start of each epoch in `drop_epochs`."""
+
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    drop_epochs: tuple[int, ...] = (30,)
+    drop_factor: Annotated[float, Field(gt=0)] = 5.0
+
+    def lr_at(self, epoch: int) -> float:
+        """Learning rate during epoch `epoch`, counted from 0."""
+        return self.lr / self.drop_factor ** sum(epoch >= drop for drop in self.drop_epochs)
+
+
+class TrainConfig(Section):
+    """How the data meets the network."""
+
+    epochs: Positive = 40
+    batch_per_domain: Positive = 16
+    sampling: Literal["passes", "replacement"] = "passes"
+    """Shuffled passes over each domain, smaller domains cycling; or independent draws."""
+    steps_per_epoch: Positive | None = None
+    """null: as many as one pass over the largest source domain takes."""
+    loss: Literal["bce"] = "bce"
+    augment: Literal["none", "scale-crop"] = "none"
+    selection: Literal["source-validation", "last", "oracle"] = "source-validation"
+    threads: Positive | None = None
+    """CPU threads of the run; null: torch's own choice, recorded, and kept when the run resumes."""
+
+
+class RunConfig(Section):
+    """Every setting of one run."""
+
+    preset: str = "paper"
+    holdout: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    scoring: Scoring = Scoring()
+
+    def differences(self, *, standard_sources: Iterable[str]) -> dict[str, Any]:
+        """Dotted settings that differ from the preset's, without those that the run folder names by itself.
+
+        `standard_sources` are the domains that a null `data.sources` stands for in this experiment.
+        """
+        named = {"preset", "holdout", "seed", "model.op"}
+        standard = flatten(preset_settings(self.preset, holdout=self.holdout).model_dump(mode="json"))
+        if standard["data.sources"] is None:
+            standard["data.sources"] = list(standard_sources)
+        own = flatten(self.model_dump(mode="json"))
+        return {key: value for key, value in own.items() if key not in named and value != standard[key]}
+
+    def slug(self, *, standard_sources: Iterable[str]) -> str:
+        """`op`, or `op-setting=value-...-hash` naming what differs from the preset; safe as a folder name."""
+        differing = self.differences(standard_sources=standard_sources)
+        if not differing:
+            return self.model.op
+        parts = (f"{key.rsplit('.', 1)[-1]}={_readable(value)}" for key, value in sorted(differing.items()))
+        return f"{self.model.op}-{'-'.join(parts)[:80]}-{short_hash(differing)}"
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package."""
+    folder = importlib.resources.files("fundus_seg.configs")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def preset_settings(name: str, **top: Any) -> RunConfig:
+    """The preset `name` with top-level settings `top`, the holdout among them."""
+    return _validated({**_read_preset(name), "preset": name, **top}, f"preset {name}", ConfigError)
+
+
+def load_config(
+    name_or_path: str = "paper", *, overrides: Sequence[str] = (), arguments: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Settings of a run.
+
+    Args:
+        name_or_path: a preset's name, or a YAML file that holds what differs from the preset it names under `preset`
+            (default `paper`); a run's own config.yaml repeats that run.
+        overrides: `section.key=value`, the value read as YAML.
+        arguments: dotted settings given as options of their own; None means not given.
+
+    Raises:
+        ConfigError: an unreadable file, an unknown key or an invalid value in it.
+        UsageError: an unknown preset, or a wrong override or argument.
+    """
+    settings, source = _read_settings(name_or_path)
+    config_error = ConfigError if source.startswith("config") else UsageError
+    _refuse_unknown_keys(settings, RunConfig, source, config_error)
+    if "holdout" in settings:  # a file that is wrong by itself is reported as the file's fault
+        _validated(settings, source, ConfigError)
+    given = {key: value for key, value in (arguments or {}).items() if value is not None}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UsageError(f"--set {override}: write it as section.key=value")
+        given[key.strip()] = _parse_yaml(text, f"--set {override}", UsageError)
+    changes: dict[str, Any] = {}
+    for key, value in given.items():
+        *sections, leaf = key.split(".")
+        place = changes
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[leaf] = value
+    _refuse_unknown_keys(changes, RunConfig, "--set", UsageError)
+    merged = _merge(settings, changes)
+    if "holdout" not in merged:
+        raise UsageError("no holdout: name the unseen domain with --holdout A (or B, C, D)")
+    return _validated(merged, "arguments" if given else source, UsageError if given else config_error)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    if name not in preset_names():
+        raise UsageError(unknown_name("preset", name, preset_names()) + "; or give the path of a YAML file")
+    text = (importlib.resources.files("fundus_seg.configs") / f"{name}.yaml").read_text("utf8")
+    return _parse_yaml(text, f"preset {name}", ConfigError) or {}
+
+
+def _read_settings(name_or_path: str) -> tuple[dict[str, Any], str]:
+    """Settings of a preset or a file laid over its preset, and the words that name the source in errors."""
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"} and not path.is_file():
+        return {**_read_preset(name_or_path), "preset": name_or_path}, f"preset {name_or_path}"
+    source = f"config {path}"
+    try:
+        text = path.read_text("utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError(f"{source}: {reason}; presets are: {', '.join(preset_names())}") from error
+    own = _parse_yaml(text, source, ConfigError) or {}
+    if not isinstance(own, dict):
+        raise ConfigError(f"{source}: holds {type(own).__name__}, not settings: write section: {{key: value}}")
+    own = {key: value for key, value in own.items() if key not in RUN_FILE_KEYS}
+    name = str(own.setdefault("preset", "paper"))
+    return _merge(_read_preset(name), own), source
+
+
+def _parse_yaml(text: str, source: str, error: type[FundusSegError]) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as problem:  # ValueError: an impossible date, say
+        raise error(f"{source}: not valid YAML: {' '.join(str(problem).split())}") from problem
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as text; here it is a number, as everybody who writes a learning rate means it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _refuse_unknown_keys(
+    tree: Mapping[str, Any], model: type[BaseModel], source: str, error: type[FundusSegError], prefix: str = ""
+) -> None:
+    for key, value in tree.items():
+        if key not in model.model_fields:
+            names = [f"{prefix}{name}" for name in model.model_fields]
+            raise error(f"{source}: {unknown_name('setting', f'{prefix}{key}', names)}")
+        section = model.model_fields[key].annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            if not isinstance(value, Mapping):
+                raise error(
+                    f"{source}: {prefix}{key} is a section: write {prefix}{key}.{next(iter(section.model_fields))}"
+                )
+            _refuse_unknown_keys(value, section, source, error, f"{prefix}{key}.")
+
+
+def _validated(settings: Mapping[str, Any], source: str, error: type[FundusSegError]) -> RunConfig:
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise error(f"{source}: {key}: {message[:1].lower()}{message[1:]} (given: {first['input']!r})") from problem
+
+
+def _readable(value: Any) -> str:
+    """A value as part of a folder name: `[B, C]` as `B+C`, a path as its file's name."""
+    text = "+".join(str(item) for item in value) if isinstance(value, list) else str(value)
+    return re.sub(r"[^\w.+]", "_", text.rsplit("/", 1)[-1])

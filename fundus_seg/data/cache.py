@@ -1,0 +1,173 @@
+"""Photographs decoded and resized once, kept as memory-mapped arrays that every run on the machine shares.
+
+An entry is a folder named by the hash of everything that decides its pixels, the content of the files among it: an
+entry is never stale and never changed. It is built in a temporary folder and renamed; of two builders at once, the
+loser deletes its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fundus_seg.config import DataConfig
+from fundus_seg.data.dataset import read_sample
+from fundus_seg.data.io import DECODER_VERSION
+from fundus_seg.data.layout import Case, cache_folder
+from fundus_seg.errors import DataError, listing
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import short_hash
+from fundus_seg.records import atomic_path, file_digest
+
+_RESAMPLING = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+@dataclass(frozen=True)
+class ResizedSplit:
+    """One split at the training size.
+
+    Attributes:
+        digest: 16 hexadecimal digits of the names and contents of its files.
+        names: N case names.
+        images: (N, size, size, 3) uint8, memory-mapped.
+        masks: (N, 2, size, size) uint8 of 0 and 1, channels ("disc", "cup"), memory-mapped.
+        problems: for each case that training must not see, the line that says why.
+    """
+
+    digest: str
+    names: tuple[str, ...]
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    problems: tuple[str, ...]
+
+
+def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress = SILENT) -> ResizedSplit:
+    """The cases at `data.size`, from the cache, which is filled first where it must be.
+
+    Raises:
+        DataError: files that cannot be read, every one of them listed.
+    """
+    contents = _content_hashes(cases)
+    options = data.model_dump(mode="json", exclude={"sources"})
+    where = {(case.domain, case.split) for case in cases}
+    key = short_hash([sorted(where), contents, options, DECODER_VERSION], digits=32)
+    entry = cache_folder() / "resized" / key
+    if not entry.is_dir():
+        _build(entry, cases, data, progress)
+    meta = json.loads((entry / "cases.json").read_text("utf8"))
+    return ResizedSplit(
+        digest=short_hash(contents, digits=16),
+        names=tuple(case.name for case in cases),
+        images=np.load(entry / "images.npy", mmap_mode="r"),
+        masks=np.load(entry / "masks.npy", mmap_mode="r"),
+        problems=tuple(
+            f"{case.mask}: {problem}" for case, problem in zip(cases, meta["problems"], strict=True) if problem
+        ),
+    )
+
+
+def _build(entry: Path, cases: Sequence[Case], data: DataConfig, progress: Progress) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
+    try:
+        shape = (len(cases), data.size, data.size)
+        images = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, (*shape, 3))
+        masks = np.lib.format.open_memmap(temporary / "masks.npy", "w+", np.uint8, (shape[0], 2, *shape[1:]))
+        unreadable: list[str] = []
+        problems: list[str | None] = []
+
+        def resize(index: int) -> str | None:
+            sample = read_sample(cases[index], coding=data.coding)
+            size = (data.size, data.size)
+            images[index] = Image.fromarray(sample.image).resize(size, _RESAMPLING[data.image_interpolation])
+            for structure, mask in enumerate(sample.masks):
+                resized = Image.fromarray(mask.astype(np.uint8)).resize(size, _RESAMPLING[data.mask_interpolation])
+                masks[index, structure] = resized
+            return _training_problem(sample.masks)
+
+        first = cases[0]
+        with (
+            progress.task(f"reading {first.domain}/{first.split}", total=len(cases)) as advance,
+            ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
+        ):
+            for future in [pool.submit(resize, index) for index in range(len(cases))]:
+                try:
+                    problems.append(future.result())
+                except DataError as error:
+                    unreadable.append(str(error))
+                advance()
+        if unreadable:
+            raise DataError(listing(unreadable, "files cannot be used"))
+        images.flush()
+        masks.flush()
+        (temporary / "cases.json").write_text(json.dumps({"problems": problems}), "utf8")
+        try:
+            temporary.rename(entry)
+        except OSError:
+            if not entry.is_dir():  # not the loser of a race: the rename itself failed
+                raise
+    except OSError as error:
+        raise DataError(f"{entry}: the cache cannot be written ({error.strerror}); set FUNDUS_SEG_CACHE") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _training_problem(masks: NDArray[np.bool_]) -> str | None:
+    """Why a case must not train a network, judged on its full-size masks (2, H, W)."""
+    disc, cup = masks
+    if not disc.any():
+        return "the disc is empty: outline it, or take the case out of the training split"
+    if not (disc & ~cup).any():
+        return "no rim: every disc pixel is cup; check that cup is grey 0 and rim is grey 128"
+    return None
+
+
+def _content_hashes(cases: Sequence[Case]) -> list[list[str]]:
+    """[name, digest of the image, digest of the mask] of each case; digests of unchanged files are remembered.
+
+    A file is taken for unchanged while path, size, modification time and inode are. A file modified within the last
+    two seconds is not remembered: it could change again within the clock's tick.
+    """
+    if not cases:
+        return []
+    folder = cases[0].image.parent.resolve()
+    memory = cache_folder() / "hashes" / f"{short_hash(str(folder), digits=32)}.json"
+    try:
+        known: dict[str, Any] = json.loads(memory.read_text("utf8"))
+    except (OSError, ValueError):
+        known = {}
+    seen: dict[str, Any] = {}
+
+    def digest(path: Path) -> str:
+        status = path.stat()
+        identity = [status.st_size, status.st_mtime_ns, status.st_ino]
+        remembered = known.get(str(path.resolve()))
+        value = remembered[-1] if remembered and remembered[:-1] == identity else file_digest(path)
+        if time.time() - status.st_mtime > 2:
+            seen[str(path.resolve())] = [*identity, value]
+        return value
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        images = pool.map(digest, [case.image for case in cases])
+        masks = pool.map(digest, [case.mask for case in cases])
+        contents = [[case.name, image, mask] for case, image, mask in zip(cases, images, masks, strict=True)]
+    if not seen.items() <= known.items():
+        with atomic_path(memory) as temporary:
+            temporary.write_text(json.dumps({**known, **seen}), "utf8")
+    return contents

@@ -1,0 +1,52 @@
+"""Augmentations, by name: the only importer of albumentations.
+
+An augmentation maps image (S, S, 3) uint8 and masks (2, S, S) uint8 to the same shapes, drawing from its own
+generator, which `augmentation` seeds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # albumentations asks the network for its latest version at import
+import albumentations as A
+
+Augmentation = Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+
+RELEASED_SCALE = (1.0, 1.5)
+"""Range of the released code's enlargement, drawn for each axis on its own."""
+
+
+class RandomScaleCrop(A.RandomResizedCrop):
+    """Enlarge each axis by its own factor and crop a window of the original size, as one crop and one resize."""
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the window, in pixels of the original image, that fills the frame after enlarging."""
+        height, width = params["shape"][:2]
+        window_h = round(height / self.py_random.uniform(*RELEASED_SCALE))
+        window_w = round(width / self.py_random.uniform(*RELEASED_SCALE))
+        top, left = self.py_random.randint(0, height - window_h), self.py_random.randint(0, width - window_w)
+        return {"crop_coords": (left, top, left + window_w, top + window_h)}
+
+
+def augmentation(name: str, size: int, seed: int) -> Augmentation | None:
+    """The augmentation `name` for size x size images, seeded; None for `none`."""
+    transforms = {
+        "none": lambda: None,
+        "scale-crop": lambda: RandomScaleCrop(size=(size, size), p=0.5),
+    }
+    transform = transforms[name]()
+    if transform is None:
+        return None
+    pipeline = A.Compose([transform], seed=seed)
+
+    def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        augmented = pipeline(image=image, masks=masks)
+        return augmented["image"], np.asarray(augmented["masks"])
+
+    return apply

@@ -1,0 +1,1 @@
+"""From runs to case records, from case records to tables."""

@@ -1,0 +1,185 @@
+"""From a trained run to its case records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from fundus_seg.config import RunConfig, load_config
+from fundus_seg.data.cache import ResizedSplit, load_resized
+from fundus_seg.data.dataset import read_sample
+from fundus_seg.data.io import read_mask
+from fundus_seg.data.layout import Case, DataRoot, open_root
+from fundus_seg.errors import DataError, RunError
+from fundus_seg.evaluation.cases import score_case
+from fundus_seg.inference.predict import Predictor, load_model
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.provenance import versions
+from fundus_seg.records import RunFolder, atomic_path, file_digest, write_json, write_rows
+from fundus_seg.viz.overlay import draw_contours
+
+EVALUATION_FORMAT = 1
+_BATCH = 8
+
+CheckpointName = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The case records of one checkpoint.
+
+    Attributes:
+        path: the CSV.
+        meta: what the JSON beside it holds: protocol, data digests, selection, run, versions.
+        cases: a row a case and structure, columns as `score_case` gives them.
+    """
+
+    path: Path
+    meta: dict[str, Any]
+    cases: pd.DataFrame
+
+
+def evaluate(
+    run: RunFolder, data: str | Path | None = None, *, checkpoint: CheckpointName = "best", progress: Progress = SILENT
+) -> Evaluation:
+    """Score a run on the test split of its holdout, or read the scores if they are there already.
+
+    Args:
+        run: a trained run.
+        data: data root; None for the one that the run was trained on.
+        checkpoint: `best` or `last`.
+        progress: where to show it.
+
+    Raises:
+        RunError: the run is not trained.
+        DataError: the photographs are not those that the run was made with, or cannot be read.
+    """
+    config, content = _trained(run)
+    root = _data_root(content, data, progress)
+    cases, split = _holdout(config, root, progress)
+    recorded = content["inputs"][f"{config.holdout}/test"]
+    if split.digest != recorded:
+        raise DataError(
+            f"{root.path}: {config.holdout}/test is not what {run.path} was made with "
+            f"(digest {split.digest}, recorded {recorded}); give its data with --data"
+        )
+    weights = run.checkpoint(checkpoint)
+    meta = {
+        "format": EVALUATION_FORMAT,
+        "protocol": config.scoring.model_dump(mode="json"),
+        "data": {f"{config.holdout}/test": split.digest},
+        "phantom": root.phantom,
+        "selection": config.train.selection if checkpoint == "best" else "last",
+        "checkpoint": {"name": checkpoint, "sha256": file_digest(weights)},
+        "run": {
+            "preset": config.preset,
+            "operator": run.path.parent.name,
+            "holdout": config.holdout,
+            "seed": config.seed,
+        },
+        "versions": versions(),
+    }
+    path = run.evaluation(config.scoring.digest(), checkpoint)
+    if not _same(path.with_suffix(".json"), meta):
+        predictor = load_model(run.path, checkpoint=checkpoint, scoring=config.scoring)
+        with progress.task(f"scoring {run.path}", total=len(cases)) as advance:
+            rows: list[dict[str, Any]] = []
+            for case, prediction, truth in _predictions(predictor, cases, split, config.data.coding):
+                identity = {"protocol": config.scoring.digest(), "domain": case.domain, "case": case.name}
+                rows += score_case(prediction, truth, scoring=config.scoring, **identity)
+                advance()
+        path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
+        write_rows(path, rows)
+        write_json(path.with_suffix(".json"), meta)
+    run.mark("DONE")
+    return read_evaluation(path)
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """An evaluation file with the JSON beside it.
+
+    Raises:
+        RunError: either is missing, damaged or of another format.
+    """
+    try:
+        meta = json.loads(path.with_suffix(".json").read_text("utf8"))
+        cases = pd.read_csv(
+            path, dtype={"case": str, "domain": str, "protocol": str}, keep_default_na=False, na_values=[""]
+        )
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
+    if meta.get("format") != EVALUATION_FORMAT:
+        raise RunError(f"{path}: format {meta.get('format')}, this version reads {EVALUATION_FORMAT}; evaluate again")
+    return Evaluation(path, meta, cases)
+
+
+def write_overlays(
+    run: RunFolder, evaluation: Evaluation, count: int, data: str | Path | None = None, *, progress: Progress = SILENT
+) -> list[Path]:
+    """Draw `count` cases of the holdout, evenly spaced from the worst Dice to the best; give the PNG files' paths.
+
+    Disc green, cup blue, truth red; the file's name leads with the case's rank and its Dice.
+    """
+    config, content = _trained(run)
+    root = _data_root(content, data, progress)
+    cases, split = _holdout(config, root, progress)
+    ranked = evaluation.cases.groupby("case")["dsc"].mean().sort_values(na_position="first")
+    picked = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
+    checkpoint = evaluation.meta["checkpoint"]["name"]
+    predictor = load_model(run.path, checkpoint=checkpoint, scoring=config.scoring)
+    by_name = {case.name: index for index, case in enumerate(cases)}
+    written = []
+    for rank in picked:
+        index = by_name[ranked.index[rank]]
+        sample = read_sample(cases[index], coding=config.data.coding)
+        prediction = predictor.masks(predictor.logits(split.images[[index]])[0], sample.image.shape[:2])
+        name = f"{checkpoint}-{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
+        with atomic_path(run.overlays / name) as temporary:
+            Image.fromarray(draw_contours(sample.image, prediction, sample.masks)).save(temporary, format="PNG")
+        written.append(run.overlays / name)
+    return written
+
+
+def _trained(run: RunFolder) -> tuple[RunConfig, dict[str, Any]]:
+    """The settings of a trained run, and all that its config.yaml holds."""
+    content = run.read_config()
+    if not run.has("TRAINED"):
+        raise RunError(f"{run.path}: not trained to its end; the same `fundus-seg train` command goes on with it")
+    return load_config(str(run.config)), content
+
+
+def _data_root(content: dict[str, Any], data: str | Path | None, progress: Progress) -> DataRoot:
+    return open_root(data if data is not None else content["provenance"]["data_root"], progress=progress)
+
+
+def _holdout(config: RunConfig, root: DataRoot, progress: Progress) -> tuple[Sequence[Case], ResizedSplit]:
+    cases = root.cases(config.holdout, "test")
+    return cases, load_resized(cases, config.data, progress=progress)
+
+
+def _predictions(
+    predictor: Predictor, cases: Sequence[Case], split: ResizedSplit, coding: str
+) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Each case with its predicted and true masks, (2, H, W) bool on its own frame; truth is never resampled."""
+    for start in range(0, len(cases), _BATCH):
+        batch = cases[start : start + _BATCH]
+        for case, logits in zip(batch, predictor.logits(split.images[start : start + _BATCH]), strict=True):
+            truth = read_mask(case.mask, coding)
+            yield case, predictor.masks(logits, truth.shape[1:]), truth
+
+
+def _same(json_path: Path, meta: dict[str, Any]) -> bool:
+    """Whether these very scores are on disk already; versions may differ."""
+    try:
+        there = json.loads(json_path.read_text("utf8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(there, dict) and {**there, "versions": None} == {**meta, "versions": None}

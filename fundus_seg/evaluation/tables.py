@@ -1,0 +1,250 @@
+"""Tables in the paper's form, always rebuilt from case records: structure x unseen domain, a column per operator.
+
+A cell is the mean over runs of each run's mean over cases, with the standard deviation (n - 1) over runs. Every run
+counts once, every case counts once within its run, and nothing is averaged twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fundus_seg.errors import ProtocolError, UsageError, unknown_name
+from fundus_seg.evaluation.cases import DISTANCES
+from fundus_seg.evaluation.evaluate import Evaluation
+from fundus_seg.protocol import STRUCTURES, Scoring
+
+METRICS = {
+    "dsc": "DSC [%]",
+    "hd": "HD [px of 800]",
+    "hd95": "HD95 [px of 800]",
+    "asd": "ASD [px of 800]",
+    "assd": "ASSD [px of 800]",
+}
+DEFAULT_METRICS = ("dsc", "hd", "hd95")
+_NAMES = {"disc": "disc (OD)", "cup": "cup (OC)"}
+_MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is printed.
+
+    Attributes:
+        title: what was scored, and how checkpoints were chosen; says PHANTOM where it is one.
+        columns: an operator each, told apart by recipe and selection where they differ.
+        rows: metric, structure, unseen domain and a text a column; the long means below each metric.
+        notes: counts of penalised and excluded cases, and the protocol.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def summarise(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Mean of each run: columns column, holdout, structure, seed, then the metrics (DSC in %), then counts.
+
+    A distance that is undefined because the prediction is empty counts as the protocol's `empty_distance`; a case
+    whose truth is empty is excluded.
+
+    Raises:
+        ProtocolError: evaluations that must not stand in one table.
+    """
+    _refuse_mixtures(evaluations)
+    names = _column_names([evaluation.meta for evaluation in evaluations])
+    frames = []
+    for evaluation, name in zip(evaluations, names, strict=True):
+        cases = evaluation.cases.copy()
+        scored = cases["truth_pixels"] > 0
+        undefined = scored & cases["hd"].isna()
+        for distance in DISTANCES:
+            cases.loc[undefined, distance] = Scoring(**evaluation.meta["protocol"]).empty_distance
+        cases["dsc"] *= 100
+        cases["cases"], cases["penalised"], cases["excluded"] = 1, undefined, ~scored
+        by_structure = cases.groupby("structure")
+        means = by_structure[list(METRICS)].mean()
+        counts = by_structure[["cases", "penalised", "excluded"]].sum()
+        run = evaluation.meta["run"]
+        frames.append(means.join(counts).reset_index().assign(column=name, holdout=run["holdout"], seed=run["seed"]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
+    """The table of some evaluations.
+
+    Raises:
+        ProtocolError: evaluations that must not stand in one table.
+        UsageError: an unknown metric.
+    """
+    for metric in metrics:
+        if metric not in METRICS:
+            raise UsageError(unknown_name("metric", metric, METRICS))
+    runs = summarise(evaluations)
+    columns = tuple(dict.fromkeys(sorted(runs["column"], key=_operator_order)))
+    holdouts = sorted(runs["holdout"].unique())
+    rows: list[tuple[str, ...]] = []
+    for metric in metrics:
+        cells = {
+            (structure, holdout): [_over_runs(runs, column, structure, holdout, metric) for column in columns]
+            for structure in STRUCTURES
+            for holdout in holdouts
+        }
+        for (structure, holdout), values in cells.items():
+            rows.append((METRICS[metric], _NAMES[structure], holdout, *map(_mean_sd, values)))
+        by_column = zip(*cells.values(), strict=True)
+        rows.append((METRICS[metric], _MEAN, ", ".join(holdouts), *map(_mean_of_cells, by_column)))
+    return Table(_title(evaluations), columns, tuple(rows), _notes(evaluations, runs, columns))
+
+
+def render(table: Table, form: str) -> str:
+    """The table as `markdown`, `latex` (booktabs) or `csv` text.
+
+    Raises:
+        UsageError: another form.
+    """
+    writers = {"markdown": _markdown, "latex": _latex, "csv": _csv}
+    if form not in writers:
+        raise UsageError(unknown_name("format", form, [*writers, "rich"]))
+    return writers[form](table)
+
+
+def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
+    """One protocol, one set of photographs per unseen domain, and never the phantom beside patients."""
+    first_of: dict[tuple[str, str], tuple[Any, Evaluation]] = {}
+    for evaluation in evaluations:
+        meta = evaluation.meta
+        traits = {("scoring protocol", ""): meta["protocol"], ("kind of data", ""): meta["phantom"]}
+        traits |= {("photographs", where): digest for where, digest in meta["data"].items()}
+        for trait, value in traits.items():
+            known, other = first_of.setdefault(trait, (value, evaluation))
+            if known == value:
+                continue
+            if trait[0] == "scoring protocol":
+                what = ", ".join(
+                    f"{key} {known[key]} and {value[key]}" for key in value if known.get(key) != value[key]
+                )
+            elif trait[0] == "kind of data":
+                what = "the phantom and real photographs"
+            else:
+                what = f"digests {known} and {value} of {trait[1]}"
+            raise ProtocolError(
+                f"two {trait[0]}s in one table ({what}): {other.path} and {evaluation.path}; evaluate them apart"
+            )
+
+
+def _column_names(metas: Sequence[dict[str, Any]]) -> list[str]:
+    """The operator, then whatever else tells the evaluations apart."""
+    presets = {meta["run"]["preset"] for meta in metas}
+    selections = {meta["selection"] for meta in metas}
+    return [
+        meta["run"]["operator"]
+        + (f" ({meta['run']['preset']})" if len(presets) > 1 else "")
+        + (f" [{meta['selection']}]" if len(selections) > 1 else "")
+        for meta in metas
+    ]
+
+
+def _operator_order(column: str) -> tuple[int, str]:
+    order = ("conv", "depthwise", "tvconv")
+    operator = column.split("-", 1)[0].split(" ", 1)[0]
+    return (order.index(operator) if operator in order else len(order), column)
+
+
+def _over_runs(runs: pd.DataFrame, column: str, structure: str, holdout: str, metric: str) -> list[float]:
+    """The value of each run of one cell; a run without a defined one is left out."""
+    here = (runs["column"] == column) & (runs["structure"] == structure) & (runs["holdout"] == holdout)
+    return [float(value) for value in runs.loc[here, metric].dropna()]
+
+
+def _mean_sd(values: Sequence[float]) -> str:
+    """`87.31 ± 0.52`; the mean alone for one run; `missing` where no run stands."""
+    if not values:
+        return "missing"
+    mean = f"{np.mean(values):.2f}"
+    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+
+
+def _mean_of_cells(cells: Sequence[Sequence[float]]) -> str:
+    """The mean of a column's cells, if none is missing."""
+    return f"{np.mean([np.mean(cell) for cell in cells]):.2f}" if all(cells) else "missing"
+
+
+def _title(evaluations: Sequence[Evaluation]) -> str:
+    metas = [evaluation.meta for evaluation in evaluations]
+    selections = sorted({meta["selection"] for meta in metas})
+    seeds = len({meta["run"]["seed"] for meta in metas})
+    title = f"Unseen domains, {seeds} run{'s' * (seeds > 1)} a cell, selection: {', '.join(selections)}"
+    if "oracle" in selections:
+        title += " (chosen on the scored cases themselves)"
+    return f"PHANTOM, synthetic photographs, says nothing about patients. {title}" if metas[0]["phantom"] else title
+
+
+def _notes(evaluations: Sequence[Evaluation], runs: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
+    protocol = Scoring(**evaluations[0].meta["protocol"])
+    notes = []
+    for column in columns:
+        counts = []
+        for structure in STRUCTURES:
+            own = runs[(runs["column"] == column) & (runs["structure"] == structure)]
+            penalised, excluded, cases = (int(own[count].sum()) for count in ("penalised", "excluded", "cases"))
+            counts.append(f"{structure} {penalised} penalised, {excluded} excluded of {cases}")
+        notes.append(f"{column}: {'; '.join(counts)}")
+    notes.append(
+        f"penalised: empty prediction, distance {protocol.empty_distance:g}; excluded: empty truth; "
+        f"scoring protocol {protocol.digest()}"
+    )
+    return tuple(notes)
+
+
+_HEADER = ("metric", "structure", "unseen")
+
+
+def _markdown(table: Table) -> str:
+    lines = [
+        f"**{table.title}**",
+        "",
+        _pipes((*_HEADER, *table.columns)),
+        "|---|---|---|" + "---:|" * len(table.columns),
+    ]
+    lines += [_pipes(row) for row in table.rows]
+    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]) + "\n"
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _latex(table: Table) -> str:
+    lines = [f"% {table.title}", rf"\begin{{tabular}}{{lll{'r' * len(table.columns)}}}", r"\toprule"]
+    lines += [_ampersands((*_HEADER, *table.columns)), r"\midrule"]
+    for row in table.rows:
+        lines.append(_ampersands(row))
+        if row[1] == _MEAN:
+            lines.append(r"\midrule")
+    lines[-1] = r"\bottomrule"
+    return "\n".join([*lines, r"\end{tabular}", *(f"% {note}" for note in table.notes)]) + "\n"
+
+
+def _ampersands(cells: Sequence[str]) -> str:
+    def escape(text: str) -> str:
+        for character in "%_&#":
+            text = text.replace(character, "\\" + character)
+        return text.replace("±", r"$\pm$")
+
+    return " & ".join(map(escape, cells)) + r" \\"
+
+
+def _csv(table: Table) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*_HEADER, *table.columns))
+    writer.writerows(table.rows)
+    return text.getvalue()

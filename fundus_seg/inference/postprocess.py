@@ -1,0 +1,76 @@
+"""From probabilities to masks: threshold, largest component, holes filled.
+
+The steps, their order and their connectivity are those of the released TVConv code, each structure on its own: a
+component is 8-connected (its `skimage.measure.label` takes diagonal neighbours by default), a hole is background that
+cannot reach the frame over 4-connected background (`scipy.ndimage.binary_fill_holes`).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def postprocess(
+    probabilities: NDArray[np.floating], *, threshold: float = 0.75, largest: bool = True, fill: bool = True
+) -> NDArray[np.bool_]:
+    """Masks of both structures: probability > threshold, then the largest component, then its holes filled.
+
+    Args:
+        probabilities: (2, H, W), after the sigmoid, structures ("disc", "cup").
+        threshold: Exceeded strictly by the probability of every pixel of a mask.
+        largest: Keep the largest component only.
+        fill: Fill the holes.
+
+    Returns:
+        (2, H, W) boolean. The cup is not forced into the disc.
+
+    Raises:
+        ValueError: The array is not (2, H, W).
+    """
+    if probabilities.ndim != 3 or len(probabilities) != 2:
+        raise ValueError(f"probabilities must be (2, H, W), got shape {probabilities.shape}")
+    masks = probabilities > threshold
+    if largest:
+        masks = np.stack([largest_component(mask) for mask in masks])
+    if fill:
+        masks = np.stack([fill_holes(mask) for mask in masks])
+    return masks
+
+
+def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The 8-connected component with the most pixels; of equal ones that whose first pixel comes first by rows.
+
+    Args:
+        mask: (H, W) boolean. An empty mask stays empty.
+
+    Raises:
+        TypeError: The mask is not boolean.
+    """
+    pixels = mask.astype(np.uint8, casting="safe")
+    count, labels = cv2.connectedComponents(pixels, connectivity=8)
+    if count <= 2:  # the background and at most one component
+        return mask.copy()
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    tied = np.flatnonzero(areas == areas.max())
+    # OpenCV promises no order of its labels, so a tie is settled on the pixels.
+    keep = tied[0] if tied.size == 1 else labels.flat[np.isin(labels, tied).argmax()]
+    return labels == keep
+
+
+def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask with every hole filled: background that no 4-connected path of background joins to the frame.
+
+    Args:
+        mask: (H, W) boolean.
+
+    Raises:
+        TypeError: The mask is not boolean.
+    """
+    # A margin of background joins all that touches the frame: one flood from the corner finds everything outside.
+    flooded = cv2.copyMakeBorder(mask.astype(np.uint8, casting="safe"), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    outside = 2
+    cv2.floodFill(flooded, None, (0, 0), outside, flags=4)
+    return flooded[1:-1, 1:-1] != outside

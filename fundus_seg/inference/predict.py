@@ -1,0 +1,78 @@
+"""From a photograph to its masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from fundus_seg.errors import RunError
+from fundus_seg.inference.postprocess import postprocess
+from fundus_seg.models import scale_photographs
+from fundus_seg.models.checkpoint import load_network
+from fundus_seg.protocol import Scoring
+from fundus_seg.records import RunFolder
+
+
+class Predictor:
+    """A trained network with the steps around it.
+
+    `predictor(image)` maps a photograph (H, W, 3) uint8 to masks (2, H, W) bool, channels ("disc", "cup"), of any H
+    and W. The photograph should be framed as the training data were: a square around the disc.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, scoring: Scoring | None = None, device: torch.device | None = None
+    ) -> None:
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = network.eval().to(self.device)
+        self.size = int(network.spec["image_size"])  # type: ignore[index, arg-type, call-overload]
+        self.scoring = scoring or Scoring()
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"a photograph is (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        resized = Image.fromarray(image).resize((self.size, self.size), Image.Resampling.LANCZOS)
+        return self.masks(self.logits(np.asarray(resized)[None])[0], image.shape[:2])
+
+    @torch.inference_mode()
+    def logits(self, resized: NDArray[np.uint8]) -> Tensor:
+        """Logits (B, 2, S, S) of photographs (B, S, S, 3) uint8 at the training size S."""
+        images = torch.from_numpy(np.ascontiguousarray(resized)).permute(0, 3, 1, 2).to(self.device)
+        return self.network(scale_photographs(images)).float()
+
+    @torch.inference_mode()
+    def masks(self, logits: Tensor, frame: Sequence[int]) -> NDArray[np.bool_]:
+        """Masks (2, H, W) bool on a frame (H, W) from logits (2, S, S): upsampled, thresholded, post-processed."""
+        height, width = frame
+        upsampled = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
+        return postprocess(
+            upsampled.sigmoid().cpu().numpy(),
+            threshold=self.scoring.threshold,
+            largest=self.scoring.largest_component,
+            fill=self.scoring.fill_holes,
+        )
+
+
+def load_model(run_or_checkpoint: str | Path, *, checkpoint: str = "best", scoring: Scoring | None = None) -> Predictor:
+    """The predictor of a run's folder (its checkpoint `best`, or `last`) or of a checkpoint file.
+
+    Raises:
+        RunError: a folder without that checkpoint.
+        CheckpointError: a file that is not a whole checkpoint of fundus-seg.
+    """
+    path = Path(run_or_checkpoint)
+    if path.is_dir():
+        folder, path = path, RunFolder(path).checkpoint(checkpoint)
+        if not path.is_file():
+            raise RunError(
+                f"{folder}: no checkpoints/{checkpoint}.ckpt in it; give the folder of a trained run, seed-N"
+            )
+    return Predictor(load_network(path), scoring=scoring)

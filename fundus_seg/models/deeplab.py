@@ -1,0 +1,116 @@
+"""DeepLabV3+ as in the TVConv paper's OD/OC segmentation: a pretrained encoder, an ASPP of choice, a light decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fundus_seg.errors import UsageError, unknown_name
+from fundus_seg.models.aspp import ASPP, OPERATORS, BranchSettings
+from fundus_seg.models.blocks import conv2d, conv_bn_relu
+from fundus_seg.models.encoders import DEEP_STRIDE, Encoder, build_encoder
+from fundus_seg.protocol import STRUCTURES
+
+LOW_LEVEL_WIDTH = 48
+
+
+def build_model(
+    op: str,
+    *,
+    encoder: str = "mobilenet_v2",
+    encoder_weights: str | Path | None = None,
+    image_size: int = 256,
+    aspp_channels: int = 256,
+    expansion: int = 6,
+    generator_channels: int = 64,
+) -> DeepLabV3Plus:
+    """The segmentation network: photographs (B, 3, H, W) in [-1, 1] -> logits (B, 2, H, W), channels ("disc", "cup").
+
+    Its attribute `spec` holds these arguments but the weights: `build_model(**network.spec)` makes the same network.
+
+    Args:
+        op: what the ASPP's three spatial branches are made of: "conv", "depthwise" or "tvconv".
+        encoder: a name that segmentation_models_pytorch can run at output stride 16.
+        encoder_weights: "imagenet", the path of a state dict (.pth, .pt or .safetensors), or None ("none").
+        image_size: height and width in pixels that TVConv is built for, a multiple of 16. "conv" and "depthwise" take
+            other multiples of 16 as well.
+        aspp_channels: width of ASPP and decoder.
+        expansion: of the inverted residual blocks.
+        generator_channels: width of TVConv's weight generator.
+
+    Raises:
+        UsageError: an unknown operator, an encoder that cannot be used, an image size that is no multiple of 16.
+        CheckpointError: encoder weights that cannot be had or do not fit.
+    """
+    if op not in OPERATORS:
+        raise UsageError(unknown_name("operator", op, OPERATORS))
+    if image_size < DEEP_STRIDE or image_size % DEEP_STRIDE:
+        near = max(1, round(image_size / DEEP_STRIDE)) * DEEP_STRIDE
+        raise UsageError(f"image_size {image_size} is not a multiple of {DEEP_STRIDE}: {near} is")
+    size = image_size // DEEP_STRIDE
+    make_branch = OPERATORS[op](BranchSettings((size, size), expansion, generator_channels))
+    body = build_encoder(encoder, encoder_weights)
+    return DeepLabV3Plus(
+        body,
+        ASPP(body.deep_channels, aspp_channels, make_branch),
+        Decoder(body.low_channels, aspp_channels, len(STRUCTURES)),
+        spec={
+            "op": op,
+            "encoder": encoder,
+            "image_size": image_size,
+            "aspp_channels": aspp_channels,
+            "expansion": expansion,
+            "generator_channels": generator_channels,
+        },
+    )
+
+
+class DeepLabV3Plus(nn.Module):
+    """(B, 3, H, W) -> logits (B, outputs, H, W), H and W multiples of 16."""
+
+    def __init__(self, encoder: Encoder, aspp: ASPP, decoder: Decoder, *, spec: dict[str, str | int]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.aspp = aspp
+        self.decoder = decoder
+        self.spec = spec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images x (B, 3, H, W) in [-1, 1] to logits (B, outputs, H, W).
+
+        Raises:
+            ValueError: H or W is no multiple of 16, or not the size that a TVConv was built for.
+        """
+        height, width = x.shape[2:]
+        if height % DEEP_STRIDE or width % DEEP_STRIDE:
+            raise ValueError(f"images are {height}x{width}: resize or pad both to multiples of {DEEP_STRIDE}.")
+        low, deep = self.encoder(x)
+        return _resize(self.decoder(low, self.aspp(deep)), (height, width))
+
+
+class Decoder(nn.Module):
+    """Low-level (B, low_channels, h, w) and ASPP features (B, channels, h', w') -> logits (B, outputs, h, w)."""
+
+    def __init__(self, low_channels: int, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.reduce = conv_bn_relu(low_channels, LOW_LEVEL_WIDTH)
+        self.fuse = conv_bn_relu(LOW_LEVEL_WIDTH + channels, channels, 3)
+        self.classify = conv2d(channels, outputs, bias=True)
+
+    def forward(self, low: Tensor, deep: Tensor) -> Tensor:
+        """Maps low (B, low_channels, h, w) and deep (B, channels, h', w') to logits (B, outputs, h, w)."""
+        deep = _resize(deep, low.shape[2:])
+        logits: Tensor = self.classify(self.fuse(torch.cat([self.reduce(low), deep], dim=1)))
+        return logits
+
+
+def scale_photographs(images: Tensor) -> Tensor:
+    """uint8 photographs of any shape as the network takes them: float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,149 @@
+"""Encoders of segmentation_models_pytorch, cut to what DeepLabV3+ reads: features at stride 4 and at stride 16."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import constants as hub
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import get_session
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fundus_seg.errors import CheckpointError, UsageError, unknown_name
+from fundus_seg.torchvision_compat import import_module
+
+smp_encoders = import_module("segmentation_models_pytorch.encoders")
+
+LOW_STRIDE = 4
+DEEP_STRIDE = 16
+HUB_TIMEOUT_S = 5.0
+
+
+class Encoder(nn.Module):
+    """Images (B, 3, H, W) -> features (B, low_channels, H/4, W/4) and (B, deep_channels, H/16, W/16).
+
+    Args:
+        body: maps images to a list of feature maps, of which the third and the last are read.
+
+    Raises:
+        ValueError: those two are not at strides 4 and 16.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body.eval()  # the trial must not touch running statistics
+        side = 4 * DEEP_STRIDE
+        with torch.no_grad():
+            low, deep = self(torch.zeros(1, 3, side, side))
+        self.train()
+        strides = side // low.shape[-1], side // deep.shape[-1]
+        if strides != (LOW_STRIDE, DEEP_STRIDE):
+            raise ValueError(
+                f"its features have strides {strides[0]} and {strides[1]}, not {LOW_STRIDE} and {DEEP_STRIDE}"
+            )
+        self.low_channels: int = low.shape[1]
+        self.deep_channels: int = deep.shape[1]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps images x (B, 3, H, W) to (B, low_channels, H/4, W/4) and (B, deep_channels, H/16, W/16)."""
+        features = self.body(x)
+        return features[2], features[-1]
+
+
+def build_encoder(name: str, weights: str | Path | None = None) -> Encoder:
+    """An encoder of segmentation_models_pytorch at output stride 16: any that the library can dilate.
+
+    `mobilenet_v2` ends before its 1x1 convolution to 1280 channels, a part of ImageNet's classifier: 320 remain.
+
+    Args:
+        name: the library's name, or `tu-NAME` for a model of timm.
+        weights: "imagenet" (from the library's source, downloaded once), the path of a state dict (.pth, .pt or
+            .safetensors) with the library's keys, which are torchvision's where both have the model, or None ("none")
+            for a random start.
+
+    Raises:
+        UsageError: an unknown encoder, or one that cannot give features at strides 4 and 16.
+        CheckpointError: weights that cannot be had, cannot be read, or leave a part of the encoder unset.
+    """
+    try:
+        body = smp_encoders.get_encoder(name, depth=5, output_stride=DEEP_STRIDE, weights=None)
+        if weights == "imagenet":
+            body = _pretrained(name)
+        if name == "mobilenet_v2":
+            body.features[-1] = nn.Identity()  # not removed: the library counts the layers to find the last features
+        encoder = Encoder(body)
+    except KeyError as error:
+        near = difflib.get_close_matches(name, smp_encoders.get_encoder_names(), n=5, cutoff=0)
+        raise UsageError(unknown_name("encoder", name, [*near, "...", "tu-<any timm model>"])) from error
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(f"encoder '{name}' does not fit DeepLabV3+: {_first_line(error)}") from error
+    if weights not in (None, "none", "imagenet"):
+        _load(encoder.body, Path(weights), name)
+    return encoder
+
+
+def _pretrained(name: str) -> Any:
+    try:
+        with _hub_or_cache():
+            return smp_encoders.get_encoder(
+                name, depth=5, output_stride=DEEP_STRIDE, weights=True if name.startswith("tu-") else "imagenet"
+            )
+    except Exception as error:  # the library, timm, the Hub's client and safetensors raise kinds of their own
+        unreachable = f"{hub.ENDPOINT} cannot be reached, and nothing is cached"
+        reason = unreachable if isinstance(error, LocalEntryNotFoundError) else _first_line(error)
+        raise CheckpointError(
+            f"no ImageNet weights for encoder '{name}' ({reason}): set encoder_weights=none for a random start, "
+            "or encoder_weights=PATH to the file of a state dict"
+        ) from error
+
+
+@contextmanager
+def _hub_or_cache() -> Iterator[None]:
+    """Within it the Hub's client uses its cache alone if the Hub does not answer one request in HUB_TIMEOUT_S seconds.
+
+    Left alone the client tries each file seven times, which takes 23 s without a name server and over six minutes
+    behind a firewall that drops packets.
+    """
+    offline = hub.HF_HUB_OFFLINE
+    try:
+        get_session().head(hub.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except Exception:  # of a kind that changed with the client's HTTP library
+        hub.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = offline
+
+
+def _load(body: nn.Module, path: Path, name: str) -> None:
+    """Fill the body from the state dict in `path`; what else is in the file, a classifier say, stays unused."""
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"encoder_weights={path}: no such file (nor is it 'imagenet' or 'none')") from error
+    except Exception as error:  # torch, pickle, zipfile and safetensors raise kinds of their own
+        raise CheckpointError(f"{path}: cannot be read as a state dict ({_first_line(error)})") from error
+    # Old files of torchvision lack the counts of batches, which no batch norm with a momentum reads.
+    wanted = {key: value.shape for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
+    fitting = {key: tensors[key] for key, shape in wanted.items() if key in tensors and tensors[key].shape == shape}
+    if len(fitting) < len(wanted):
+        first = next(key for key in wanted if key not in fitting)
+        raise CheckpointError(
+            f"{path}: {len(fitting)} of the {len(wanted)} tensors of encoder '{name}' fit; "
+            f"the first that is missing or has another shape is '{first}'"
+        )
+    body.load_state_dict(fitting, strict=False)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

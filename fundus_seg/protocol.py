@@ -1,0 +1,66 @@
+"""The scoring protocol: everything that makes two scores comparable, and its hash.
+
+Two scores may stand in one table only when their protocols are equal; what the network was trained with (the recipe)
+and how its checkpoint was chosen (the selection) are recorded beside the score and never part of the protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+STRUCTURES = ("disc", "cup")
+"""Order of the channels of every mask, logit and record; the disc includes the cup."""
+
+PROTOCOL_VERSION = 1
+"""Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
+
+FRAME = 800
+"""Distances read as on an 800x800 photograph, the frame of the paper, whatever the photograph's own size."""
+
+
+class Scoring(BaseModel):
+    """How predictions become masks and masks become numbers. Frozen; unknown settings are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inference: Literal["resize"] = "resize"
+    """The network sees the training size; its logits go up bilinearly to the photograph's own frame."""
+    threshold: float = Field(0.75, gt=0, lt=1)
+    """A pixel belongs to a structure when its probability is above this."""
+    largest_component: bool = True
+    fill_holes: bool = True
+    dice_smoothing: float = Field(0.0, ge=0)
+    """s in (2I + s) / (P + G + s): 0 is the exact Dice coefficient, 1 that of the released code."""
+    hausdorff: Literal["maximum", "pooled-95"] = "maximum"
+    """What the column HD holds: the Hausdorff distance, or the 95th percentile that the released code calls so."""
+    empty_check: Literal["own", "cup"] = "own"
+    """Whose emptiness leaves a structure's distances undefined: its own, or also the cup's, as in the released code."""
+    empty_distance: float = Field(100.0, ge=0)
+    """The distance, in 800-pixel units, that tables count for an empty prediction."""
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that name this protocol in file names and tables."""
+        return short_hash({"version": PROTOCOL_VERSION, **self.model_dump()})
+
+
+def short_hash(value: Any, digits: int = 8) -> str:
+    """First hexadecimal digits of the SHA-256 of a JSON-able value with sorted keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]
+
+
+def spacing(height: int, width: int) -> tuple[float, float]:
+    """Row and column pitch that makes distances on a height x width frame read in 800-pixel units."""
+    return FRAME / height, FRAME / width
+
+
+def source_half(case_name: str) -> Literal["select", "calibrate"]:
+    """The half of a source domain's test split that a case belongs to, by a hash of its name.
+
+    `select` chooses checkpoints; `calibrate` is kept for in-domain scores. A case never changes its half when others
+    are added, and no score is ever reported on cases that chose the checkpoint.
+    """
+    return "select" if hashlib.sha256(case_name.encode()).digest()[0] % 2 == 0 else "calibrate"

@@ -1,0 +1,166 @@
+"""What a run leaves on disk. Every write is atomic: a reader, or a run that starts again, sees the old file or the new.
+
+runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n>/
+    config.yaml                                resolved settings, digests of the inputs, provenance
+    metrics.csv                                a row an epoch
+    checkpoints/{last,best}.ckpt
+    evaluations/<scoring>-<checkpoint>.csv     a row a case and structure, with a .json beside it
+    TRAINED, DONE                              markers: trained; trained and evaluated
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fundus_seg.errors import RunError
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it to disk and put it in place, else remove it.
+
+    Raises:
+        RunError: the folder cannot be written, or the disk is full; what stood at `path` before still stands.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, "utf8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON with sorted keys, atomically."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write mappings with equal keys as a CSV, atomically; floats in full, NaN as an empty field."""
+    import pandas as pd
+
+    write_text(path, pd.DataFrame(rows).to_csv(index=False))
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a torch checkpoint atomically."""
+    import torch
+
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(dict(state), temporary)
+        except RuntimeError as error:  # torch's zip writer reports a full disk in its own words
+            raise OSError(str(error).splitlines()[0]) from error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved settings, digests of the inputs and provenance."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """A row an epoch."""
+        return self.path / "metrics.csv"
+
+    def checkpoint(self, name: str) -> Path:
+        """`last` or `best`."""
+        return self.path / "checkpoints" / f"{name}.ckpt"
+
+    def evaluation(self, scoring: str, checkpoint: str) -> Path:
+        """The case records of one checkpoint under one scoring protocol; its JSON has the suffix `.json`."""
+        return self.path / "evaluations" / f"{scoring}-{checkpoint}.csv"
+
+    @property
+    def overlays(self) -> Path:
+        """Contours drawn on photographs."""
+        return self.path / "overlays"
+
+    def has(self, marker: str) -> bool:
+        """Whether the marker `TRAINED` or `DONE` stands."""
+        return (self.path / marker).is_file()
+
+    def mark(self, marker: str) -> None:
+        """Set a marker."""
+        write_text(self.path / marker, "")
+
+    def unmark(self, marker: str) -> None:
+        """Take a marker away."""
+        (self.path / marker).unlink(missing_ok=True)
+
+    def read_config(self) -> dict[str, Any]:
+        """The content of config.yaml.
+
+        Raises:
+            RunError: there is none, or it is not what a run writes.
+        """
+        try:
+            content = yaml.safe_load(self.config.read_text("utf8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RunError(f"{self.config}: cannot be read as the settings of a run") from error
+        if not isinstance(content, dict) or not isinstance(content.get("inputs"), dict):
+            raise RunError(f"{self.config}: not written by a run; give a folder that `fundus-seg train` made")
+        return content
+
+    def write_config(self, content: Mapping[str, Any]) -> None:
+        """Write config.yaml."""
+        write_text(self.config, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+
+def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
+    """Every run folder at or below the given paths, sorted, each once.
+
+    Raises:
+        RunError: a path does not exist, or no run lies below any of them.
+    """
+    found: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise RunError(f"{path}: no such folder; train a run first, or name the folder of one")
+        found |= {config.parent for config in path.rglob("config.yaml")}
+    if not found:
+        raise RunError(f"{', '.join(map(str, paths))}: no run below; `fundus-seg train` makes one")
+    return [RunFolder(path) for path in sorted(found)]
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,36 @@
+"""Random numbers that depend on (seed, epoch) and a purpose alone, so that a run can stop and go on anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def generator(seed: int, epoch: int, purpose: str) -> np.random.Generator:
+    """A NumPy generator for one purpose (`"batches/B"`, say) in one epoch of one run, independent of all others."""
+    return np.random.default_rng([seed, epoch, zlib.crc32(purpose.encode())])
+
+
+@contextlib.contextmanager
+def seeded(seed: int, epoch: int, purpose: str) -> Iterator[None]:
+    """Seed torch, NumPy's and Python's global generators as `generator` does; restore the caller's state on leaving.
+
+    Within it dropout, initialisation and any library that draws from a global generator repeat to the bit.
+    """
+    import torch
+
+    number = int(generator(seed, epoch, purpose).integers(2**63))
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(number)
+        np.random.seed(number % 2**32)
+        random.seed(number)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

@@ -1,0 +1,5 @@
+"""Training of one run."""
+
+from fundus_seg.training.fit import train
+
+__all__ = ["train"]

@@ -1,0 +1,236 @@
+"""One run: train on the source domains, keep the weights that the selection picks, stop and go on anywhere.
+
+The loop is explicit, on Lightning Fabric, which places the network and its batches on the device: epochs reseed every
+generator from (seed, epoch), so what a run computes does not depend on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fundus_seg.config import RunConfig
+from fundus_seg.data.batches import DomainBatches
+from fundus_seg.data.cache import ResizedSplit, load_resized
+from fundus_seg.data.layout import DataRoot
+from fundus_seg.errors import CheckpointError, DataError, RunError, listing
+from fundus_seg.models import build_model, scale_photographs
+from fundus_seg.models.checkpoint import network_state, read_checkpoint
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import STRUCTURES, source_half
+from fundus_seg.records import RunFolder, file_digest, write_checkpoint, write_rows
+from fundus_seg.seeding import seeded
+from fundus_seg.torchvision_compat import import_module
+from fundus_seg.training.run import claim, resolve_sources, run_folder
+from fundus_seg.training.selection import ValidationSet, score, validation_dice
+from fundus_seg.training.task import LOSSES
+
+
+@dataclass
+class _State:
+    """What a run needs, beside its settings and data, to go on after an epoch."""
+
+    network: Any
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    best: float = -math.inf
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = SILENT) -> RunFolder:
+    """Train one run below `out`, or go on with it where it stopped; a run that is trained is left as it is.
+
+    Raises:
+        DataError: files that training must not see, all of them listed.
+        UsageError: domains that the data root does not hold.
+        RunError: the folder holds another run, cannot be written, or the loss is no longer finite.
+    """
+    config = resolve_sources(config, root)
+    assert config.data.sources is not None
+    sources = {domain: _training_split(root, domain, config, progress) for domain in config.data.sources}
+    tests = {
+        domain: load_resized(root.cases(domain, "test"), config.data, progress=progress)
+        for domain in (*config.data.sources, config.holdout)
+    }
+    folder = run_folder(config, root, out)
+    threads = claim(
+        folder,
+        config,
+        inputs=_inputs(config, sources, tests),
+        surroundings={
+            "threads": config.train.threads or torch.get_num_threads(),
+            "data_root": root.name,
+            "phantom": root.phantom,
+        },
+    )
+    if folder.has("TRAINED"):
+        progress.line(f"{folder.path}: already trained")
+        return folder
+    validation = _validation_sets(config, tests)
+    batches = DomainBatches(sources, config.train, seed=config.seed)
+    with _reproducible(threads):
+        _fit(folder, config, batches, validation, progress)
+    folder.mark("TRAINED")
+    return folder
+
+
+def _fit(
+    folder: RunFolder,
+    config: RunConfig,
+    batches: DomainBatches,
+    validation: Mapping[str, ValidationSet],
+    progress: Progress,
+) -> None:
+    fabric = import_module("lightning.fabric").Fabric(devices=1)
+    state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
+    epochs = config.train.epochs
+    if state.epoch:
+        progress.line(f"{folder.path}: going on after epoch {state.epoch} of {epochs}")
+    while state.epoch < epochs:
+        started = time.perf_counter()
+        learning_rate = config.optim.lr_at(state.epoch)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate
+        with seeded(config.seed, state.epoch, "epoch"):
+            losses = _train_epoch(config, fabric, state, batches, progress)
+        row = {"epoch": state.epoch + 1, "lr": learning_rate}
+        row |= {f"loss_{name}": loss for name, loss in zip(STRUCTURES, losses, strict=True)}
+        if not math.isfinite(sum(losses)):
+            raise RunError(f"{folder.path}: the loss is no longer finite in epoch {row['epoch']}; lower optim.lr")
+        improved = state.epoch + 1 == epochs  # without validation, `best` is the last epoch
+        if validation:
+            threshold = config.scoring.threshold
+            dice_of = validation_dice(state.network, validation, threshold=threshold, device=fabric.device)
+            row |= {f"dice_{name}": value for name, value in dice_of.items()}
+            improved = score(dice_of) > state.best
+            state.best = max(state.best, score(dice_of))
+        state.epoch += 1
+        state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
+        _write_epoch(folder, state, improved=improved, finished=state.epoch == epochs)
+        progress.line(_epoch_line(row, epochs))
+
+
+def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
+    """A run at its start, or after its last whole epoch."""
+    there = read_checkpoint(resume_from) if resume_from.exists() else None
+    with seeded(config.seed, 0, "initialisation"):
+        network = build_model(
+            config.model.op,
+            encoder=config.model.encoder,
+            encoder_weights=None if there else config.model.encoder_weights,
+            image_size=config.data.size,
+            aspp_channels=config.model.aspp_channels,
+            expansion=config.model.expansion,
+            generator_channels=config.model.generator_channels,
+        )
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas)
+    network, optimizer = fabric.setup(network, optimizer)
+    if there is None:
+        return _State(network, optimizer)
+    network.load_state_dict(there["model"])
+    if "optimizer" in there:  # the last epoch leaves it out
+        optimizer.load_state_dict(there["optimizer"])
+    elif there["epoch"] < config.train.epochs:
+        raise CheckpointError(f"{resume_from}: has no optimiser state to go on with; delete the run and train again")
+    return _State(network, optimizer, there["epoch"], there["best"], there["history"])
+
+
+def _train_epoch(
+    config: RunConfig, fabric: Any, state: _State, batches: DomainBatches, progress: Progress
+) -> list[float]:
+    """Mean loss of each structure over one epoch."""
+    loss_of = LOSSES[config.train.loss]
+    state.network.train()
+    total = torch.zeros(len(STRUCTURES), device=fabric.device)
+    shown = _dice_text(state.history[-1]) if state.history else {}
+    with progress.task(f"epoch {state.epoch + 1}/{config.train.epochs}", total=batches.steps) as advance:
+        for batch in batches.epoch(state.epoch):
+            images, masks = fabric.to_device((batch.images, batch.masks))
+            losses = loss_of(state.network(scale_photographs(images)), masks)
+            state.optimizer.zero_grad()
+            fabric.backward(losses.mean())
+            state.optimizer.step()
+            total += losses.detach()
+            advance(**{f"loss {name}": value.detach() for name, value in zip(STRUCTURES, losses, strict=True)}, **shown)
+    return (total / batches.steps).tolist()
+
+
+def _write_epoch(folder: RunFolder, state: _State, *, improved: bool, finished: bool) -> None:
+    """`best` and metrics first, `last` at the end: a run killed in between repeats its epoch and rewrites them."""
+    weights = {**network_state(state.network), "epoch": state.epoch}
+    if improved:
+        write_checkpoint(folder.checkpoint("best"), weights)
+    write_rows(folder.metrics, state.history)
+    last = {**weights, "best": state.best, "history": state.history}
+    if not finished:
+        last["optimizer"] = state.optimizer.state_dict()
+    write_checkpoint(folder.checkpoint("last"), last)
+
+
+def _training_split(root: DataRoot, domain: str, config: RunConfig, progress: Progress) -> ResizedSplit:
+    split = load_resized(root.cases(domain, "train"), config.data, progress=progress)
+    if split.problems:
+        raise DataError(listing(split.problems, f"masks of {domain}/train must not train a network"))
+    return split
+
+
+def _validation_sets(config: RunConfig, tests: Mapping[str, ResizedSplit]) -> dict[str, ValidationSet]:
+    """The cases that may choose the checkpoint: none of the holdout's, unless the selection is `oracle`."""
+    if config.train.selection == "last":
+        return {}
+    if config.train.selection == "oracle":
+        held_out = tests[config.holdout]
+        return {config.holdout: ValidationSet(held_out, range(len(held_out.names)))}
+    assert config.data.sources is not None
+    sets = {
+        domain: ValidationSet(
+            tests[domain], [i for i, name in enumerate(tests[domain].names) if source_half(name) == "select"]
+        )
+        for domain in config.data.sources
+    }
+    empty = [domain for domain, validation in sets.items() if not validation.cases]
+    if empty:
+        raise DataError(
+            f"domain {', '.join(empty)}: too few test cases to select on; add some, or take --set train.selection=last"
+        )
+    return sets
+
+
+def _inputs(
+    config: RunConfig, sources: Mapping[str, ResizedSplit], tests: Mapping[str, ResizedSplit]
+) -> dict[str, str]:
+    digests = {f"{domain}/train": split.digest for domain, split in sources.items()}
+    digests |= {f"{domain}/test": split.digest for domain, split in tests.items()}
+    weights = Path(config.model.encoder_weights)
+    if weights.is_file():
+        digests["encoder_weights"] = file_digest(weights)[:16]
+    return digests
+
+
+@contextlib.contextmanager
+def _reproducible(threads: int) -> Iterator[None]:
+    """Deterministic kernels and a fixed number of CPU threads, within; the caller's settings afterwards."""
+    threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def _dice_text(row: Mapping[str, Any]) -> dict[str, str]:
+    return {f"Dice {name}": f"{100 * row[f'dice_{name}']:.1f}" for name in STRUCTURES if f"dice_{name}" in row}
+
+
+def _epoch_line(row: Mapping[str, Any], epochs: int) -> str:
+    losses = "  ".join(f"loss {name} {row[f'loss_{name}']:.4f}" for name in STRUCTURES)
+    return f"epoch {row['epoch']}/{epochs}  {losses}" + "".join(f"  {k} {v}" for k, v in _dice_text(row).items())

@@ -1,0 +1,64 @@
+"""Which epoch's weights become `best`.
+
+source-validation: mean Dice on the `select` halves of the source domains' test splits; the holdout plays no part.
+last: the last epoch.
+oracle: mean Dice on the holdout's own test split, as the released code does. It leaks, and every table says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from fundus_seg.data.cache import ResizedSplit
+from fundus_seg.metrics import dice
+from fundus_seg.models import scale_photographs
+from fundus_seg.protocol import STRUCTURES
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """The cases of one domain that may choose a checkpoint: indices into a split at the training size."""
+
+    split: ResizedSplit
+    cases: Sequence[int]
+
+
+def validation_dice(
+    network: nn.Module, domains: Mapping[str, ValidationSet], *, threshold: float, device: torch.device
+) -> dict[str, float]:
+    """Dice of each structure at the training size: the mean over cases, then over domains.
+
+    Exact Dice of the thresholded probabilities, without components or holes. A case whose truth is empty is left out.
+    """
+    network.eval()
+    means = []
+    for validation in domains.values():
+        scores = [
+            [dice(predicted, target) for predicted, target in zip(prediction, truth, strict=True)]
+            for start in range(0, len(validation.cases), _BATCH)
+            for prediction, truth in _predictions(network, validation, start, threshold, device)
+        ]
+        means.append(np.nanmean(scores, axis=0))
+    return dict(zip(STRUCTURES, (float(mean) for mean in np.mean(means, axis=0)), strict=True))
+
+
+def score(dice_of: Mapping[str, float]) -> float:
+    """What selection maximises: the mean over structures."""
+    return math.fsum(dice_of.values()) / len(dice_of)
+
+
+@torch.inference_mode()
+def _predictions(network, validation, start, threshold, device):  # type: ignore[no-untyped-def]
+    """Pairs of predicted and true masks, each (2, S, S) bool, of one batch of cases."""
+    cases = list(validation.cases[start : start + _BATCH])
+    images = torch.from_numpy(validation.split.images[cases]).permute(0, 3, 1, 2).to(device)
+    predictions = (network(scale_photographs(images)).float().sigmoid() > threshold).cpu().numpy()
+    return zip(predictions, validation.split.masks[cases].astype(bool), strict=True)

@@ -1,0 +1,20 @@
+"""What is optimised: binary cross-entropy of two sigmoid channels, disc and cup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""logits (B, 2, H, W), masks (B, 2, H, W) of 0 and 1 -> losses (2,), one per structure; their mean is minimised."""
+
+
+def binary_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    """Mean over cases and pixels of -[y log s(z) + (1 - y) log(1 - s(z))], for each structure."""
+    losses = F.binary_cross_entropy_with_logits(logits, masks.to(logits.dtype), reduction="none")
+    return losses.mean(dim=(0, 2, 3))
+
+
+LOSSES: dict[str, Loss] = {"bce": binary_cross_entropy}
