@@ -1,11 +1,13 @@
 """What a run leaves on disk. Every write is atomic: a reader, or a run that starts again, sees the old file or the new.
 
-runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n>/
-    config.yaml                                resolved settings, digests of the inputs, provenance
-    metrics.csv                                a row an epoch
-    checkpoints/{last,best}.ckpt
-    evaluations/<scoring>-<checkpoint>.csv     a row a case and structure, with a .json beside it
-    TRAINED, DONE                              markers: trained; trained and evaluated
+A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n>/`; in it lie
+
+- config.yaml: resolved settings, digests of the inputs, provenance
+- metrics.csv: a row an epoch
+- checkpoints/{last,best}.ckpt
+- evaluations/<scoring>-<checkpoint>.csv: a row a case and structure, with a .json beside it
+- overlays/: contours drawn on photographs
+- TRAINED, DONE: markers of a run that is trained, and of one that is evaluated too
 """
 
 from __future__ import annotations

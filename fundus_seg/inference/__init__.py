@@ -1,0 +1,1 @@
+"""From photographs to masks, with a trained network."""

@@ -32,7 +32,7 @@ class Predictor:
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.eval().to(self.device)
-        self.size = int(network.spec["image_size"])  # type: ignore[index, arg-type, call-overload]
+        self.size = int(network.spec["image_size"])  # type: ignore[index]
         self.scoring = scoring or Scoring()
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -45,7 +45,7 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, resized: NDArray[np.uint8]) -> Tensor:
         """Logits (B, 2, S, S) of photographs (B, S, S, 3) uint8 at the training size S."""
-        images = torch.from_numpy(np.ascontiguousarray(resized)).permute(0, 3, 1, 2).to(self.device)
+        images = torch.from_numpy(np.array(resized)).permute(0, 3, 1, 2).to(self.device)
         return self.network(scale_photographs(images)).float()
 
     @torch.inference_mode()
