@@ -109,10 +109,13 @@ class RunConfig(Section):
         `standard_sources` are the domains that a null `data.sources` stands for in this experiment.
         """
         named = {"preset", "holdout", "seed", "model.op"}
-        standard = flatten(preset_settings(self.preset, holdout=self.holdout).model_dump(mode="json"))
-        if standard["data.sources"] is None:
-            standard["data.sources"] = list(standard_sources)
-        own = flatten(self.model_dump(mode="json"))
+        standard, own = (
+            {**flat, "data.sources": flat["data.sources"] or list(standard_sources)}
+            for flat in (
+                flatten(preset_settings(self.preset, holdout=self.holdout).model_dump(mode="json")),
+                flatten(self.model_dump(mode="json")),
+            )
+        )
         return {key: value for key, value in own.items() if key not in named and value != standard[key]}
 
     def slug(self, *, standard_sources: Iterable[str]) -> str:

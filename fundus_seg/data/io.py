@@ -65,6 +65,7 @@ def read_mask(path: Path, coding: str = "dofe") -> NDArray[np.bool_]:
 def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
     """Write masks (2, H, W) as a dofe-coded grey PNG, or as NIfTI labels: 0 background, 1 rim, 2 cup.
 
+    Neither can hold a cup pixel outside the disc: such pixels are left out, the disc stays as it was predicted.
     The NIfTI's first axis runs along rows to the right and its second down, with ITK's orientation for a flat image:
     ITK-SNAP and SimpleITK show it as the photograph lies.
     """

@@ -20,12 +20,12 @@ _ANGLES = np.linspace(-np.pi, np.pi, 180, endpoint=False)
 SUBPIXEL_BITS = 4  # OpenCV draws from fixed-point coordinates
 
 # Reflectance in red, green, blue before the camera; a case mixes the two fundi by its pigment.
-_BLOND_FUNDUS, _DARK_FUNDUS = np.float32([0.60, 0.33, 0.17]), np.float32([0.40, 0.21, 0.10])
-_CHOROID = np.float32([0.62, 0.26, 0.10])
-_RIM, _PALE_RIM = np.float32([0.80, 0.40, 0.22]), np.float32([0.80, 0.50, 0.28])
-_CUP = np.float32([0.93, 0.72, 0.46])
-_SCLERA, _CLUMPS = np.float32([0.76, 0.56, 0.34]), np.float32([0.22, 0.13, 0.08])
-_BLOOD = np.float32([0.42, 1.30, 1.05])  # optical density of a vein: red light passes, green and blue do not
+_BLOND_FUNDUS, _DARK_FUNDUS = np.array([[0.60, 0.33, 0.17], [0.40, 0.21, 0.10]], np.float32)
+_CHOROID = np.array([0.62, 0.26, 0.10], np.float32)
+_NASAL_RIM, _TEMPORAL_RIM = np.array([[0.80, 0.40, 0.22], [0.80, 0.50, 0.28]], np.float32)  # thinner, paler
+_CUP = np.array([0.93, 0.72, 0.46], np.float32)
+_SCLERA, _CLUMPS = np.array([[0.76, 0.56, 0.34], [0.22, 0.13, 0.08]], np.float32)
+_BLOOD = np.array([0.42, 1.30, 1.05], np.float32)  # optical density of a vein: red light passes, green and blue do not
 
 # Where the great vessels head: degrees (temporal 0, down 90) and their spread, bend on the way, share of the calibre.
 _TRUNKS = ((-95, 18, 0.9, 1.0), (95, 18, -0.9, 1.0), (-150, 18, -0.3, 0.6), (150, 18, 0.3, 0.6), (0, 35, 0.0, 0.35))
@@ -73,7 +73,7 @@ class NerveHead:
 
 def grow_nerve_head(eyes: Eyes, rng: np.random.Generator) -> NerveHead:
     """Disc and cup of a random patient: two tilted ellipses, gently deformed, the cup off-centre inside the rim."""
-    height = np.clip(rng.normal(*eyes.disc_height), 0.40, 0.80)
+    height = np.clip(rng.normal(*eyes.disc), 0.40, 0.80)
     width = height * rng.uniform(0.86, 0.98)
     disc = _ellipse(0.5 + rng.normal(0.0, 0.012, 2), width, height, rng.normal(0.0, 0.12)).redrawn(rng, wobble=0.012)
     ratio = np.clip(rng.normal(*eyes.cup_to_disc), 0.28, 0.85)
@@ -89,10 +89,9 @@ def reflect(head: NerveHead, eyes: Eyes, rng: np.random.Generator) -> NDArray[np
     if rng.random() < eyes.atrophy:
         light = _atrophy(light, head.disc, rng)
     radius = float(head.disc.radii.mean())
-    disc = fill(head.disc.points(), softness=0.035 * radius)
-    temporal = np.linspace(0.0, 1.0, CANVAS, dtype=np.float32)[None, :]  # the temporal rim is thinner and paler
-    rim = 1.0 + 0.05 * clouds(rng, 7) + 0.03 * clouds(rng, 50)
-    light = _blend(light, _blend(_RIM, _PALE_RIM, np.broadcast_to(temporal, rim.shape)) * rim[..., None], disc)
+    across = np.linspace(0.0, 1.0, CANVAS, dtype=np.float32)[None, :]
+    rim = _blend(_NASAL_RIM, _TEMPORAL_RIM, across) * (1.0 + 0.05 * clouds(rng, 7) + 0.03 * clouds(rng, 50))[..., None]
+    light = _blend(light, rim, fill(head.disc.points(), softness=0.035 * radius))
     cup = fill(head.disc.confine(head.cup.points(), 0.94), softness=rng.uniform(0.05, 0.10) * radius)
     pallor = rng.uniform(0.75, 1.0) * (1.0 + 0.05 * clouds(rng, 60))
     light = _blend(light, _CUP, np.clip(cup * pallor, 0.0, 1.0))
@@ -150,7 +149,7 @@ def _vessels(head: NerveHead, rng: np.random.Generator) -> tuple[NDArray[np.floa
             for vessel in _grow_vessels(start, heading, bend * rng.uniform(0.2, 1.3), width, rng):
                 _draw(canvas, vessel.ribbon(1.0), (255 * density, 0))
                 _draw(canvas, vessel.ribbon(0.25), (255 * density, 255 * streak))
-    blood, reflex = cv2.split(canvas.astype(np.float32) / 255.0)
+    blood, reflex = np.moveaxis(canvas.astype(np.float32) / 255.0, -1, 0)
     return _soften(blood, 0.16 * calibre), _soften(reflex, 0.08 * calibre)
 
 
@@ -194,10 +193,10 @@ def _blend(below: NDArray[np.float32], above: NDArray[np.float32], share: NDArra
 
 
 def _soften(field: NDArray[np.float32], softness: float) -> NDArray[np.float32]:
-    return cv2.GaussianBlur(field, (0, 0), softness * CANVAS)
+    return np.asarray(cv2.GaussianBlur(field, (0, 0), softness * CANVAS), np.float32)
 
 
 def clouds(rng: np.random.Generator, cells: int) -> NDArray[np.float32]:
     """A smooth random field on the canvas, of about unit variance, that changes over `1 / cells` of the frame."""
     grid = rng.standard_normal((cells, cells), np.float32)
-    return cv2.resize(grid, (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(grid, (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC), np.float32)

@@ -75,6 +75,7 @@ def evaluate(
     meta = {
         "format": EVALUATION_FORMAT,
         "protocol": config.scoring.model_dump(mode="json"),
+        "protocol_digest": config.scoring.digest(),
         "data": {f"{config.holdout}/test": split.digest},
         "phantom": root.phantom,
         "selection": config.train.selection if checkpoint == "best" else "last",

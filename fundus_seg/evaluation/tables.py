@@ -118,26 +118,20 @@ def render(table: Table, form: str) -> str:
 
 def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
     """One protocol, one set of photographs per unseen domain, and never the phantom beside patients."""
-    first_of: dict[tuple[str, str], tuple[Any, Evaluation]] = {}
+    first_with: dict[str, tuple[Any, Evaluation]] = {}
     for evaluation in evaluations:
         meta = evaluation.meta
-        traits = {("scoring protocol", ""): meta["protocol"], ("kind of data", ""): meta["phantom"]}
-        traits |= {("photographs", where): digest for where, digest in meta["data"].items()}
+        traits = {"kinds of photographs": "synthetic" if meta["phantom"] else "real"}
+        traits |= {f"scoring protocols ({key})": value for key, value in meta["protocol"].items()}
+        traits["scoring protocols"] = meta["protocol_digest"]
+        traits |= {f"sets of photographs ({where})": digest for where, digest in meta["data"].items()}
         for trait, value in traits.items():
-            known, other = first_of.setdefault(trait, (value, evaluation))
-            if known == value:
-                continue
-            if trait[0] == "scoring protocol":
-                what = ", ".join(
-                    f"{key} {known[key]} and {value[key]}" for key in value if known.get(key) != value[key]
+            known, other = first_with.setdefault(trait, (value, evaluation))
+            if known != value:
+                raise ProtocolError(
+                    f"two {trait} in one table: {known} in {other.path}, {value} in {evaluation.path}; "
+                    "evaluate them apart"
                 )
-            elif trait[0] == "kind of data":
-                what = "the phantom and real photographs"
-            else:
-                what = f"digests {known} and {value} of {trait[1]}"
-            raise ProtocolError(
-                f"two {trait[0]}s in one table ({what}): {other.path} and {evaluation.path}; evaluate them apart"
-            )
 
 
 def _column_names(metas: Sequence[dict[str, Any]]) -> list[str]:

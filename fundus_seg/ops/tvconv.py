@@ -54,8 +54,9 @@ class TVConv2d(nn.Module):
     `translation_variant_conv2d` then casts it together with x.
 
     W is cached while the module is not training and no gradient is recorded, and generated anew once a parameter is
-    replaced, moved or written in place. Writes that autograd cannot see (`parameter.data.copy_(...)`, or a fused
-    optimizer step between two passes without gradient) need `drop_kernel_cache()`.
+    replaced, moved or written in place, or once a pass has recorded gradients. Writes that autograd does not count
+    (`parameter.data.copy_(...)`, a fused optimizer step right after a pass without gradients) need
+    `drop_kernel_cache()`.
 
     Raises:
         ValueError: an even kernel size, an unknown `resample`; in `forward`, a map of another size than `size`.
@@ -93,29 +94,33 @@ class TVConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (B, C, H, W) to (B, C, h, w)."""
-        weight = self.kernel()
         height, width = ((n - 1) // self.stride + 1 for n in x.shape[-2:])
-        if (height, width) != self.size:
-            if self.resample is None:
-                raise ValueError(
-                    f"TVConv2d was built for {self.size[0]}x{self.size[1]} feature maps, got {height}x{width}: "
-                    f"pass size=({height}, {width}), or resample='bilinear'."
-                )
-            weight = F.interpolate(weight, size=(height, width), mode=self.resample, align_corners=False)
+        fits = (height, width) == self.size
+        if not fits and self.resample is None:
+            raise ValueError(
+                f"TVConv2d was built for {self.size[0]}x{self.size[1]} feature maps, got {height}x{width}: "
+                f"pass size=({height}, {width}), or resample='bilinear'."
+            )
+        weight = self.kernel()
+        if not fits:
+            weight = F.interpolate(weight, size=(height, width), mode="bilinear", align_corners=False)
         return translation_variant_conv2d(x, weight, stride=self.stride)
 
     def kernel(self) -> Tensor:
         """W: (C, k·k, h, w), taps in row-major order. May be the cached tensor: do not write to it."""
+        if self.training or torch.is_grad_enabled():
+            self.drop_kernel_cache()  # an optimizer step is likely to follow, and a fused one leaves no trace
+            return self._generate()
         parameters = tuple(self.parameters())
-        if self.training or torch.is_grad_enabled() or any(p.is_inference() for p in parameters):
-            self.drop_kernel_cache()
+        # A graph that is being compiled must not keep a kernel; tensors made in inference mode count no writes.
+        if torch.compiler.is_compiling() or any(p.is_inference() for p in parameters):
             return self._generate()
         if self._cached is None or not self._cached.made_from(parameters):
             self._cached = _CachedKernel(self._generate(), parameters, tuple(p._version for p in parameters))
         return self._cached.kernel
 
     def drop_kernel_cache(self) -> None:
-        """Forget the cached kernel: needed only after writes to a parameter that autograd cannot see."""
+        """Forget the cached kernel; needed only after writes to a parameter that autograd does not count."""
         self._cached = None
 
     def _generate(self) -> Tensor:

@@ -109,7 +109,7 @@ def _fit(
             threshold = config.scoring.threshold
             dice_of = validation_dice(state.network, validation, threshold=threshold, device=fabric.device)
             row |= {f"dice_{name}": value for name, value in dice_of.items()}
-            improved = score(dice_of) > state.best
+            improved = score(dice_of) > state.best  # strictly: the first maximum wins
             state.best = max(state.best, score(dice_of))
         state.epoch += 1
         state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})

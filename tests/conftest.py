@@ -1,0 +1,53 @@
+"""Small data that looks like nothing but has the layout, and a cache that no test shares with the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fundus_seg.data.domains import DOMAINS
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("FUNDUS_SEG_DATA", raising=False)
+
+
+def draw_case(rng: np.random.Generator, size: int) -> tuple[Image.Image, Image.Image]:
+    """A photograph and its dofe-coded mask: a bright disc with a brighter cup on a dark ground."""
+    rows, columns = np.mgrid[:size, :size] / size
+    centre = rng.uniform(0.45, 0.55, size=2)
+    distance = np.hypot(rows - centre[0], columns - centre[1])
+    disc, cup = distance < rng.uniform(0.25, 0.3), distance < rng.uniform(0.1, 0.15)
+    grey = 60 + 80 * disc + 80 * cup + rng.normal(0, 5, disc.shape)
+    photograph = np.clip(grey[..., None] * [1.0, 0.7, 0.5], 0, 255).astype(np.uint8)
+    mask = np.select([cup, disc], [0, 128], 255).astype(np.uint8)
+    return Image.fromarray(photograph), Image.fromarray(mask)
+
+
+@pytest.fixture
+def draw_root(tmp_path: Path) -> Callable[..., Path]:
+    """A function that draws a data root of simple photographs and gives its folder."""
+
+    def draw(
+        folder: str = "data", domains: Sequence[str] = "ABCD", train: int = 3, test: int = 4, size: int = 64
+    ) -> Path:
+        root = tmp_path / folder
+        for domain in domains:
+            rng = np.random.default_rng(ord(domain))
+            for split, count in (("train", train), ("test", test)):
+                rois = root / DOMAINS[domain].folder / split / "ROIs"
+                (rois / "image").mkdir(parents=True)
+                (rois / "mask").mkdir()
+                for number in range(count):
+                    photograph, mask = draw_case(rng, size)
+                    photograph.save(rois / "image" / f"{domain}{split}{number}.png")
+                    mask.save(rois / "mask" / f"{domain}{split}{number}.png")
+        return root
+
+    return draw

@@ -1,0 +1,87 @@
+"""The command line as a user meets it: a real process, its exit code, its last line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = [str(Path(sys.executable).with_name("fundus-seg"))]
+
+
+def call(*arguments, cwd, code=0):
+    done = subprocess.run([*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_help_names_the_commands(tmp_path):
+    shown = call("--help", cwd=tmp_path).stdout
+    assert all(command in shown for command in ("train", "evaluate", "predict", "data"))
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    program = (
+        "import sys; from fundus_seg_cli import main; "
+        "print([m for m in ('torch', 'numpy', 'pandas', 'cv2', 'pydantic', 'lightning') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_data_names_the_three_ways_in_one_line(tmp_path):
+    done = call("train", "--holdout", "A", "--op", "tvconv", cwd=tmp_path, code=1)
+    assert done.stderr.startswith("error: no photographs")
+    assert done.stderr.count("\n") == 1
+    assert all(way in done.stderr for way in ("--data ROOT", "$FUNDUS_SEG_DATA", "--data phantom"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "--op", "tvcnov", "--holdout", "A"], 2, "did you mean 'tvconv'?"),
+        (["train", "--holdout", "E"], 2, "unknown domain 'E'"),
+        (["train"], 2, "no holdout"),
+        (["train", "--holdut", "A"], 2, "--holdout"),
+        (["train", "--holdout", "A", "--config", "demmo"], 2, "did you mean 'demo'?"),
+        (["train", "--holdout", "A", "--set", "optim.lrr=1"], 2, "did you mean 'optim.lr'?"),
+        (["evaluate", "nowhere"], 1, "nowhere: no such folder"),
+        (["evaluate", "--checkpoint", "bset"], 2, "best"),
+        (["data", "phantom", "out", "--per-domain", "1"], 2, "per-domain"),
+    ],
+)
+def test_wrong_arguments(draw_root, tmp_path, arguments, code, message):
+    if arguments[0] == "train":
+        arguments = [*arguments, "--data", draw_root()]
+    done = call(*arguments, cwd=tmp_path, code=code)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_train_evaluate_predict(draw_root, tmp_path):
+    root = draw_root()
+    common = ["--data", root, "--config", "tiny"]
+    run = call("train", "--holdout", "A", *common, cwd=tmp_path).stdout.strip()
+    assert (tmp_path / run / "TRAINED").is_file()
+    again = call("train", "--holdout", "A", *common, cwd=tmp_path)
+    assert again.stdout.strip() == run
+    assert "already trained" in again.stderr
+    shown = call("evaluate", "--overlays", 2, cwd=tmp_path)
+    assert "DSC [%]" in shown.stdout
+    assert len(list((tmp_path / run / "overlays").glob("*.png"))) == 2
+    markdown = call("evaluate", run, "--format", "markdown", "--metrics", "dsc,asd", cwd=tmp_path).stdout
+    assert "| DSC [%] | disc (OD) | A |" in markdown
+    assert "ASD" in markdown
+    photographs = root / "Domain1/test/ROIs/image"
+    call("predict", run, photographs, "--out", "masks", "--overlay", cwd=tmp_path)
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 8
+
+
+def test_phantom_command(tmp_path):
+    done = call("data", "phantom", "out", "--per-domain", 3, cwd=tmp_path)
+    assert done.stdout.strip() == "out"
+    assert len(list((tmp_path / "out").rglob("image/*.png"))) == 12

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from fundus_seg.data.layout import cache_folder, open_root
+from fundus_seg.errors import DataError, UsageError
+
+
+def test_domains_present_are_found(draw_root):
+    root = open_root(draw_root(domains="AC"))
+    assert root.domains == ("A", "C")
+    assert not root.phantom
+    assert [case.name for case in root.cases("C", "train")] == ["Ctrain0", "Ctrain1", "Ctrain2"]
+
+
+def test_train_and_test_partition_each_domain(draw_root):
+    root = open_root(draw_root())
+    images = [case.image for domain in root.domains for split in ("train", "test") for case in root.cases(domain, split)]
+    assert len(set(images)) == len(images) == len(list(root.path.rglob("image/*.png")))
+
+
+def test_no_data_names_the_three_ways(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"--data ROOT.*\$FUNDUS_SEG_DATA.*data/Fundus.*--data phantom"):
+        open_root()
+
+
+def test_the_variable_then_the_default_folder(draw_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    default = draw_root("data/Fundus", domains="AB")
+    assert open_root().path.resolve() == default
+    given = draw_root("elsewhere", domains="CD")
+    monkeypatch.setenv("FUNDUS_SEG_DATA", str(given))
+    assert open_root().path == given
+
+
+def test_phantom_is_drawn_once_into_the_cache(monkeypatch):
+    from fundus_seg.data import layout
+
+    calls = []
+
+    def draw(folder, *, on_case):
+        calls.append(folder)
+        for number in (1, 2):
+            (folder / f"Domain{number}").mkdir(parents=True)
+        (folder / layout.PHANTOM_MARKER).touch()
+
+    monkeypatch.setattr(layout, "make_phantom", draw)
+    first, second = open_root("phantom"), open_root("phantom")
+    assert first == second
+    assert first.phantom
+    assert first.name == "phantom"
+    assert len(calls) == 1
+    assert first.path.parent == cache_folder()
+
+
+@pytest.mark.parametrize(("domains", "message"), [("A", "only domain A"), ("", "no domain")])
+def test_fewer_than_two_domains_are_refused(draw_root, tmp_path, domains, message):
+    (tmp_path / "data").mkdir()
+    draw_root("data", domains=domains)
+    with pytest.raises(DataError, match=message):
+        open_root(tmp_path / "data")
+
+
+def test_missing_root_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        open_root(tmp_path / "nowhere")
+
+
+def test_unknown_domain_offers_those_present(draw_root):
+    with pytest.raises(UsageError, match=r"unknown domain 'E'.*A, B"):
+        open_root(draw_root(domains="AB")).cases("E", "train")
+
+
+def test_every_file_without_a_partner_is_listed(draw_root):
+    root = draw_root()
+    rois = root / "Domain2/train/ROIs"
+    (rois / "mask/Btrain0.png").unlink()
+    (rois / "image/Btrain2.png").unlink()
+    with pytest.raises(DataError) as caught:
+        open_root(root).cases("B", "train")
+    assert "Btrain0.png: photograph without a mask" in str(caught.value)
+    assert "Btrain2.png: mask without a photograph" in str(caught.value)
+
+
+def test_empty_and_missing_folders_are_named(draw_root):
+    root = draw_root()
+    for mask in (root / "Domain1/test/ROIs/mask").iterdir():
+        mask.unlink()
+    with pytest.raises(DataError, match=r"Domain1/test/ROIs/mask: no \*\.png in it"):
+        open_root(root).cases("A", "test")
+    (root / "Domain1/test/ROIs/mask").rmdir()
+    with pytest.raises(DataError, match="Domain1/test/ROIs/mask: no such folder"):
+        open_root(root).cases("A", "test")

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from fundus_seg import load_model
+from fundus_seg.config import load_config
+from fundus_seg.data.io import read_mask
+from fundus_seg.data.layout import open_root
+from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.inference.folder import predict_folder
+from fundus_seg.inference.predict import Predictor
+from fundus_seg.models import build_model
+from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint
+from fundus_seg.records import write_checkpoint
+from fundus_seg.training import train
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    spec = load_config("tiny", arguments={"holdout": "A"}).model
+    return build_model(
+        "tvconv", encoder=spec.encoder, image_size=64, aspp_channels=8, expansion=1, generator_channels=4
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture
+def checkpoint(network, tmp_path):
+    write_checkpoint(tmp_path / "model.ckpt", network_state(network))
+    return tmp_path / "model.ckpt"
+
+
+@pytest.fixture
+def photographs(draw_root):
+    return draw_root(size=90) / "Domain1/test/ROIs"
+
+
+def test_masks_have_the_photograph_s_own_frame(checkpoint):
+    masks = load_model(checkpoint)(np.zeros((70, 111, 3), dtype=np.uint8))
+    assert (masks.shape, masks.dtype) == ((2, 70, 111), np.bool_)
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))])
+def test_anything_but_a_photograph_is_refused(checkpoint, image):
+    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
+        load_model(checkpoint)(image)
+
+
+def test_masks_are_upsampled_logits_above_the_threshold():
+    class Ramp(torch.nn.Module):
+        spec = {"image_size": 4}
+
+        def forward(self, x):
+            return torch.linspace(-3, 3, 4).expand(len(x), 2, 4, 4)
+
+    masks = Predictor(Ramp())(np.zeros((4, 8, 3), dtype=np.uint8))
+    # Half-pixel bilinear from 4 to 8 columns: -3 -2.5 -1.5 -0.5 0.5 1.5 2.5 3; sigmoid > 0.75 means above ln 3 = 1.0986.
+    assert masks[0].all(axis=0).tolist() == [False] * 5 + [True] * 3
+
+
+def test_a_loaded_checkpoint_gives_the_network_s_own_logits(network, checkpoint):
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(load_network(checkpoint)(x), network(x))
+
+
+def test_folder_of_photographs(checkpoint, photographs, tmp_path):
+    csv = predict_folder(
+        checkpoint, [photographs / "image"], tmp_path / "out", overlay=True, truth=photographs / "mask"
+    )
+    table = pd.read_csv(csv)
+    assert table["photograph"].str.endswith("png").sum() == 4
+    assert {"height", "width", "disc_pixels", "cup_pixels", "vertical_cdr", "dsc_disc", "dsc_cup"} <= set(table)
+    predictor = load_model(checkpoint)
+    for name in (f"Atest{number}" for number in range(4)):
+        masks = predictor(np.asarray(Image.open(photographs / "image" / f"{name}.png")))
+        np.testing.assert_array_equal(read_mask(tmp_path / "out" / f"{name}.png"), [masks[0], masks[0] & masks[1]])
+        assert Image.open(tmp_path / "out" / f"{name}-overlay.png").size == (90, 90)
+
+
+def test_nifti(checkpoint, photographs, tmp_path):
+    predict_folder(checkpoint, [photographs / "image/Atest0.png"], tmp_path / "out", form="nifti")
+    labels = nibabel.load(tmp_path / "out/Atest0.nii.gz").get_fdata()
+    assert labels.shape == (90, 90, 1)
+    assert set(np.unique(labels)) <= {0, 1, 2}
+
+
+def test_names_with_spaces_and_letters_of_any_alphabet(checkpoint, photographs, tmp_path):
+    odd = tmp_path / "Œil gauche №1.png"
+    (photographs / "image/Atest0.png").rename(odd)
+    predict_folder(checkpoint, [odd], tmp_path / "out")
+    assert (tmp_path / "out" / odd.name).is_file()
+
+
+def test_photographs_of_one_name_are_refused(checkpoint, photographs, tmp_path):
+    twin = tmp_path / "twin/Atest0.png"
+    twin.parent.mkdir()
+    Image.new("RGB", (9, 9)).save(twin)
+    with pytest.raises(DataError, match="share a name"):
+        predict_folder(checkpoint, [photographs / "image", twin], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_photograph_and_empty_folder_are_named(checkpoint, tmp_path):
+    with pytest.raises(DataError, match="no such photograph"):
+        predict_folder(checkpoint, [tmp_path / "x.png"], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no photograph in it"):
+        predict_folder(checkpoint, [tmp_path / "empty"], tmp_path / "out")
+
+
+def test_checkpoint_with_code_is_refused_and_nothing_runs(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return (tmp_path.joinpath("ran").touch, ())
+
+    torch.save({"format": 1, "model_spec": {}, "model": Code()}, tmp_path / "bad.ckpt")
+    with pytest.raises(CheckpointError, match=r"bad\.ckpt: refused"):
+        read_checkpoint(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_damaged_foreign_newer_and_misfit_checkpoints_are_named(checkpoint, network, tmp_path):
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(checkpoint.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"damaged\.ckpt"):
+        load_model(damaged)
+    torch.save({"weights": 1}, tmp_path / "foreign.ckpt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of fundus-seg"):
+        load_model(tmp_path / "foreign.ckpt")
+    write_checkpoint(tmp_path / "newer.ckpt", {**network_state(network), "format": 99})
+    with pytest.raises(CheckpointError, match="format 99 is newer"):
+        load_model(tmp_path / "newer.ckpt")
+    state = network_state(network)
+    write_checkpoint(tmp_path / "misfit.ckpt", {**state, "model_spec": {**state["model_spec"], "op": "conv"}})
+    with pytest.raises(CheckpointError, match=r"misfit\.ckpt: its weights do not fit"):
+        load_model(tmp_path / "misfit.ckpt")
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_model(tmp_path / "nowhere.ckpt")
+    with pytest.raises(RunError, match=r"no checkpoints/best\.ckpt"):
+        load_model(tmp_path)
+
+
+def test_a_run_s_folder_loads_its_best(draw_root, tmp_path):
+    settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A"})
+    run = train(settings, open_root(draw_root()), tmp_path)
+    assert load_model(run.path)(np.zeros((50, 50, 3), np.uint8)).shape == (2, 50, 50)

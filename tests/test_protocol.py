@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from fundus_seg.protocol import Scoring, source_half, spacing
+
+
+def test_digest_changes_with_every_setting():
+    changes = [
+        {"threshold": 0.5},
+        {"largest_component": False},
+        {"fill_holes": False},
+        {"dice_smoothing": 1},
+        {"hausdorff": "pooled-95"},
+        {"empty_check": "cup"},
+        {"empty_distance": 50},
+    ]
+    assert {key for change in changes for key in change} | {"inference"} == set(Scoring.model_fields)
+    digests = {Scoring().digest(), *(Scoring(**change).digest() for change in changes)}
+    assert len(digests) == len(changes) + 1
+
+
+def test_distances_read_on_a_frame_of_800():
+    assert spacing(400, 1600) == (2.0, 0.5)
+
+
+def test_halves_split_cases_by_name_alone():
+    halves = [source_half(f"case-{number}") for number in range(1000)]
+    assert halves == [source_half(f"case-{number}") for number in range(1000)]
+    assert 440 < halves.count("select") < 560

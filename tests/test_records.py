@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+
+from fundus_seg.errors import RunError
+from fundus_seg.records import RunFolder, atomic_path, find_runs, write_checkpoint, write_rows, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    write_text(path, "old")
+    with pytest.raises(RunError, match="No space left on device"), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    write_checkpoint(path, {"epoch": 1})
+
+    def full(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunError, match=r"last\.ckpt: cannot be written"):
+        write_checkpoint(path, {"epoch": 2})
+    monkeypatch.undo()
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_keep_every_digit_and_leave_nan_empty(tmp_path):
+    write_rows(tmp_path / "rows.csv", [{"a": 0.1 + 0.2, "b": float("nan")}])
+    assert (tmp_path / "rows.csv").read_text() == "a,b\n0.30000000000000004,\n"
+
+
+def test_find_runs_gives_each_run_once(tmp_path):
+    for seed in (0, 1):
+        RunFolder(tmp_path / "paper/A/tvconv" / f"seed-{seed}").write_config({"inputs": {}})
+    found = find_runs([tmp_path, tmp_path / "paper/A/tvconv/seed-1"])
+    assert [run.path.name for run in found] == ["seed-0", "seed-1"]
+
+
+def test_find_runs_refuses_what_is_not_there(tmp_path):
+    with pytest.raises(RunError, match="no such folder"):
+        find_runs([tmp_path / "runs"])
+    with pytest.raises(RunError, match="no run below"):
+        find_runs([tmp_path])
+
+
+def test_foreign_config_is_refused(tmp_path):
+    run = RunFolder(tmp_path)
+    run.config.write_text("a: 1")
+    with pytest.raises(RunError, match="not written by a run"):
+        run.read_config()
+    run.config.write_text("a: [")
+    with pytest.raises(RunError, match="cannot be read"):
+        run.read_config()

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fundus_seg.errors import ProtocolError, UsageError
+from fundus_seg.evaluation.evaluate import Evaluation
+from fundus_seg.evaluation.tables import build_table, render, summarise
+from fundus_seg.protocol import Scoring
+
+NAN = float("nan")
+
+
+def evaluation(
+    dsc, hd, *, operator="tvconv", holdout="A", seed=0, phantom=False, selection="source-validation",
+    scoring=None, digest="d", truth=10, preset="paper",
+):  # fmt: skip
+    """An evaluation with the same values for disc and cup; `truth` is a pixel count or one for each case."""
+    truths = truth if isinstance(truth, list) else [truth] * len(dsc)
+    rows = [
+        {"structure": structure, "case": str(case), "dsc": d, "hd": h, "hd95": h, "asd": h, "assd": h, "truth_pixels": t}
+        for case, (d, h, t) in enumerate(zip(dsc, hd, truths, strict=True))
+        for structure in ("disc", "cup")
+    ]
+    meta = {
+        "protocol": (scoring or Scoring()).model_dump(mode="json"),
+        "protocol_digest": (scoring or Scoring()).digest(),
+        "data": {f"{holdout}/test": digest},
+        "phantom": phantom,
+        "selection": selection,
+        "run": {"preset": preset, "operator": operator, "holdout": holdout, "seed": seed},
+    }
+    return Evaluation(Path(f"{operator}-{seed}.csv"), meta, pd.DataFrame(rows))
+
+
+def cell(table, metric, structure, holdout, column):
+    position = 3 + table.columns.index(column)
+    return next(row[position] for row in table.rows if (row[0][:4].strip(), row[1][:4], row[2]) == (metric, structure, holdout))
+
+
+def test_cells_are_means_over_runs_of_means_over_cases():
+    runs = [evaluation([0.8, 0.9], [10, 20], seed=0), evaluation([0.9, 1.0], [10, 10], seed=1)]
+    table = build_table(runs)
+    # Run means 85 and 95: mean 90, SD with n - 1 is sqrt(2 · 5²) = 7.07. Distances 15 and 10.
+    assert cell(table, "DSC", "disc", "A", "tvconv") == "90.00 ± 7.07"
+    assert cell(table, "HD [", "cup ", "A", "tvconv") == "12.50 ± 3.54"
+
+
+def test_means_stand_below_and_never_hide_a_missing_cell():
+    runs = [
+        evaluation([0.8], [10], operator="conv", holdout="A"),
+        evaluation([0.9], [10], operator="conv", holdout="B"),
+        evaluation([0.7], [10], operator="tvconv", holdout="A"),
+    ]
+    table = build_table(runs, ["dsc"])
+    assert table.columns == ("conv", "tvconv")
+    assert table.rows[-1] == ("DSC [%]", "mean", "A, B", "85.00", "missing")
+    assert cell(table, "DSC", "disc", "B", "tvconv") == "missing"
+
+
+def test_empty_predictions_are_penalised_and_empty_truths_excluded_and_both_counted():
+    run = evaluation([0.8, 0.0, NAN], [10, NAN, NAN], truth=[10, 10, 0])
+    table = build_table([run])
+    assert cell(table, "DSC", "disc", "A", "tvconv") == "40.00"  # (80 + 0) / 2
+    assert cell(table, "HD [", "disc", "A", "tvconv") == "55.00"  # (10 + 100) / 2
+    assert "tvconv: disc 1 penalised, 1 excluded of 3; cup 1 penalised, 1 excluded of 3" in table.notes
+
+
+def test_penalty_is_the_protocol_s():
+    run = evaluation([0.8, 0.0], [10, NAN], scoring=Scoring(empty_distance=50))
+    assert summarise([run])["hd"].tolist() == [30, 30]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scoring": Scoring(threshold=0.5)}, r"two scoring protocols \(threshold\) in one table: 0.75 in tvconv-0.csv, 0.5 in tvconv-1.csv"),
+        ({"phantom": True}, "two kinds of photographs in one table: real in .*, synthetic in"),
+        ({"digest": "e"}, r"two sets of photographs \(A/test\) in one table: d in .*, e in"),
+    ],
+)
+def test_what_must_not_mix_is_refused_by_name(change, message):
+    runs = [evaluation([0.8], [1]), evaluation([0.8], [1], seed=1, **change)]
+    with pytest.raises(ProtocolError, match=message):
+        build_table(runs)
+
+
+def test_columns_say_what_tells_them_apart():
+    runs = [evaluation([0.8], [1]), evaluation([0.9], [1], selection="oracle", preset="released-code")]
+    table = build_table(runs)
+    assert table.columns == ("tvconv (paper) [source-validation]", "tvconv (released-code) [oracle]")
+    assert "chosen on the scored cases themselves" in table.title
+
+
+def test_phantom_is_named_first():
+    table = build_table([evaluation([0.8], [1], phantom=True)])
+    assert table.title.startswith("PHANTOM, synthetic photographs")
+    assert "PHANTOM" in render(table, "markdown")
+    assert "PHANTOM" in render(table, "latex")
+
+
+def test_forms():
+    table = build_table([evaluation([0.8], [1]), evaluation([0.9], [1], seed=1)], ["dsc"])
+    markdown = render(table, "markdown")
+    assert "| metric | structure | unseen | tvconv |" in markdown
+    assert "| DSC [%] | disc (OD) | A | 85.00 ± 7.07 |" in markdown
+    latex = render(table, "latex")
+    assert r"DSC [\%] & disc (OD) & A & 85.00 $\pm$ 7.07 \\" in latex
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
+    assert render(table, "csv").splitlines()[1] == "DSC [%],disc (OD),A,85.00 ± 7.07"
+    with pytest.raises(UsageError, match="did you mean 'markdown'"):
+        render(table, "markdwn")
+
+
+def test_unknown_metric_offers_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'hd95'"):
+        build_table([evaluation([0.8], [1])], ["hd96"])

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fundus_seg.config import load_config
+from fundus_seg.data.layout import open_root
+from fundus_seg.errors import DataError, RunError, UsageError
+from fundus_seg.protocol import source_half
+from fundus_seg.training import fit, train
+from fundus_seg.training.selection import ValidationSet, score, validation_dice
+from fundus_seg.training.task import binary_cross_entropy
+
+
+def settings(*overrides, holdout="A", op="tvconv", seed=0):
+    return load_config(
+        "tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": holdout, "model.op": op, "seed": seed}
+    )
+
+
+@pytest.fixture
+def root(draw_root):
+    return open_root(draw_root())
+
+
+def weights(run, name):
+    return torch.load(run.checkpoint(name), weights_only=True)["model"]
+
+
+def metrics(run):
+    """metrics.csv without its time column."""
+    with run.metrics.open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def assert_same_run(first, second):
+    assert metrics(first) == metrics(second)
+    for name in ("last", "best"):
+        one, other = weights(first, name), weights(second, name)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+
+
+def test_a_run_leaves_what_records_promise(root, tmp_path):
+    run = train(settings(), root, tmp_path / "runs")
+    assert run.path.relative_to(tmp_path / "runs").parts[:2] == ("tiny", "A")
+    assert run.has("TRAINED")
+    content = run.read_config()
+    assert content["data"]["sources"] == ["B", "C", "D"]
+    assert set(content["inputs"]) == {"B/train", "C/train", "D/train", "A/test", "B/test", "C/test", "D/test"}
+    assert content["provenance"]["threads"] == 1
+    rows = metrics(run)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert set(rows[0]) == {"epoch", "lr", "loss_disc", "loss_cup", "dice_disc", "dice_cup"}
+    last = torch.load(run.checkpoint("last"), weights_only=True)
+    assert "optimizer" not in last
+    assert set(torch.load(run.checkpoint("best"), weights_only=True)) == {"format", "model_spec", "model", "epoch"}
+
+
+def test_training_learns(root, tmp_path):
+    run = train(settings("train.epochs=12", "train.steps_per_epoch=4"), root, tmp_path)
+    losses = [float(row["loss_disc"]) + float(row["loss_cup"]) for row in metrics(run)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_same_seed_same_bits_other_seed_other_run(root, tmp_path):
+    first, second = (train(settings(), root, tmp_path / name) for name in ("one", "two"))
+    assert_same_run(first, second)
+    other = train(settings(seed=1), root, tmp_path / "one")
+    assert other.path != first.path
+    assert metrics(other) != metrics(first)
+
+
+@pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
+def test_an_interrupted_run_goes_on_to_the_same_bits(root, tmp_path, monkeypatch, op):
+    overrides = ["train.epochs=3", "optim.drop_epochs=[1]"]
+    whole = train(settings(*overrides, op=op), root, tmp_path / "whole")
+
+    def killed(path, rows):
+        if len(rows) == 2:
+            raise KeyboardInterrupt  # after `best`, before `last`: the epoch is repeated
+
+    monkeypatch.setattr(fit, "write_rows", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(*overrides, op=op), root, tmp_path / "parts")
+    monkeypatch.undo()
+    assert_same_run(train(settings(*overrides, op=op), root, tmp_path / "parts"), whole)
+
+
+def test_a_trained_run_is_left_alone_and_another_is_refused(root, tmp_path, draw_root):
+    run = train(settings(), root, tmp_path)
+    before = run.checkpoint("last").stat().st_mtime_ns
+    assert train(settings(), root, tmp_path) == run
+    assert run.checkpoint("last").stat().st_mtime_ns == before
+    changed = open_root(draw_root("changed"))
+    photograph = changed.path / "Domain2/train/ROIs/image/Btrain0.png"
+    Image.new("RGB", (64, 64)).save(photograph)
+    with pytest.raises(RunError, match=r"another run \(inputs.B/train: \w+ there, \w+ now\)"):
+        train(settings(), changed, tmp_path)
+
+
+def test_every_operator_gets_the_same_batches(root, tmp_path, monkeypatch):
+    seen: dict[str, list[torch.Tensor]] = {}
+    original = fit.DomainBatches.epoch
+
+    def recorded(self, epoch):
+        for batch in original(self, epoch):
+            seen.setdefault(op, []).append(batch.images)
+            yield batch
+
+    monkeypatch.setattr(fit.DomainBatches, "epoch", recorded)
+    for op in ("conv", "tvconv"):
+        train(settings(op=op), root, tmp_path)
+    assert all(torch.equal(*pair) for pair in zip(seen["conv"], seen["tvconv"], strict=True))
+
+
+def test_no_holdout_case_trains_or_selects(draw_root, tmp_path):
+    """The run is the same to the bit when every photograph and mask of the holdout is another."""
+    plain = train(settings(), open_root(draw_root("plain")), tmp_path / "plain")
+    other = open_root(draw_root("other"))
+    for path in other.path.glob("Domain1/*/ROIs/image/*.png"):
+        Image.new("RGB", (64, 64), "white").save(path)
+    for path in other.path.glob("Domain1/*/ROIs/mask/*.png"):
+        mask = np.full((64, 64), 255, dtype=np.uint8)
+        mask[:20] = 128
+        mask[:10] = 0
+        Image.fromarray(mask).save(path)
+    assert_same_run(plain, train(settings(), other, tmp_path / "other"))
+
+
+def test_source_validation_reads_the_select_half_alone(root, tmp_path, monkeypatch):
+    seen: dict[str, ValidationSet] = {}
+
+    def recorded(network, domains, **options):
+        seen.update(domains)
+        return validation_dice(network, domains, **options)
+
+    monkeypatch.setattr(fit, "validation_dice", recorded)
+    train(settings(), root, tmp_path)
+    assert set(seen) == {"B", "C", "D"}
+    for domain, validation in seen.items():
+        names = [validation.split.names[case] for case in validation.cases]
+        assert names == [case.name for case in root.cases(domain, "test") if source_half(case.name) == "select"]
+
+
+def test_oracle_reads_the_holdout_and_last_reads_nothing(root, tmp_path, monkeypatch):
+    seen = []
+
+    def recorded(network, domains, **options):
+        seen.append({domain: len(validation.cases) for domain, validation in domains.items()})
+        return validation_dice(network, domains, **options)
+
+    monkeypatch.setattr(fit, "validation_dice", recorded)
+    train(settings("train.selection=oracle"), root, tmp_path)
+    assert seen == [{"A": 4}] * 2
+    run = train(settings("train.selection=last"), root, tmp_path)
+    assert len(seen) == 2
+    assert all(torch.equal(weights(run, "best")[key], value) for key, value in weights(run, "last").items())
+
+
+@pytest.mark.parametrize(("scores", "epoch"), [([0.1, 0.3, 0.3], 2), ([0.3, 0.1, 0.2], 1), ([0.1, 0.2, 0.3], 3)])
+def test_the_first_maximum_becomes_best(root, tmp_path, monkeypatch, scores, epoch):
+    values = iter(scores)
+    monkeypatch.setattr(fit, "validation_dice", lambda *_, **__: dict.fromkeys(("disc", "cup"), next(values)))
+    run = train(settings("train.epochs=3"), root, tmp_path)
+    assert torch.load(run.checkpoint("best"), weights_only=True)["epoch"] == epoch
+
+
+def test_validation_dice_is_a_mean_over_cases_then_domains():
+    class Painted(torch.nn.Module):
+        """Predicts disc and cup where the photograph is bright."""
+
+        def forward(self, x):
+            return 20 * x[:, :1].repeat(1, 2, 1, 1)
+
+    def drawn(*bright_rows):
+        images = np.zeros((len(bright_rows), 8, 8, 3), dtype=np.uint8)
+        for image, rows in zip(images, bright_rows, strict=True):
+            image[:rows] = 255
+        masks = np.zeros((len(bright_rows), 2, 8, 8), dtype=np.uint8)
+        masks[:, :, :4] = 1
+        return ValidationSet(fit.ResizedSplit("", tuple(map(str, bright_rows)), images, masks, ()), range(len(images)))
+
+    # Truth is 4 rows: 4 predicted rows give Dice 1, 2 give 2·2/(2+4) = 2/3, none give 0.
+    domains = {"B": drawn(4, 2, 0), "C": drawn(4)}
+    dice = validation_dice(Painted(), domains, threshold=0.75, device=torch.device("cpu"))
+    expected = ((1 + 2 / 3 + 0) / 3 + 1) / 2
+    assert dice == {"disc": pytest.approx(expected), "cup": pytest.approx(expected)}
+    assert score({"disc": 0.5, "cup": 0.7}) == pytest.approx(0.6)
+
+
+def test_loss_is_the_mean_over_pixels_of_each_structure():
+    logits = torch.tensor([0.0, 2.0]).view(1, 2, 1, 1).expand(3, 2, 4, 4)
+    masks = torch.ones(3, 2, 4, 4, dtype=torch.uint8)
+    torch.testing.assert_close(
+        binary_cross_entropy(logits, masks), torch.tensor([math.log(2), math.log(1 + math.exp(-2))])
+    )
+
+
+def test_diverging_run_says_so_and_keeps_what_it_had(root, tmp_path):
+    with pytest.raises(RunError, match=r"no longer finite in epoch \d.*lower optim.lr"):
+        train(settings("optim.lr=1e30", "train.epochs=8"), root, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [("[A, B]", "the holdout never trains"), ("[B, B]", "each once"), ("[]", "name one or more"), ("[E]", "domain 'E'")],
+)
+def test_wrong_sources_are_refused(root, tmp_path, sources, message):
+    with pytest.raises(UsageError, match=message):
+        train(settings(f"data.sources={sources}"), root, tmp_path)
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_every_mask_that_must_not_train_is_listed_before_a_run_begins(root, tmp_path):
+    for number in (0, 2):
+        Image.new("L", (64, 64), 255).save(root.path / f"Domain2/train/ROIs/mask/Btrain{number}.png")
+    with pytest.raises(DataError) as caught:
+        train(settings(), root, tmp_path / "runs")
+    assert all(f"Btrain{number}.png: the disc is empty" in str(caught.value) for number in (0, 2))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_phantom_runs_lie_apart(root, tmp_path):
+    from fundus_seg.data.phantom import PHANTOM_MARKER
+
+    (root.path / PHANTOM_MARKER).touch()
+    run = train(settings(), root, tmp_path)
+    assert run.path.relative_to(tmp_path).parts[:3] == ("phantom", "tiny", "A")
+    assert run.read_config()["provenance"]["phantom"] is True
