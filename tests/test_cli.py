@@ -50,7 +50,7 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
         (["train", "--holdout", "A", "--set", "optim.lrr=1"], 2, "did you mean 'optim.lr'?"),
         (["evaluate", "nowhere"], 1, "nowhere: no such folder"),
         (["evaluate", "--checkpoint", "bset"], 2, "best"),
-        (["data", "phantom", "out", "--per-domain", "1"], 2, "per-domain"),
+        (["data", "phantom", "out", "--per-domain", "1"], 2, "at least 3 cases"),
     ],
 )
 def test_wrong_arguments(draw_root, tmp_path, arguments, code, message):

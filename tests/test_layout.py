@@ -15,7 +15,9 @@ def test_domains_present_are_found(draw_root):
 
 def test_train_and_test_partition_each_domain(draw_root):
     root = open_root(draw_root())
-    images = [case.image for domain in root.domains for split in ("train", "test") for case in root.cases(domain, split)]
+    images = [
+        case.image for domain in root.domains for split in ("train", "test") for case in root.cases(domain, split)
+    ]
     assert len(set(images)) == len(images) == len(list(root.path.rglob("image/*.png")))
 
 

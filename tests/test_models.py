@@ -95,7 +95,7 @@ def test_own_convolutions_start_he_normal_and_norms_at_one_and_zero() -> None:
         fan_in = conv.weight[0].numel()
         assert conv.weight.square().mean().item() * fan_in == pytest.approx(2, rel=0.25)
     assert all((m.weight == 1).all() and (m.bias == 0).all() for m in own if isinstance(m, nn.BatchNorm2d))
-    assert network.decoder.classify.bias.tolist() == [0, 0]
+    assert dict(network.decoder.named_parameters())["classify.bias"].tolist() == [0, 0]
     assert [m.p for m in own if isinstance(m, nn.Dropout)] == [0.1]
 
 

@@ -20,7 +20,16 @@ def evaluation(
     """An evaluation with the same values for disc and cup; `truth` is a pixel count or one for each case."""
     truths = truth if isinstance(truth, list) else [truth] * len(dsc)
     rows = [
-        {"structure": structure, "case": str(case), "dsc": d, "hd": h, "hd95": h, "asd": h, "assd": h, "truth_pixels": t}
+        {
+            "structure": structure,
+            "case": str(case),
+            "dsc": d,
+            "hd": h,
+            "hd95": h,
+            "asd": h,
+            "assd": h,
+            "truth_pixels": t,
+        }
         for case, (d, h, t) in enumerate(zip(dsc, hd, truths, strict=True))
         for structure in ("disc", "cup")
     ]
@@ -37,7 +46,9 @@ def evaluation(
 
 def cell(table, metric, structure, holdout, column):
     position = 3 + table.columns.index(column)
-    return next(row[position] for row in table.rows if (row[0][:4].strip(), row[1][:4], row[2]) == (metric, structure, holdout))
+    return next(
+        row[position] for row in table.rows if (row[0][:4].strip(), row[1][:4], row[2]) == (metric, structure, holdout)
+    )
 
 
 def test_cells_are_means_over_runs_of_means_over_cases():
@@ -76,7 +87,10 @@ def test_penalty_is_the_protocol_s():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scoring": Scoring(threshold=0.5)}, r"two scoring protocols \(threshold\) in one table: 0.75 in tvconv-0.csv, 0.5 in tvconv-1.csv"),
+        (
+            {"scoring": Scoring(threshold=0.5)},
+            r"two scoring protocols \(threshold\) in one table: 0.75 in tvconv-0.csv, 0.5 in tvconv-1.csv",
+        ),
         ({"phantom": True}, "two kinds of photographs in one table: real in .*, synthetic in"),
         ({"digest": "e"}, r"two sets of photographs \(A/test\) in one table: d in .*, e in"),
     ],

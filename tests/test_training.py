@@ -209,7 +209,12 @@ def test_diverging_run_says_so_and_keeps_what_it_had(root, tmp_path):
 
 @pytest.mark.parametrize(
     ("sources", "message"),
-    [("[A, B]", "the holdout never trains"), ("[B, B]", "each once"), ("[]", "name one or more"), ("[E]", "domain 'E'")],
+    [
+        ("[A, B]", "the holdout never trains"),
+        ("[B, B]", "each once"),
+        ("[]", "name one or more"),
+        ("[E]", "domain 'E'"),
+    ],
 )
 def test_wrong_sources_are_refused(root, tmp_path, sources, message):
     with pytest.raises(UsageError, match=message):

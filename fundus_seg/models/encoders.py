@@ -107,8 +107,8 @@ def _pretrained(name: str) -> Any:
 def _hub_or_cache() -> Iterator[None]:
     """Within it the Hub's client uses its cache alone if the Hub does not answer one request in HUB_TIMEOUT_S seconds.
 
-    Left alone the client tries each file seven times, which takes 23 s without a name server and over six minutes
-    behind a firewall that drops packets.
+    Left alone the client (huggingface_hub 2.4) tries seven times with growing pauses and patience: 23 s without a name
+    server, over six minutes behind a firewall that drops packets.
     """
     offline = hub.HF_HUB_OFFLINE
     try:

@@ -68,7 +68,9 @@ def translation_variant_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, di
 
 
 class _ShiftedMultiplyAdd(torch.autograd.Function):
-    """One in-place multiply-add per tap, forward and backward, over views of the operands."""
+    """Per tap, over views of the operands: an in-place multiply-add into the output and into the gradient of x, a
+    product summed over the batch into the gradient of weight.
+    """
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:

@@ -56,7 +56,7 @@ class TVConv2d(nn.Module):
     W is cached while the module is not training and no gradient is recorded, and generated anew once a parameter is
     replaced, moved or written in place, or once a pass has recorded gradients. Writes that autograd does not count
     (`parameter.data.copy_(...)`, a fused optimizer step right after a pass without gradients) need
-    `drop_kernel_cache()`.
+    `drop_kernel_cache()`. Under `torch.compile` and `torch.export` the generator is part of the graph.
 
     Raises:
         ValueError: an even kernel size, an unknown `resample`; in `forward`, a map of another size than `size`.
