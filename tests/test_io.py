@@ -26,7 +26,7 @@ def palette(greys):
         Image.fromarray(GREYS),
         Image.fromarray(np.repeat(GREYS[..., None], 3, axis=2)),
         palette(GREYS),
-        Image.fromarray(np.clip(GREYS.astype(int) + [[3, 8, -8], [7, -5, 0]], 0, 255).astype(np.uint8)),
+        Image.fromarray(np.clip(GREYS.astype(int) + np.array([[3, 8, -8], [7, -5, 0]]), 0, 255).astype(np.uint8)),
     ],
     ids=["grey", "three channels", "palette", "within tolerance"],
 )

@@ -53,13 +53,15 @@ def test_anything_but_a_photograph_is_refused(checkpoint, image):
 
 def test_masks_are_upsampled_logits_above_the_threshold():
     class Ramp(torch.nn.Module):
-        spec = {"image_size": 4}
+        def __init__(self):
+            super().__init__()
+            self.spec = {"image_size": 4}
 
         def forward(self, x):
             return torch.linspace(-3, 3, 4).expand(len(x), 2, 4, 4)
 
     masks = Predictor(Ramp())(np.zeros((4, 8, 3), dtype=np.uint8))
-    # Half-pixel bilinear from 4 to 8 columns: -3 -2.5 -1.5 -0.5 0.5 1.5 2.5 3; sigmoid > 0.75 means above ln 3 = 1.0986.
+    # Half-pixel bilinear from 4 to 8 columns: -3 -2.5 -1.5 -0.5 0.5 1.5 2.5 3; sigmoid(z) > 0.75 means z > ln 3.
     assert masks[0].all(axis=0).tolist() == [False] * 5 + [True] * 3
 
 
