@@ -41,7 +41,7 @@ def test_phantom_is_drawn_once_into_the_cache(monkeypatch):
 
     calls = []
 
-    def draw(folder, *, on_case):
+    def draw(folder, *, per_domain, on_case):
         calls.append(folder)
         for number in (1, 2):
             (folder / f"Domain{number}").mkdir(parents=True)

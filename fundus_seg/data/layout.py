@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fundus_seg.data.domains import DOMAINS
-from fundus_seg.data.phantom import PHANTOM_MARKER, make_phantom
+from fundus_seg.data.phantom import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.errors import DataError, UsageError, listing, unknown_name
 from fundus_seg.progress import SILENT, Progress
 
@@ -19,6 +19,7 @@ DEFAULT_ROOT = Path("data/Fundus")
 PATTERN = "Domain1..4/{train,test}/ROIs/{image,mask}/*.png"
 PHANTOM = "phantom"
 """What `--data` takes for the embedded synthetic data."""
+EMBEDDED_PER_DOMAIN = 24
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,12 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _embedded_phantom(progress: Progress) -> Path:
-    from fundus_seg.data.phantom import PHANTOM_VERSION
-
     folder = cache_folder() / f"phantom-v{PHANTOM_VERSION}"
     if not folder.is_dir():
-        with progress.task("drawing the phantom", total=4 * 24) as advance:
-            make_phantom(folder, on_case=advance)
+        try:
+            with progress.task("drawing the phantom", total=len(DOMAINS) * EMBEDDED_PER_DOMAIN) as advance:
+                make_phantom(folder, per_domain=EMBEDDED_PER_DOMAIN, on_case=advance)
+        except DataError:
+            if not folder.is_dir():  # otherwise another process was quicker, and drew the same
+                raise
     return folder

@@ -20,7 +20,7 @@ from PIL import Image
 
 from fundus_seg.data.domains import DOMAINS
 from fundus_seg.data.phantom_domains import PHANTOM_DOMAINS, Annotator, Camera
-from fundus_seg.data.phantom_eye import CANVAS, SUBPIXEL_BITS, NerveHead, clouds, fixed_point, grow_nerve_head, reflect
+from fundus_seg.data.phantom_eye import CANVAS, NerveHead, clouds, draw, grow_nerve_head, reflect
 from fundus_seg.errors import DataError, UsageError, unknown_name
 
 PHANTOM_VERSION = 1  # raise it whenever a picture changes
@@ -37,8 +37,12 @@ def make_phantom(
     The first two thirds of each domain's `per_domain` cases are its training split. `on_case` is called after each of
     the 4 * per_domain cases. OUT appears complete or not at all: the work is done in a hidden folder beside it.
 
-    Returns `out` as a path. Raises UsageError for fewer than three cases a domain or a negative seed, DataError when
-    OUT holds something already or cannot be written.
+    Returns:
+        `out` as a path.
+
+    Raises:
+        UsageError: fewer than three cases a domain, or a negative seed.
+        DataError: OUT holds something already, or cannot be written.
     """
     out = Path(out)
     if per_domain < 3:
@@ -62,8 +66,10 @@ def make_phantom(
 def draw_case(domain: str, index: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Photograph (800, 800, 3) in RGB and mask (800, 800) in 0 cup, 128 rim, 255 background.
 
-    A pure function of its arguments: which cases were drawn before, or how many there will be, changes nothing.
-    Raises UsageError for an unknown domain.
+    A pure function of its arguments; which cases were drawn before, or how many there will be, changes nothing.
+
+    Raises:
+        UsageError: unknown domain.
     """
     if domain not in PHANTOM_DOMAINS:
         raise UsageError(unknown_name("phantom domain", domain, PHANTOM_DOMAINS))
@@ -75,25 +81,25 @@ def draw_case(domain: str, index: int, seed: int) -> tuple[NDArray[np.uint8], ND
     light = reflect(head, centre.eyes, tissue)
     mask = annotate(head, centre.annotator, hand)
     if left_eye:  # its temporal side is on the left
-        light, mask = light[:, ::-1], mask[:, ::-1]
+        light, mask = light[..., ::-1], mask[..., ::-1]
     return photograph(light, centre.camera, exposure), np.ascontiguousarray(mask)
 
 
 def photograph(light: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The camera's file, (FRAME, FRAME, 3), of the light (CANVAS, CANVAS, 3) that an eye sends back."""
-    y, x = np.mgrid[-1 : 1 : CANVAS * 1j, -1 : 1 : CANVAS * 1j].astype(np.float32) - rng.normal(0.0, 0.15, (2, 1, 1))
+    """The camera's file, (FRAME, FRAME, 3), of the light (3, CANVAS, CANVAS) that an eye sends back."""
+    y, x = np.mgrid[-1 : 1 : CANVAS * 1j, -1 : 1 : CANVAS * 1j] - rng.normal(0.0, 0.15, (2, 1, 1))
     lamp = 1.0 - camera.falloff * 0.5 * (x * x + y * y) + camera.uneven * clouds(rng, 3)
-    light = light * (rng.normal(1.0, 0.12) * lamp[..., None]).astype(np.float32)
-    light = np.asarray(
-        cv2.GaussianBlur(light, (0, 0), camera.blur * rng.uniform(0.8, 1.25) * CANVAS / FRAME), np.float32
-    )
-    light += camera.haze * rng.uniform(0.5, 1.5) * (light.mean(axis=(0, 1)) - light)
+    light = light * (rng.normal(1.0, 0.12) * lamp).astype(np.float32)
+    blur = camera.blur * rng.uniform(0.8, 1.25) * CANVAS / FRAME
+    light = np.stack([np.asarray(cv2.GaussianBlur(channel, (0, 0), blur), np.float32) for channel in light])
+    light += camera.haze * rng.uniform(0.5, 1.5) * (light.mean(axis=(1, 2), keepdims=True) - light)
     gain = (np.array(camera.gain) * rng.normal(1.0, 0.07, 3)).astype(np.float32)
-    signal = 255.0 * np.clip(light * gain, 0.0, 1.0) ** camera.gamma
-    signal += camera.noise * rng.standard_normal(signal.shape, np.float32)
-    pixels = cv2.resize(signal, (FRAME, FRAME), interpolation=cv2.INTER_CUBIC)
+    signal = 255.0 * np.clip(light * gain[:, None, None], 0.0, 1.0) ** camera.gamma
+    signal += camera.noise * rng.standard_normal((CANVAS, CANVAS), np.float32)
+    sensor = np.dstack(np.clip(signal + 0.5, 0.0, 255.0).astype(np.uint8))
     file = io.BytesIO()
-    Image.fromarray(np.clip(pixels + 0.5, 0.0, 255.0).astype(np.uint8)).save(file, "JPEG", quality=camera.jpeg)
+    frame = cv2.resize(sensor, (FRAME, FRAME), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(frame).save(file, "JPEG", quality=camera.jpeg)
     return np.array(Image.open(file))
 
 
@@ -104,7 +110,7 @@ def annotate(head: NerveHead, annotator: Annotator, rng: np.random.Generator) ->
     cup = head.cup.redrawn(rng, scale=annotator.cup_scale, shift=shift, wobble=annotator.wobble)
     mask = np.full((FRAME, FRAME), BACKGROUND, np.uint8)
     for points, grey in ((disc.points(), RIM), (disc.confine(cup.points(), 0.94), CUP)):
-        cv2.fillPoly(mask, [fixed_point(points, FRAME)], grey, cv2.LINE_8, SUBPIXEL_BITS)
+        draw(mask, points, (grey,), smooth=False)
     return mask
 
 

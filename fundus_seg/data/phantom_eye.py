@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 from fundus_seg.data.phantom_domains import Eyes
 
 CANVAS = 400
+_SUBPIXEL_BITS = 4  # OpenCV draws from fixed-point coordinates
 _ANGLES = np.linspace(-np.pi, np.pi, 180, endpoint=False)
-SUBPIXEL_BITS = 4  # OpenCV draws from fixed-point coordinates
+
+
+def _colours(*rgb: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Colours (n, 3, 1, 1), each to be spread over a canvas (3, CANVAS, CANVAS): whole rows at a time are fast."""
+    return np.array(rgb, np.float32)[..., None, None]
+
 
 # Reflectance in red, green, blue before the camera; a case mixes the two fundi by its pigment.
-_BLOND_FUNDUS, _DARK_FUNDUS = np.array([[0.60, 0.33, 0.17], [0.40, 0.21, 0.10]], np.float32)
-_CHOROID = np.array([0.62, 0.26, 0.10], np.float32)
-_NASAL_RIM, _TEMPORAL_RIM = np.array([[0.80, 0.40, 0.22], [0.80, 0.50, 0.28]], np.float32)  # thinner, paler
-_CUP = np.array([0.93, 0.72, 0.46], np.float32)
-_SCLERA, _CLUMPS = np.array([[0.76, 0.56, 0.34], [0.22, 0.13, 0.08]], np.float32)
-_BLOOD = np.array([0.42, 1.30, 1.05], np.float32)  # optical density of a vein: red light passes, green and blue do not
+_BLOND_FUNDUS, _DARK_FUNDUS, _CHOROID = _colours((0.60, 0.33, 0.17), (0.40, 0.21, 0.10), (0.62, 0.26, 0.10))
+_NASAL_RIM, _TEMPORAL_RIM, _CUP = _colours((0.80, 0.40, 0.22), (0.80, 0.50, 0.28), (0.93, 0.72, 0.46))
+_SCLERA, _CLUMPS = _colours((0.76, 0.56, 0.34), (0.22, 0.13, 0.08))
+(_BLOOD,) = _colours((0.42, 1.30, 1.05))  # optical density of a vein: red light passes, green and blue do not
 
 # Where the great vessels head: degrees (temporal 0, down 90) and their spread, bend on the way, share of the calibre.
 _TRUNKS = ((-95, 18, 0.9, 1.0), (95, 18, -0.9, 1.0), (-150, 18, -0.3, 0.6), (150, 18, 0.3, 0.6), (0, 35, 0.0, 0.35))
@@ -84,31 +88,34 @@ def grow_nerve_head(eyes: Eyes, rng: np.random.Generator) -> NerveHead:
 
 
 def reflect(head: NerveHead, eyes: Eyes, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Light coming back from the eye, (CANVAS, CANVAS, 3) around 0..1: fundus, atrophy, disc, cup, then the vessels."""
+    """Light coming back from the eye, (3, CANVAS, CANVAS) around 0..1: fundus, atrophy, disc, cup, then the vessels."""
     light = _fundus(eyes, rng)
     if rng.random() < eyes.atrophy:
         light = _atrophy(light, head.disc, rng)
     radius = float(head.disc.radii.mean())
     across = np.linspace(0.0, 1.0, CANVAS, dtype=np.float32)[None, :]
-    rim = _blend(_NASAL_RIM, _TEMPORAL_RIM, across) * (1.0 + 0.05 * clouds(rng, 7) + 0.03 * clouds(rng, 50))[..., None]
-    light = _blend(light, rim, fill(head.disc.points(), softness=0.035 * radius))
-    cup = fill(head.disc.confine(head.cup.points(), 0.94), softness=rng.uniform(0.05, 0.10) * radius)
+    rim = _blend(_NASAL_RIM, _TEMPORAL_RIM, across) * (1.0 + 0.05 * clouds(rng, 7) + 0.03 * clouds(rng, 50))
+    light = _blend(light, rim, _area(head.disc.points(), softness=0.035 * radius))
+    cup = _area(head.disc.confine(head.cup.points(), 0.94), softness=rng.uniform(0.05, 0.10) * radius)
     pallor = rng.uniform(0.75, 1.0) * (1.0 + 0.05 * clouds(rng, 60))
     light = _blend(light, _CUP, np.clip(cup * pallor, 0.0, 1.0))
     blood, reflex = _vessels(head, rng)
-    return light * np.exp(-blood[..., None] * _BLOOD) + 0.07 * reflex[..., None]
+    return light * np.exp(-_BLOOD * blood) + 0.07 * reflex
 
 
-def fill(points: NDArray[np.float64], softness: float) -> NDArray[np.float32]:
-    """The polygon's inside as a share of each canvas pixel, its edge blurred by `softness` (share of the frame)."""
-    canvas = np.zeros((CANVAS, CANVAS), np.uint8)
-    _draw(canvas, points, (255,))
-    return _soften(canvas.astype(np.float32) / 255.0, softness)
+def draw(
+    canvas: NDArray[np.uint8], polygon: NDArray[np.float64], colour: Sequence[float], *, smooth: bool = True
+) -> None:
+    """Fill a polygon (n, 2), in shares of the frame, on a square canvas; `smooth` mixes colours along its edge."""
+    pixels = polygon * len(canvas) - 0.5  # OpenCV's whole numbers are the centres of pixels
+    fixed_point = np.round(pixels * 2**_SUBPIXEL_BITS).astype(np.int32)
+    cv2.fillPoly(canvas, [fixed_point], colour, cv2.LINE_AA if smooth else cv2.LINE_8, _SUBPIXEL_BITS)
 
 
-def fixed_point(points: NDArray[np.float64], size: int) -> NDArray[np.int32]:
-    """Frame coordinates (n, 2) as fixed-point pixels of a square of `size`; whole numbers are pixel centres."""
-    return np.round((points * size - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
+def clouds(rng: np.random.Generator, cells: int) -> NDArray[np.float32]:
+    """A smooth random field on the canvas, mean 0 and variance near 1, that changes over `1 / cells` of the frame."""
+    grid = rng.standard_normal((cells, cells), np.float32)
+    return np.asarray(cv2.resize(grid, (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _ellipse(centre: NDArray[np.float64], width: float, height: float, tilt: float) -> Outline:
@@ -122,7 +129,7 @@ def _fundus(eyes: Eyes, rng: np.random.Generator) -> NDArray[np.float32]:
     # Lines along which a slow random field changes sign wind and join as choroidal vessels do.
     choroid = np.exp(-np.square(clouds(rng, 14) / 0.35))
     light = _blend(light, _CHOROID, eyes.tessellation * rng.uniform(0.5, 2.0) * choroid)
-    return light * (1.0 + 0.04 * clouds(rng, 30) + 0.04 * clouds(rng, 130))[..., None]
+    return light * (1.0 + 0.04 * clouds(rng, 30) + 0.04 * clouds(rng, 130))
 
 
 def _atrophy(light: NDArray[np.float32], disc: Outline, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -130,10 +137,10 @@ def _atrophy(light: NDArray[np.float32], disc: Outline, rng: np.random.Generator
     growth = rng.uniform(1.05, 1.20)
     shift = (float(disc.radii.mean()) * rng.uniform(0.8, 1.1) * (growth - 1.0), rng.normal(0.0, 0.02))
     crescent = disc.redrawn(rng, scale=growth, shift=shift, wobble=0.04)
-    border = fill(crescent.redrawn(rng, scale=1.05, wobble=0.015).points(), softness=0.012)
+    border = _area(crescent.redrawn(rng, scale=1.05, wobble=0.015).points(), softness=0.012)
     patches = clouds(rng, 9) + 0.5 * clouds(rng, 40)
     light = _blend(light, _CLUMPS, border * np.clip(0.25 + 0.2 * patches, 0.0, 0.6))
-    return _blend(light, _SCLERA, fill(crescent.points(), softness=0.010) * np.clip(0.6 - 0.25 * patches, 0.1, 0.9))
+    return _blend(light, _SCLERA, _area(crescent.points(), softness=0.010) * np.clip(0.6 - 0.25 * patches, 0.1, 0.9))
 
 
 def _vessels(head: NerveHead, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -147,8 +154,8 @@ def _vessels(head: NerveHead, rng: np.random.Generator) -> tuple[NDArray[np.floa
             heading = np.deg2rad(rng.normal(degrees, spread))
             width = calibre * relative * share * rng.uniform(0.8, 1.15)
             for vessel in _grow_vessels(start, heading, bend * rng.uniform(0.2, 1.3), width, rng):
-                _draw(canvas, vessel.ribbon(1.0), (255 * density, 0))
-                _draw(canvas, vessel.ribbon(0.25), (255 * density, 255 * streak))
+                draw(canvas, vessel.ribbon(1.0), (255 * density, 0))
+                draw(canvas, vessel.ribbon(0.25), (255 * density, 255 * streak))
     blood, reflex = np.moveaxis(canvas.astype(np.float32) / 255.0, -1, 0)
     return _soften(blood, 0.16 * calibre), _soften(reflex, 0.08 * calibre)
 
@@ -173,7 +180,7 @@ def _grow_vessels(
     along = np.linspace(0.0, 1.0, 40)
     sway = rng.uniform(0.1, 0.35) * np.sin(2 * np.pi * (rng.uniform(0.8, 2.2) * along + rng.random()))
     headings = heading + bend * along + sway - sway[0]
-    steps = 0.02 * np.stack([np.cos(headings), np.sin(headings)], axis=1)
+    steps = 0.025 * np.stack([np.cos(headings), np.sin(headings)], axis=1)
     axis = start + np.cumsum(steps, axis=0) - steps[0]
     yield _Vessel(axis, headings, width * (1.0 - 0.35 * along))
     if width < 0.008:
@@ -183,20 +190,17 @@ def _grow_vessels(
         yield from _grow_vessels(axis[place], headings[place] + turn, -0.5 * turn, rng.uniform(0.4, 0.7) * width, rng)
 
 
-def _draw(canvas: NDArray[np.uint8], polygon: NDArray[np.float64], colour: Sequence[float]) -> None:
-    cv2.fillPoly(canvas, [fixed_point(polygon, len(canvas))], colour, cv2.LINE_AA, SUBPIXEL_BITS)
+def _area(outline: NDArray[np.float64], softness: float) -> NDArray[np.float32]:
+    """The inside of a polygon as a share of each canvas pixel, its edge blurred by `softness` (share of the frame)."""
+    canvas = np.zeros((CANVAS, CANVAS), np.uint8)
+    draw(canvas, outline, (255,))
+    return _soften(canvas.astype(np.float32) / 255.0, softness)
 
 
 def _blend(below: NDArray[np.float32], above: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colours (3,) or (CANVAS, CANVAS, 3) mixed by the `share` (CANVAS, CANVAS) of the upper one."""
-    return below + (above - below) * share[..., None]
+    """Colours (3, 1, 1) or (3, CANVAS, CANVAS) mixed by the `share` (CANVAS, CANVAS) of the upper one."""
+    return below + (above - below) * share
 
 
 def _soften(field: NDArray[np.float32], softness: float) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(field, (0, 0), softness * CANVAS), np.float32)
-
-
-def clouds(rng: np.random.Generator, cells: int) -> NDArray[np.float32]:
-    """A smooth random field on the canvas, of about unit variance, that changes over `1 / cells` of the frame."""
-    grid = rng.standard_normal((cells, cells), np.float32)
-    return np.asarray(cv2.resize(grid, (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC), np.float32)
