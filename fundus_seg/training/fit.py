@@ -60,22 +60,14 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
         for domain in (*config.data.sources, config.holdout)
     }
     folder = run_folder(config, root, out)
-    threads = claim(
-        folder,
-        config,
-        inputs=_inputs(config, sources, tests),
-        surroundings={
-            "threads": config.train.threads or torch.get_num_threads(),
-            "data_root": root.name,
-            "phantom": root.phantom,
-        },
-    )
+    config = claim(folder, config, _inputs(config, sources, tests), root=root, progress=progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
     validation = _validation_sets(config, tests)
     batches = DomainBatches(sources, config.train, seed=config.seed)
-    with _reproducible(threads):
+    assert config.train.threads is not None
+    with _reproducible(config.train.threads):
         _fit(folder, config, batches, validation, progress)
     folder.mark("TRAINED")
     return folder
