@@ -26,6 +26,9 @@ import yaml
 
 from fundus_seg.errors import RunError
 
+TEMPORARY = ".tmp"
+"""How the names of half-written files end; they begin with a dot."""
+
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits."""
@@ -42,7 +45,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -76,12 +79,13 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a torch checkpoint atomically."""
+    """Write a torch checkpoint atomically; equal states give equal bytes."""
     import torch
 
-    with atomic_path(path) as temporary:
+    # A file object, not a path: torch would write the temporary file's random name into the archive.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         try:
-            torch.save(dict(state), temporary)
+            torch.save(dict(state), file)
         except RuntimeError as error:  # torch's zip writer reports a full disk in its own words
             raise OSError(str(error).splitlines()[0]) from error
 
@@ -126,6 +130,11 @@ class RunFolder:
     def unmark(self, marker: str) -> None:
         """Take a marker away."""
         (self.path / marker).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove the temporary files of writers that were killed."""
+        for leftover in self.path.rglob(f".*{TEMPORARY}"):
+            leftover.unlink(missing_ok=True)
 
     def read_config(self) -> dict[str, Any]:
         """The content of config.yaml.

@@ -75,6 +75,7 @@ def claim(
     if differing:
         named = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
         raise RunError(f"{folder.path}: holds another run ({named}); choose another --out, or delete it")
+    folder.sweep()
     for change in changes(there.get("provenance") or {}):
         progress.line(f"warning: {folder.path}: {change}; the bits may differ")
     return config
