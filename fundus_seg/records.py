@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from fundus_seg.errors import RunError
+from fundus_seg.progress import SILENT, Progress
 
 TEMPORARY = ".tmp"
 """How the names of half-written files end; they begin with a dot."""
@@ -169,6 +170,22 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     if not found:
         raise RunError(f"{', '.join(map(str, paths))}: no run below; `fundus-seg train` makes one")
     return [RunFolder(path) for path in sorted(found)]
+
+
+def trained_runs(paths: Sequence[Path], *, progress: Progress = SILENT) -> list[RunFolder]:
+    """The trained runs at or below the given paths; those that are not trained to their end are named and left out.
+
+    Raises:
+        RunError: as `find_runs`, or none is trained.
+    """
+    runs = find_runs(paths)
+    trained = [run for run in runs if run.has("TRAINED")]
+    if not trained:
+        raise RunError(f"{runs[0].path}: not trained to its end; the same `fundus-seg train` command goes on with it")
+    for run in runs:
+        if run not in trained:
+            progress.line(f"{run.path}: not trained to its end, left out")
+    return trained
 
 
 def _umask() -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import DataError, RunError, UsageError
+from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
 from fundus_seg.progress import Silent
 from fundus_seg.protocol import source_half
 from fundus_seg.training import fit, train
@@ -261,6 +261,12 @@ def test_every_mask_that_must_not_train_is_listed_before_a_run_begins(root, tmp_
     with pytest.raises(DataError) as caught:
         train(settings(), root, tmp_path / "runs")
     assert all(f"Btrain{number}.png: the disc is empty" in str(caught.value) for number in (0, 2))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_that_cannot_be_had_leave_nothing(root, tmp_path):
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth: no such file"):
+        train(settings("model.encoder_weights=nowhere.pth"), root, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 

@@ -28,7 +28,7 @@ from fundus_seg.protocol import STRUCTURES, source_half
 from fundus_seg.records import RunFolder, file_digest, write_checkpoint, write_rows
 from fundus_seg.seeding import seeded
 from fundus_seg.torchvision_compat import import_module
-from fundus_seg.training.run import claim, resolve_sources, run_folder
+from fundus_seg.training.run import record, resolve_sources, run_folder, take_up
 from fundus_seg.training.selection import ValidationSet, score, validation_dice
 from fundus_seg.training.task import LOSSES
 
@@ -60,15 +60,18 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
         for domain in (*config.data.sources, config.holdout)
     }
     folder = run_folder(config, root, out)
-    config = claim(folder, config, _inputs(config, sources, tests), root=root, progress=progress)
+    inputs = _inputs(config, sources, tests)
+    config = take_up(folder, config, inputs, progress=progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
     validation = _validation_sets(config, tests)
     batches = DomainBatches(sources, config.train, seed=config.seed)
-    assert config.train.threads is not None
+    fabric = import_module("lightning.fabric").Fabric(devices=1)
     with _reproducible(config.train.threads):
-        _fit(folder, config, batches, validation, progress)
+        state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
+        record(folder, config, inputs, root)  # nothing is written before all that can be wrong with the settings is
+        _fit(folder, config, fabric, state, batches, validation, progress)
     folder.mark("TRAINED")
     return folder
 
@@ -76,12 +79,12 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
 def _fit(
     folder: RunFolder,
     config: RunConfig,
+    fabric: Any,
+    state: _State,
     batches: DomainBatches,
     validation: Mapping[str, ValidationSet],
     progress: Progress,
 ) -> None:
-    fabric = import_module("lightning.fabric").Fabric(devices=1)
-    state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
     epochs = config.train.epochs
     if state.epoch:
         progress.line(f"{folder.path}: going on after epoch {state.epoch} of {epochs}")
@@ -207,10 +210,10 @@ def _inputs(
 
 
 @contextlib.contextmanager
-def _reproducible(threads: int) -> Iterator[None]:
+def _reproducible(threads: int | None) -> Iterator[None]:
     """Deterministic kernels and a fixed number of CPU threads, within; the caller's settings afterwards."""
     threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or threads_before)
     torch.use_deterministic_algorithms(True)
     try:
         yield

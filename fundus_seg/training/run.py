@@ -46,39 +46,43 @@ def run_folder(config: RunConfig, root: DataRoot, out: Path) -> RunFolder:
     return RunFolder(base / config.preset / config.holdout / slug / f"seed-{config.seed}")
 
 
-def claim(
-    folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, root: DataRoot, progress: Progress
-) -> RunConfig:
-    """Begin the run in `folder`, or take up the same run that is there; give its settings, threads spelt out.
+def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, progress: Progress) -> RunConfig:
+    """The settings to run with in `folder`, threads spelt out: those of a new run, or of the same run if it is there.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder, which need not exist.
         config: settings, sources spelt out.
         inputs: digests of what the settings name but do not contain: data, encoder weights.
-        root: where the photographs lie, to record.
         progress: told what differs from the machine and the versions that the run began on.
 
     Raises:
         RunError: the folder holds a run of other settings or inputs; the differing keys are named.
     """
+    folder.sweep()
     there = folder.read_config() if folder.config.exists() else None
     threads = config.train.threads or _recorded_threads(there) or torch.get_num_threads()
     config = config.model_copy(update={"train": config.train.model_copy(update={"threads": threads})})
-    settings = config.model_dump(mode="json")
     if there is None:
-        surroundings = {**provenance(), "data_root": root.name, "phantom": root.phantom}
-        folder.write_config({"format": RUN_FORMAT, **settings, "inputs": dict(inputs), "provenance": surroundings})
         return config
+    settings = config.model_dump(mode="json")
     before = flatten({key: there.get(key) for key in settings} | {"inputs": there["inputs"]})
     now = flatten(settings | {"inputs": dict(inputs)})
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
         named = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
         raise RunError(f"{folder.path}: holds another run ({named}); choose another --out, or delete it")
-    folder.sweep()
     for change in changes(there.get("provenance") or {}):
         progress.line(f"warning: {folder.path}: {change}; the bits may differ")
     return config
+
+
+def record(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], root: DataRoot) -> None:
+    """Write what the run is into its folder, unless it is there already."""
+    if folder.config.exists():
+        return
+    surroundings = {**provenance(), "data_root": root.name, "phantom": root.phantom}
+    settings = config.model_dump(mode="json")
+    folder.write_config({"format": RUN_FORMAT, **settings, "inputs": dict(inputs), "provenance": surroundings})
 
 
 def _recorded_threads(content: Mapping[str, Any] | None) -> int | None:
