@@ -27,4 +27,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build runs *.egg-info
+	rm -rf .venv build *.egg-info

@@ -19,10 +19,10 @@ from fundus_seg.errors import ConfigError, FundusSegError, UsageError, unknown_n
 from fundus_seg.protocol import Scoring, short_hash
 
 OPERATORS = ("conv", "depthwise", "tvconv")
-SELECTIONS = ("source-validation", "last", "oracle")
 RUN_FILE_KEYS = ("format", "inputs", "provenance")
 """What a run's config.yaml holds beside its settings."""
 
+_SELECTS = "scoring.threshold"
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -103,24 +103,26 @@ class RunConfig(Section):
     train: TrainConfig = TrainConfig()
     scoring: Scoring = Scoring()
 
-    def differences(self, *, standard_sources: Iterable[str]) -> dict[str, Any]:
-        """Dotted settings that differ from the preset's, without those that the run folder names by itself or records.
+    def recipe(self) -> dict[str, Any]:
+        """Everything that trains, as dotted settings: all but the scoring, of which only the threshold selects."""
+        flat = flatten(self.model_dump(mode="json"))
+        return {key: value for key, value in flat.items() if not key.startswith("scoring.") or key == _SELECTS}
 
-        `standard_sources` are the domains that a null `data.sources` stands for in this experiment.
+    def differences(self, *, all_domains: Iterable[str]) -> dict[str, Any]:
+        """Settings of the recipe that differ from the preset's, without those that the run folder names or records.
+
+        The domains of the experiment, sources and holdout together, stand under `domains` if they are not
+        `all_domains`: every holdout of one experiment then has the same slug, and a table one column for it.
         """
-        named = {"preset", "holdout", "seed", "model.op", "train.threads"}
-        standard, own = (
-            {**flat, "data.sources": flat["data.sources"] or list(standard_sources)}
-            for flat in (
-                flatten(preset_settings(self.preset, holdout=self.holdout).model_dump(mode="json")),
-                flatten(self.model_dump(mode="json")),
-            )
-        )
-        return {key: value for key, value in own.items() if key not in named and value != standard[key]}
+        named = {"preset", "holdout", "seed", "model.op", "train.threads", "data.sources"}
+        standard = preset_settings(self.preset, holdout=self.holdout).recipe()
+        differing = {key: value for key, value in self.recipe().items() if key not in named and value != standard[key]}
+        domains = sorted({self.holdout, *(self.data.sources or all_domains)})
+        return differing if domains == sorted(all_domains) else {**differing, "domains": domains}
 
-    def slug(self, *, standard_sources: Iterable[str]) -> str:
+    def slug(self, *, all_domains: Iterable[str]) -> str:
         """`op`, or `op-setting=value-...-hash` naming what differs from the preset; safe as a folder name."""
-        differing = self.differences(standard_sources=standard_sources)
+        differing = self.differences(all_domains=all_domains)
         if not differing:
             return self.model.op
         parts = (f"{key.rsplit('.', 1)[-1]}={_readable(value)}" for key, value in sorted(differing.items()))
@@ -163,6 +165,8 @@ def load_config(
         key, equals, text = override.partition("=")
         if not equals:
             raise UsageError(f"--set {override}: write it as section.key=value")
+        if key.strip() == "preset":
+            raise UsageError(f"--set {override}: choose a preset with --config")
         given[key.strip()] = _parse_yaml(text, f"--set {override}", UsageError)
     changes: dict[str, Any] = {}
     for key, value in given.items():

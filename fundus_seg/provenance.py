@@ -48,8 +48,10 @@ def changes(recorded: Mapping[str, Any]) -> list[str]:
 
 def _commit() -> str | None:
     """Commit of the checkout that this package runs from, `+changes` appended where files differ from it."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    checkout = Path(__file__).parents[1]
+    if not (checkout / ".git").exists():  # an installed package, perhaps inside a repository of somebody else
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
         described = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -58,7 +58,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from error
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or choose another folder"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -115,10 +117,9 @@ class RunFolder:
         """The case records of one checkpoint under one scoring protocol; its JSON has the suffix `.json`."""
         return self.path / "evaluations" / f"{scoring}-{checkpoint}.csv"
 
-    @property
-    def overlays(self) -> Path:
-        """Contours drawn on photographs."""
-        return self.path / "overlays"
+    def overlays(self, scoring: str, checkpoint: str) -> Path:
+        """Contours of one checkpoint under one scoring protocol, drawn on photographs."""
+        return self.path / "overlays" / f"{scoring}-{checkpoint}"
 
     def has(self, marker: str) -> bool:
         """Whether the marker `TRAINED` or `DONE` stands."""
@@ -127,10 +128,6 @@ class RunFolder:
     def mark(self, marker: str) -> None:
         """Set a marker."""
         write_text(self.path / marker, "")
-
-    def unmark(self, marker: str) -> None:
-        """Take a marker away."""
-        (self.path / marker).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove the temporary files of writers that were killed."""
@@ -147,7 +144,8 @@ class RunFolder:
             content = yaml.safe_load(self.config.read_text("utf8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RunError(f"{self.config}: cannot be read as the settings of a run") from error
-        if not isinstance(content, dict) or not isinstance(content.get("inputs"), dict):
+        sections = ("inputs", "provenance", "train")
+        if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in sections):
             raise RunError(f"{self.config}: not written by a run; give a folder that `fundus-seg train` made")
         return content
 
@@ -162,14 +160,14 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     Raises:
         RunError: a path does not exist, or no run lies below any of them.
     """
-    found: set[Path] = set()
+    found: dict[Path, Path] = {}  # by resolved path: a folder named in two ways is one run
     for path in paths:
         if not path.exists():
             raise RunError(f"{path}: no such folder; train a run first, or name the folder of one")
-        found |= {config.parent for config in path.rglob("config.yaml")}
+        found |= {config.parent.resolve(): config.parent for config in path.rglob("config.yaml")}
     if not found:
         raise RunError(f"{', '.join(map(str, paths))}: no run below; `fundus-seg train` makes one")
-    return [RunFolder(path) for path in sorted(found)]
+    return [RunFolder(path) for path in sorted(found.values())]
 
 
 def trained_runs(paths: Sequence[Path], *, progress: Progress = SILENT) -> list[RunFolder]:

@@ -34,3 +34,18 @@ def seeded(seed: int, epoch: int, purpose: str) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+
+
+@contextlib.contextmanager
+def reproducible(threads: int | None) -> Iterator[None]:
+    """Deterministic kernels and a fixed number of CPU threads, within; the caller's settings afterwards."""
+    import torch
+
+    threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads or threads_before)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(deterministic)

@@ -50,6 +50,8 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
         (["train", "--holdout", "A", "--set", "optim.lrr=1"], 2, "did you mean 'optim.lr'?"),
         (["evaluate", "nowhere"], 1, "nowhere: no such folder"),
         (["evaluate", "--checkpoint", "bset"], 2, "best"),
+        (["evaluate", "--metrics", "dcs"], 2, "did you mean 'dsc'?"),
+        (["train", "--holdout", "A", "--set", "preset=tiny"], 2, "--config"),
         (["data", "phantom", "out", "--per-domain", "1"], 2, "at least 3 cases"),
     ],
 )
@@ -72,13 +74,14 @@ def test_train_evaluate_predict(draw_root, tmp_path):
     assert "already trained" in again.stderr
     shown = call("evaluate", "--overlays", 2, cwd=tmp_path)
     assert "DSC [%]" in shown.stdout
-    assert len(list((tmp_path / run / "overlays").glob("*.png"))) == 2
+    assert len(list((tmp_path / run / "overlays").rglob("*.png"))) == 2
     markdown = call("evaluate", run, "--format", "markdown", "--metrics", "dsc,asd", cwd=tmp_path).stdout
     assert "| DSC [%] | disc (OD) | A |" in markdown
     assert "ASD" in markdown
     photographs = root / "Domain1/test/ROIs/image"
     call("predict", run, photographs, "--out", "masks", "--overlay", cwd=tmp_path)
-    assert len(list((tmp_path / "masks").glob("*.png"))) == 8
+    assert len(list((tmp_path / "masks/masks").glob("*.png"))) == 4
+    assert len(list((tmp_path / "masks/overlays").glob("*.png"))) == 4
 
 
 def test_phantom_command(tmp_path):

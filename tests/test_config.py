@@ -102,20 +102,38 @@ def test_missing_holdout_is_a_usage_error():
 
 def test_slug_names_what_differs_and_nothing_else():
     plain = load_config("paper", arguments={"holdout": "A", "model.op": "conv", "seed": 3})
-    assert plain.slug(standard_sources="BCD") == "conv"
+    assert plain.slug(all_domains="ABCD") == "conv"
     spelt_out = load_config("paper", overrides=["data.sources=[B, C, D]"], arguments={"holdout": "A"})
-    assert spelt_out.slug(standard_sources="BCD") == "tvconv"
+    assert spelt_out.slug(all_domains="ABCD") == "tvconv"
     varied = load_config(
         "paper", overrides=["optim.lr=3e-4", "data.sources=[C]", "model.encoder_weights=/x/w.pt"],
         arguments={"holdout": "A"},
     )  # fmt: skip
-    assert varied.differences(standard_sources="BCD").keys() == {"optim.lr", "data.sources", "model.encoder_weights"}
-    assert varied.slug(standard_sources="BCD").startswith("tvconv-sources=C-encoder_weights=w.pt-lr=0.0003-")
+    assert varied.differences(all_domains="ABCD").keys() == {"optim.lr", "domains", "model.encoder_weights"}
+    assert varied.slug(all_domains="ABCD").startswith("tvconv-domains=A+C-encoder_weights=w.pt-lr=0.0003-")
     other = load_config(
         "paper", overrides=["optim.lr=3e-4", "data.sources=[C]", "model.encoder_weights=/y/w.pt"],
         arguments={"holdout": "A"},
     )  # fmt: skip
-    assert other.slug(standard_sources="BCD") != varied.slug(standard_sources="BCD")
+    assert other.slug(all_domains="ABCD") != varied.slug(all_domains="ABCD")
+
+
+def test_every_holdout_of_one_experiment_has_one_slug():
+    slugs = {
+        load_config("paper", overrides=[f"data.sources=[{source}]"], arguments={"holdout": holdout}).slug(
+            all_domains="ABCD"
+        )
+        for holdout, source in ("AC", "CA")
+    }
+    assert len(slugs) == 1
+
+
+def test_scoring_is_no_part_of_the_recipe_but_for_the_threshold_that_selects():
+    def slug(*overrides):
+        return load_config("paper", overrides=overrides, arguments={"holdout": "A"}).slug(all_domains="ABCD")
+
+    assert slug("scoring.hausdorff=pooled-95", "scoring.dice_smoothing=1") == "tvconv"
+    assert slug("scoring.threshold=0.5").startswith("tvconv-threshold=0.5-")
 
 
 def test_config_is_frozen():

@@ -11,7 +11,7 @@ from PIL import Image
 from fundus_seg import load_model
 from fundus_seg.config import load_config
 from fundus_seg.data import FundusDataset, open_root
-from fundus_seg.errors import DataError, RunError
+from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.evaluation import evaluate as module
 from fundus_seg.evaluation.cases import score_case
 from fundus_seg.evaluation.evaluate import evaluate, write_overlays
@@ -72,7 +72,7 @@ def test_evaluation_scores_the_holdout_s_test_split_at_its_own_size(run):
     assert set(evaluation.cases["height"]) == {96}
     assert evaluation.path == run.evaluation(Scoring().digest(), "best")
     assert evaluation.meta.selection == "source-validation"
-    expected = module.RunName(preset="tiny", operator=run.path.parent.name, holdout="B", seed=0)
+    expected = module.RunName(preset="tiny", operator="tvconv", holdout="B", seed=0)
     assert evaluation.meta.run == expected
     assert not evaluation.meta.phantom
     assert run.has("DONE")
@@ -90,6 +90,41 @@ def test_evaluation_equals_the_predictor_on_each_photograph(run):
     ]
     scored = evaluate(run).cases
     pd.testing.assert_frame_equal(pd.DataFrame(rows)[scored.columns[2:]], scored[scored.columns[2:]], check_dtype=False)
+
+
+def test_run_with_its_own_threshold_predicts_as_it_is_scored(draw_root, tmp_path):
+    own = ["train.threads=1", "scoring.threshold=0.3", "scoring.largest_component=false", "train.epochs=4"]
+    own += ["data.image_interpolation=bilinear"]
+    root = open_root(draw_root(size=96))
+    run = train(load_config("tiny", overrides=own, arguments={"holdout": "B"}), root, tmp_path / "runs")
+    predictor = load_model(run.path)
+    pixels = [predictor(sample.image).sum() for sample in FundusDataset(root, "B", "test")]
+    scored = evaluate(run).cases.groupby("case")["prediction_pixels"].sum()
+    assert scored.tolist() == pixels
+    assert sum(pixels) > 0
+
+
+def test_another_protocol_has_its_own_file(run):
+    own, released = evaluate(run), evaluate(run, scoring=Scoring(dice_smoothing=1))
+    assert own.path != released.path
+    assert released.meta.protocol.dice_smoothing == 1
+
+
+def test_cut_evaluation_is_made_again(run):
+    first = evaluate(run)
+    lines = first.path.read_text().splitlines(keepends=True)
+    first.path.write_text("".join(lines[:3]))
+    with pytest.raises(RunError, match="not a whole evaluation"):
+        module.read_evaluation(first.path)
+    pd.testing.assert_frame_equal(evaluate(run).cases, first.cases)
+
+
+def test_checkpoint_of_another_network_is_refused(run, draw_root, tmp_path):
+    settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "B", "model.op": "conv"})
+    other = train(settings, open_root(run.read_config()["provenance"]["data_root"]), tmp_path / "other")
+    run.checkpoint("best").write_bytes(other.checkpoint("best").read_bytes())
+    with pytest.raises(CheckpointError, match="not of the network"):
+        evaluate(run)
 
 
 def test_second_evaluation_reads_the_first(run, monkeypatch):
@@ -118,7 +153,7 @@ def test_another_data_set_is_refused(run, draw_root):
 
 
 def test_untrained_run_is_refused(run):
-    run.unmark("TRAINED")
+    (run.path / "TRAINED").unlink()
     with pytest.raises(RunError, match="not trained to its end"):
         evaluate(run)
 
@@ -126,10 +161,11 @@ def test_untrained_run_is_refused(run):
 def test_overlays_run_from_the_worst_case_to_the_best(run):
     evaluation = evaluate(run)
     paths = write_overlays(run, evaluation, 2)
-    assert [path.parent for path in paths] == [run.overlays] * 2
-    assert [path.name.split("-")[1] for path in paths] == ["001", "004"]
+    assert [path.parent for path in paths] == [run.overlays(Scoring().digest(), "best")] * 2
+    assert [path.name.split("-")[0] for path in paths] == ["001", "004"]
     assert Image.open(paths[0]).size == (96, 96)
     assert len(write_overlays(run, evaluation, 99)) == 4
+    assert len(write_overlays(run, evaluation, 2)) == len(list(paths[0].parent.iterdir())) == 2
 
 
 def test_evaluation_of_another_format_is_refused_by_name(run):

@@ -19,6 +19,8 @@ from fundus_seg.models.checkpoint import load_network, network_state, read_check
 from fundus_seg.records import write_checkpoint
 from fundus_seg.training import train
 
+USAGE = {"image_interpolation": "lanczos", "scoring": {}}
+
 
 @pytest.fixture
 def network():
@@ -31,7 +33,7 @@ def network():
 
 @pytest.fixture
 def checkpoint(network, tmp_path):
-    write_checkpoint(tmp_path / "model.ckpt", network_state(network))
+    write_checkpoint(tmp_path / "model.ckpt", network_state(network, USAGE))
     return tmp_path / "model.ckpt"
 
 
@@ -68,7 +70,7 @@ def test_masks_are_upsampled_logits_above_the_threshold():
 def test_a_loaded_checkpoint_gives_the_network_s_own_logits(network, checkpoint):
     x = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
-        assert torch.equal(load_network(checkpoint)(x), network(x))
+        assert torch.equal(load_network(checkpoint)[0](x), network(x))
 
 
 def test_folder_of_photographs(checkpoint, photographs, tmp_path):
@@ -81,13 +83,15 @@ def test_folder_of_photographs(checkpoint, photographs, tmp_path):
     predictor = load_model(checkpoint)
     for name in (f"Atest{number}" for number in range(4)):
         masks = predictor(np.asarray(Image.open(photographs / "image" / f"{name}.png")))
-        np.testing.assert_array_equal(read_mask(tmp_path / "out" / f"{name}.png"), [masks[0], masks[0] & masks[1]])
-        assert Image.open(tmp_path / "out" / f"{name}-overlay.png").size == (90, 90)
+        np.testing.assert_array_equal(
+            read_mask(tmp_path / "out/masks" / f"{name}.png"), [masks[0], masks[0] & masks[1]]
+        )
+        assert Image.open(tmp_path / "out/overlays" / f"{name}.png").size == (90, 90)
 
 
 def test_nifti(checkpoint, photographs, tmp_path):
     predict_folder(checkpoint, [photographs / "image/Atest0.png"], tmp_path / "out", form="nifti")
-    labels = nibabel.load(tmp_path / "out/Atest0.nii.gz").get_fdata()
+    labels = nibabel.load(tmp_path / "out/masks/Atest0.nii.gz").get_fdata()
     assert labels.shape == (90, 90, 1)
     assert set(np.unique(labels)) <= {0, 1, 2}
 
@@ -96,7 +100,7 @@ def test_names_with_spaces_and_letters_of_any_alphabet(checkpoint, photographs, 
     odd = tmp_path / "Œil gauche №1.png"
     (photographs / "image/Atest0.png").rename(odd)
     predict_folder(checkpoint, [odd], tmp_path / "out")
-    assert (tmp_path / "out" / odd.name).is_file()
+    assert (tmp_path / "out/masks" / odd.name).is_file()
 
 
 def test_photographs_of_one_name_are_refused(checkpoint, photographs, tmp_path):
@@ -106,6 +110,29 @@ def test_photographs_of_one_name_are_refused(checkpoint, photographs, tmp_path):
     with pytest.raises(DataError, match="share a name"):
         predict_folder(checkpoint, [photographs / "image", twin], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_given_is_never_written_over(checkpoint, photographs):
+    before = (photographs / "mask/Atest0.png").read_bytes()
+    masks = (photographs / "mask").rename(photographs / "masks")
+    with pytest.raises(DataError, match="choose another --out"):
+        predict_folder(checkpoint, [photographs / "image"], photographs, truth=masks)
+    assert (masks / "Atest0.png").read_bytes() == before
+
+
+def test_truth_without_a_match_is_refused(checkpoint, photographs, tmp_path):
+    with pytest.raises(DataError, match="--truth takes a folder"):
+        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=tmp_path / "nowhere")
+
+
+def test_bad_photographs_are_all_named_and_the_others_done(checkpoint, photographs, tmp_path):
+    for number in (1, 2):
+        (photographs / f"image/Atest{number}.png").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
+    assert all(f"Atest{number}.png: not an image" in str(caught.value) for number in (1, 2))
+    assert "the other 2 are done" in str(caught.value)
+    assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 2
 
 
 def test_missing_photograph_and_empty_folder_are_named(checkpoint, tmp_path):
@@ -121,7 +148,7 @@ def test_checkpoint_with_code_is_refused_and_nothing_runs(tmp_path):
         def __reduce__(self):
             return (tmp_path.joinpath("ran").touch, ())
 
-    torch.save({"format": 1, "model_spec": {}, "model": Code()}, tmp_path / "bad.ckpt")
+    torch.save({"format": 1, "model_spec": {}, "usage": {}, "model": Code()}, tmp_path / "bad.ckpt")
     with pytest.raises(CheckpointError, match=r"bad\.ckpt: refused"):
         read_checkpoint(tmp_path / "bad.ckpt")
     assert not (tmp_path / "ran").exists()
@@ -135,10 +162,10 @@ def test_damaged_foreign_newer_and_misfit_checkpoints_are_named(checkpoint, netw
     torch.save({"weights": 1}, tmp_path / "foreign.ckpt")
     with pytest.raises(CheckpointError, match="not a checkpoint of fundus-seg"):
         load_model(tmp_path / "foreign.ckpt")
-    write_checkpoint(tmp_path / "newer.ckpt", {**network_state(network), "format": 99})
+    write_checkpoint(tmp_path / "newer.ckpt", {**network_state(network, USAGE), "format": 99})
     with pytest.raises(CheckpointError, match="format 99 is newer"):
         load_model(tmp_path / "newer.ckpt")
-    state = network_state(network)
+    state = network_state(network, USAGE)
     write_checkpoint(tmp_path / "misfit.ckpt", {**state, "model_spec": {**state["model_spec"], "op": "conv"}})
     with pytest.raises(CheckpointError, match=r"misfit\.ckpt: its weights do not fit"):
         load_model(tmp_path / "misfit.ckpt")

@@ -7,7 +7,7 @@ import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
-from fundus_seg.evaluation.tables import build_table, render, summarise
+from fundus_seg.evaluation.tables import build_table, render, summarise, tables
 from fundus_seg.protocol import Scoring
 
 NAN = float("nan")
@@ -112,11 +112,28 @@ def test_columns_say_what_tells_them_apart():
     assert "chosen on the scored cases themselves" in table.title
 
 
+def test_a_run_counts_once():
+    with pytest.raises(ProtocolError, match="seed 0 stands twice"):
+        build_table([evaluation([0.8], [1]), evaluation([0.8], [1])])
+
+
+def test_numbers_of_runs_are_those_of_the_cells():
+    runs = [evaluation([0.8], [1], operator="conv", seed=seed) for seed in range(3)]
+    runs.append(evaluation([0.8], [1], seed=7))
+    assert "1 to 3 runs a cell" in build_table(runs).title
+    assert "1 run a cell" in build_table(runs[:1]).title
+
+
+def test_tables_stand_apart_where_they_must_not_mix():
+    runs = [evaluation([0.8], [1]), evaluation([0.7], [1], phantom=True), evaluation([0.6], [1], seed=1)]
+    assert [table.title.startswith("PHANTOM") for table in tables(runs)] == [False, True]
+
+
 def test_phantom_is_named_first():
     table = build_table([evaluation([0.8], [1], phantom=True)])
     assert table.title.startswith("PHANTOM, synthetic photographs")
-    assert "PHANTOM" in render(table, "markdown")
-    assert "PHANTOM" in render(table, "latex")
+    for form in ("markdown", "latex", "csv"):
+        assert any("PHANTOM" in line for line in render(table, form).splitlines() if not line.startswith("%"))
 
 
 def test_forms():

@@ -60,7 +60,13 @@ def test_a_run_leaves_what_records_promise(root, tmp_path):
     assert set(rows[0]) == {"epoch", "lr", "loss_disc", "loss_cup", "dice_disc", "dice_cup"}
     last = torch.load(run.checkpoint("last"), weights_only=True)
     assert "optimizer" not in last
-    assert set(torch.load(run.checkpoint("best"), weights_only=True)) == {"format", "model_spec", "model", "epoch"}
+    assert set(torch.load(run.checkpoint("best"), weights_only=True)) == {
+        "format",
+        "model_spec",
+        "usage",
+        "model",
+        "epoch",
+    }
 
 
 def test_training_learns(root, tmp_path):

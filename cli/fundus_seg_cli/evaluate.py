@@ -29,6 +29,7 @@ def evaluate(
     runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders with runs below [runs].")] = None,
     data: Annotated[str | None, typer.Option(help="Data root, or 'phantom' [the one each run was trained on].")] = None,
     checkpoint: Annotated[Checkpoint, typer.Option(help="Which weights.")] = Checkpoint.best,
+    scoring: Annotated[str | None, typer.Option(help="Score by this preset's protocol [each run's own].")] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
     metrics: Annotated[str, typer.Option(help="Of dsc, hd, hd95, asd, assd.")] = "dsc,hd,hd95",
     overlays: Annotated[
@@ -36,22 +37,26 @@ def evaluate(
     ] = 0,
 ) -> None:
     """Score runs on their unseen domain, write the case records, print the table."""
+    from fundus_seg.config import preset_settings
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.evaluate import write_overlays
-    from fundus_seg.evaluation.tables import build_table, render
+    from fundus_seg.evaluation.tables import check_metrics, render, tables
     from fundus_seg.records import trained_runs
     from fundus_seg_cli.progress import Terminal
     from fundus_seg_cli.table import print_table
 
     progress = Terminal()
+    names = [metric.strip() for metric in metrics.split(",")]
+    check_metrics(names)
+    protocol = preset_settings(scoring, holdout="").scoring if scoring else None
     evaluations = []
     for run in trained_runs(runs or [Path("runs")], progress=progress):
-        evaluations.append(evaluate_run(run, data, checkpoint=checkpoint.value, progress=progress))
+        evaluations.append(evaluate_run(run, data, checkpoint=checkpoint.value, scoring=protocol, progress=progress))
         if overlays:
             written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
-            progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {run.overlays}")
-    table = build_table(evaluations, [metric.strip() for metric in metrics.split(",")])
-    if form is Format.rich:
-        print_table(table)
-    else:
-        print(render(table, form.value), end="")
+            progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
+    for table in tables(evaluations, names):
+        if form is Format.rich:
+            print_table(table)
+        else:
+            print(render(table, form.value))

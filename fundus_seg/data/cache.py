@@ -31,7 +31,7 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import short_hash
 from fundus_seg.records import atomic_path, file_digest
 
-_RESAMPLING = {
+RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
@@ -95,9 +95,9 @@ def _build(entry: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
         def resize(index: int) -> str | None:
             sample = read_sample(cases[index], coding=data.coding)
             size = (data.size, data.size)
-            images[index] = Image.fromarray(sample.image).resize(size, _RESAMPLING[data.image_interpolation])
+            images[index] = Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation])
             for structure, mask in enumerate(sample.masks):
-                resized = Image.fromarray(mask.astype(np.uint8)).resize(size, _RESAMPLING[data.mask_interpolation])
+                resized = Image.fromarray(mask.astype(np.uint8)).resize(size, RESAMPLING[data.mask_interpolation])
                 masks[index, structure] = resized
             return _training_problem(sample.masks)
 

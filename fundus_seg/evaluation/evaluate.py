@@ -19,13 +19,16 @@ from fundus_seg.data.cache import ResizedSplit, load_resized
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.io import read_mask
 from fundus_seg.data.layout import Case, DataRoot, open_root
-from fundus_seg.errors import DataError, RunError
+from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.evaluation.cases import SCORES, score_case
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
 from fundus_seg.provenance import versions
 from fundus_seg.records import RunFolder, atomic_path, file_digest, write_json, write_rows
+from fundus_seg.seeding import reproducible
+from fundus_seg.training.fit import network_spec
+from fundus_seg.training.run import operator_name
 from fundus_seg.viz.overlay import draw_contours
 
 EVALUATION_FORMAT: Literal[1] = 1
@@ -55,11 +58,13 @@ class EvaluationMeta(BaseModel):
     protocol: Scoring
     protocol_digest: str
     data: dict[str, str]
-    """Digest of the photographs and masks of each scored split, by `domain/split`."""
+    """Digest of the photographs and masks of each split that trained, selected or was scored, by `domain/split`."""
     phantom: bool
     selection: str
     checkpoint: CheckpointName
     checkpoint_sha256: str
+    cases_sha256: str = ""
+    """Of the CSV: a file that was cut or edited is not taken for whole."""
     run: RunName
     versions: dict[str, str]
 
@@ -80,7 +85,12 @@ class Evaluation:
 
 
 def evaluate(
-    run: RunFolder, data: str | Path | None = None, *, checkpoint: CheckpointName = "best", progress: Progress = SILENT
+    run: RunFolder,
+    data: str | Path | None = None,
+    *,
+    checkpoint: CheckpointName = "best",
+    scoring: Scoring | None = None,
+    progress: Progress = SILENT,
 ) -> Evaluation:
     """Score a run on the test split of its holdout, or read the scores if they are there already.
 
@@ -88,16 +98,19 @@ def evaluate(
         run: a trained run.
         data: data root; None for the one that the run was trained on.
         checkpoint: `best` or `last`.
+        scoring: the protocol; None for the one of the run's own settings.
         progress: where to show it.
 
     Raises:
         RunError: the run is not trained.
+        CheckpointError: the checkpoint is not of the network that the run's settings name.
         DataError: the photographs are not those that the run was made with, or cannot be read.
     """
     config, content = _trained(run)
+    scoring = scoring or config.scoring
     root = _data_root(content, data, progress)
     cases, split = _holdout(config, root, progress)
-    recorded = content["inputs"][f"{config.holdout}/test"]
+    recorded = content["inputs"].get(f"{config.holdout}/test")
     if split.digest != recorded:
         raise DataError(
             f"{root.path}: {config.holdout}/test is not what {run.path} was made with "
@@ -105,27 +118,28 @@ def evaluate(
         )
     weights = run.checkpoint(checkpoint)
     meta = EvaluationMeta(
-        protocol=config.scoring,
-        protocol_digest=config.scoring.digest(),
-        data={f"{config.holdout}/test": split.digest},
+        protocol=scoring,
+        protocol_digest=scoring.digest(),
+        data={where: digest for where, digest in content["inputs"].items() if "/" in where},
         phantom=root.phantom,
         selection=config.train.selection if checkpoint == "best" else "last",
         checkpoint=checkpoint,
         checkpoint_sha256=file_digest(weights),
-        run=RunName(preset=config.preset, operator=run.path.parent.name, holdout=config.holdout, seed=config.seed),
+        run=RunName(preset=config.preset, operator=operator_name(config), holdout=config.holdout, seed=config.seed),
         versions=versions(),
     )
-    path = run.evaluation(config.scoring.digest(), checkpoint)
+    path = run.evaluation(scoring.digest(), checkpoint)
     if not _scored_already(path, meta):
-        predictor = load_model(run.path, checkpoint=checkpoint, scoring=config.scoring)
-        with progress.task(f"scoring {run.path}", total=len(cases)) as advance:
+        predictor = _predictor(run, config, checkpoint, scoring)
+        with reproducible(config.train.threads), progress.task(f"scoring {run.path}", total=len(cases)) as advance:
             rows: list[dict[str, Any]] = []
             for case, prediction, truth in _predictions(predictor, cases, split, config.data.coding):
-                identity = {"protocol": config.scoring.digest(), "domain": case.domain, "case": case.name}
-                rows += score_case(prediction, truth, scoring=config.scoring, **identity)
+                identity = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
+                rows += score_case(prediction, truth, scoring=scoring, **identity)
                 advance()
         path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
         write_rows(path, rows)
+        meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
         write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
     run.mark("DONE")
     return read_evaluation(path)
@@ -146,7 +160,10 @@ def read_evaluation(path: Path) -> Evaluation:
         names = {"protocol": str, "domain": str, "case": str, "structure": str}
         cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
         numbers = cases[[*SCORES, "truth_pixels", "prediction_pixels"]].apply(pd.to_numeric)
-        return Evaluation(path, EvaluationMeta.model_validate(meta), cases.assign(**numbers))
+        evaluation = Evaluation(path, EvaluationMeta.model_validate(meta), cases.assign(**numbers))
+        if file_digest(path) != evaluation.meta.cases_sha256:
+            raise ValueError("not the file that was written")
+        return evaluation
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
 
@@ -156,25 +173,30 @@ def write_overlays(
 ) -> list[Path]:
     """Draw `count` cases of the holdout, evenly spaced from the worst Dice to the best; give the PNG files' paths.
 
-    Disc green, cup blue, truth red; the file's name leads with the case's rank and its Dice.
+    Disc green, cup blue, truth red; the file's name leads with the case's rank and its Dice. Pictures that an earlier
+    call drew of the same checkpoint and scoring are replaced.
     """
     config, content = _trained(run)
     root = _data_root(content, data, progress)
     cases, split = _holdout(config, root, progress)
-    ranked = evaluation.cases.groupby("case")["dsc"].mean().sort_values(na_position="first")
+    ranked = evaluation.cases.groupby("case")["dsc"].mean().dropna().sort_values()
     picked = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
-    checkpoint = evaluation.meta.checkpoint
-    predictor = load_model(run.path, checkpoint=checkpoint, scoring=config.scoring)
+    meta = evaluation.meta
+    predictor = _predictor(run, config, meta.checkpoint, meta.protocol)
+    folder = run.overlays(meta.protocol_digest, meta.checkpoint)
+    for earlier in folder.glob("*.png"):
+        earlier.unlink()
     by_name = {case.name: index for index, case in enumerate(cases)}
     written = []
     for rank in picked:
         index = by_name[ranked.index[rank]]
         sample = read_sample(cases[index], coding=config.data.coding)
         prediction = predictor.masks(predictor.logits(split.images[[index]])[0], sample.image.shape[:2])
-        name = f"{checkpoint}-{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
-        with atomic_path(run.overlays / name) as temporary:
+        name = f"{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
+        name = f"phantom-{name}" if meta.phantom else name
+        with atomic_path(folder / name) as temporary:
             Image.fromarray(draw_contours(sample.image, prediction, sample.masks)).save(temporary, format="PNG")
-        written.append(run.overlays / name)
+        written.append(folder / name)
     return written
 
 
@@ -188,6 +210,14 @@ def _trained(run: RunFolder) -> tuple[RunConfig, dict[str, Any]]:
 
 def _data_root(content: dict[str, Any], data: str | Path | None, progress: Progress) -> DataRoot:
     return open_root(data if data is not None else content["provenance"]["data_root"], progress=progress)
+
+
+def _predictor(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
+    """The run's network, if it is the one that its settings name."""
+    predictor = load_model(run.path, checkpoint=checkpoint, scoring=scoring)
+    if predictor.network.spec != network_spec(config):
+        raise CheckpointError(f"{run.checkpoint(checkpoint)}: not of the network that {run.config} names; train again")
+    return predictor
 
 
 def _holdout(config: RunConfig, root: DataRoot, progress: Progress) -> tuple[Sequence[Case], ResizedSplit]:
@@ -212,4 +242,4 @@ def _scored_already(path: Path, meta: EvaluationMeta) -> bool:
         there = read_evaluation(path).meta
     except RunError:
         return False
-    return there.model_copy(update={"versions": meta.versions}) == meta
+    return there.model_copy(update={"versions": meta.versions, "cases_sha256": meta.cases_sha256}) == meta

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fundus_seg.config import OPERATORS
 from fundus_seg.errors import ProtocolError, UsageError, unknown_name
 from fundus_seg.evaluation.cases import DISTANCES
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta
@@ -60,6 +61,7 @@ def summarise(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     """
     _refuse_mixtures(evaluations)
     names = _column_names([evaluation.meta for evaluation in evaluations])
+    _refuse_repetitions(evaluations, names)
     frames = []
     for evaluation, name in zip(evaluations, names, strict=True):
         cases = evaluation.cases.copy()
@@ -84,9 +86,7 @@ def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
         ProtocolError: evaluations that must not stand in one table.
         UsageError: an unknown metric.
     """
-    for metric in metrics:
-        if metric not in METRICS:
-            raise UsageError(unknown_name("metric", metric, METRICS))
+    check_metrics(metrics)
     runs = summarise(evaluations)
     columns = tuple(dict.fromkeys(sorted(runs["column"], key=_operator_order)))
     holdouts = sorted(runs["holdout"].unique())
@@ -101,7 +101,22 @@ def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
             rows.append((METRICS[metric], _NAMES[structure], holdout, *map(_mean_sd, values)))
         by_column = zip(*cells.values(), strict=True)
         rows.append((METRICS[metric], _MEAN, ", ".join(holdouts), *map(_mean_of_cells, by_column)))
-    return Table(_title(evaluations), columns, tuple(rows), _notes(evaluations, runs, columns))
+    return Table(_title(evaluations, runs), columns, tuple(rows), _notes(evaluations, runs, columns))
+
+
+def tables(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> list[Table]:
+    """A table for each kind of photographs and scoring protocol: what must not mix stands apart."""
+    groups: dict[tuple[bool, str], list[Evaluation]] = {}
+    for evaluation in evaluations:
+        groups.setdefault((evaluation.meta.phantom, evaluation.meta.protocol_digest), []).append(evaluation)
+    return [build_table(group, metrics) for group in groups.values()]
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Raise UsageError for a metric that no table has."""
+    for metric in metrics:
+        if metric not in METRICS:
+            raise UsageError(unknown_name("metric", metric, METRICS))
 
 
 def render(table: Table, form: str) -> str:
@@ -134,6 +149,19 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
                 )
 
 
+def _refuse_repetitions(evaluations: Sequence[Evaluation], names: Sequence[str]) -> None:
+    """A run counts once: its copy in another folder is no second run."""
+    first_of: dict[tuple[str, str, int], Evaluation] = {}
+    for evaluation, name in zip(evaluations, names, strict=True):
+        run = evaluation.meta.run
+        other = first_of.setdefault((name, run.holdout, run.seed), evaluation)
+        if other is not evaluation:
+            raise ProtocolError(
+                f"{name}, holdout {run.holdout}, seed {run.seed} stands twice: {other.path} and {evaluation.path}; "
+                "leave one out"
+            )
+
+
 def _column_names(metas: Sequence[EvaluationMeta]) -> list[str]:
     """The operator, then whatever else tells the evaluations apart."""
     presets = {meta.run.preset for meta in metas}
@@ -147,9 +175,8 @@ def _column_names(metas: Sequence[EvaluationMeta]) -> list[str]:
 
 
 def _operator_order(column: str) -> tuple[int, str]:
-    order = ("conv", "depthwise", "tvconv")
     operator = column.split("-", 1)[0].split(" ", 1)[0]
-    return (order.index(operator) if operator in order else len(order), column)
+    return (OPERATORS.index(operator) if operator in OPERATORS else len(OPERATORS), column)
 
 
 def _over_runs(runs: pd.DataFrame, column: str, structure: str, holdout: str, metric: str) -> list[float]:
@@ -171,11 +198,13 @@ def _mean_of_cells(cells: Sequence[Sequence[float]]) -> str:
     return f"{np.mean([np.mean(cell) for cell in cells]):.2f}" if all(cells) else "missing"
 
 
-def _title(evaluations: Sequence[Evaluation]) -> str:
+def _title(evaluations: Sequence[Evaluation], runs: pd.DataFrame) -> str:
     metas = [evaluation.meta for evaluation in evaluations]
     selections = sorted({meta.selection for meta in metas})
-    seeds = len({meta.run.seed for meta in metas})
-    title = f"Unseen domains, {seeds} run{'s' * (seeds > 1)} a cell, selection: {', '.join(selections)}"
+    counts = runs.groupby(["column", "structure", "holdout"]).size()
+    least, most = int(counts.min()), int(counts.max())
+    number = f"{most}" if least == most else f"{least} to {most}"
+    title = f"Unseen domains, {number} run{'s' * (most > 1)} a cell, selection: {', '.join(selections)}"
     if "oracle" in selections:
         title += " (chosen on the scored cases themselves)"
     return f"PHANTOM, synthetic photographs, says nothing about patients. {title}" if metas[0].phantom else title
@@ -217,23 +246,29 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def _latex(table: Table) -> str:
-    lines = [f"% {table.title}", rf"\begin{{tabular}}{{lll{'r' * len(table.columns)}}}", r"\toprule"]
+    width = len(_HEADER) + len(table.columns)
+    lines = [rf"\begin{{tabular}}{{lll{'r' * len(table.columns)}}}", _across(table.title, width), r"\toprule"]
     lines += [_ampersands((*_HEADER, *table.columns)), r"\midrule"]
     for row in table.rows:
         lines.append(_ampersands(row))
         if row[1] == _MEAN:
             lines.append(r"\midrule")
     lines[-1] = r"\bottomrule"
-    return "\n".join([*lines, r"\end{tabular}", *(f"% {note}" for note in table.notes)]) + "\n"
+    return "\n".join([*lines, *(_across(note, width) for note in table.notes), r"\end{tabular}"]) + "\n"
 
 
 def _ampersands(cells: Sequence[str]) -> str:
-    def escape(text: str) -> str:
-        for character in "%_&#":
-            text = text.replace(character, "\\" + character)
-        return text.replace("±", r"$\pm$")
+    return " & ".join(map(_escaped, cells)) + r" \\"
 
-    return " & ".join(map(escape, cells)) + r" \\"
+
+def _across(text: str, width: int) -> str:
+    return rf"\multicolumn{{{width}}}{{l}}{{{_escaped(text)}}} \\"
+
+
+def _escaped(text: str) -> str:
+    for character in "%_&#":
+        text = text.replace(character, "\\" + character)
+    return text.replace("±", r"$\pm$")
 
 
 def _csv(table: Table) -> str:
@@ -241,4 +276,5 @@ def _csv(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*_HEADER, *table.columns))
     writer.writerows(table.rows)
+    writer.writerows((line,) for line in (table.title, *table.notes))
     return text.getvalue()

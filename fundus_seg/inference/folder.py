@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def predict_folder(
     truth: Path | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Write `out/NAME.png` (or `.nii.gz`) for each photograph, `out/NAME-overlay.png` if asked, and `out/cases.csv`.
+    """Write `out/masks/NAME.png` (or `.nii.gz`) for each photograph, `out/overlays/NAME.png` if asked, `out/cases.csv`.
 
     The CSV has a row a photograph: its size, the pixels of disc and cup, the vertical cup-to-disc ratio and, where a
     true mask of the same name lies in `truth`, its Dice.
@@ -42,27 +42,33 @@ def predict_folder(
         The path of the CSV.
 
     Raises:
-        DataError: no photograph, two of one name, a photograph or true mask that cannot be used.
+        DataError: no photograph, two of one name, no true mask where `truth` is given, an `out` that holds them, or
+            photographs that cannot be used: all of them are named, and the others are done.
     """
     photographs = _photographs(images)
-    truths = {name: _true_mask(truth, name) for name in photographs} if truth else {}
+    truths = _truths(truth, photographs) if truth else {}
+    _keep_apart(out, [*(path.parent for path in photographs.values()), *(path.parent for path in truths.values())])
     predictor = load_model(model)
-    rows = []
+    rows, unusable = [], []
     with progress.task("predicting", total=len(photographs)) as advance:
         for name, path in photographs.items():
-            image = read_image(path)
-            true = truths.get(name)
-            if true is not None and true.shape[1:] != image.shape[:2]:
-                raise DataError(f"{truth}/{name}: the true mask and {path} have different sizes")
+            try:
+                image, true = _read(path, truths.get(name))
+            except DataError as error:
+                unusable.append(str(error))
+                continue
             masks = predictor(image)
-            with atomic_path(out / f"{name}{MASK_SUFFIX[form]}") as temporary:
+            with atomic_path(out / "masks" / f"{name}{MASK_SUFFIX[form]}") as temporary:
                 write_mask(temporary, masks, form)
             if overlay:
-                with atomic_path(out / f"{name}-overlay.png") as temporary:
+                with atomic_path(out / "overlays" / f"{name}.png") as temporary:
                     Image.fromarray(draw_contours(image, masks, true)).save(temporary, format="PNG")
             rows.append(_row(path, masks, true))
             advance()
-    write_rows(out / "cases.csv", rows)
+    if rows:
+        write_rows(out / "cases.csv", rows)
+    if unusable:
+        raise DataError(listing(unusable, f"photographs cannot be used (the other {len(rows)} are done)"))
     return out / "cases.csv"
 
 
@@ -86,9 +92,25 @@ def _photographs(images: Sequence[Path]) -> dict[str, Path]:
     return {path.stem: path for path in found}
 
 
-def _true_mask(folder: Path, name: str) -> NDArray[np.bool_] | None:
-    path = folder / f"{name}.png"
-    return read_mask(path) if path.is_file() else None
+def _truths(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """True masks by the name of their photograph; photographs without one are scored by nobody."""
+    found = {name: folder / f"{name}.png" for name in names if (folder / f"{name}.png").is_file()}
+    if not found:
+        raise DataError(f"{folder}: holds no PNG with the name of a photograph; --truth takes a folder of true masks")
+    return found
+
+
+def _keep_apart(out: Path, inputs: Iterable[Path]) -> None:
+    """Nothing that was given is written over."""
+    if {(out / "masks").resolve(), (out / "overlays").resolve()} & {folder.resolve() for folder in inputs}:
+        raise DataError(f"{out}: its masks/ or overlays/ hold what was given; choose another --out")
+
+
+def _read(path: Path, truth: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    image, true = read_image(path), read_mask(truth) if truth else None
+    if true is not None and true.shape[1:] != image.shape[:2]:
+        raise DataError(f"{truth}: of another size than its photograph {path}")
+    return image, true
 
 
 def _row(path: Path, masks: NDArray[np.bool_], true: NDArray[np.bool_] | None) -> dict[str, Any]:

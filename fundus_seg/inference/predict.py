@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fundus_seg.errors import RunError
+from fundus_seg.data.cache import RESAMPLING
+from fundus_seg.errors import CheckpointError, RunError
 from fundus_seg.inference.postprocess import postprocess
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
@@ -28,18 +29,24 @@ class Predictor:
     """
 
     def __init__(
-        self, network: nn.Module, *, scoring: Scoring | None = None, device: torch.device | None = None
+        self,
+        network: nn.Module,
+        *,
+        scoring: Scoring | None = None,
+        interpolation: str = "lanczos",
+        device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.eval().to(self.device)
         self.size = int(network.spec["image_size"])  # type: ignore[index]
         self.scoring = scoring or Scoring()
+        self.interpolation = RESAMPLING[interpolation]
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Masks (2, H, W) bool of a photograph (H, W, 3) uint8."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"a photograph is (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        resized = Image.fromarray(image).resize((self.size, self.size), Image.Resampling.LANCZOS)
+        resized = Image.fromarray(image).resize((self.size, self.size), self.interpolation)
         return self.masks(self.logits(np.asarray(resized)[None])[0], image.shape[:2])
 
     @torch.inference_mode()
@@ -64,6 +71,8 @@ class Predictor:
 def load_model(run_or_checkpoint: str | Path, *, checkpoint: str = "best", scoring: Scoring | None = None) -> Predictor:
     """The predictor of a run's folder (its checkpoint `best`, or `last`) or of a checkpoint file.
 
+    It resizes, thresholds and post-processes as the run does that made the checkpoint, unless `scoring` is given.
+
     Raises:
         RunError: a folder without that checkpoint.
         CheckpointError: a file that is not a whole checkpoint of fundus-seg.
@@ -75,4 +84,9 @@ def load_model(run_or_checkpoint: str | Path, *, checkpoint: str = "best", scori
             raise RunError(
                 f"{folder}: no checkpoints/{checkpoint}.ckpt in it; give the folder of a trained run, seed-N"
             )
-    return Predictor(load_network(path), scoring=scoring)
+    network, usage = load_network(path)
+    try:
+        own = Scoring(**usage["scoring"])
+        return Predictor(network, scoring=scoring or own, interpolation=usage["image_interpolation"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not say how its network is used") from error

@@ -15,9 +15,17 @@ from fundus_seg.models.deeplab import build_model
 CHECKPOINT_FORMAT = 1
 
 
-def network_state(network: Any) -> dict[str, Any]:
-    """What a checkpoint holds of a network that `build_model` made, wrapped by Fabric or not."""
-    return {"format": CHECKPOINT_FORMAT, "model_spec": dict(network.spec), "model": network.state_dict()}
+def network_state(network: Any, usage: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint holds of a network that `build_model` made, wrapped by Fabric or not.
+
+    `usage`, of plain values, says what stands before and after the network: interpolation, threshold and the like.
+    """
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "model_spec": dict(network.spec),
+        "usage": usage,
+        "model": network.state_dict(),
+    }
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -34,15 +42,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: refused, it holds more than plain data (or is damaged)") from error
     except Exception as error:  # torch's readers of damaged files raise kinds of every sort
         raise CheckpointError(f"{path}: damaged, cannot be read as a checkpoint") from error
-    if not isinstance(content, dict) or not {"format", "model_spec", "model"} <= content.keys():
+    if not isinstance(content, dict) or not {"format", "model_spec", "usage", "model"} <= content.keys():
         raise CheckpointError(f"{path}: not a checkpoint of fundus-seg (no model_spec in it)")
     if not isinstance(content["format"], int) or content["format"] > CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path}: format {content['format']} is newer than this fundus-seg reads; update it")
     return content
 
 
-def load_network(path: Path) -> nn.Module:
-    """The network of a checkpoint, in evaluation mode.
+def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a checkpoint, in evaluation mode, and its usage.
 
     Raises:
         CheckpointError: as `read_checkpoint`, or weights that do not fit the network that `model_spec` names.
@@ -53,4 +61,4 @@ def load_network(path: Path) -> nn.Module:
         network.load_state_dict(content["model"])
     except (FundusSegError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: its weights do not fit the network it names") from error
-    return network.eval()
+    return network.eval(), content["usage"]

@@ -6,10 +6,9 @@ generator from (seed, epoch), so what a run computes does not depend on where it
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from fundus_seg.models.checkpoint import network_state, read_checkpoint
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, source_half
 from fundus_seg.records import RunFolder, file_digest, write_checkpoint, write_rows
-from fundus_seg.seeding import seeded
+from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.torchvision_compat import import_module
 from fundus_seg.training.run import record, resolve_sources, run_folder, take_up
 from fundus_seg.training.selection import ValidationSet, score, validation_dice
@@ -68,7 +67,7 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
     validation = _validation_sets(config, tests)
     batches = DomainBatches(sources, config.train, seed=config.seed)
     fabric = import_module("lightning.fabric").Fabric(devices=1)
-    with _reproducible(config.train.threads):
+    with reproducible(config.train.threads):
         state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
         record(folder, config, inputs, root)  # nothing is written before all that can be wrong with the settings is
         _fit(folder, config, fabric, state, batches, validation, progress)
@@ -104,11 +103,15 @@ def _fit(
             threshold = config.scoring.threshold
             dice_of = validation_dice(state.network, validation, threshold=threshold, device=fabric.device)
             row |= {f"dice_{name}": value for name, value in dice_of.items()}
+            if math.isnan(score(dice_of)):
+                raise DataError(
+                    f"{folder.path}: a structure is empty in every case that selects at this size; add cases"
+                )
             improved = score(dice_of) > state.best  # strictly: the first maximum wins
             state.best = max(state.best, score(dice_of))
         state.epoch += 1
         state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
-        _write_epoch(folder, state, improved=improved, finished=state.epoch == epochs)
+        _write_epoch(folder, config, state, improved=improved, finished=state.epoch == epochs)
         progress.line(_epoch_line(row, epochs))
 
 
@@ -116,25 +119,34 @@ def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
     """A run at its start, or after its last whole epoch."""
     there = read_checkpoint(resume_from) if resume_from.exists() else None
     with seeded(config.seed, 0, "initialisation"):
-        network = build_model(
-            config.model.op,
-            encoder=config.model.encoder,
-            encoder_weights=None if there else config.model.encoder_weights,
-            image_size=config.data.size,
-            aspp_channels=config.model.aspp_channels,
-            expansion=config.model.expansion,
-            generator_channels=config.model.generator_channels,
-        )
+        weights = None if there else config.model.encoder_weights
+        network = build_model(**network_spec(config), encoder_weights=weights)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas)
     network, optimizer = fabric.setup(network, optimizer)
     if there is None:
         return _State(network, optimizer)
-    network.load_state_dict(there["model"])
-    if "optimizer" in there:  # the last epoch leaves it out
-        optimizer.load_state_dict(there["optimizer"])
-    elif there["epoch"] < config.train.epochs:
-        raise CheckpointError(f"{resume_from}: has no optimiser state to go on with; delete the run and train again")
-    return _State(network, optimizer, there["epoch"], there["best"], there["history"])
+    try:
+        network.load_state_dict(there["model"])
+        state = _State(network, optimizer, there["epoch"], there["best"], there["history"])
+        if state.epoch < config.train.epochs:  # the last epoch leaves the optimiser out
+            optimizer.load_state_dict(there["optimizer"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{resume_from}: not of this run; delete {resume_from.parents[1]} and train again"
+        ) from error
+    return state
+
+
+def network_spec(config: RunConfig) -> dict[str, Any]:
+    """The arguments of `build_model`, weights apart, that the settings name; a checkpoint's `model_spec`."""
+    return {
+        "op": config.model.op,
+        "encoder": config.model.encoder,
+        "image_size": config.data.size,
+        "aspp_channels": config.model.aspp_channels,
+        "expansion": config.model.expansion,
+        "generator_channels": config.model.generator_channels,
+    }
 
 
 def _train_epoch(
@@ -157,9 +169,10 @@ def _train_epoch(
     return (total / batches.steps).tolist()
 
 
-def _write_epoch(folder: RunFolder, state: _State, *, improved: bool, finished: bool) -> None:
+def _write_epoch(folder: RunFolder, config: RunConfig, state: _State, *, improved: bool, finished: bool) -> None:
     """`best` and metrics first, `last` at the end: a run killed in between repeats its epoch and rewrites them."""
-    weights = {**network_state(state.network), "epoch": state.epoch}
+    usage = {"image_interpolation": config.data.image_interpolation, "scoring": config.scoring.model_dump(mode="json")}
+    weights = {**network_state(state.network, usage), "epoch": state.epoch}
     if improved:
         write_checkpoint(folder.checkpoint("best"), weights)
     write_rows(folder.metrics, state.history)
@@ -207,19 +220,6 @@ def _inputs(
     if weights.is_file():
         digests["encoder_weights"] = file_digest(weights)[:16]
     return digests
-
-
-@contextlib.contextmanager
-def _reproducible(threads: int | None) -> Iterator[None]:
-    """Deterministic kernels and a fixed number of CPU threads, within; the caller's settings afterwards."""
-    threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads or threads_before)
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads_before)
-        torch.use_deterministic_algorithms(deterministic)
 
 
 def _dice_text(row: Mapping[str, Any]) -> dict[str, str]:

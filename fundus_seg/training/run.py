@@ -42,8 +42,12 @@ def resolve_sources(config: RunConfig, root: DataRoot) -> RunConfig:
 def run_folder(config: RunConfig, root: DataRoot, out: Path) -> RunFolder:
     """Where the run with these resolved settings lies below `out`; the phantom's runs lie apart."""
     base = out / "phantom" if root.phantom else out
-    slug = config.slug(standard_sources=[key for key in DOMAINS if key != config.holdout])
-    return RunFolder(base / config.preset / config.holdout / slug / f"seed-{config.seed}")
+    return RunFolder(base / config.preset / config.holdout / operator_name(config) / f"seed-{config.seed}")
+
+
+def operator_name(config: RunConfig) -> str:
+    """The operator with the slug of what differs from its preset: a folder's name, and a table's column."""
+    return config.slug(all_domains=DOMAINS)
 
 
 def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, progress: Progress) -> RunConfig:
@@ -64,9 +68,9 @@ def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, 
     config = config.model_copy(update={"train": config.train.model_copy(update={"threads": threads})})
     if there is None:
         return config
-    settings = config.model_dump(mode="json")
-    before = flatten({key: there.get(key) for key in settings} | {"inputs": there["inputs"]})
-    now = flatten(settings | {"inputs": dict(inputs)})
+    now = config.recipe() | flatten({"inputs": dict(inputs)})
+    recorded = flatten(there)
+    before = {key: recorded.get(key) for key in now} | flatten({"inputs": there["inputs"]})
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
         named = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
