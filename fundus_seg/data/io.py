@@ -16,6 +16,9 @@ from fundus_seg.errors import DataError
 DECODER_VERSION = 1
 """Part of every cache key: raised when the same file would give other pixels."""
 
+MAX_PIXELS = 100_000_000
+"""A larger file is refused from its header: no fundus camera makes one, and decoded it would fill the memory."""
+
 CUP_BELOW, RIM_BELOW = 50, 200
 """dofe coding: grey <= 50 cup, 51-200 rim, > 200 background."""
 GREYS = np.array([0, 128, 255], dtype=np.int16)
@@ -62,6 +65,15 @@ def read_mask(path: Path, coding: str = "dofe") -> NDArray[np.bool_]:
     return np.stack([grey <= RIM_BELOW, grey <= CUP_BELOW])
 
 
+def count_greys(path: Path) -> NDArray[np.int64]:
+    """How many pixels of a mask have each grey, (256,); of a coloured one, its luminance.
+
+    Raises:
+        DataError: unreadable.
+    """
+    return np.array(_open(path).convert("L").histogram(), dtype=np.int64)
+
+
 def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
     """Write masks (2, H, W) as a dofe-coded grey PNG, or as NIfTI labels: 0 background, 1 rim, 2 cup.
 
@@ -81,14 +93,19 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
 
 
 def _opened(path: Path) -> Image.Image:
+    too_large = f"{path}: too large to be a photograph; crop it to the disc region"
     try:
-        return Image.open(path)
+        image = Image.open(path)
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image that can be read; export it again as PNG") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: too large to be a photograph; crop it to the disc region") from error
+        raise DataError(too_large) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise DataError(too_large)
+    return image
 
 
 def _open(path: Path) -> Any:
