@@ -28,3 +28,26 @@ def phantom(
 
     with Terminal().task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
         print(make_phantom(out, per_domain=per_domain, seed=seed, on_case=advance))
+
+
+@app.command()
+def check(
+    root: Annotated[str, typer.Argument(help="Data root, or 'phantom'.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List everything that is wrong with photographs and masks, by file; exit 1 if training would be wrong."""
+    import json
+
+    from fundus_seg.data import open_root
+    from fundus_seg.data.check import check_root
+    from fundus_seg_cli.progress import Terminal
+    from fundus_seg_cli.table import print_check
+
+    progress = Terminal()
+    found = check_root(open_root(root, least=1, progress=progress), progress=progress)
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        print_check(found)
+    if found.problems("error"):
+        raise typer.Exit(1)

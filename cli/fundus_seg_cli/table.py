@@ -1,14 +1,16 @@
-"""A table on a terminal."""
+"""Tables on a terminal."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
+    from fundus_seg.data.check import RootCheck, Spread
     from fundus_seg.evaluation.tables import Table
 
 
@@ -34,3 +36,38 @@ def print_table(table: Table) -> None:
     console.print(shown)
     for note in table.notes:
         console.print(note, style="dim", highlight=False, soft_wrap=True)
+
+
+def print_check(found: RootCheck) -> None:
+    """Print a row for each split, then a line for each problem, errors first, then how many there are."""
+    shown = RichTable(title=found.root, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("", "split", "frames", "greys"):
+        shown.add_column(name)
+    for name in ("cases", "no disc", "no cup", "cup at edge", "disc cut", "disc / frame", "cup / disc"):
+        shown.add_column(name, justify="right")
+    for split in found.splits:
+        shown.add_row(
+            split.domain,
+            split.split,
+            _most_common(split.frames),
+            _most_common(split.greys),
+            *map(str, (split.cases, split.empty_disc, split.empty_cup, split.cup_touches_background, split.disc_cut)),
+            _mean_sd(split.disc_to_frame),
+            _mean_sd(split.cup_to_disc),
+        )
+    console = Console()
+    console.print(shown)
+    errors, warnings = found.problems("error"), found.problems("warning")
+    for severity, problems in (("error", errors), ("warning", warnings)):
+        for problem in problems:
+            console.print(f"{severity}: {problem}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(errors)} errors, {len(warnings)} warnings", highlight=False)
+
+
+def _most_common(counts: Mapping[Any, int], most: int = 3) -> str:
+    names = [str(name) for name in sorted(counts, key=lambda name: -counts[name])]
+    return " ".join(names[:most]) + (f" +{len(names) - most}" if len(names) > most else "")
+
+
+def _mean_sd(spread: Spread) -> str:
+    return " ± ".join(f"{value:.2f}" for value in (spread.mean, spread.sd) if value is not None)

@@ -99,7 +99,7 @@ def _build(entry: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
             for structure, mask in enumerate(sample.masks):
                 resized = Image.fromarray(mask.astype(np.uint8)).resize(size, _RESAMPLING[data.mask_interpolation])
                 masks[index, structure] = resized
-            return _training_problem(sample.masks)
+            return training_problem(sample.masks)
 
         first = cases[0]
         with (
@@ -128,7 +128,7 @@ def _build(entry: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _training_problem(masks: NDArray[np.bool_]) -> str | None:
+def training_problem(masks: NDArray[np.bool_]) -> str | None:
     """Why a case must not train a network, judged on its full-size masks (2, H, W)."""
     disc, cup = masks
     if not disc.any():
