@@ -51,3 +51,26 @@ def check(
         print_check(found)
     if found.problems("error"):
         raise typer.Exit(1)
+
+
+@app.command()
+def cache(
+    show: Annotated[
+        bool, typer.Option("--list", help="Print what the cache holds, when it was made and its size.")
+    ] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete it; later runs make it again.")] = False,
+) -> None:
+    """List or clear the cache: resized photographs, remembered hashes, the phantom."""
+    from fundus_seg.data.housekeeping import cache_items, clear_cache
+    from fundus_seg.data.layout import cache_folder
+    from fundus_seg.errors import UsageError
+    from fundus_seg_cli.table import print_cache
+
+    if show == clear:
+        raise UsageError("give either --list or --clear")
+    items = cache_items()
+    if show:
+        print_cache(cache_folder(), items)
+    else:
+        clear_cache()
+        print(f"removed {len(items)} items, {sum(item.size for item in items) / 1e6:.1f} MB, from {cache_folder()}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -11,6 +13,7 @@ from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
+    from fundus_seg.data.housekeeping import CacheItem
     from fundus_seg.evaluation.tables import Table
 
 
@@ -62,6 +65,20 @@ def print_check(found: RootCheck) -> None:
         for problem in problems:
             console.print(f"{severity}: {problem}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(errors)} errors, {len(warnings)} warnings", highlight=False)
+
+
+def print_cache(folder: Path, items: Sequence[CacheItem]) -> None:
+    """Print a row for each item of the cache, then their size together."""
+    shown = RichTable(title=str(folder), title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("what", "made", "name"):
+        shown.add_column(name, overflow="fold")
+    shown.add_column("MB", justify="right")
+    for item in items:
+        made = datetime.fromtimestamp(item.made).isoformat(" ", "minutes")
+        shown.add_row(item.what, made, str(item.path.relative_to(folder)), f"{item.size / 1e6:.1f}")
+    console = Console()
+    console.print(shown)
+    console.print(f"{len(items)} items, {sum(item.size for item in items) / 1e6:.1f} MB", highlight=False)
 
 
 def _most_common(counts: Mapping[Any, int], most: int = 3) -> str:

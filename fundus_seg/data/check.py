@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -26,7 +28,6 @@ from fundus_seg.errors import DataError, Problem
 from fundus_seg.progress import SILENT, Progress
 
 Severity = Literal["error", "warning"]
-_Pixels = TypeVar("_Pixels", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -165,42 +166,48 @@ def check_root(root: DataRoot, *, coding: str = "dofe", progress: Progress = SIL
 
 def _inspect(case: Case, coding: str) -> _Inspection:
     problems: list[Problem] = []
-
-    def read(file: Any, reader: Callable[..., NDArray[_Pixels]], *arguments: str) -> NDArray[_Pixels] | None:
-        try:
-            return reader(file, *arguments)
-        except DataError as error:
-            problems.append(Problem(file, str(error).removeprefix(f"{file}: ")))
-            return None
-
-    image, masks = read(case.image, read_image), read(case.mask, read_mask, coding)
-    if image is not None and masks is not None:
-        try:
+    image = masks = drawing = None
+    with _gathered(problems, case.image):
+        image = read_image(case.image)
+    with _gathered(problems, case.mask):
+        masks = read_mask(case.mask, coding)
+        if image is not None:
             join(case, image, masks)
-        except DataError as error:
-            problems.append(Problem(case.mask, str(error).removeprefix(f"{case.mask}: ")))
     picture = None if image is None else _picture(image)
     if picture is not None and not picture.fingerprint.any():
-        problems.append(Problem(case.image, "one flat colour: take the photograph again, or leave the case out"))
+        problems.append(Problem(case.image, "one flat colour: export it again, or leave the case out"))
     findings = [Finding("error", problem) for problem in problems]
-    drawing = None
     if masks is not None:
         drawing = _drawing(masks, count_greys(case.mask))
         findings += _judge(case, masks, drawing)
     return _Inspection(case, tuple(findings), picture, drawing)
 
 
+@contextmanager
+def _gathered(problems: list[Problem], file: Path) -> Iterator[None]:
+    """Go on past a DataError about `file`, which becomes one of the problems."""
+    try:
+        yield
+    except DataError as error:
+        problems.append(Problem(file, str(error).removeprefix(f"{file}: ")))
+
+
 def _picture(image: NDArray[np.uint8]) -> _Picture:
     height, width = image.shape[:2]
-    return _Picture((height, width), hashlib.sha256(np.ascontiguousarray(image)).digest(), fingerprint(image))
+    return _Picture((height, width), hashlib.sha256(image.tobytes()).digest(), fingerprint(image))
 
 
 def _drawing(masks: NDArray[np.bool_], greys: NDArray[np.int64]) -> _Drawing:
     disc, cup = masks
     around_cup = cv2.dilate(cup.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))).astype(bool)
     border = np.concatenate([disc[0], disc[-1], disc[:, 0], disc[:, -1]])
-    heights = [_rows_spanned(mask) / len(mask) for mask in masks]
-    return _Drawing(greys, *heights, bool((around_cup & ~disc).any()), bool(border.any()))
+    return _Drawing(
+        greys,
+        disc_height=_rows_spanned(disc) / len(disc),
+        cup_height=_rows_spanned(cup) / len(cup),
+        cup_touches_background=bool((around_cup & ~disc).any()),
+        disc_cut=bool(border.any()),
+    )
 
 
 def _rows_spanned(mask: NDArray[np.bool_]) -> int:

@@ -47,8 +47,8 @@ def fingerprint(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     contrast = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), _NEIGHBOURHOOD))
     even = (detail / (contrast + _NOISE)).ravel()
     even -= even.mean()
-    norm = float(np.linalg.norm(even))
-    return even / norm if norm > 1e-3 else np.zeros_like(even)
+    norm = np.linalg.norm(even)
+    return np.asarray(even / norm if norm > 1e-3 else np.zeros_like(even), np.float32)
 
 
 def find_copies(fingerprints: NDArray[np.float32], places: Sequence[object]) -> list[Copy]:
