@@ -47,7 +47,7 @@ def test_few_stray_greys_are_coded_by_the_bounds(tmp_path, grey):
 
 def test_unknown_greys_are_refused_by_value_and_share(tmp_path):
     greys = np.full((20, 20), 255, dtype=np.uint8)
-    greys[:2] = 90
+    greys[:2], greys[2:4] = 90, 0
     Image.fromarray(greys).save(tmp_path / "mask.png")
     with pytest.raises(DataError, match=r"mask\.png: greys \[90\] on 10\.0 % of its pixels"):
         read_mask(tmp_path / "mask.png")

@@ -61,16 +61,20 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete it; later runs make it again.")] = False,
 ) -> None:
     """List or clear the cache: resized photographs, remembered hashes, the phantom."""
+    from datetime import datetime
+
     from fundus_seg.data.housekeeping import cache_items, clear_cache
     from fundus_seg.data.layout import cache_folder
     from fundus_seg.errors import UsageError
-    from fundus_seg_cli.table import print_cache
 
     if show == clear:
         raise UsageError("give either --list or --clear")
     items = cache_items()
     if show:
-        print_cache(cache_folder(), items)
+        for item in items:
+            made = datetime.fromtimestamp(item.made).isoformat(" ", "minutes")
+            print(f"{made} {item.size / 1e6:9.1f} MB  {item.what}: {item.path}")
     else:
         clear_cache()
-        print(f"removed {len(items)} items, {sum(item.size for item in items) / 1e6:.1f} MB, from {cache_folder()}")
+    done = "cleared" if clear else "in all"
+    print(f"{cache_folder()}: {len(items)} items, {sum(item.size for item in items) / 1e6:.1f} MB {done}")

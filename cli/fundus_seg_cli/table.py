@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -13,7 +11,6 @@ from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
-    from fundus_seg.data.housekeeping import CacheItem
     from fundus_seg.evaluation.tables import Table
 
 
@@ -42,19 +39,23 @@ def print_table(table: Table) -> None:
 
 
 def print_check(found: RootCheck) -> None:
-    """Print a row for each split, then a line for each problem, errors first, then how many there are."""
-    shown = RichTable(title=found.root, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("", "split", "frames", "greys"):
-        shown.add_column(name)
-    for name in ("cases", "no disc", "no cup", "cup at edge", "disc cut", "disc / frame", "cup / disc"):
-        shown.add_column(name, justify="right")
+    """Print a row for each split, then a line for each problem, errors first, then how many there are.
+
+    The columns: commonest frame, masks' greys from the most to the least common, cases, empty structures, cups that
+    touch the background, discs cut by the frame, then mean and SD of the vertical ratios.
+    """
+    shown = RichTable(title=found.root, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "split", "frame", "greys"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("cases", "empty", "touch", "cut", "disc/frame", "cup/disc"):
+        shown.add_column(name, justify="right", no_wrap=True)
     for split in found.splits:
         shown.add_row(
             split.domain,
             split.split,
-            _most_common(split.frames),
-            _most_common(split.greys),
-            *map(str, (split.cases, split.empty_disc, split.empty_cup, split.cup_touches_background, split.disc_cut)),
+            _commonest(split.frames, 1),
+            _commonest(split.greys, 3),
+            *map(str, (split.cases, split.empty_disc + split.empty_cup, split.cup_touches_background, split.disc_cut)),
             _mean_sd(split.disc_to_frame),
             _mean_sd(split.cup_to_disc),
         )
@@ -67,24 +68,10 @@ def print_check(found: RootCheck) -> None:
     console.print(f"{len(errors)} errors, {len(warnings)} warnings", highlight=False)
 
 
-def print_cache(folder: Path, items: Sequence[CacheItem]) -> None:
-    """Print a row for each item of the cache, then their size together."""
-    shown = RichTable(title=str(folder), title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("what", "made", "name"):
-        shown.add_column(name, overflow="fold")
-    shown.add_column("MB", justify="right")
-    for item in items:
-        made = datetime.fromtimestamp(item.made).isoformat(" ", "minutes")
-        shown.add_row(item.what, made, str(item.path.relative_to(folder)), f"{item.size / 1e6:.1f}")
-    console = Console()
-    console.print(shown)
-    console.print(f"{len(items)} items, {sum(item.size for item in items) / 1e6:.1f} MB", highlight=False)
-
-
-def _most_common(counts: Mapping[Any, int], most: int = 3) -> str:
-    names = [str(name) for name in sorted(counts, key=lambda name: -counts[name])]
+def _commonest(counts: Mapping[str, int], most: int) -> str:
+    names = sorted(counts, key=lambda name: -counts[name])
     return " ".join(names[:most]) + (f" +{len(names) - most}" if len(names) > most else "")
 
 
 def _mean_sd(spread: Spread) -> str:
-    return " ± ".join(f"{value:.2f}" for value in (spread.mean, spread.sd) if value is not None)
+    return "±".join(f"{value:.2f}" for value in (spread.mean, spread.sd) if value is not None)

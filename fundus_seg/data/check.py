@@ -54,7 +54,7 @@ class SplitSummary:
     Attributes:
         cases: photographs that have a mask, readable or not.
         frames: how many photographs have each size, as "width x height" in pixels.
-        greys: how many pixels of its masks have each grey.
+        greys: how many pixels of its masks have each grey, which is text, as JSON wants its keys.
         empty_disc, empty_cup, cup_touches_background, disc_cut: how many masks.
         disc_to_frame: height of the disc over that of the frame.
         cup_to_disc: vertical cup-to-disc ratio; masks with an empty structure left out.
@@ -64,7 +64,7 @@ class SplitSummary:
     split: Split
     cases: int
     frames: dict[str, int]
-    greys: dict[int, int]
+    greys: dict[str, int]
     empty_disc: int
     empty_cup: int
     cup_touches_background: int
@@ -219,9 +219,9 @@ def _judge(case: Case, masks: NDArray[np.bool_], drawing: _Drawing) -> Iterator[
     """What can be wrong with a mask that reads well."""
     if problem := training_problem(masks):
         yield Finding("error" if case.split == "train" else "warning", Problem(case.mask, problem))
-    if drawing.disc_height and not drawing.cup_height:
+    elif not drawing.cup_height:
         yield Finding("warning", Problem(case.mask, "the cup is empty: outline it, or its scores exclude the case"))
-    if drawing.cup_touches_background:
+    elif drawing.cup_touches_background:
         yield Finding("warning", Problem(case.mask, "the cup touches the background: leave a rim all around it"))
     if drawing.disc_cut:
         yield Finding("warning", Problem(case.mask, "the frame cuts the disc: crop with a wider margin"))
@@ -251,7 +251,7 @@ def _summary(domain: str, split: Split, inspections: Sequence[_Inspection]) -> S
         split,
         cases=len(inspections),
         frames=dict(frames.most_common()),
-        greys={grey: int(count) for grey, count in enumerate(greys) if count},
+        greys={str(grey): int(count) for grey, count in enumerate(greys) if count},
         empty_disc=sum(not drawing.disc_height for drawing in drawings),
         empty_cup=sum(not drawing.cup_height for drawing in drawings),
         cup_touches_background=sum(drawing.cup_touches_background for drawing in drawings),

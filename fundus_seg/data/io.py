@@ -55,9 +55,10 @@ def read_mask(path: Path, coding: str = "dofe") -> NDArray[np.bool_]:
         raise DataError(f"{path}: a coloured mask; the coding '{coding}' wants grey 0 cup, 128 rim, 255 background")
     counts = np.bincount(grey.ravel(), minlength=256)
     distance = np.abs(np.arange(256)[:, None] - GREYS).min(axis=1)
-    stray = int(counts[distance > GREY_TOLERANCE].sum())
+    strays = counts * (distance > GREY_TOLERANCE)
+    stray = int(strays.sum())
     if stray > STRAY_SHARE.get(str(image.format), STRAY_SHARE_OTHERWISE) * grey.size:
-        odd = [int(value) for value in np.argsort(-counts * (distance > GREY_TOLERANCE))[:3] if counts[value]]
+        odd = [int(value) for value in np.argsort(-strays)[:3] if strays[value]]
         raise DataError(
             f"{path}: greys {odd} on {100 * stray / grey.size:.1f} % of its pixels are not of the coding '{coding}' "
             "(0 cup, 128 rim, 255 background): export the mask without smoothing"
