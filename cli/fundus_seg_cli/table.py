@@ -44,15 +44,14 @@ def print_check(found: RootCheck) -> None:
     The columns: commonest frame, masks' greys from the most to the least common, cases, empty structures, cups that
     touch the background, discs cut by the frame, then mean and SD of the vertical ratios.
     """
-    shown = RichTable(title=found.root, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "split", "frame", "greys"):
+    shown = RichTable(title=found.root, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("split", "frame", "greys"):
         shown.add_column(name, no_wrap=True)
     for name in ("cases", "empty", "touch", "cut", "disc/frame", "cup/disc"):
         shown.add_column(name, justify="right", no_wrap=True)
     for split in found.splits:
         shown.add_row(
-            split.domain,
-            split.split,
+            f"{split.domain} {split.split}",
             _commonest(split.frames, 1),
             _commonest(split.greys, 3),
             *map(str, (split.cases, split.empty_disc + split.empty_cup, split.cup_touches_background, split.disc_cut)),
