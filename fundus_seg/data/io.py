@@ -97,7 +97,7 @@ def _opened(path: Path) -> Image.Image:
     too_large = f"{path}: too large to be a photograph; crop it to the disc region"
     try:
         image = Image.open(path)
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: not an image that can be read; export it again as PNG") from error
     except Image.DecompressionBombError as error:
         raise DataError(too_large) from error
@@ -119,7 +119,7 @@ def _open(path: Path) -> Any:
                 raise DataError(f"{path}: more than 8 bits a channel ({image.mode}); export it with 8 bits")
             try:
                 upright = ImageOps.exif_transpose(image)
-            except (OSError, SyntaxError, ValueError) as error:
+            except Exception as error:  # Pillow's decoders raise anything: struct.error, TypeError, ...
                 raise DataError(f"{path}: damaged ({error}); export it again") from error
     upright.format = file_format
     return upright
