@@ -46,7 +46,7 @@ def check(
     progress = Terminal()
     found = check_root(open_root(root, least=1, progress=progress), progress=progress)
     if as_json:
-        print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        print(json.dumps(found.as_dict(), indent=2))
     else:
         print_check(found)
     if found.problems("error"):

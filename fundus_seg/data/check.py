@@ -82,7 +82,7 @@ class RootCheck:
     findings: tuple[Finding, ...]
 
     def problems(self, severity: Severity) -> list[Problem]:
-        """The problems of one severity, in the order of domain, split and file."""
+        """The problems of one severity: what is missing, then case by case, then copies."""
         return [finding.problem for finding in self.findings if finding.severity == severity]
 
     def as_dict(self) -> dict[str, Any]:
