@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 
 class FundusSegError(Exception):
@@ -38,6 +40,16 @@ class ProtocolError(FundusSegError):
     """Scores that must not stand in one table."""
 
 
+class Problem(NamedTuple):
+    """What is wrong with a file or folder, and the fix: one of many, gathered before any is raised."""
+
+    file: Path
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
 def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     """The text `unknown operator 'tvcnov': did you mean 'tvconv'? (valid: conv, depthwise, tvconv)`."""
     names = list(valid)
@@ -46,10 +58,10 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     return f"unknown {kind} '{given}': {hint}(valid: {', '.join(names)})"
 
 
-def listing(problems: Sequence[str], what: str, most: int = 20) -> str:
+def listing(problems: Sequence[object], what: str, most: int = 20) -> str:
     """One problem as it is; several as a count and an indented line each, `most` at the most."""
     if len(problems) == 1:
-        return problems[0]
+        return str(problems[0])
     lines = [f"{len(problems)} {what}:", *(f"  {problem}" for problem in problems[:most])]
     if len(problems) > most:
         lines.append(f"  ... and {len(problems) - most} more")

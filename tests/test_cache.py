@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from PIL import Image
 from fundus_seg.config import DataConfig
 from fundus_seg.data import cache
 from fundus_seg.data.cache import load_resized
+from fundus_seg.data.housekeeping import LEFTOVER_AGE, cache_items, clear_cache
 from fundus_seg.data.layout import cache_folder, open_root
 from fundus_seg.errors import DataError
 
@@ -114,3 +119,98 @@ def _digest(root, folder):
     os.environ["FUNDUS_SEG_CACHE"] = folder
     split = load_resized(open_root(root).cases("A", "train"), SMALL)
     return split.digest, split.images.tobytes()
+
+
+BUILDER_THAT_HANGS = """
+import sys, time
+from fundus_seg.config import DataConfig
+from fundus_seg.data import cache
+from fundus_seg.data.layout import open_root
+
+def read_sample(case, *, coding):
+    print("reading", flush=True)
+    time.sleep(600)
+
+cache.read_sample = read_sample
+cache.load_resized(open_root(sys.argv[1]).cases("A", "train"), DataConfig(size=32))
+"""
+
+
+def test_a_killed_builder_does_no_harm_and_is_swept_a_day_later(draw_root):
+    root = open_root(draw_root())
+    with subprocess.Popen([sys.executable, "-c", BUILDER_THAT_HANGS, root.path], stdout=subprocess.PIPE) as builder:
+        assert builder.stdout.readline() == b"reading\n"
+        builder.send_signal(signal.SIGKILL)
+    (leftover,) = (cache_folder() / "resized").iterdir()
+    assert leftover.name.startswith(".")
+    assert load_resized(root.cases("A", "train"), SMALL).names == ("Atrain0", "Atrain1", "Atrain2")
+    assert leftover.is_dir(), "it could still belong to a builder at work"
+    assert sum("killed" in item.what for item in cache_items()) == 1
+    long_ago = time.time() - LEFTOVER_AGE - 1
+    os.utime(leftover, (long_ago, long_ago))
+    load_resized(root.cases("A", "test"), SMALL)
+    assert not leftover.exists()
+    assert len(entries()) == 2
+
+
+def test_a_cache_that_cannot_be_written_names_the_variable_in_one_line(draw_root, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=r"the cache cannot be written.*FUNDUS_SEG_CACHE") as caught:
+        load_resized(open_root(draw_root()).cases("A", "train"), SMALL)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match=r"cannot be written.*FUNDUS_SEG_CACHE") as caught:
+        open_root("phantom")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_filled_cache_needs_no_writing(draw_root, monkeypatch):
+    cases = open_root(draw_root()).cases("A", "train")
+    for case in cases:
+        os.utime(case.image, (1_000_000_000, 1_000_000_000))
+    first = load_resized(cases, SMALL)
+    for item in cache_items():
+        if item.what == "hashes of files":
+            item.path.unlink()
+    (cache_folder() / "hashes").rmdir()
+    (cache_folder() / "hashes").touch()  # nothing can be written below it
+    assert load_resized(cases, SMALL).digest == first.digest
+
+
+def test_nothing_is_written_into_the_data_root(draw_root):
+    folder = draw_root()
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    for path in folders:
+        path.chmod(0o555)
+    load_resized(open_root(folder).cases("A", "train"), SMALL)
+    for path in folders:
+        path.chmod(0o755)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_file_that_cannot_be_opened_is_listed_with_the_others(draw_root):
+    cases = open_root(draw_root()).cases("A", "train")
+    cases[0].image.unlink()
+    cases[0].image.symlink_to(cases[0].image)
+    cases[1].mask.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        load_resized(cases, SMALL)
+    assert "Atrain0.png: cannot be read" in str(caught.value)
+    assert "Atrain1.png: not an image" in str(caught.value)
+
+
+def test_the_cache_is_listed_and_cleared_and_nothing_else(draw_root):
+    load_resized(open_root(draw_root()).cases("A", "train"), SMALL)
+    phantom = cache_folder() / "phantom-v0"
+    phantom.mkdir()
+    (phantom / "picture.png").write_bytes(b"12345")
+    foreign = cache_folder() / "thesis.tex"
+    foreign.touch()
+    shown = {item.path.name: item for item in cache_items()}
+    assert (shown["phantom-v0"].what, shown["phantom-v0"].size) == ("the phantom", 5)
+    assert shown[entries()[0]].what == "A/train, 3 cases at 32"
+    assert shown[entries()[0]].size > 3 * 32 * 32 * 5
+    clear_cache()
+    assert cache_items() == []
+    assert foreign.exists()

@@ -53,6 +53,8 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
         (["evaluate", "--metrics", "dcs"], 2, "did you mean 'dsc'?"),
         (["train", "--holdout", "A", "--set", "preset=tiny"], 2, "--config"),
         (["data", "phantom", "out", "--per-domain", "1"], 2, "at least 3 cases"),
+        (["data", "check", "nowhere"], 1, "nowhere: no such folder"),
+        (["data", "cache"], 2, "either --list or --clear"),
     ],
 )
 def test_wrong_arguments(draw_root, tmp_path, arguments, code, message):
@@ -88,3 +90,13 @@ def test_phantom_command(tmp_path):
     done = call("data", "phantom", "out", "--per-domain", 3, cwd=tmp_path)
     assert done.stdout.strip() == "out"
     assert len(list((tmp_path / "out").rglob("image/*.png"))) == 12
+
+
+def test_cache_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
+    (tmp_path / "phantom-v1").mkdir()
+    shown = call("data", "cache", "--list", cwd=tmp_path).stdout.splitlines()
+    assert shown[0].endswith(f"the phantom: {tmp_path / 'phantom-v1'}")
+    assert "1 items" in shown[-1]
+    assert "cleared" in call("data", "cache", "--clear", cwd=tmp_path).stdout
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import nibabel
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def test_few_stray_greys_are_coded_by_the_bounds(tmp_path, grey):
 
 def test_unknown_greys_are_refused_by_value_and_share(tmp_path):
     greys = np.full((20, 20), 255, dtype=np.uint8)
-    greys[:2] = 90
+    greys[:2], greys[2:4] = 90, 0
     Image.fromarray(greys).save(tmp_path / "mask.png")
     with pytest.raises(DataError, match=r"mask\.png: greys \[90\] on 10\.0 % of its pixels"):
         read_mask(tmp_path / "mask.png")
@@ -68,6 +70,23 @@ def test_unreadable_file_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"bad\.png"):
         read_image(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of odd TIFF tags
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_bytes_changed_at_random_are_refused_or_read(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"whole.{suffix}", exif=exif)
+    whole = (tmp_path / f"whole.{suffix}").read_bytes()
+    path = tmp_path / f"bad.{suffix}"
+    for _ in range(300):
+        content = bytearray(whole)
+        content[rng.integers(100)] = rng.integers(256)
+        path.write_bytes(content[: rng.choice([len(whole), rng.integers(len(whole))], p=[0.9, 0.1])])
+        with contextlib.suppress(DataError):
+            read_image(path)
 
 
 def test_exif_orientation_is_applied(tmp_path):

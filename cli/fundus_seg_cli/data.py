@@ -28,3 +28,53 @@ def phantom(
 
     with Terminal().task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
         print(make_phantom(out, per_domain=per_domain, seed=seed, on_case=advance))
+
+
+@app.command()
+def check(
+    root: Annotated[str, typer.Argument(help="Data root, or 'phantom'.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List everything that is wrong with photographs and masks, by file; exit 1 if training would be wrong."""
+    import json
+
+    from fundus_seg.data import open_root
+    from fundus_seg.data.check import check_root
+    from fundus_seg_cli.progress import Terminal
+    from fundus_seg_cli.table import print_check
+
+    progress = Terminal()
+    found = check_root(open_root(root, least=1, progress=progress), progress=progress)
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        print_check(found)
+    if found.problems("error"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def cache(
+    show: Annotated[
+        bool, typer.Option("--list", help="Print what the cache holds, when it was made and its size.")
+    ] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete it; later runs make it again.")] = False,
+) -> None:
+    """List or clear the cache: resized photographs, remembered hashes, the phantom."""
+    from datetime import datetime
+
+    from fundus_seg.data.housekeeping import cache_items, clear_cache
+    from fundus_seg.data.layout import cache_folder
+    from fundus_seg.errors import UsageError
+
+    if show == clear:
+        raise UsageError("give either --list or --clear")
+    items = cache_items()
+    if show:
+        for item in items:
+            made = datetime.fromtimestamp(item.made).isoformat(" ", "minutes")
+            print(f"{made} {item.size / 1e6:9.1f} MB  {item.what}: {item.path}")
+    else:
+        clear_cache()
+    done = "cleared" if clear else "in all"
+    print(f"{cache_folder()}: {len(items)} items, {sum(item.size for item in items) / 1e6:.1f} MB {done}")

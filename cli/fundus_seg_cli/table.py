@@ -1,7 +1,8 @@
-"""A table on a terminal."""
+"""Tables on a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
+    from fundus_seg.data.check import RootCheck, Spread
     from fundus_seg.evaluation.tables import Table
 
 
@@ -34,3 +36,41 @@ def print_table(table: Table) -> None:
     console.print(shown)
     for note in table.notes:
         console.print(note, style="dim", highlight=False, soft_wrap=True)
+
+
+def print_check(found: RootCheck) -> None:
+    """Print a row for each split, then a line for each problem, errors first, then how many there are.
+
+    The columns: commonest frame, masks' greys from the most to the least common, cases, empty structures, cups that
+    touch the background, discs cut by the frame, then mean and SD of the vertical ratios.
+    """
+    shown = RichTable(title=found.root, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("split", "frame", "greys"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("cases", "empty", "touch", "cut", "disc/frame", "cup/disc"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for split in found.splits:
+        shown.add_row(
+            f"{split.domain} {split.split}",
+            _commonest(split.frames, 1),
+            _commonest(split.greys, 3),
+            *map(str, (split.cases, split.empty_disc + split.empty_cup, split.cup_touches_background, split.disc_cut)),
+            _mean_sd(split.disc_to_frame),
+            _mean_sd(split.cup_to_disc),
+        )
+    console = Console()
+    console.print(shown)
+    errors, warnings = found.problems("error"), found.problems("warning")
+    for severity, problems in (("error", errors), ("warning", warnings)):
+        for problem in problems:
+            console.print(f"{severity}: {problem}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(errors)} errors, {len(warnings)} warnings", highlight=False)
+
+
+def _commonest(counts: Mapping[str, int], most: int) -> str:
+    names = sorted(counts, key=lambda name: -counts[name])
+    return " ".join(names[:most]) + (f" +{len(names) - most}" if len(names) > most else "")
+
+
+def _mean_sd(spread: Spread) -> str:
+    return "±".join(f"{value:.2f}" for value in (spread.mean, spread.sd) if value is not None)

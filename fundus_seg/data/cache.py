@@ -2,14 +2,15 @@
 
 An entry is a folder named by the hash of everything that decides its pixels, the content of the files among it: an
 entry is never stale and never changed. It is built in a temporary folder and renamed; of two builders at once, the
-loser deletes its own.
+loser deletes its own. What a killed builder leaves is removed by the next one, a day later (`housekeeping`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
+import secrets
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,9 +25,10 @@ from PIL import Image
 
 from fundus_seg.config import DataConfig
 from fundus_seg.data.dataset import read_sample
+from fundus_seg.data.housekeeping import remove_leftovers
 from fundus_seg.data.io import DECODER_VERSION
-from fundus_seg.data.layout import Case, cache_folder
-from fundus_seg.errors import DataError, listing
+from fundus_seg.data.layout import CACHE_VARIABLE, Case, cache_folder
+from fundus_seg.errors import DataError, RunError, listing
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import short_hash
 from fundus_seg.records import atomic_path, file_digest
@@ -83,56 +85,64 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
 
 
 def _build(entry: Path, cases: Sequence[Case], data: DataConfig, progress: Progress) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
+    """Make an entry, whole or not at all."""
+    remove_leftovers()
     try:
-        shape = (len(cases), data.size, data.size)
-        images = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, (*shape, 3))
-        masks = np.lib.format.open_memmap(temporary / "masks.npy", "w+", np.uint8, (shape[0], 2, *shape[1:]))
-        unreadable: list[str] = []
-        problems: list[str | None] = []
-
-        def resize(index: int) -> str | None:
-            sample = read_sample(cases[index], coding=data.coding)
-            size = (data.size, data.size)
-            images[index] = Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation])
-            for structure, mask in enumerate(sample.masks):
-                resized = Image.fromarray(mask.astype(np.uint8)).resize(size, RESAMPLING[data.mask_interpolation])
-                masks[index, structure] = resized
-            return _training_problem(sample.masks)
-
-        first = cases[0]
-        with (
-            progress.task(f"reading {first.domain}/{first.split}", total=len(cases)) as advance,
-            ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-        ):
-            for future in [pool.submit(resize, index) for index in range(len(cases))]:
-                try:
-                    problems.append(future.result())
-                except DataError as error:
-                    unreadable.append(str(error))
-                advance()
-        if unreadable:
-            raise DataError(listing(unreadable, "files cannot be used"))
-        images.flush()
-        masks.flush()
-        (temporary / "cases.json").write_text(json.dumps({"problems": problems}), "utf8")
-        try:
-            temporary.rename(entry)
-        except OSError:
-            if not entry.is_dir():  # not the loser of a race: the rename itself failed
-                raise
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{entry.name}.", dir=entry.parent) as scratch:
+            staged = Path(scratch, entry.name)
+            staged.mkdir()
+            _fill(staged, cases, data, progress)
+            try:
+                staged.rename(entry)
+            except OSError:
+                if not entry.is_dir():  # not the loser of a race: the rename itself failed
+                    raise
     except OSError as error:
-        raise DataError(f"{entry}: the cache cannot be written ({error.strerror}); set FUNDUS_SEG_CACHE") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        problem = error.strerror or error
+        raise DataError(f"{entry}: the cache cannot be written ({problem}); set {CACHE_VARIABLE}") from error
 
 
-def _training_problem(masks: NDArray[np.bool_]) -> str | None:
+def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progress) -> None:
+    shape = (len(cases), data.size, data.size)
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
+    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (shape[0], 2, *shape[1:]))
+    unreadable: list[str] = []
+    problems: list[str | None] = []
+
+    def resize(index: int) -> str | None:
+        sample = read_sample(cases[index], coding=data.coding)
+        size = (data.size, data.size)
+        images[index] = Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation])
+        for structure, mask in enumerate(sample.masks):
+            resized = Image.fromarray(mask.astype(np.uint8)).resize(size, RESAMPLING[data.mask_interpolation])
+            masks[index, structure] = resized
+        return training_problem(sample.masks)
+
+    place = f"{cases[0].domain}/{cases[0].split}"
+    with (
+        progress.task(f"reading {place}", total=len(cases)) as advance,
+        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
+    ):
+        for future in [pool.submit(resize, index) for index in range(len(cases))]:
+            try:
+                problems.append(future.result())
+            except DataError as error:
+                unreadable.append(str(error))
+            advance()
+    if unreadable:
+        raise DataError(listing(unreadable, "files cannot be used"))
+    images.flush()
+    masks.flush()
+    about = {"what": f"{place}, {len(cases)} cases at {data.size}", "problems": problems}
+    (folder / "cases.json").write_text(json.dumps(about), "utf8")
+
+
+def training_problem(masks: NDArray[np.bool_]) -> str | None:
     """Why a case must not train a network, judged on its full-size masks (2, H, W)."""
     disc, cup = masks
     if not disc.any():
-        return "the disc is empty: outline it, or take the case out of the training split"
+        return "the disc is empty: outline it, or leave the case out"
     if not (disc & ~cup).any():
         return "no rim: every disc pixel is cup; check that cup is grey 0 and rim is grey 128"
     return None
@@ -155,10 +165,13 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[str]]:
     seen: dict[str, Any] = {}
 
     def digest(path: Path) -> str:
-        status = path.stat()
-        identity = [status.st_size, status.st_mtime_ns, status.st_ino]
-        remembered = known.get(str(path.resolve()))
-        value = remembered[-1] if remembered and remembered[:-1] == identity else file_digest(path)
+        try:
+            status = path.stat()
+            identity = [status.st_size, status.st_mtime_ns, status.st_ino]
+            remembered = known.get(str(path.resolve()))
+            value = remembered[-1] if remembered and remembered[:-1] == identity else file_digest(path)
+        except OSError:
+            return secrets.token_hex()  # no entry's: the build will say what is wrong with the file
         if time.time() - status.st_mtime > 2:
             seen[str(path.resolve())] = [*identity, value]
         return value
@@ -168,6 +181,7 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[str]]:
         masks = pool.map(digest, [case.mask for case in cases])
         contents = [[case.name, image, mask] for case, image, mask in zip(cases, images, masks, strict=True)]
     if not seen.items() <= known.items():
-        with atomic_path(memory) as temporary:
+        # Only time is lost where the cache can be read but not written.
+        with contextlib.suppress(RunError), atomic_path(memory) as temporary:
             temporary.write_text(json.dumps({**known, **seen}), "utf8")
     return contents

@@ -29,7 +29,15 @@ def read_sample(case: Case, *, coding: str = "dofe") -> Sample:
     Raises:
         DataError: unreadable, or photograph and mask of different sizes.
     """
-    image, masks = read_image(case.image), read_mask(case.mask, coding)
+    return join(case, read_image(case.image), read_mask(case.mask, coding))
+
+
+def join(case: Case, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Sample:
+    """The sample of a photograph and its masks.
+
+    Raises:
+        DataError: they have different sizes.
+    """
     if image.shape[:2] != masks.shape[1:]:
         (h, w), (mask_h, mask_w) = image.shape[:2], masks.shape[1:]
         raise DataError(f"{case.mask}: {mask_w}x{mask_h} pixels, but its photograph has {w}x{h}")

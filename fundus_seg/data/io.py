@@ -16,6 +16,9 @@ from fundus_seg.errors import DataError
 DECODER_VERSION = 1
 """Part of every cache key: raised when the same file would give other pixels."""
 
+MAX_PIXELS = 100_000_000
+"""A larger file is refused from its header: no fundus camera makes one, and decoded it would fill the memory."""
+
 CUP_BELOW, RIM_BELOW = 50, 200
 """dofe coding: grey <= 50 cup, 51-200 rim, > 200 background."""
 GREYS = np.array([0, 128, 255], dtype=np.int16)
@@ -52,14 +55,24 @@ def read_mask(path: Path, coding: str = "dofe") -> NDArray[np.bool_]:
         raise DataError(f"{path}: a coloured mask; the coding '{coding}' wants grey 0 cup, 128 rim, 255 background")
     counts = np.bincount(grey.ravel(), minlength=256)
     distance = np.abs(np.arange(256)[:, None] - GREYS).min(axis=1)
-    stray = int(counts[distance > GREY_TOLERANCE].sum())
+    strays = counts * (distance > GREY_TOLERANCE)
+    stray = int(strays.sum())
     if stray > STRAY_SHARE.get(str(image.format), STRAY_SHARE_OTHERWISE) * grey.size:
-        odd = [int(value) for value in np.argsort(-counts * (distance > GREY_TOLERANCE))[:3] if counts[value]]
+        odd = [int(value) for value in np.argsort(-strays)[:3] if strays[value]]
         raise DataError(
             f"{path}: greys {odd} on {100 * stray / grey.size:.1f} % of its pixels are not of the coding '{coding}' "
             "(0 cup, 128 rim, 255 background): export the mask without smoothing"
         )
     return np.stack([grey <= RIM_BELOW, grey <= CUP_BELOW])
+
+
+def count_greys(path: Path) -> NDArray[np.int64]:
+    """How many pixels of a mask have each grey, (256,); of a coloured one, its luminance.
+
+    Raises:
+        DataError: unreadable.
+    """
+    return np.array(_open(path).convert("L").histogram(), dtype=np.int64)
 
 
 def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
@@ -81,14 +94,19 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
 
 
 def _opened(path: Path) -> Image.Image:
+    too_large = f"{path}: too large to be a photograph; crop it to the disc region"
     try:
-        return Image.open(path)
-    except UnidentifiedImageError as error:
+        image = Image.open(path)
+    except (UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: not an image that can be read; export it again as PNG") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: too large to be a photograph; crop it to the disc region") from error
+        raise DataError(too_large) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise DataError(too_large)
+    return image
 
 
 def _open(path: Path) -> Any:
@@ -101,7 +119,7 @@ def _open(path: Path) -> Any:
                 raise DataError(f"{path}: more than 8 bits a channel ({image.mode}); export it with 8 bits")
             try:
                 upright = ImageOps.exif_transpose(image)
-            except (OSError, SyntaxError, ValueError) as error:
+            except Exception as error:  # Pillow's decoders raise anything: struct.error, TypeError, ...
                 raise DataError(f"{path}: damaged ({error}); export it again") from error
     upright.format = file_format
     return upright
