@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class FundusSegError(Exception):
@@ -19,7 +20,36 @@ class UsageError(FundusSegError):
 
 
 class DataError(FundusSegError):
-    """Photographs, masks or their folders are not what training or scoring needs."""
+    """Photographs, masks or their folders are not what training or scoring needs.
+
+    Attributes:
+        problems: a line each; several where `Problems` raised the error.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
+
+
+class Problems:
+    """What is wrong with the data, gathered from several steps to be told at once."""
+
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self.lines = list(lines)
+
+    @contextlib.contextmanager
+    def gather(self) -> Iterator[None]:
+        """Keep the problems of a DataError raised within, and go on after it."""
+        try:
+            yield
+        except DataError as error:
+            self.lines += error.problems
+
+    def refuse(self, what: str) -> None:
+        """Raise a DataError that lists every problem once, if there is any; `what` heads several, in the plural."""
+        if self.lines:
+            each = tuple(dict.fromkeys(self.lines))
+            raise DataError(listing(each, what), each)
 
 
 class ConfigError(FundusSegError):
@@ -46,11 +76,8 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     return f"unknown {kind} '{given}': {hint}(valid: {', '.join(names)})"
 
 
-def listing(problems: Sequence[str], what: str, most: int = 20) -> str:
-    """One problem as it is; several as a count and an indented line each, `most` at the most."""
+def listing(problems: Sequence[str], what: str) -> str:
+    """One problem as it is; several as a count and an indented line each."""
     if len(problems) == 1:
         return problems[0]
-    lines = [f"{len(problems)} {what}:", *(f"  {problem}" for problem in problems[:most])]
-    if len(problems) > most:
-        lines.append(f"  ... and {len(problems) - most} more")
-    return "\n".join(lines)
+    return "\n".join([f"{len(problems)} {what}:", *(f"  {problem}" for problem in problems)])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from fundus_seg.config import RunConfig, flatten
-from fundus_seg.data.domains import DOMAINS
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import RunError, UsageError, unknown_name
 from fundus_seg.provenance import provenance
@@ -39,7 +38,7 @@ def resolve_sources(config: RunConfig, root: DataRoot) -> RunConfig:
 def run_folder(config: RunConfig, root: DataRoot, out: Path) -> RunFolder:
     """Where the run with these resolved settings lies below `out`; the phantom's runs lie apart."""
     base = out / "phantom" if root.phantom else out
-    slug = config.slug(standard_sources=[key for key in DOMAINS if key != config.holdout])
+    slug = config.slug(standard_sources=[key for key in root.experiment if key != config.holdout])
     return RunFolder(base / config.preset / config.holdout / slug / f"seed-{config.seed}")
 
 
