@@ -109,11 +109,11 @@ def merged(masks: Sequence[NDArray[np.bool_]], merge: Merge) -> NDArray[np.bool_
 def _colours_in(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """The n colours of an image (n, 3), how many pixels have each (n,), and which one each pixel has (H, W)."""
     first = pixels[..., 0]
-    if (pixels == first[..., None]).all():  # grey, as nearly all masks are, and four times as fast
+    if (pixels == first[..., None]).all():  # grey, as nearly all masks are: nothing to sort
         counts = np.bincount(first.ravel(), minlength=256)
         greys = np.flatnonzero(counts)
         return np.stack([greys] * 3, axis=1), counts[greys], np.searchsorted(greys, np.arange(256))[first]
-    packed = pixels.astype(np.int64) @ [1 << 16, 1 << 8, 1]
+    packed = pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     codes, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1), counts, index.reshape(packed.shape)
 

@@ -30,7 +30,7 @@ MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _LOSSY = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it
-_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, TypeError, struct.error, zlib.error)
+_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, TypeError, OverflowError, struct.error, zlib.error)
 """What decoders raise on bytes that are not what the header promised."""
 _limit = threading.Lock()
 
@@ -119,7 +119,7 @@ def _read_picture(path: Path) -> tuple[NDArray[np.uint8], bool]:
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image (PNG, JPEG, BMP, TIFF, NIfTI); export it again as PNG") from error
     except _DAMAGED as error:
-        raise DataError(f"{path}: damaged ({error}); copy or export it again") from error
+        raise DataError(f"{path}: damaged ({_one_line(error)}); copy or export it again") from error
 
 
 def _opened(path: Path) -> Any:
@@ -163,7 +163,7 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
                 values, to_right, to_front = values.swapaxes(0, 1), to_front, to_right
             values = values[:: -int(to_right), :: -int(to_front)]
     except (ImageFileError, HeaderDataError, *_DAMAGED) as error:
-        raise DataError(f"{path}: not a whole NIfTI file ({error}); copy or export it again") from error
+        raise DataError(f"{path}: not a whole NIfTI file ({_one_line(error)}); copy or export it again") from error
     return np.ascontiguousarray(np.broadcast_to(values.swapaxes(0, 1), (values.shape[1], values.shape[0], 3)))
 
 
@@ -172,3 +172,7 @@ def _refuse_too_large(path: Path, width: int, height: int) -> None:
         raise DataError(
             f"{path}: {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million; crop it to the disc region"
         )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
