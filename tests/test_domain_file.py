@@ -215,8 +215,17 @@ def test_photographs_of_one_name_are_refused(two):
     save(Image.new("RGB", (64, 64)), two.parent / "south/more/süd 0.tif")
     two.write_text(TWO.replace("south/photos/*.tif", "south/*/*.tif"), "utf8")
     split = hashed_split("süd 0")
-    with pytest.raises(DataError, match=rf"süd 0\.tif: 2 photographs of south/{split} are named süd 0; rename"):
+    with pytest.raises(DataError, match=rf"süd 0\.tif: one of 2 photographs of south/{split} named süd 0"):
         open_root(two).cases("south", split)
+
+
+def test_too_few_photographs_to_split_by_name(two):
+    for case in open_root(two).cases("south", "test"):
+        case.image.unlink()
+    with pytest.raises(
+        DataError, match=r"south/photos: none of its \d+ photographs is for test by its name; split them"
+    ):
+        open_root(two).cases("south", "test")
 
 
 def test_masks_shared_between_splits_need_a_photograph_in_either(two):

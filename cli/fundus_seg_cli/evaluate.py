@@ -27,7 +27,9 @@ class Format(StrEnum):
 
 def evaluate(
     runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders with runs below [runs].")] = None,
-    data: Annotated[str | None, typer.Option(help="Data root, or 'phantom' [the one each run was trained on].")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder, YAML file of domains, or 'phantom' [what each run was trained on].")
+    ] = None,
     checkpoint: Annotated[Checkpoint, typer.Option(help="Which weights.")] = Checkpoint.best,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
     metrics: Annotated[str, typer.Option(help="Of dsc, hd, hd95, asd, assd.")] = "dsc,hd,hd95",

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -72,9 +72,10 @@ class Pattern:
         named = re.compile(_regular_expression(rest))
         found = []
         for path in folder.glob(rest.replace(NAME, "*")):
-            relative = path.relative_to(folder)
-            match = named.fullmatch(relative.as_posix())
-            if match and not any(part.startswith(".") for part in relative.parts) and not path.is_dir():
+            inside = path.relative_to(folder)
+            match = named.fullmatch(inside.as_posix())
+            hidden = any(part.startswith(".") for part in inside.parts)
+            if match and not hidden and not path.is_dir():
                 found.append((match["name"] if NAME in rest else _stem(path), path))
         return sorted(found)
 
@@ -109,6 +110,15 @@ class SplitFiles:
     masks: tuple[tuple[Pattern, ...], ...]
     annotation: Annotation = BY_DOFE
 
+    @property
+    def mask_patterns(self) -> tuple[Pattern, ...]:
+        """The patterns of all annotators' files."""
+        return tuple(pattern for of_annotator in self.masks for pattern in of_annotator)
+
+    def mask_files(self, name: str) -> tuple[tuple[Path, ...], ...]:
+        """The mask files of one case, for each annotator."""
+        return tuple(tuple(pattern.path(name) for pattern in of_annotator) for of_annotator in self.masks)
+
 
 @dataclass(frozen=True)
 class DomainFiles:
@@ -137,65 +147,62 @@ def hashed_split(name: str) -> Split:
     return "test" if int.from_bytes(hashlib.sha256(name.encode()).digest()[1:8]) % 5 == 0 else "train"
 
 
-def survey(domains: Iterable[DomainFiles], key: str, split: Split) -> tuple[list[Case], list[str]]:
+def survey(domains: Sequence[DomainFiles], key: str, split: Split) -> tuple[list[Case], list[str]]:
     """The cases of one split that have all their files, sorted by name, and a line for each problem with the others."""
-    everything = {(domain.key, part): (domain, domain.photographs(part)) for domain in domains for part in SPLITS}
-    domain, photographs = everything[key, split]
-    files = domain.files(split)
-    if not photographs:
-        few = f"{files.images.folder}: no case of the {split} split among its photographs; give the splits their files"
-        return [], [few if files.images.find() else files.images.nothing()]
+    photographs = {(domain.key, part): domain.photographs(part) for domain in domains for part in SPLITS}
+    files = next(domain.files(split) for domain in domains if domain.key == key)
+    own = photographs[key, split]
+    if not own:
+        others = len(files.images.find())
+        by_hash = (
+            f"{files.images.folder}: none of its {others} photographs is for {split} by its name; split them yourself"
+        )
+        return [], [by_hash if others else files.images.nothing()]
+    problems = _misplaced(photographs, key, split)
+    whole = {name: path for name, path in own if path not in problems}
+    lines = list(problems.values())
+    for pattern in files.mask_patterns:
+        masks = dict(pattern.find())
+        if not masks:
+            lines.append(pattern.nothing())
+        else:
+            lines += [
+                f"{path}: photograph without a mask; expected {pattern.path(name)}"
+                for name, path in own
+                if name not in masks
+            ]
+            known = {
+                name
+                for domain in domains
+                for part in SPLITS
+                if pattern in domain.files(part).mask_patterns  # splits and domains may keep their masks together
+                for name, _ in photographs[domain.key, part]
+            }
+            expected = files.images.base / files.images.text
+            lines += [
+                f"{path}: mask without a photograph; expected {expected}"
+                for name, path in masks.items()
+                if name not in known
+            ]
+        whole = {name: path for name, path in whole.items() if name in masks}
+    cases = [Case(key, split, name, path, files.mask_files(name), files.annotation) for name, path in whole.items()]
+    return cases, lines
 
-    elsewhere = {
-        path: place for place, (_, others) in everything.items() for _, path in others if place != (key, split)
-    }
-    copies = Counter(name for name, _ in photographs)
-    problems, complete = [], []
-    for name, path in photographs:
+
+def _misplaced(
+    photographs: Mapping[tuple[str, Split], Sequence[tuple[str, Path]]], key: str, split: Split
+) -> dict[Path, str]:
+    """The photographs of one split that another split or domain has too, or that share a name, and what to do."""
+    elsewhere = {path: place for place, found in photographs.items() if place != (key, split) for _, path in found}
+    copies = Counter(name for name, _ in photographs[key, split])
+    problems = {}
+    for name, path in photographs[key, split]:
         if path in elsewhere:
             other = "/".join(elsewhere[path])
-            problems.append(f"{path}: a photograph of {key}/{split} and of {other}; it must be of one alone")
+            problems[path] = f"{path}: a photograph of {key}/{split} and of {other}; it must be of one alone"
         elif copies[name] > 1:
-            problems.append(f"{path}: {copies[name]} photographs of {key}/{split} are named {name}; rename all but one")
-        else:
-            complete.append((name, path))
-
-    for pattern in (pattern for of_annotator in files.masks for pattern in of_annotator):
-        masks = pattern.find()
-        if not masks:
-            problems.append(pattern.nothing())
-            complete = []
-            continue
-        there = {name for name, _ in masks}
-        problems += [
-            f"{path}: photograph without a mask; expected {pattern.path(name)}"
-            for name, path in photographs
-            if name not in there
-        ]
-        complete = [(name, path) for name, path in complete if name in there]
-        known = {
-            name
-            for (_, part), (other, others) in everything.items()
-            if any(pattern in of_annotator for of_annotator in other.files(part).masks)
-            for name, _ in others
-        }
-        problems += [
-            f"{path}: mask without a photograph; expected {files.images.base / files.images.text}"
-            for name, path in masks
-            if name not in known
-        ]
-    cases = [
-        Case(
-            key,
-            split,
-            name,
-            path,
-            tuple(tuple(pattern.path(name) for pattern in of_annotator) for of_annotator in files.masks),
-            files.annotation,
-        )
-        for name, path in complete
-    ]
-    return cases, problems
+            problems[path] = f"{path}: one of {copies[name]} photographs of {key}/{split} named {name}; rename it"
+    return problems
 
 
 def _regular_expression(glob: str) -> str:

@@ -32,7 +32,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _LOSSY = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it
 _DAMAGED = (OSError, EOFError, SyntaxError, ValueError, TypeError, OverflowError, struct.error, zlib.error)
 """What decoders raise on bytes that are not what the header promised."""
-_limit = threading.Lock()
+_pil_limit = threading.Lock()
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -95,9 +95,8 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
 def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
     """The pixels (H, W, 3) of any file that can be read, and whether its compression was lossy."""
     try:
-        empty = path.stat().st_size == 0
-        with path.open("rb"):
-            pass
+        with path.open("rb") as file:
+            empty = not file.read(1)
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror}); check the file and who may read it") from error
     if empty:
@@ -124,7 +123,7 @@ def _read_picture(path: Path) -> tuple[NDArray[np.uint8], bool]:
 
 def _opened(path: Path) -> Any:
     """The image with its header read, under our own limit of pixels in place of PIL's, which only warns at first."""
-    with _limit:
+    with _pil_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(path, formats=_FORMATS)

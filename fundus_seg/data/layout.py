@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fundus_seg.data.domain_file import DOMAIN_FILE_SUFFIXES, read_domain_file
 from fundus_seg.data.domains import DOMAINS, Domain
-from fundus_seg.data.files import Case, DomainFiles, Pattern, Split, SplitFiles, survey
+from fundus_seg.data.files import SPLITS, Case, DomainFiles, Pattern, Split, SplitFiles, survey
 from fundus_seg.data.phantom import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
 from fundus_seg.progress import SILENT, Progress
@@ -46,7 +46,8 @@ class DataRoot:
     @property
     def phantom(self) -> bool:
         """Whether synthetic photographs are among them, whose scores say nothing about patients."""
-        folders = {folder for domain in self.layout for folder in domain.train.images.folder.absolute().parents}
+        photographs = {domain.files(split).images.folder for domain in self.layout for split in SPLITS}
+        folders = {above for folder in photographs for above in (folder, *Path(os.path.realpath(folder)).parents)}
         return any((folder / PHANTOM_MARKER).is_file() for folder in folders)
 
     def cases(self, domain: str, split: Split) -> tuple[Case, ...]:
@@ -127,7 +128,7 @@ def _classic(root: Path, domain: Domain) -> DomainFiles:
             images=Pattern(root, f"{domain.folder}/{split}/ROIs/image/*.png"),
             masks=((Pattern(root, f"{domain.folder}/{split}/ROIs/mask/{{name}}.png"),),),
         )
-        for split in ("train", "test")
+        for split in SPLITS
     )
     return DomainFiles(domain.key, domain.name, train, test)
 
