@@ -87,7 +87,7 @@ class TrainConfig(Section):
     augment: Literal["none", "scale-crop"] = "none"
     selection: Literal["source-validation", "last", "oracle"] = "source-validation"
     threads: Positive | None = None
-    """CPU threads of the run; null: torch's own choice, recorded, and kept when the run resumes."""
+    """CPU threads of the run; null: torch's own choice, recorded in the run's settings and kept when it resumes."""
 
 
 class RunConfig(Section):
@@ -103,11 +103,11 @@ class RunConfig(Section):
     scoring: Scoring = Scoring()
 
     def differences(self, *, standard_sources: Iterable[str]) -> dict[str, Any]:
-        """Dotted settings that differ from the preset's, without those that the run folder names by itself.
+        """Dotted settings that differ from the preset's, without those that the run folder names by itself or records.
 
         `standard_sources` are the domains that a null `data.sources` stands for in this experiment.
         """
-        named = {"preset", "holdout", "seed", "model.op"}
+        named = {"preset", "holdout", "seed", "model.op", "train.threads"}
         standard, own = (
             {**flat, "data.sources": flat["data.sources"] or list(standard_sources)}
             for flat in (
@@ -175,6 +175,16 @@ def load_config(
     if "holdout" not in merged:
         raise UsageError("no holdout: name the unseen domain with --holdout A (or B, C, D)")
     return _validated(merged, "arguments" if given else source, UsageError if given else config_error)
+
+
+def recorded_provenance(name_or_path: str) -> dict[str, Any]:
+    """The provenance in a run's own config.yaml; empty for a preset or any other file."""
+    path = Path(name_or_path)
+    if not path.is_file():
+        return {}
+    content = _parse_yaml(path.read_text("utf8"), f"config {path}", ConfigError)
+    recorded = content.get("provenance") if isinstance(content, dict) else None
+    return recorded if isinstance(recorded, dict) else {}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

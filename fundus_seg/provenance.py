@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ def provenance() -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def changes(recorded: Mapping[str, Any]) -> list[str]:
+    """What differs here and now from a recorded provenance and can change the last bits of a result, a text each."""
+    now = provenance()
+    pairs = {"commit": (recorded.get("commit"), now["commit"])}
+    for group in ("versions", "hardware"):
+        before = recorded.get(group) or {}
+        pairs |= {name: (before.get(name), value) for name, value in now[group].items()}
+    return [f"{name}: {before} then, {after} now" for name, (before, after) in pairs.items() if before != after]
 
 
 def _commit() -> str | None:

@@ -25,6 +25,10 @@ from typing import Any
 import yaml
 
 from fundus_seg.errors import RunError
+from fundus_seg.progress import SILENT, Progress
+
+TEMPORARY = ".tmp"
+"""How the names of half-written files end; they begin with a dot."""
 
 
 def file_digest(path: Path) -> str:
@@ -42,7 +46,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -76,12 +80,13 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a torch checkpoint atomically."""
+    """Write a torch checkpoint atomically; equal states give equal bytes."""
     import torch
 
-    with atomic_path(path) as temporary:
+    # A file object, not a path: torch would write the temporary file's random name into the archive.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         try:
-            torch.save(dict(state), temporary)
+            torch.save(dict(state), file)
         except RuntimeError as error:  # torch's zip writer reports a full disk in its own words
             raise OSError(str(error).splitlines()[0]) from error
 
@@ -127,6 +132,11 @@ class RunFolder:
         """Take a marker away."""
         (self.path / marker).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove the temporary files of writers that were killed."""
+        for leftover in self.path.rglob(f".*{TEMPORARY}"):
+            leftover.unlink(missing_ok=True)
+
     def read_config(self) -> dict[str, Any]:
         """The content of config.yaml.
 
@@ -160,6 +170,22 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     if not found:
         raise RunError(f"{', '.join(map(str, paths))}: no run below; `fundus-seg train` makes one")
     return [RunFolder(path) for path in sorted(found)]
+
+
+def trained_runs(paths: Sequence[Path], *, progress: Progress = SILENT) -> list[RunFolder]:
+    """The trained runs at or below the given paths; those that are not trained to their end are named and left out.
+
+    Raises:
+        RunError: as `find_runs`, or none is trained.
+    """
+    runs = find_runs(paths)
+    trained = [run for run in runs if run.has("TRAINED")]
+    if not trained:
+        raise RunError(f"{runs[0].path}: not trained to its end; the same `fundus-seg train` command goes on with it")
+    for run in runs:
+        if run not in trained:
+            progress.line(f"{run.path}: not trained to its end, left out")
+    return trained
 
 
 def _umask() -> int:

@@ -71,9 +71,10 @@ def test_evaluation_scores_the_holdout_s_test_split_at_its_own_size(run):
     assert sorted(set(evaluation.cases["case"])) == [f"Btest{number}" for number in range(4)]
     assert set(evaluation.cases["height"]) == {96}
     assert evaluation.path == run.evaluation(Scoring().digest(), "best")
-    assert evaluation.meta["selection"] == "source-validation"
-    assert evaluation.meta["run"] == {"preset": "tiny", "operator": run.path.parent.name, "holdout": "B", "seed": 0}
-    assert not evaluation.meta["phantom"]
+    assert evaluation.meta.selection == "source-validation"
+    expected = module.RunName(preset="tiny", operator=run.path.parent.name, holdout="B", seed=0)
+    assert evaluation.meta.run == expected
+    assert not evaluation.meta.phantom
     assert run.has("DONE")
 
 
@@ -106,7 +107,7 @@ def test_half_written_evaluation_is_made_again(run):
 
 def test_last_is_labelled_last(run):
     evaluation = evaluate(run, checkpoint="last")
-    assert evaluation.meta["selection"] == "last"
+    assert evaluation.meta.selection == "last"
     assert evaluation.path != evaluate(run).path
 
 
@@ -134,6 +135,6 @@ def test_overlays_run_from_the_worst_case_to_the_best(run):
 def test_evaluation_of_another_format_is_refused_by_name(run):
     evaluation = evaluate(run)
     path = evaluation.path.with_suffix(".json")
-    path.write_text(json.dumps({**evaluation.meta, "format": 0}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
     with pytest.raises(RunError, match=r"best\.csv: format 0"):
         module.read_evaluation(evaluation.path)

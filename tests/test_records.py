@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from fundus_seg.errors import RunError
-from fundus_seg.records import RunFolder, atomic_path, find_runs, write_checkpoint, write_rows, write_text
+from fundus_seg.progress import Silent
+from fundus_seg.records import (
+    RunFolder,
+    atomic_path,
+    find_runs,
+    trained_runs,
+    write_checkpoint,
+    write_rows,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -51,6 +60,22 @@ def test_find_runs_refuses_what_is_not_there(tmp_path):
         find_runs([tmp_path / "runs"])
     with pytest.raises(RunError, match="no run below"):
         find_runs([tmp_path])
+
+
+def test_untrained_runs_are_named_and_left_out(tmp_path):
+    for seed in (0, 1):
+        RunFolder(tmp_path / f"seed-{seed}").write_config({"inputs": {}})
+    with pytest.raises(RunError, match="seed-0: not trained to its end"):
+        trained_runs([tmp_path])
+    RunFolder(tmp_path / "seed-1").mark("TRAINED")
+    lines: list[str] = []
+
+    class Lines(Silent):
+        def line(self, text):
+            lines.append(text)
+
+    assert [run.path.name for run in trained_runs([tmp_path], progress=Lines())] == ["seed-1"]
+    assert lines == [f"{tmp_path / 'seed-0'}: not trained to its end, left out"]
 
 
 def test_foreign_config_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
-from fundus_seg.evaluation.evaluate import Evaluation
+from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
 from fundus_seg.evaluation.tables import build_table, render, summarise
 from fundus_seg.protocol import Scoring
 
@@ -33,14 +33,18 @@ def evaluation(
         for case, (d, h, t) in enumerate(zip(dsc, hd, truths, strict=True))
         for structure in ("disc", "cup")
     ]
-    meta = {
-        "protocol": (scoring or Scoring()).model_dump(mode="json"),
-        "protocol_digest": (scoring or Scoring()).digest(),
-        "data": {f"{holdout}/test": digest},
-        "phantom": phantom,
-        "selection": selection,
-        "run": {"preset": preset, "operator": operator, "holdout": holdout, "seed": seed},
-    }
+    protocol = scoring or Scoring()
+    meta = EvaluationMeta(
+        protocol=protocol,
+        protocol_digest=protocol.digest(),
+        data={f"{holdout}/test": digest},
+        phantom=phantom,
+        selection=selection,
+        checkpoint="best",
+        checkpoint_sha256="",
+        run=RunName(preset=preset, operator=operator, holdout=holdout, seed=seed),
+        versions={},
+    )
     return Evaluation(Path(f"{operator}-{seed}.csv"), meta, pd.DataFrame(rows))
 
 

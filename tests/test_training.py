@@ -11,7 +11,8 @@ from PIL import Image
 
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import DataError, RunError, UsageError
+from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
+from fundus_seg.progress import Silent
 from fundus_seg.protocol import source_half
 from fundus_seg.training import fit, train
 from fundus_seg.training.selection import ValidationSet, score, validation_dice
@@ -54,7 +55,7 @@ def test_a_run_leaves_what_records_promise(root, tmp_path):
     content = run.read_config()
     assert content["data"]["sources"] == ["B", "C", "D"]
     assert set(content["inputs"]) == {"B/train", "C/train", "D/train", "A/test", "B/test", "C/test", "D/test"}
-    assert content["provenance"]["threads"] == 1
+    assert content["train"]["threads"] == 1
     rows = metrics(run)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert set(rows[0]) == {"epoch", "lr", "loss_disc", "loss_cup", "dice_disc", "dice_cup"}
@@ -103,6 +104,38 @@ def test_a_trained_run_is_left_alone_and_another_is_refused(root, tmp_path, draw
     Image.new("RGB", (64, 64)).save(photograph)
     with pytest.raises(RunError, match=r"another run \(inputs.B/train: \w+ there, \w+ now\)"):
         train(settings(), changed, tmp_path)
+
+
+def test_threads_are_recorded_and_kept_and_named_when_another_number_is_asked_for(root, tmp_path):
+    unsaid = load_config("tiny", arguments={"holdout": "A"})
+    run = train(unsaid, root, tmp_path)
+    assert run.read_config()["train"]["threads"] == torch.get_num_threads()
+    assert train(unsaid, root, tmp_path) == run
+    other = load_config("tiny", overrides=["train.threads=7"], arguments={"holdout": "A"})
+    with pytest.raises(RunError, match=r"train.threads: \d there, 7 now"):
+        train(other, root, tmp_path)
+
+
+def test_a_run_s_own_config_repeats_it_to_the_bit(root, tmp_path):
+    run = train(settings("optim.lr=3e-4"), root, tmp_path / "first")
+    again = train(load_config(str(run.config)), root, tmp_path / "second")
+    assert again.path.relative_to(tmp_path / "second") == run.path.relative_to(tmp_path / "first")
+    assert_same_run(run, again)
+
+
+def test_other_versions_are_warned_of(root, tmp_path):
+    run = train(settings(), root, tmp_path)
+    content = run.read_config()
+    content["provenance"]["versions"]["torch"] = "1.0"
+    run.write_config(content)
+    lines = []
+
+    class Lines(Silent):
+        def line(self, text):
+            lines.append(text)
+
+    train(settings(), root, tmp_path, progress=Lines())
+    assert any("torch: 1.0 then" in line for line in lines)
 
 
 def test_every_operator_gets_the_same_batches(root, tmp_path, monkeypatch):
@@ -281,6 +314,12 @@ def test_nothing_to_select_on_is_told_before_a_run_begins(root, tmp_path):
             case.mask.unlink()
     with pytest.raises(DataError, match="domain C: too few test cases to select on"):
         train(settings(), root, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_that_cannot_be_had_leave_nothing(root, tmp_path):
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth: no such file"):
+        train(settings("model.encoder_weights=nowhere.pth"), root, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 

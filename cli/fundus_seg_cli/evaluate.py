@@ -41,13 +41,13 @@ def evaluate(
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.evaluate import write_overlays
     from fundus_seg.evaluation.tables import build_table, render
-    from fundus_seg.records import find_runs
+    from fundus_seg.records import trained_runs
     from fundus_seg_cli.progress import Terminal
     from fundus_seg_cli.table import print_table
 
     progress = Terminal()
     evaluations = []
-    for run in find_runs(runs or [Path("runs")]):
+    for run in trained_runs(runs or [Path("runs")], progress=progress):
         evaluations.append(evaluate_run(run, data, checkpoint=checkpoint.value, progress=progress))
         if overlays:
             written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)

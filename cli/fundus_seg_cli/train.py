@@ -27,16 +27,20 @@ def train(
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
 ) -> None:
     """Train on every domain but one. The same command again goes on with an interrupted run."""
-    from fundus_seg.config import load_config
+    from fundus_seg.config import load_config, recorded_provenance
     from fundus_seg.data import open_root
     from fundus_seg_cli.progress import Terminal
 
     arguments = {"holdout": holdout, "model.op": op, "seed": seed}
     settings = load_config(config, overrides=overrides or [], arguments=arguments)
+    recorded = recorded_provenance(config)  # of the run to repeat, where `config` is one's own file
     progress = Terminal()
-    root = open_root(data, progress=progress)
+    root = open_root(data or recorded.get("data_root"), progress=progress)
 
+    from fundus_seg.provenance import changes
     from fundus_seg.training import train as train_run  # torch and lightning, only once the arguments are right
 
+    for change in changes(recorded) if recorded else ():
+        progress.line(f"warning: {config}: {change}; the bits may differ")
     run = train_run(settings, root, out, progress=progress)
     print(run.path)

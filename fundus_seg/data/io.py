@@ -6,9 +6,7 @@ What a file is decides its content, not its name; NIfTI alone goes by its suffix
 from __future__ import annotations
 
 import gzip
-import struct
 import threading
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,8 +28,6 @@ MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _LOSSY = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it
-_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, TypeError, OverflowError, struct.error, zlib.error)
-"""What decoders raise on bytes that are not what the header promised."""
 _pil_limit = threading.Lock()
 
 
@@ -117,7 +113,9 @@ def _read_picture(path: Path) -> tuple[NDArray[np.uint8], bool]:
             return np.asarray(upright.convert("RGB")), image.format in _LOSSY
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image (PNG, JPEG, BMP, TIFF, NIfTI); export it again as PNG") from error
-    except _DAMAGED as error:
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise anything on bytes that are not what the header promised
         raise DataError(f"{path}: damaged ({_one_line(error)}); copy or export it again") from error
 
 
@@ -137,8 +135,6 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
     Without an orientation, it lies as it is stored. Scalars become greys.
     """
     import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
     try:
         image: Any = nibabel.load(path)
@@ -161,7 +157,9 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
             if axis == 1:
                 values, to_right, to_front = values.swapaxes(0, 1), to_front, to_right
             values = values[:: -int(to_right), :: -int(to_front)]
-    except (ImageFileError, HeaderDataError, *_DAMAGED) as error:
+    except DataError:
+        raise
+    except Exception as error:
         raise DataError(f"{path}: not a whole NIfTI file ({_one_line(error)}); copy or export it again") from error
     return np.ascontiguousarray(np.broadcast_to(values.swapaxes(0, 1), (values.shape[1], values.shape[0], 3)))
 

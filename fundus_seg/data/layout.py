@@ -19,7 +19,7 @@ DEFAULT_ROOT = Path("data/Fundus")
 PATTERN = "Domain1..4/{train,test}/ROIs/{image,mask}/*.png"
 PHANTOM = "phantom"
 """What `--data` takes for the embedded synthetic data."""
-EMBEDDED_PER_DOMAIN = 24
+EMBEDDED_PER_DOMAIN = 36
 
 
 @dataclass(frozen=True)

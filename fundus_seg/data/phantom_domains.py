@@ -55,10 +55,10 @@ class PhantomDomain:
 
 
 PHANTOM_DOMAINS: dict[str, PhantomDomain] = {
-    "A": PhantomDomain(  # soft, warm and clean; large discs drawn tight, large cups drawn wide, by a steady hand
-        Eyes(disc=(0.66, 0.045), cup_to_disc=(0.60, 0.11), pigment=(0.60, 0.15), tessellation=0.08, atrophy=0.30),
-        Camera(gain=(1.02, 0.99, 0.90), gamma=1.00, haze=0.09, falloff=0.25, uneven=0.05, blur=3.0, noise=2.0, jpeg=92),
-        Annotator(disc_scale=0.97, cup_scale=1.03, cup_shift=0.00, wobble=0.012),
+    "A": PhantomDomain(  # soft, warm and clean; large discs drawn tight, large cups, by a steady hand
+        Eyes(disc=(0.63, 0.045), cup_to_disc=(0.56, 0.11), pigment=(0.60, 0.15), tessellation=0.08, atrophy=0.30),
+        Camera(gain=(1.02, 0.98, 0.93), gamma=1.00, haze=0.08, falloff=0.25, uneven=0.05, blur=3.0, noise=2.0, jpeg=92),
+        Annotator(disc_scale=0.97, cup_scale=1.00, cup_shift=0.00, wobble=0.012),
     ),
     "B": PhantomDomain(  # red, hazy, blurred; discs drawn wide and cups tight, by an unsteady hand
         Eyes(disc=(0.58, 0.055), cup_to_disc=(0.48, 0.12), pigment=(0.45, 0.20), tessellation=0.14, atrophy=0.35),

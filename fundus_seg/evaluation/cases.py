@@ -20,6 +20,7 @@ from fundus_seg.metrics import (
 from fundus_seg.protocol import STRUCTURES, Scoring, spacing
 
 DISTANCES = ("hd", "hd95", "asd", "assd")
+SCORES = ("dsc", *DISTANCES)
 
 
 def score_case(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel, ConfigDict
 
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data.cache import ResizedSplit, load_resized
@@ -19,17 +20,48 @@ from fundus_seg.data.dataset import read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
 from fundus_seg.errors import DataError, RunError
-from fundus_seg.evaluation.cases import score_case
+from fundus_seg.evaluation.cases import SCORES, score_case
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import Scoring
 from fundus_seg.provenance import versions
 from fundus_seg.records import RunFolder, atomic_path, file_digest, write_json, write_rows
 from fundus_seg.viz.overlay import draw_contours
 
-EVALUATION_FORMAT = 1
+EVALUATION_FORMAT: Literal[1] = 1
 _BATCH = 8
 
 CheckpointName = Literal["best", "last"]
+
+
+class RunName(BaseModel):
+    """Which run the scores are of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str
+    operator: str
+    """With the slug of what differs from the preset."""
+    holdout: str
+    seed: int
+
+
+class EvaluationMeta(BaseModel):
+    """What the JSON beside the case records holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = EVALUATION_FORMAT
+    protocol: Scoring
+    protocol_digest: str
+    data: dict[str, str]
+    """Digest of the photographs and masks of each scored split, by `domain/split`."""
+    phantom: bool
+    selection: str
+    checkpoint: CheckpointName
+    checkpoint_sha256: str
+    run: RunName
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -38,12 +70,12 @@ class Evaluation:
 
     Attributes:
         path: the CSV.
-        meta: what the JSON beside it holds: protocol, data digests, selection, run, versions.
+        meta: protocol, data digests, selection, run, versions.
         cases: a row a case and structure, columns as `score_case` gives them.
     """
 
     path: Path
-    meta: dict[str, Any]
+    meta: EvaluationMeta
     cases: pd.DataFrame
 
 
@@ -72,24 +104,19 @@ def evaluate(
             f"(digest {split.digest}, recorded {recorded}); give its data with --data"
         )
     weights = run.checkpoint(checkpoint)
-    meta = {
-        "format": EVALUATION_FORMAT,
-        "protocol": config.scoring.model_dump(mode="json"),
-        "protocol_digest": config.scoring.digest(),
-        "data": {f"{config.holdout}/test": split.digest},
-        "phantom": root.phantom,
-        "selection": config.train.selection if checkpoint == "best" else "last",
-        "checkpoint": {"name": checkpoint, "sha256": file_digest(weights)},
-        "run": {
-            "preset": config.preset,
-            "operator": run.path.parent.name,
-            "holdout": config.holdout,
-            "seed": config.seed,
-        },
-        "versions": versions(),
-    }
+    meta = EvaluationMeta(
+        protocol=config.scoring,
+        protocol_digest=config.scoring.digest(),
+        data={f"{config.holdout}/test": split.digest},
+        phantom=root.phantom,
+        selection=config.train.selection if checkpoint == "best" else "last",
+        checkpoint=checkpoint,
+        checkpoint_sha256=file_digest(weights),
+        run=RunName(preset=config.preset, operator=run.path.parent.name, holdout=config.holdout, seed=config.seed),
+        versions=versions(),
+    )
     path = run.evaluation(config.scoring.digest(), checkpoint)
-    if not _same(path.with_suffix(".json"), meta):
+    if not _scored_already(path, meta):
         predictor = load_model(run.path, checkpoint=checkpoint, scoring=config.scoring)
         with progress.task(f"scoring {run.path}", total=len(cases)) as advance:
             rows: list[dict[str, Any]] = []
@@ -99,7 +126,7 @@ def evaluate(
                 advance()
         path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
         write_rows(path, rows)
-        write_json(path.with_suffix(".json"), meta)
+        write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
     run.mark("DONE")
     return read_evaluation(path)
 
@@ -112,14 +139,16 @@ def read_evaluation(path: Path) -> Evaluation:
     """
     try:
         meta = json.loads(path.with_suffix(".json").read_text("utf8"))
-        cases = pd.read_csv(
-            path, dtype={"case": str, "domain": str, "protocol": str}, keep_default_na=False, na_values=[""]
-        )
-    except (OSError, ValueError) as error:
+        if isinstance(meta, dict) and meta.get("format") != EVALUATION_FORMAT:
+            raise RunError(
+                f"{path}: format {meta.get('format')}, this version reads {EVALUATION_FORMAT}; evaluate the run again"
+            )
+        names = {"protocol": str, "domain": str, "case": str, "structure": str}
+        cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+        numbers = cases[[*SCORES, "truth_pixels", "prediction_pixels"]].apply(pd.to_numeric)
+        return Evaluation(path, EvaluationMeta.model_validate(meta), cases.assign(**numbers))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
-    if meta.get("format") != EVALUATION_FORMAT:
-        raise RunError(f"{path}: format {meta.get('format')}, this version reads {EVALUATION_FORMAT}; evaluate again")
-    return Evaluation(path, meta, cases)
 
 
 def write_overlays(
@@ -134,7 +163,7 @@ def write_overlays(
     cases, split = _holdout(config, root, progress)
     ranked = evaluation.cases.groupby("case")["dsc"].mean().sort_values(na_position="first")
     picked = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
-    checkpoint = evaluation.meta["checkpoint"]["name"]
+    checkpoint = evaluation.meta.checkpoint
     predictor = load_model(run.path, checkpoint=checkpoint, scoring=config.scoring)
     by_name = {case.name: index for index, case in enumerate(cases)}
     written = []
@@ -177,10 +206,10 @@ def _predictions(
             yield case, predictor.masks(logits, truth.shape[1:]), truth
 
 
-def _same(json_path: Path, meta: dict[str, Any]) -> bool:
-    """Whether these very scores are on disk already; versions may differ."""
+def _scored_already(path: Path, meta: EvaluationMeta) -> bool:
+    """Whether these very scores are on disk; the versions that made them may differ."""
     try:
-        there = json.loads(json_path.read_text("utf8"))
-    except (OSError, ValueError):
+        there = read_evaluation(path).meta
+    except RunError:
         return False
-    return isinstance(there, dict) and {**there, "versions": None} == {**meta, "versions": None}
+    return there.model_copy(update={"versions": meta.versions}) == meta

@@ -17,8 +17,8 @@ import pandas as pd
 
 from fundus_seg.errors import ProtocolError, UsageError, unknown_name
 from fundus_seg.evaluation.cases import DISTANCES
-from fundus_seg.evaluation.evaluate import Evaluation
-from fundus_seg.protocol import STRUCTURES, Scoring
+from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta
+from fundus_seg.protocol import STRUCTURES
 
 METRICS = {
     "dsc": "DSC [%]",
@@ -66,14 +66,14 @@ def summarise(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
         scored = cases["truth_pixels"] > 0
         undefined = scored & cases["hd"].isna()
         for distance in DISTANCES:
-            cases.loc[undefined, distance] = Scoring(**evaluation.meta["protocol"]).empty_distance
+            cases.loc[undefined, distance] = evaluation.meta.protocol.empty_distance
         cases["dsc"] *= 100
         cases["cases"], cases["penalised"], cases["excluded"] = 1, undefined, ~scored
         by_structure = cases.groupby("structure")
         means = by_structure[list(METRICS)].mean()
         counts = by_structure[["cases", "penalised", "excluded"]].sum()
-        run = evaluation.meta["run"]
-        frames.append(means.join(counts).reset_index().assign(column=name, holdout=run["holdout"], seed=run["seed"]))
+        run = evaluation.meta.run
+        frames.append(means.join(counts).reset_index().assign(column=name, holdout=run.holdout, seed=run.seed))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -121,10 +121,10 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
     first_with: dict[str, tuple[Any, Evaluation]] = {}
     for evaluation in evaluations:
         meta = evaluation.meta
-        traits = {"kinds of photographs": "synthetic" if meta["phantom"] else "real"}
-        traits |= {f"scoring protocols ({key})": value for key, value in meta["protocol"].items()}
-        traits["scoring protocols"] = meta["protocol_digest"]
-        traits |= {f"sets of photographs ({where})": digest for where, digest in meta["data"].items()}
+        traits = {"kinds of photographs": "synthetic" if meta.phantom else "real"}
+        traits |= {f"scoring protocols ({key})": value for key, value in meta.protocol.model_dump().items()}
+        traits["scoring protocols"] = meta.protocol_digest
+        traits |= {f"sets of photographs ({where})": digest for where, digest in meta.data.items()}
         for trait, value in traits.items():
             known, other = first_with.setdefault(trait, (value, evaluation))
             if known != value:
@@ -134,14 +134,14 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
                 )
 
 
-def _column_names(metas: Sequence[dict[str, Any]]) -> list[str]:
+def _column_names(metas: Sequence[EvaluationMeta]) -> list[str]:
     """The operator, then whatever else tells the evaluations apart."""
-    presets = {meta["run"]["preset"] for meta in metas}
-    selections = {meta["selection"] for meta in metas}
+    presets = {meta.run.preset for meta in metas}
+    selections = {meta.selection for meta in metas}
     return [
-        meta["run"]["operator"]
-        + (f" ({meta['run']['preset']})" if len(presets) > 1 else "")
-        + (f" [{meta['selection']}]" if len(selections) > 1 else "")
+        meta.run.operator
+        + (f" ({meta.run.preset})" if len(presets) > 1 else "")
+        + (f" [{meta.selection}]" if len(selections) > 1 else "")
         for meta in metas
     ]
 
@@ -173,16 +173,16 @@ def _mean_of_cells(cells: Sequence[Sequence[float]]) -> str:
 
 def _title(evaluations: Sequence[Evaluation]) -> str:
     metas = [evaluation.meta for evaluation in evaluations]
-    selections = sorted({meta["selection"] for meta in metas})
-    seeds = len({meta["run"]["seed"] for meta in metas})
+    selections = sorted({meta.selection for meta in metas})
+    seeds = len({meta.run.seed for meta in metas})
     title = f"Unseen domains, {seeds} run{'s' * (seeds > 1)} a cell, selection: {', '.join(selections)}"
     if "oracle" in selections:
         title += " (chosen on the scored cases themselves)"
-    return f"PHANTOM, synthetic photographs, says nothing about patients. {title}" if metas[0]["phantom"] else title
+    return f"PHANTOM, synthetic photographs, says nothing about patients. {title}" if metas[0].phantom else title
 
 
 def _notes(evaluations: Sequence[Evaluation], runs: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
-    protocol = Scoring(**evaluations[0].meta["protocol"])
+    protocol = evaluations[0].meta.protocol
     notes = []
     for column in columns:
         counts = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: refused, it holds more than plain data (or is damaged)") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # torch's readers of damaged files raise kinds of every sort
         raise CheckpointError(f"{path}: damaged, cannot be read as a checkpoint") from error
     if not isinstance(content, dict) or not {"format", "model_spec", "model"} <= content.keys():
         raise CheckpointError(f"{path}: not a checkpoint of fundus-seg (no model_spec in it)")
-    if content["format"] > CHECKPOINT_FORMAT:
+    if not isinstance(content["format"], int) or content["format"] > CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path}: format {content['format']} is newer than this fundus-seg reads; update it")
     return content
 

@@ -29,7 +29,7 @@ from fundus_seg.protocol import STRUCTURES, source_half
 from fundus_seg.records import RunFolder, file_digest, write_checkpoint, write_rows
 from fundus_seg.seeding import seeded
 from fundus_seg.torchvision_compat import import_module
-from fundus_seg.training.run import claim, resolve_sources, run_folder
+from fundus_seg.training.run import record, resolve_sources, run_folder, take_up
 from fundus_seg.training.selection import ValidationSet, score, validation_dice
 from fundus_seg.training.task import LOSSES
 
@@ -58,22 +58,17 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
     sources, tests = _load(config, root, progress)
     validation = _validation_sets(config, tests)
     folder = run_folder(config, root, out)
-    threads = claim(
-        folder,
-        config,
-        inputs=_inputs(config, sources, tests),
-        surroundings={
-            "threads": config.train.threads or torch.get_num_threads(),
-            "data_root": root.name,
-            "phantom": root.phantom,
-        },
-    )
+    inputs = _inputs(config, sources, tests)
+    config = take_up(folder, config, inputs, progress=progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
     batches = DomainBatches(sources, config.train, seed=config.seed)
-    with _reproducible(threads):
-        _fit(folder, config, batches, validation, progress)
+    fabric = import_module("lightning.fabric").Fabric(devices=1)
+    with _reproducible(config.train.threads):
+        state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
+        record(folder, config, inputs, root)  # nothing is written before all that can be wrong with the settings is
+        _fit(folder, config, fabric, state, batches, validation, progress)
     folder.mark("TRAINED")
     return folder
 
@@ -81,12 +76,12 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
 def _fit(
     folder: RunFolder,
     config: RunConfig,
+    fabric: Any,
+    state: _State,
     batches: DomainBatches,
     validation: Mapping[str, ValidationSet],
     progress: Progress,
 ) -> None:
-    fabric = import_module("lightning.fabric").Fabric(devices=1)
-    state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
     epochs = config.train.epochs
     if state.epoch:
         progress.line(f"{folder.path}: going on after epoch {state.epoch} of {epochs}")
@@ -232,10 +227,10 @@ def _inputs(
 
 
 @contextlib.contextmanager
-def _reproducible(threads: int) -> Iterator[None]:
+def _reproducible(threads: int | None) -> Iterator[None]:
     """Deterministic kernels and a fixed number of CPU threads, within; the caller's settings afterwards."""
     threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or threads_before)
     torch.use_deterministic_algorithms(True)
     try:
         yield

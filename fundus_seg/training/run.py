@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fundus_seg.config import RunConfig, flatten
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import RunError, UsageError, unknown_name
-from fundus_seg.provenance import provenance
+from fundus_seg.progress import Progress
+from fundus_seg.provenance import changes, provenance
 from fundus_seg.records import RunFolder
 
 RUN_FORMAT = 1
@@ -42,29 +45,45 @@ def run_folder(config: RunConfig, root: DataRoot, out: Path) -> RunFolder:
     return RunFolder(base / config.preset / config.holdout / slug / f"seed-{config.seed}")
 
 
-def claim(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], surroundings: Mapping[str, Any]) -> int:
-    """Begin the run in `folder`, or take up the same run that is there; give its number of CPU threads.
+def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, progress: Progress) -> RunConfig:
+    """The settings to run with in `folder`, threads spelt out: those of a new run, or of the same run if it is there.
 
     Args:
-        folder: the run's folder.
-        config: resolved settings.
+        folder: the run's folder, which need not exist.
+        config: settings, sources spelt out.
         inputs: digests of what the settings name but do not contain: data, encoder weights.
-        surroundings: provenance to record beside the versions: data root, phantom, threads.
+        progress: told what differs from the machine and the versions that the run began on.
 
     Raises:
         RunError: the folder holds a run of other settings or inputs; the differing keys are named.
     """
+    folder.sweep()
+    there = folder.read_config() if folder.config.exists() else None
+    threads = config.train.threads or _recorded_threads(there) or torch.get_num_threads()
+    config = config.model_copy(update={"train": config.train.model_copy(update={"threads": threads})})
+    if there is None:
+        return config
     settings = config.model_dump(mode="json")
+    before = flatten({key: there.get(key) for key in settings} | {"inputs": there["inputs"]})
+    now = flatten(settings | {"inputs": dict(inputs)})
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        named = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
+        raise RunError(f"{folder.path}: holds another run ({named}); choose another --out, or delete it")
+    for change in changes(there.get("provenance") or {}):
+        progress.line(f"warning: {folder.path}: {change}; the bits may differ")
+    return config
+
+
+def record(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], root: DataRoot) -> None:
+    """Write what the run is into its folder, unless it is there already."""
     if folder.config.exists():
-        there = folder.read_config()
-        before = flatten({key: there.get(key) for key in settings} | {"inputs": there["inputs"]})
-        now = flatten(settings | {"inputs": dict(inputs)})
-        differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        if differing:
-            changes = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
-            raise RunError(f"{folder.path}: holds another run ({changes}); choose another --out, or delete it")
-        return int(there["provenance"]["threads"])
-    folder.write_config(
-        {"format": RUN_FORMAT, **settings, "inputs": dict(inputs), "provenance": {**provenance(), **surroundings}}
-    )
-    return int(surroundings["threads"])
+        return
+    surroundings = {**provenance(), "data_root": root.name, "phantom": root.phantom}
+    settings = config.model_dump(mode="json")
+    folder.write_config({"format": RUN_FORMAT, **settings, "inputs": dict(inputs), "provenance": surroundings})
+
+
+def _recorded_threads(content: Mapping[str, Any] | None) -> int | None:
+    train = content.get("train") if content else None
+    return train.get("threads") if isinstance(train, Mapping) else None

@@ -1,0 +1,149 @@
+"""Any bytes in: a FundusSegError or a right answer, never another exception."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fundus_seg.config import RunConfig, load_config
+from fundus_seg.data.io import read_image, read_mask
+from fundus_seg.errors import FundusSegError
+from fundus_seg.evaluation.evaluate import Evaluation, read_evaluation
+from fundus_seg.models.checkpoint import read_checkpoint
+
+SHORT = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+LONG = settings(SHORT, max_examples=3000, derandomize=False)
+
+keys = st.sampled_from(["preset", "holdout", "seed", "data", "model", "optim", "train", "scoring", "lr", "op", "x"])
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("A") | st.just("tiny")
+trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4))
+
+
+def png(pixels, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, options.pop("format", "PNG"), **options)
+    return file.getvalue()
+
+
+def mutated(content: bytes):
+    """The content with a few bytes changed, cut or repeated."""
+    edits = st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=8)
+    return st.tuples(edits, st.integers(0, len(content))).map(lambda both: _edit(content, *both))
+
+
+def _edit(content, edits, length):
+    changed = bytearray(content)
+    for position, value in edits:
+        changed[position] = value
+    return bytes(changed[:length])
+
+
+GREYS = np.kron(np.array([[0, 128], [128, 255]], dtype=np.uint8), np.ones((6, 6), dtype=np.uint8))
+
+
+def check_image_bytes(tmp_path, content):
+    path = tmp_path / "any.png"
+    path.write_bytes(content)
+    for read, rank in ((read_image, 3), (read_mask, 3)):
+        try:
+            assert read(path).ndim == rank
+        except FundusSegError as error:
+            assert "any.png" in str(error)
+            assert "\n" not in str(error)
+
+
+def check_mask_array(tmp_path, pixels):
+    path = tmp_path / "mask.png"
+    path.write_bytes(png(pixels))
+    far = np.abs(pixels.astype(int)[..., None] - [0, 128, 255]).min(axis=-1) > 8
+    if far.mean() > 0.005:
+        with pytest.raises(FundusSegError, match=r"mask\.png"):
+            read_mask(path)
+    else:
+        np.testing.assert_array_equal(read_mask(path), [pixels <= 200, pixels <= 50])
+
+
+def check_config_text(tmp_path, text):
+    path = tmp_path / "any.yaml"
+    path.write_bytes(text)
+    try:
+        config = load_config(str(path), arguments={"holdout": "A"})
+    except FundusSegError as error:
+        assert "\n" not in str(error)
+    else:
+        assert isinstance(config, RunConfig)
+        assert RunConfig.model_validate(config.model_dump()) == config
+
+
+def check_evaluation_bytes(tmp_path, table, meta):
+    path = tmp_path / "any.csv"
+    path.write_bytes(table)
+    path.with_suffix(".json").write_bytes(meta)
+    try:
+        assert isinstance(read_evaluation(path), Evaluation)
+    except FundusSegError as error:
+        assert "any.csv" in str(error)
+
+
+def check_checkpoint_bytes(tmp_path, content):
+    path = tmp_path / "any.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(FundusSegError, match=r"any\.ckpt"):
+        read_checkpoint(path)
+
+
+mask_arrays = st.integers(0, 2**32 - 1).flatmap(
+    lambda seed: st.sampled_from([0, 1, 2, 8]).map(lambda odd: _mask_array(seed, odd))
+)
+
+
+def _mask_array(seed, odd):
+    """Coded greys with some noise, and `odd` pixels of any grey."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.choice([0, 128, 255], size=(20, 20)) + rng.integers(-8, 9, size=(20, 20))
+    pixels.flat[rng.integers(400, size=odd)] = rng.integers(256, size=odd)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+CASES = {
+    "random image": (check_image_bytes, st.tuples(st.binary(max_size=200))),
+    "damaged png": (check_image_bytes, st.tuples(mutated(png(GREYS)))),
+    "damaged jpeg": (check_image_bytes, st.tuples(mutated(png(GREYS, format="JPEG")))),
+    "damaged tiff": (check_image_bytes, st.tuples(mutated(png(GREYS, format="TIFF")))),
+    "mask": (check_mask_array, st.tuples(mask_arrays)),
+    "config bytes": (check_config_text, st.tuples(st.binary(max_size=100))),
+    "config text": (
+        check_config_text,
+        st.tuples(st.text(max_size=100).map(lambda text: text.encode("utf8", "replace"))),
+    ),
+    "config tree": (check_config_text, st.tuples(trees.map(lambda tree: yaml.safe_dump(tree).encode()))),
+    "evaluation": (check_evaluation_bytes, st.tuples(st.binary(max_size=100), st.binary(max_size=100))),
+    "evaluation meta": (
+        check_evaluation_bytes,
+        st.tuples(st.just(b"case,dsc\n"), trees.map(lambda tree: json.dumps(tree).encode())),
+    ),
+    "evaluation table": (check_evaluation_bytes, st.tuples(st.binary(max_size=100), st.just(b'{"format": 1}'))),
+    "checkpoint": (check_checkpoint_bytes, st.tuples(st.binary(max_size=200))),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_short(tmp_path, name):
+    check, inputs = CASES[name]
+    SHORT(given(inputs)(lambda values: check(tmp_path, *values)))()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_long(tmp_path, name):
+    check, inputs = CASES[name]
+    LONG(given(inputs)(lambda values: check(tmp_path, *values)))()

@@ -1,0 +1,86 @@
+"""SIGKILL at any write of a run, the same command again: the bits of an undisturbed run."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fundus_seg import records
+from fundus_seg.config import load_config
+from fundus_seg.data.layout import open_root
+from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.records import RunFolder, find_runs
+from fundus_seg.training import train
+
+# A server with everything imported hands out processes that start at once.
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload([__name__, "fundus_seg.evaluation.evaluate", "fundus_seg.training"])
+
+
+def whole_run(root: Path, out: Path, op: str, fatal_write: int, after_rename: bool) -> None:
+    """Train and evaluate; die at the n-th write of a file, before or after it has taken its place."""
+    settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A", "model.op": op})
+    writes = 0
+    replace = Path.replace
+
+    def deadly(self: Path, target: Path) -> Path:
+        nonlocal writes
+        writes += 1
+        if writes == fatal_write and not after_rename:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replaced = replace(self, target)
+        if writes == fatal_write:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replaced
+
+    records.Path.replace = deadly  # type: ignore[method-assign]
+    evaluate(train(settings, open_root(root), out))
+
+
+def survive(root: Path, out: Path, op: str, fatal_writes: list[tuple[int, bool]]) -> RunFolder:
+    """Run to the end through one death after another."""
+    for fatal_write, after_rename in [*fatal_writes, (-1, False)]:
+        process = context.Process(target=whole_run, args=(root, out, op, fatal_write, after_rename))
+        process.start()
+        process.join(300)
+        assert process.exitcode == (0 if fatal_write < 0 else -signal.SIGKILL)
+    (run,) = find_runs([out])
+    assert not list(run.path.rglob(".*")), "what a killed writer left is swept away"
+    return run
+
+
+def outcome(run: RunFolder) -> tuple[object, ...]:
+    """All that a run leaves, but times: metrics, evaluation files, weights."""
+    with run.metrics.open() as file:
+        metrics = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+    evaluations = {path.name: path.read_bytes() for path in (run.path / "evaluations").iterdir()}
+    last = torch.load(run.checkpoint("last"), weights_only=True)
+    state = {key: value.numpy().tobytes() for key, value in last["model"].items()}
+    return metrics, evaluations, run.checkpoint("best").read_bytes(), state
+
+
+@pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
+def test_killed_run_ends_as_an_undisturbed_one(draw_root, tmp_path, op):
+    root = draw_root()
+    rng = np.random.default_rng([ord(letter) for letter in op])
+    # Some ten files are written; each life has to die before it has written what is left.
+    deaths = [(int(rng.integers(1, 4)), bool(rng.integers(2))) for _ in range(2)]
+    killed = survive(root, tmp_path / "killed", op, deaths)
+    assert outcome(killed) == outcome(survive(root, tmp_path / "whole", op, []))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
+@pytest.mark.parametrize("after_rename", [False, True], ids=["before", "after"])
+def test_killed_at_every_single_write(draw_root, tmp_path, op, after_rename):
+    root = draw_root()
+    expected = outcome(survive(root, tmp_path / "whole", op, []))
+    for write in range(1, 10):
+        assert outcome(survive(root, tmp_path / str(write), op, [(write, after_rename)])) == expected, write
