@@ -36,7 +36,6 @@ class DataConfig(Section):
     """What the network sees."""
 
     size: Annotated[int, Field(ge=32, multiple_of=16)] = 256
-    coding: Literal["dofe"] = "dofe"
     image_interpolation: Literal["lanczos", "bilinear"] = "lanczos"
     mask_interpolation: Literal["nearest"] = "nearest"
     sources: tuple[str, ...] | None = None

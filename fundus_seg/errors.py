@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class FundusSegError(Exception):
@@ -21,7 +20,36 @@ class UsageError(FundusSegError):
 
 
 class DataError(FundusSegError):
-    """Photographs, masks or their folders are not what training or scoring needs."""
+    """Photographs, masks or their folders are not what training or scoring needs.
+
+    Attributes:
+        problems: a line each; several where `Problems` raised the error.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
+
+
+class Problems:
+    """What is wrong with the data, gathered from several steps to be told at once."""
+
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self.lines = list(lines)
+
+    @contextlib.contextmanager
+    def gather(self) -> Iterator[None]:
+        """Keep the problems of a DataError raised within, and go on after it."""
+        try:
+            yield
+        except DataError as error:
+            self.lines += error.problems
+
+    def refuse(self, what: str) -> None:
+        """Raise a DataError that lists every problem once, if there is any; `what` heads several, in the plural."""
+        if self.lines:
+            each = tuple(dict.fromkeys(self.lines))
+            raise DataError(listing(each, what), each)
 
 
 class ConfigError(FundusSegError):
@@ -40,16 +68,6 @@ class ProtocolError(FundusSegError):
     """Scores that must not stand in one table."""
 
 
-class Problem(NamedTuple):
-    """What is wrong with a file or folder, and the fix: one of many, gathered before any is raised."""
-
-    file: Path
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.what}"
-
-
 def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     """The text `unknown operator 'tvcnov': did you mean 'tvconv'? (valid: conv, depthwise, tvconv)`."""
     names = list(valid)
@@ -58,11 +76,8 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     return f"unknown {kind} '{given}': {hint}(valid: {', '.join(names)})"
 
 
-def listing(problems: Sequence[object], what: str, most: int = 20) -> str:
-    """One problem as it is; several as a count and an indented line each, `most` at the most."""
+def listing(problems: Sequence[str], what: str) -> str:
+    """One problem as it is; several as a count and an indented line each."""
     if len(problems) == 1:
-        return str(problems[0])
-    lines = [f"{len(problems)} {what}:", *(f"  {problem}" for problem in problems[:most])]
-    if len(problems) > most:
-        lines.append(f"  ... and {len(problems) - most} more")
-    return "\n".join(lines)
+        return problems[0]
+    return "\n".join([f"{len(problems)} {what}:", *(f"  {problem}" for problem in problems)])

@@ -127,7 +127,7 @@ from fundus_seg.config import DataConfig
 from fundus_seg.data import cache
 from fundus_seg.data.layout import open_root
 
-def read_sample(case, *, coding):
+def read_sample(case):
     print("reading", flush=True)
     time.sleep(600)
 
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_opened_is_listed_with_the_others(draw_root):
     cases[1].mask.write_bytes(b"")
     with pytest.raises(DataError) as caught:
         load_resized(cases, SMALL)
-    assert "Atrain0.png: cannot be read" in str(caught.value)
+    assert "Atrain0.png: cannot be opened" in str(caught.value)
     assert "Atrain1.png: not an image" in str(caught.value)
 
 

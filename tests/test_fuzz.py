@@ -136,6 +136,9 @@ CASES = {
 }
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of odd TIFF tags
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_short(tmp_path, name):
     check, inputs = CASES[name]

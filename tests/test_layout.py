@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from fundus_seg.data import files
 from fundus_seg.data.layout import cache_folder, open_root
 from fundus_seg.errors import DataError, UsageError
 
@@ -94,3 +97,44 @@ def test_empty_and_missing_folders_are_named(draw_root):
     (root / "Domain1/test/ROIs/mask").rmdir()
     with pytest.raises(DataError, match="Domain1/test/ROIs/mask: no such folder"):
         open_root(root).cases("A", "test")
+
+
+def test_folders_that_cannot_be_listed_say_why(draw_root, monkeypatch):
+    root = draw_root()
+    photographs = root / "Domain1/test/ROIs/image"
+    for photograph in photographs.iterdir():
+        photograph.unlink()
+    photographs.rmdir()
+    photographs.symlink_to(photographs)
+    with pytest.raises(DataError, match=r"Domain1/test/ROIs/image: cannot be listed \(Too many levels of symbolic"):
+        open_root(root).cases("A", "test")
+    photographs.unlink()
+    photographs.mkdir()
+    photographs.chmod(0)
+    if os.geteuid() == 0:  # root may list anything, so play the refusal
+        monkeypatch.setattr(files.os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"Domain1/test/ROIs/image: cannot be listed \(Permission denied\)"):
+        open_root(root).cases("A", "test")
+    photographs.chmod(0o755)
+
+
+def refuse(folder):
+    raise PermissionError(13, "Permission denied", str(folder))
+
+
+def test_hidden_files_and_folders_are_no_photographs(draw_root):
+    root = draw_root()
+    photographs = root / "Domain1/train/ROIs/image"
+    (photographs / "._Atrain0.png").write_bytes(b"what macOS leaves behind")
+    (photographs / "folder.png").mkdir()
+    assert len(open_root(root).cases("A", "train")) == 3
+
+
+def test_every_problem_is_listed_however_many(draw_root):
+    root = draw_root(train=40)
+    for mask in list((root / "Domain2/train/ROIs/mask").iterdir())[:30]:
+        mask.unlink()
+    with pytest.raises(DataError) as caught:
+        open_root(root).cases("B", "train")
+    assert str(caught.value).startswith("30 problems with the files of B/train:\n")
+    assert len(caught.value.problems) == 30

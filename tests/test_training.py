@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -267,6 +268,58 @@ def test_every_mask_that_must_not_train_is_listed_before_a_run_begins(root, tmp_
     with pytest.raises(DataError) as caught:
         train(settings(), root, tmp_path / "runs")
     assert all(f"Btrain{number}.png: the disc is empty" in str(caught.value) for number in (0, 2))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_problems_of_all_splits_are_told_at_once(root, tmp_path):
+    """Every kind of bad file, in sources and holdout, in both splits, is named before a run begins."""
+    files = {
+        f"{domain}{split}": root.path / f"Domain{'ABCD'.index(domain) + 1}" / split / "ROIs"
+        for domain in "ABCD"
+        for split in ("train", "test")
+    }
+    (files["Btrain"] / "mask/Btrain0.png").unlink()
+    (files["Btrain"] / "image/Btrain1.png").write_bytes(b"not an image")
+    Image.new("L", (64, 64), 255).save(files["Btrain"] / "mask/Btrain2.png")
+    (files["Btest"] / "image/Btest0.png").unlink()
+    photograph = files["Ctrain"] / "image/Ctrain0.png"
+    photograph.write_bytes(photograph.read_bytes()[:200])
+    Image.new("L", (64, 64), 90).save(files["Ctrain"] / "mask/Ctrain0.png")  # both files of one case
+    Image.new("L", (64, 64), 0).save(files["Ctrain"] / "mask/Ctrain2.png")
+    Image.new("L", (32, 64), 255).save(files["Ctest"] / "mask/Ctest3.png")
+    shutil.rmtree(files["Dtest"] / "mask")
+    (files["Dtrain"] / "image/Dtrain1.png").unlink()
+    (files["Dtrain"] / "image/Dtrain1.png").symlink_to("Dtrain1.png")
+    (files["Atest"] / "mask/Atest1.png").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        train(settings(), root, tmp_path / "runs")
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == "11 problems with the data:"
+    expected = {
+        "image/Btrain0.png: photograph without a mask",
+        "image/Btrain1.png: not an image",
+        "mask/Btrain2.png: the disc is empty",
+        "mask/Btest0.png: mask without a photograph",
+        "image/Ctrain0.png: damaged",
+        "mask/Ctrain0.png: greys [90] on 100.0 %",
+        "mask/Ctrain2.png: no rim",
+        "mask/Ctest3.png: 32x64 pixels, but its photograph has 64x64",
+        "Domain4/test/ROIs/mask: no such folder",
+        "image/Dtrain1.png: cannot be opened (Too many levels of symbolic links)",
+        "mask/Atest1.png: not an image: the file is empty",
+    }
+    assert all(any(text in line for line in lines) for text in expected), caught.value
+    assert len(lines) == len(expected)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_to_select_on_is_told_before_a_run_begins(root, tmp_path):
+    for case in root.cases("C", "test"):
+        if source_half(case.name) == "select":
+            case.image.unlink()
+            case.mask.unlink()
+    with pytest.raises(DataError, match="domain C: too few test cases to select on"):
+        train(settings(), root, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 

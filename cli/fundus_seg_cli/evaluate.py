@@ -27,7 +27,9 @@ class Format(StrEnum):
 
 def evaluate(
     runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders with runs below [runs].")] = None,
-    data: Annotated[str | None, typer.Option(help="Data root, or 'phantom' [the one each run was trained on].")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder, YAML file of domains, or 'phantom' [what each run was trained on].")
+    ] = None,
     checkpoint: Annotated[Checkpoint, typer.Option(help="Which weights.")] = Checkpoint.best,
     scoring: Annotated[str | None, typer.Option(help="Score by this preset's protocol [each run's own].")] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,

@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
-DATA_HELP = "Data root, or 'phantom'. Default: $FUNDUS_SEG_DATA, then data/Fundus."
+DATA_HELP = (
+    "Folder with Domain1..4, a YAML file that describes domains of your own (see the README), or 'phantom'. "
+    "Default: $FUNDUS_SEG_DATA, then data/Fundus."
+)
 
 
 def train(
-    holdout: Annotated[str | None, typer.Option(help="The unseen domain: A, B, C or D.")] = None,
+    holdout: Annotated[
+        str | None, typer.Option(help="The unseen domain: A, B, C or D, or a key of your own YAML file.")
+    ] = None,
     op: Annotated[str | None, typer.Option(help="Operator of the ASPP: conv, depthwise or tvconv [tvconv].")] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     config: Annotated[str, typer.Option(help="Preset, or a YAML file of what differs from one.")] = "paper",

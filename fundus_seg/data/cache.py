@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from PIL import Image
 
 from fundus_seg.config import DataConfig
 from fundus_seg.data.dataset import read_sample
+from fundus_seg.data.files import Case
 from fundus_seg.data.housekeeping import remove_leftovers
 from fundus_seg.data.io import DECODER_VERSION
-from fundus_seg.data.layout import CACHE_VARIABLE, Case, cache_folder
-from fundus_seg.errors import DataError, RunError, listing
+from fundus_seg.data.layout import CACHE_VARIABLE, cache_folder
+from fundus_seg.errors import DataError, Problems, RunError
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import short_hash
 from fundus_seg.records import atomic_path, file_digest
@@ -45,7 +46,7 @@ class ResizedSplit:
     """One split at the training size.
 
     Attributes:
-        digest: 16 hexadecimal digits of the names and contents of its files.
+        digest: 16 hexadecimal digits of the names and contents of its files, and of how its masks are read.
         names: N case names.
         images: (N, size, size, 3) uint8, memory-mapped.
         masks: (N, 2, size, size) uint8 of 0 and 1, channels ("disc", "cup"), memory-mapped.
@@ -63,7 +64,8 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
     """The cases at `data.size`, from the cache, which is filled first where it must be.
 
     Raises:
-        DataError: files that cannot be read, every one of them listed.
+        DataError: files that cannot be used, every one of them listed; of a training split, those that training must
+            not see among them.
     """
     contents = _content_hashes(cases)
     options = data.model_dump(mode="json", exclude={"sources"})
@@ -78,9 +80,7 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
         names=tuple(case.name for case in cases),
         images=np.load(entry / "images.npy", mmap_mode="r"),
         masks=np.load(entry / "masks.npy", mmap_mode="r"),
-        problems=tuple(
-            f"{case.mask}: {problem}" for case, problem in zip(cases, meta["problems"], strict=True) if problem
-        ),
+        problems=_lines(cases, meta["problems"]),
     )
 
 
@@ -107,11 +107,11 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
     shape = (len(cases), data.size, data.size)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
     masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (shape[0], 2, *shape[1:]))
-    unreadable: list[str] = []
-    problems: list[str | None] = []
+    problems: list[str | None] = [None] * len(cases)
+    unusable = Problems()
 
     def resize(index: int) -> str | None:
-        sample = read_sample(cases[index], coding=data.coding)
+        sample = read_sample(cases[index])
         size = (data.size, data.size)
         images[index] = Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation])
         for structure, mask in enumerate(sample.masks):
@@ -124,18 +124,21 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
         progress.task(f"reading {place}", total=len(cases)) as advance,
         ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
     ):
-        for future in [pool.submit(resize, index) for index in range(len(cases))]:
-            try:
-                problems.append(future.result())
-            except DataError as error:
-                unreadable.append(str(error))
+        for index, future in enumerate([pool.submit(resize, index) for index in range(len(cases))]):
+            with unusable.gather():
+                problems[index] = future.result()
             advance()
-    if unreadable:
-        raise DataError(listing(unreadable, "files cannot be used"))
+    if unusable.lines and cases[0].split == "train":
+        unusable.lines += _lines(cases, problems)
+    unusable.refuse("files cannot be used")
     images.flush()
     masks.flush()
     about = {"what": f"{place}, {len(cases)} cases at {data.size}", "problems": problems}
     (folder / "cases.json").write_text(json.dumps(about), "utf8")
+
+
+def _lines(cases: Sequence[Case], problems: Sequence[str | None]) -> tuple[str, ...]:
+    return tuple(f"{case.mask}: {problem}" for case, problem in zip(cases, problems, strict=True) if problem)
 
 
 def training_problem(masks: NDArray[np.bool_]) -> str | None:
@@ -144,12 +147,13 @@ def training_problem(masks: NDArray[np.bool_]) -> str | None:
     if not disc.any():
         return "the disc is empty: outline it, or leave the case out"
     if not (disc & ~cup).any():
-        return "no rim: every disc pixel is cup; check that cup is grey 0 and rim is grey 128"
+        return "no rim: every disc pixel is cup; check which of the mask's colours is cup and which is rim"
     return None
 
 
-def _content_hashes(cases: Sequence[Case]) -> list[list[str]]:
-    """[name, digest of the image, digest of the mask] of each case; digests of unchanged files are remembered.
+def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
+    """[name, digest of the image, digests of the masks, annotation] of each case; digests of unchanged files are
+    remembered.
 
     A file is taken for unchanged while path, size, modification time and inode are. A file modified within the last
     two seconds is not remembered: it could change again within the clock's tick.
@@ -176,10 +180,12 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[str]]:
             seen[str(path.resolve())] = [*identity, value]
         return value
 
+    def row(case: Case) -> list[Any]:
+        masks = [[digest(path) for path in files] for files in case.masks]
+        return [case.name, digest(case.image), masks, asdict(case.annotation)]
+
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        images = pool.map(digest, [case.image for case in cases])
-        masks = pool.map(digest, [case.mask for case in cases])
-        contents = [[case.name, image, mask] for case, image, mask in zip(cases, images, masks, strict=True)]
+        contents = list(pool.map(row, cases))
     if not seen.items() <= known.items():
         # Only time is lost where the cache can be read but not written.
         with contextlib.suppress(RunError), atomic_path(memory) as temporary:

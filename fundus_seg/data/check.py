@@ -10,21 +10,20 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.data.cache import training_problem
-from fundus_seg.data.dataset import join
+from fundus_seg.data.dataset import join, read_masks
 from fundus_seg.data.duplicates import find_copies, fingerprint
-from fundus_seg.data.io import count_greys, read_image, read_mask
-from fundus_seg.data.layout import Case, DataRoot, Split, too_few_domains
-from fundus_seg.errors import DataError, Problem
+from fundus_seg.data.files import SPLITS, Case, Split
+from fundus_seg.data.io import count_greys, read_image
+from fundus_seg.data.layout import DataRoot
+from fundus_seg.errors import Problems
 from fundus_seg.progress import SILENT, Progress
 
 Severity = Literal["error", "warning"]
@@ -32,10 +31,10 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem and how much it matters."""
+    """One problem, as a line that opens with the file, and how much it matters."""
 
     severity: Severity
-    problem: Problem
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class RootCheck:
     splits: tuple[SplitSummary, ...]
     findings: tuple[Finding, ...]
 
-    def problems(self, severity: Severity) -> list[Problem]:
+    def problems(self, severity: Severity) -> list[str]:
         """The problems of one severity: what is missing, then case by case, then copies."""
         return [finding.problem for finding in self.findings if finding.severity == severity]
 
@@ -93,8 +92,8 @@ class RootCheck:
             "warnings": len(self.problems("warning")),
             "splits": [asdict(split) for split in self.splits],
             "problems": [
-                {"severity": finding.severity, "file": str(finding.problem.file), "problem": finding.problem.what}
-                for finding in self.findings
+                dict(zip(("severity", "file", "problem"), (found.severity, *found.problem.split(": ", 1)), strict=True))
+                for found in self.findings
             ],
         }
 
@@ -129,18 +128,21 @@ class _Inspection:
     drawing: _Drawing | None
 
 
-def check_root(root: DataRoot, *, coding: str = "dofe", progress: Progress = SILENT) -> RootCheck:
+def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
     """Read every photograph and mask of a root, on all cores, and go on past whatever is broken.
 
     Args:
         root: the root, with one domain or more.
-        coding: how masks are coded.
         progress: where to show how far it has come.
     """
-    findings = [] if len(root.domains) > 1 else [Finding("error", too_few_domains(root.path, root.domains))]
+    findings = []
+    if len(root.domains) < 2:
+        findings.append(
+            Finding("error", f"{root.path}: holds only domain {root.domains[0]}; training needs two or more")
+        )
     cases: list[Case] = []
     for domain in root.domains:
-        for split in get_args(Split):
+        for split in SPLITS:
             complete, missing = root.survey(domain, split)
             cases += complete
             findings += [Finding("error", problem) for problem in missing]
@@ -149,7 +151,7 @@ def check_root(root: DataRoot, *, coding: str = "dofe", progress: Progress = SIL
         ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
     ):
         inspections = []
-        for inspection in pool.map(lambda case: _inspect(case, coding), cases):
+        for inspection in pool.map(_inspect, cases):
             inspections.append(inspection)
             findings += inspection.findings
             advance()
@@ -159,37 +161,29 @@ def check_root(root: DataRoot, *, coding: str = "dofe", progress: Progress = SIL
             domain, split, [seen for seen in inspections if (seen.case.domain, seen.case.split) == (domain, split)]
         )
         for domain in root.domains
-        for split in get_args(Split)
+        for split in SPLITS
     )
     return RootCheck(str(root.path), summaries, tuple(findings))
 
 
-def _inspect(case: Case, coding: str) -> _Inspection:
-    problems: list[Problem] = []
+def _inspect(case: Case) -> _Inspection:
+    problems = Problems()
     image = masks = drawing = None
-    with _gathered(problems, case.image):
+    with problems.gather():
         image = read_image(case.image)
-    with _gathered(problems, case.mask):
-        masks = read_mask(case.mask, coding)
+    with problems.gather():
+        masks = read_masks(case)
         if image is not None:
             join(case, image, masks)
     picture = None if image is None else _picture(image)
     if picture is not None and not picture.fingerprint.any():
-        problems.append(Problem(case.image, "one flat colour: export it again, or leave the case out"))
-    findings = [Finding("error", problem) for problem in problems]
+        problems.lines.append(f"{case.image}: one flat colour: export it again, or leave the case out")
+    findings = [Finding("error", problem) for problem in problems.lines]
     if masks is not None:
-        drawing = _drawing(masks, count_greys(case.mask))
+        coded = case.annotation.coding is not None  # two binary files hold no greys worth a look
+        drawing = _drawing(masks, count_greys(case.mask) if coded else np.zeros(256, np.int64))
         findings += _judge(case, masks, drawing)
     return _Inspection(case, tuple(findings), picture, drawing)
-
-
-@contextmanager
-def _gathered(problems: list[Problem], file: Path) -> Iterator[None]:
-    """Go on past a DataError about `file`, which becomes one of the problems."""
-    try:
-        yield
-    except DataError as error:
-        problems.append(Problem(file, str(error).removeprefix(f"{file}: ")))
 
 
 def _picture(image: NDArray[np.uint8]) -> _Picture:
@@ -218,13 +212,13 @@ def _rows_spanned(mask: NDArray[np.bool_]) -> int:
 def _judge(case: Case, masks: NDArray[np.bool_], drawing: _Drawing) -> Iterator[Finding]:
     """What can be wrong with a mask that reads well."""
     if problem := training_problem(masks):
-        yield Finding("error" if case.split == "train" else "warning", Problem(case.mask, problem))
+        yield Finding("error" if case.split == "train" else "warning", f"{case.mask}: {problem}")
     elif not drawing.cup_height:
-        yield Finding("warning", Problem(case.mask, "the cup is empty: outline it, or its scores exclude the case"))
+        yield Finding("warning", f"{case.mask}: the cup is empty: outline it, or its scores exclude the case")
     elif drawing.cup_touches_background:
-        yield Finding("warning", Problem(case.mask, "the cup touches the background: leave a rim all around it"))
+        yield Finding("warning", f"{case.mask}: the cup touches the background: leave a rim all around it")
     if drawing.disc_cut:
-        yield Finding("warning", Problem(case.mask, "the frame cuts the disc: crop with a wider margin"))
+        yield Finding("warning", f"{case.mask}: the frame cuts the disc: crop with a wider margin")
 
 
 def _shared_pictures(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
@@ -239,7 +233,7 @@ def _shared_pictures(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
         how = f" ({'mirrored, ' if copy.mirrored else ''}correlation {copy.correlation:.2f})"
         leak = (first.domain, first.split) != (second.domain, second.split)
         fix = "a shared eye is a leak, keep it on one side" if leak else "keep one of the two"
-        yield Finding("error" if leak else "warning", Problem(second.image, f"{same} {first.image}{how}: {fix}"))
+        yield Finding("error" if leak else "warning", f"{second.image}: {same} {first.image}{how}: {fix}")
 
 
 def _summary(domain: str, split: Split, inspections: Sequence[_Inspection]) -> SplitSummary:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.data.io import read_image, read_mask
-from fundus_seg.data.layout import Case, DataRoot, Split, open_root
-from fundus_seg.errors import DataError
+from fundus_seg.data.coding import merged
+from fundus_seg.data.files import Case, Split
+from fundus_seg.data.io import read_binary_mask, read_image, read_mask
+from fundus_seg.data.layout import DataRoot, open_root
+from fundus_seg.errors import DataError, Problems
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,19 @@ class Sample:
     masks: NDArray[np.bool_]
 
 
-def read_sample(case: Case, *, coding: str = "dofe") -> Sample:
+def read_sample(case: Case) -> Sample:
     """Read one case.
 
     Raises:
         DataError: unreadable, or photograph and mask of different sizes.
     """
-    return join(case, read_image(case.image), read_mask(case.mask, coding))
+    problems = Problems()
+    with problems.gather():
+        image = read_image(case.image)
+    with problems.gather():
+        masks = read_masks(case)
+    problems.refuse(f"files of {case.name} cannot be used")
+    return join(case, image, masks)
 
 
 def join(case: Case, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Sample:
@@ -39,34 +47,66 @@ def join(case: Case, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Samp
         DataError: they have different sizes.
     """
     if image.shape[:2] != masks.shape[1:]:
-        (h, w), (mask_h, mask_w) = image.shape[:2], masks.shape[1:]
-        raise DataError(f"{case.mask}: {mask_w}x{mask_h} pixels, but its photograph has {w}x{h}")
+        raise DataError(f"{case.mask}: {_size(masks[0])} pixels, but its photograph has {_size(image)}")
     return Sample(case.name, image, masks)
+
+
+def read_masks(case: Case) -> NDArray[np.bool_]:
+    """The masks of one case as (2, H, W) bool, channels ("disc", "cup"), its annotators' merged.
+
+    Of two binary files, the disc is what either covers, since a disc includes its cup.
+
+    Raises:
+        DataError: unreadable, not of the case's coding, or masks of different sizes.
+    """
+    coding = case.annotation.coding
+    problems = Problems()
+    by_annotator: list[NDArray[np.bool_]] = []
+    for files in case.masks:
+        with problems.gather():
+            if coding is not None:
+                by_annotator.append(read_mask(files[0], coding))
+            else:
+                by_annotator.append(_disc_and_cup(*files))
+    problems.refuse(f"masks of {case.name} cannot be used")
+    for files, masks in zip(case.masks, by_annotator, strict=True):
+        if masks.shape != by_annotator[0].shape:
+            raise DataError(f"{files[0]}: {_size(masks[0])} pixels, but {case.mask} has {_size(by_annotator[0][0])}")
+    return merged(by_annotator, case.annotation.merge)
+
+
+def _disc_and_cup(disc_file: Path, cup_file: Path) -> NDArray[np.bool_]:
+    disc, cup = read_binary_mask(disc_file), read_binary_mask(cup_file)
+    if disc.shape != cup.shape:
+        raise DataError(f"{cup_file}: {_size(cup)} pixels, but {disc_file} has {_size(disc)}")
+    return np.stack([disc | cup, cup])
+
+
+def _size(pixels: NDArray[np.generic]) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"
 
 
 class FundusDataset:
     """The cases of one split of one domain, in order of their names; `dataset[i]` reads the files.
 
     Args:
-        root: a data root, its folder, or "phantom".
-        domain: "A" to "D".
+        root: a data root, its folder or YAML file, or "phantom".
+        domain: one of the root's, as "A".
         split: "train" or "test".
-        coding: how masks are coded.
 
     Raises:
         DataError, UsageError: as `open_root`, `DataRoot.cases` and `read_sample`.
     """
 
-    def __init__(self, root: DataRoot | str | Path, domain: str, split: Split, *, coding: str = "dofe") -> None:
+    def __init__(self, root: DataRoot | str | Path, domain: str, split: Split) -> None:
         data_root = root if isinstance(root, DataRoot) else open_root(root)
         self.cases = data_root.cases(domain, split)
-        self.coding = coding
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getitem__(self, index: int) -> Sample:
-        return read_sample(self.cases[index], coding=self.coding)
+        return read_sample(self.cases[index])
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))

@@ -1,9 +1,12 @@
-"""Photographs and masks, between files and arrays."""
+"""Photographs and masks, between files and arrays: PNG, JPEG, BMP, TIFF and NIfTI.
+
+What a file is decides its content, not its name; NIfTI alone goes by its suffix, `.nii` or `.nii.gz`.
+"""
 
 from __future__ import annotations
 
 import gzip
-import warnings
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,68 +14,69 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fundus_seg.data.coding import DOFE, Coding, decode, decode_binary
 from fundus_seg.errors import DataError
 
 DECODER_VERSION = 1
 """Part of every cache key: raised when the same file would give other pixels."""
 
 MAX_PIXELS = 100_000_000
-"""A larger file is refused from its header: no fundus camera makes one, and decoded it would fill the memory."""
-
-CUP_BELOW, RIM_BELOW = 50, 200
-"""dofe coding: grey <= 50 cup, 51-200 rim, > 200 background."""
-GREYS = np.array([0, 128, 255], dtype=np.int16)
-GREY_TOLERANCE = 8
-STRAY_SHARE = {"JPEG": 0.02}
-STRAY_SHARE_OTHERWISE = 0.005
+"""Larger images are refused from their header, before anything is decoded."""
 
 MaskFormat = Literal["png", "nifti"]
 MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_LOSSY = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it
+_pil_limit = threading.Lock()
+
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """A photograph as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
+    """A photograph as (H, W, 3) uint8 RGB, turned as its EXIF orientation says; transparency is dropped.
 
     Raises:
-        DataError: not a readable 8-bit image.
+        DataError: not a readable 8-bit image, or more than `MAX_PIXELS`.
     """
-    return np.asarray(_open(path).convert("RGB"))
+    pixels, _ = _read(path)
+    return pixels
 
 
-def read_mask(path: Path, coding: str = "dofe") -> NDArray[np.bool_]:
+def read_mask(path: Path, coding: Coding = DOFE) -> NDArray[np.bool_]:
     """A mask as (2, H, W) bool, channels ("disc", "cup"); the disc includes the cup.
 
-    The `dofe` coding holds grey 0 for cup, 128 for rim and 255 for background, in one channel, three equal channels
-    or a palette.
+    It may be grey, a palette or RGB; of a NIfTI, the values are the greys.
 
     Raises:
-        DataError: unreadable, coloured, or with greys that the coding does not know.
+        DataError: unreadable, or with colours that the coding does not know.
     """
-    image = _open(path)
-    channels = np.asarray(image.convert("RGB"))
-    grey = channels[..., 0]
-    if (channels != grey[..., None]).any():
-        raise DataError(f"{path}: a coloured mask; the coding '{coding}' wants grey 0 cup, 128 rim, 255 background")
-    counts = np.bincount(grey.ravel(), minlength=256)
-    distance = np.abs(np.arange(256)[:, None] - GREYS).min(axis=1)
-    strays = counts * (distance > GREY_TOLERANCE)
-    stray = int(strays.sum())
-    if stray > STRAY_SHARE.get(str(image.format), STRAY_SHARE_OTHERWISE) * grey.size:
-        odd = [int(value) for value in np.argsort(-strays)[:3] if strays[value]]
-        raise DataError(
-            f"{path}: greys {odd} on {100 * stray / grey.size:.1f} % of its pixels are not of the coding '{coding}' "
-            "(0 cup, 128 rim, 255 background): export the mask without smoothing"
-        )
-    return np.stack([grey <= RIM_BELOW, grey <= CUP_BELOW])
+    pixels, lossy = _read(path)
+    try:
+        return decode(pixels, coding, lossy=lossy)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def read_binary_mask(path: Path) -> NDArray[np.bool_]:
+    """A mask of one structure as (H, W) bool: what is not black, in a file of two colours.
+
+    Raises:
+        DataError: unreadable, or with a third colour.
+    """
+    pixels, lossy = _read(path)
+    try:
+        return decode_binary(pixels, lossy=lossy)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def count_greys(path: Path) -> NDArray[np.int64]:
-    """How many pixels of a mask have each grey, (256,); of a coloured one, its luminance.
+    """How many pixels of a mask have each value, (256,), by its first channel.
 
     Raises:
         DataError: unreadable.
     """
-    return np.array(_open(path).convert("L").histogram(), dtype=np.int64)
+    pixels, _ = _read(path)
+    return np.bincount(pixels[..., 0].ravel(), minlength=256)
 
 
 def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
@@ -85,7 +89,8 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
     disc, cup = masks
     labels = disc.astype(np.uint8) + (disc & cup)
     if form == "png":
-        Image.fromarray(GREYS[::-1][labels].astype(np.uint8)).save(path, format="PNG")
+        greys = np.array([DOFE.background[0], DOFE.rim[0], DOFE.cup[0]], dtype=np.uint8)
+        Image.fromarray(greys[labels]).save(path, format="PNG")
         return
     import nibabel
 
@@ -93,33 +98,88 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
     path.write_bytes(gzip.compress(flat.to_bytes(), mtime=0))
 
 
-def _opened(path: Path) -> Image.Image:
-    too_large = f"{path}: too large to be a photograph; crop it to the disc region"
+def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
+    """The pixels (H, W, 3) of any file that can be read, and whether its compression was lossy."""
     try:
-        image = Image.open(path)
-    except (UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: not an image that can be read; export it again as PNG") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(too_large) from error
+        with path.open("rb") as file:
+            empty = not file.read(1)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise DataError(too_large)
-    return image
+        raise DataError(f"{path}: cannot be opened ({error.strerror}); check the file and who may read it") from error
+    if empty:
+        raise DataError(f"{path}: not an image: the file is empty; copy or export it again")
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return _read_nifti(path), False
+    return _read_picture(path)
 
 
-def _open(path: Path) -> Any:
-    """The decoded image, upright; keeps `format`, which PIL's transpose forgets."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+def _read_picture(path: Path) -> tuple[NDArray[np.uint8], bool]:
+    try:
         with _opened(path) as image:
-            file_format = image.format
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"{path}: more than 8 bits a channel ({image.mode}); export it with 8 bits")
-            try:
-                upright = ImageOps.exif_transpose(image)
-            except Exception as error:  # Pillow's decoders raise anything: struct.error, TypeError, ...
-                raise DataError(f"{path}: damaged ({error}); export it again") from error
-    upright.format = file_format
-    return upright
+            _refuse_too_large(path, *image.size)
+            if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):  # PIL cuts deep RGB to 8 bits unasked
+                raise DataError(f"{path}: more than 8 bits a channel; export it with 8 bits")
+            image.info.pop("transparency", None)
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(upright.convert("RGB")), image.format in _LOSSY
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image (PNG, JPEG, BMP, TIFF, NIfTI); export it again as PNG") from error
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise anything on bytes that are not what the header promised
+        raise DataError(f"{path}: damaged ({_one_line(error)}); copy or export it again") from error
+
+
+def _opened(path: Path) -> Any:
+    """The image with its header read, under our own limit of pixels in place of PIL's, which only warns at first."""
+    with _pil_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _read_nifti(path: Path) -> NDArray[np.uint8]:
+    """The one slice of a NIfTI as ITK-SNAP shows it: columns run to the patient's left, rows to the back.
+
+    Without an orientation, it lies as it is stored. Scalars become greys.
+    """
+    import nibabel
+
+    try:
+        image: Any = nibabel.load(path)
+        width, height, *others = image.shape
+        coloured = others[1:] == [1, 3]
+        if any(length != 1 for length in (others[:-1] if coloured else others)):
+            voxels = "x".join(map(str, image.shape))
+            raise DataError(f"{path}: {voxels} voxels are more than one slice (width x height x 1); export one alone")
+        _refuse_too_large(path, width, height)
+        values = np.asanyarray(image.dataobj)
+        if values.dtype.names is not None:
+            values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
+        if not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
+            raise DataError(f"{path}: values are not whole numbers of 0 to 255; export it with 8 bits")
+        values = values.reshape(width, height, -1).astype(np.uint8)
+        if image.header["sform_code"] or image.header["qform_code"]:
+            (axis, to_right), (_, to_front), (slices, _) = nibabel.io_orientation(image.affine)
+            if slices != 2:
+                raise DataError(f"{path}: its slice is not axial; export it as a flat image")
+            if axis == 1:
+                values, to_right, to_front = values.swapaxes(0, 1), to_front, to_right
+            values = values[:: -int(to_right), :: -int(to_front)]
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: not a whole NIfTI file ({_one_line(error)}); copy or export it again") from error
+    return np.ascontiguousarray(np.broadcast_to(values.swapaxes(0, 1), (values.shape[1], values.shape[0], 3)))
+
+
+def _refuse_too_large(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{path}: {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million; crop it to the disc region"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,19 +1,18 @@
-"""Where photographs and masks lie: `Domain1..4/{train,test}/ROIs/{image,mask}/*.png` below a data root."""
+"""Data roots: `Domain1..4/{train,test}/ROIs/{image,mask}/*.png`, the phantom, or what a YAML file describes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from fundus_seg.data.domains import DOMAINS
+from fundus_seg.data.domain_file import DOMAIN_FILE_SUFFIXES, read_domain_file
+from fundus_seg.data.domains import DOMAINS, Domain
+from fundus_seg.data.files import SPLITS, Case, DomainFiles, Pattern, Split, SplitFiles, survey
 from fundus_seg.data.phantom import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
-from fundus_seg.errors import DataError, Problem, UsageError, listing, unknown_name
+from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
 from fundus_seg.progress import SILENT, Progress
 
-Split = Literal["train", "test"]
 DATA_VARIABLE = "FUNDUS_SEG_DATA"
 CACHE_VARIABLE = "FUNDUS_SEG_CACHE"
 DEFAULT_ROOT = Path("data/Fundus")
@@ -24,72 +23,67 @@ EMBEDDED_PER_DOMAIN = 36
 
 
 @dataclass(frozen=True)
-class Case:
-    """One eye photograph and its mask, as files. `name` is the file's stem, unique within domain and split."""
-
-    domain: str
-    split: Split
-    name: str
-    image: Path
-    mask: Path
-
-
-@dataclass(frozen=True)
 class DataRoot:
-    """A folder with two or more domains in it. `name` opens it again: its absolute path, or `phantom`."""
+    """Two or more domains.
+
+    Attributes:
+        path: the folder, or the YAML file that describes the domains.
+        layout: where their files lie.
+        name: what opens the root again: the absolute path, or `phantom`.
+        experiment: keys of the domains that the whole experiment has, whether or not this root holds them all.
+    """
 
     path: Path
-    domains: tuple[str, ...]
+    layout: tuple[DomainFiles, ...]
     name: str
+    experiment: tuple[str, ...]
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Keys of the domains, in order."""
+        return tuple(domain.key for domain in self.layout)
 
     @property
     def phantom(self) -> bool:
-        """Whether these are synthetic photographs, whose scores say nothing about patients."""
-        return (self.path / PHANTOM_MARKER).is_file()
+        """Whether synthetic photographs are among them, whose scores say nothing about patients."""
+        photographs = {domain.files(split).images.folder for domain in self.layout for split in SPLITS}
+        folders = {above for folder in photographs for above in (folder, *Path(os.path.realpath(folder)).parents)}
+        return any((folder / PHANTOM_MARKER).is_file() for folder in folders)
 
     def cases(self, domain: str, split: Split) -> tuple[Case, ...]:
         """The cases of one split, sorted by name.
 
         Raises:
             UsageError: the domain is not in this root.
-            DataError: folders or files that are missing, all of them listed.
+            DataError: folders or files that are missing on one side, all of them listed.
         """
         cases, problems = self.survey(domain, split)
-        if problems:
-            raise DataError(listing(problems, f"files or folders of {domain}/{split} are missing"))
+        Problems(problems).refuse(f"problems with the files of {domain}/{split}")
         return cases
 
-    def survey(self, domain: str, split: Split) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
-        """The cases of one split that have both files, sorted by name, and what is missing beside them.
+    def survey(self, domain: str, split: Split) -> tuple[tuple[Case, ...], list[str]]:
+        """The cases of one split that have all their files, and a line for each problem with the others.
 
         Raises:
             UsageError: the domain is not in this root.
         """
         if domain not in self.domains:
             raise UsageError(unknown_name("domain", domain, self.domains) + f" in {self.path}")
-        rois = self.path / DOMAINS[domain].folder / split / "ROIs"
-        folders = (rois / "image", rois / "mask")
-        images, masks = map(_files, folders)
-        problems = [_no_files(folder) for folder, files in zip(folders, (images, masks), strict=True) if not files]
-        if not problems:
-            problems = [Problem(path, f"photograph without a mask; expected {rois / 'mask' / path.name}")
-                        for name, path in images.items() if name not in masks]  # fmt: skip
-            problems += [Problem(path, f"mask without a photograph; expected {rois / 'image' / path.name}")
-                         for name, path in masks.items() if name not in images]  # fmt: skip
-        cases = tuple(Case(domain, split, name, images[name], masks[name]) for name in images if name in masks)
-        return cases, tuple(problems)
+        cases, problems = survey(self.layout, domain, split)
+        return tuple(cases), problems
 
 
 def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progress = SILENT) -> DataRoot:
-    """The data root that `data` names: a folder, `phantom`, or None for $FUNDUS_SEG_DATA, then `data/Fundus`.
+    """The data root that `data` names.
 
     Args:
-        data: what to open.
+        data: a folder, a YAML file that describes domains (`domain_file.py`), `phantom`, or None for
+            $FUNDUS_SEG_DATA, then `data/Fundus`.
         least: how many domains it must hold; training needs two.
-        progress: where to show that the phantom is being drawn.
+        progress: where to show the drawing of the phantom.
 
     Raises:
-        DataError: no data anywhere, or a folder that holds fewer domains.
+        DataError: no data anywhere, a folder that holds fewer domains, or a YAML file that is wrong.
     """
     given = str(data) if data is not None else os.environ.get(DATA_VARIABLE)
     if given == PHANTOM:
@@ -111,27 +105,33 @@ def cache_folder() -> Path:
 
 
 def _domains_in(root: Path, least: int, name: str | None = None) -> DataRoot:
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; --data takes a folder with {PATTERN} below it, or '{PHANTOM}'")
-    found = tuple(key for key, domain in DOMAINS.items() if (root / domain.folder).is_dir())
-    if len(found) < least:
-        raise DataError(str(too_few_domains(root, found)))
-    return DataRoot(root, found, name or str(root.resolve()))
+    if root.suffix.lower() in DOMAIN_FILE_SUFFIXES:
+        layout = read_domain_file(root)
+        experiment, wanted = tuple(domain.key for domain in layout), "domains"
+    elif root.is_dir():
+        layout = tuple(_classic(root, domain) for domain in DOMAINS.values() if (root / domain.folder).is_dir())
+        experiment, wanted = tuple(DOMAINS), PATTERN
+    else:
+        raise DataError(
+            f"{root}: no such folder; --data takes a folder with {PATTERN} below it, "
+            f"a YAML file that describes your domains, or '{PHANTOM}'"
+        )
+    if len(layout) < least:
+        held = f"only domain {layout[0].key}" if layout else "no domain"
+        raise DataError(f"{root}: holds {held}; training needs two or more of {wanted}")
+    return DataRoot(root, layout, name or str(root.resolve()), experiment)
 
 
-def too_few_domains(root: Path, found: Sequence[str]) -> Problem:
-    """That training cannot leave a domain out of these."""
-    held = f"only domain {found[0]}" if found else "no domain"
-    return Problem(root, f"holds {held}; training needs two or more of {PATTERN}")
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """PNG files of a folder by stem, sorted."""
-    return {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
-
-
-def _no_files(folder: Path) -> Problem:
-    return Problem(folder, f"{'no *.png in it' if folder.is_dir() else 'no such folder'}; expected {PATTERN}")
+def _classic(root: Path, domain: Domain) -> DomainFiles:
+    """One of the four domains, in the layout that the released code reads."""
+    train, test = (
+        SplitFiles(
+            images=Pattern(root, f"{domain.folder}/{split}/ROIs/image/*.png"),
+            masks=((Pattern(root, f"{domain.folder}/{split}/ROIs/mask/{{name}}.png"),),),
+        )
+        for split in SPLITS
+    )
+    return DomainFiles(domain.key, domain.name, train, test)
 
 
 def _embedded_phantom(progress: Progress) -> Path:

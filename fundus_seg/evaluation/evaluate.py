@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict
 
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data.cache import ResizedSplit, load_resized
-from fundus_seg.data.dataset import read_sample
-from fundus_seg.data.io import read_mask
-from fundus_seg.data.layout import Case, DataRoot, open_root
+from fundus_seg.data.dataset import read_masks, read_sample
+from fundus_seg.data.files import Case
+from fundus_seg.data.layout import DataRoot, open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.evaluation.cases import SCORES, score_case
 from fundus_seg.inference.predict import Predictor, load_model
@@ -125,7 +125,9 @@ def evaluate(
         selection=config.train.selection if checkpoint == "best" else "last",
         checkpoint=checkpoint,
         checkpoint_sha256=file_digest(weights),
-        run=RunName(preset=config.preset, operator=operator_name(config), holdout=config.holdout, seed=config.seed),
+        run=RunName(
+            preset=config.preset, operator=operator_name(config, root), holdout=config.holdout, seed=config.seed
+        ),
         versions=versions(),
     )
     path = run.evaluation(scoring.digest(), checkpoint)
@@ -133,7 +135,7 @@ def evaluate(
         predictor = _predictor(run, config, checkpoint, scoring)
         with reproducible(config.train.threads), progress.task(f"scoring {run.path}", total=len(cases)) as advance:
             rows: list[dict[str, Any]] = []
-            for case, prediction, truth in _predictions(predictor, cases, split, config.data.coding):
+            for case, prediction, truth in _predictions(predictor, cases, split):
                 identity = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
                 rows += score_case(prediction, truth, scoring=scoring, **identity)
                 advance()
@@ -190,7 +192,7 @@ def write_overlays(
     written = []
     for rank in picked:
         index = by_name[ranked.index[rank]]
-        sample = read_sample(cases[index], coding=config.data.coding)
+        sample = read_sample(cases[index])
         prediction = predictor.masks(predictor.logits(split.images[[index]])[0], sample.image.shape[:2])
         name = f"{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
         name = f"phantom-{name}" if meta.phantom else name
@@ -226,13 +228,13 @@ def _holdout(config: RunConfig, root: DataRoot, progress: Progress) -> tuple[Seq
 
 
 def _predictions(
-    predictor: Predictor, cases: Sequence[Case], split: ResizedSplit, coding: str
+    predictor: Predictor, cases: Sequence[Case], split: ResizedSplit
 ) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
     """Each case with its predicted and true masks, (2, H, W) bool on its own frame; truth is never resampled."""
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
         for case, logits in zip(batch, predictor.logits(split.images[start : start + _BATCH]), strict=True):
-            truth = read_mask(case.mask, coding)
+            truth = read_masks(case)
             yield case, predictor.masks(logits, truth.shape[1:]), truth
 
 

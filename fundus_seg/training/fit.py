@@ -18,8 +18,9 @@ import torch
 from fundus_seg.config import RunConfig
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.cache import ResizedSplit, load_resized
+from fundus_seg.data.files import Split
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.errors import CheckpointError, DataError, RunError, listing
+from fundus_seg.errors import CheckpointError, DataError, Problems, RunError
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.models.checkpoint import network_state, read_checkpoint
 from fundus_seg.progress import SILENT, Progress
@@ -53,18 +54,14 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
     """
     config = resolve_sources(config, root)
     assert config.data.sources is not None
-    sources = {domain: _training_split(root, domain, config, progress) for domain in config.data.sources}
-    tests = {
-        domain: load_resized(root.cases(domain, "test"), config.data, progress=progress)
-        for domain in (*config.data.sources, config.holdout)
-    }
+    sources, tests = _load(config, root, progress)
+    validation = _validation_sets(config, tests)
     folder = run_folder(config, root, out)
     inputs = _inputs(config, sources, tests)
     config = take_up(folder, config, inputs, progress=progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
-    validation = _validation_sets(config, tests)
     batches = DomainBatches(sources, config.train, seed=config.seed)
     fabric = import_module("lightning.fabric").Fabric(devices=1)
     with reproducible(config.train.threads):
@@ -182,11 +179,31 @@ def _write_epoch(folder: RunFolder, config: RunConfig, state: _State, *, improve
     write_checkpoint(folder.checkpoint("last"), last)
 
 
-def _training_split(root: DataRoot, domain: str, config: RunConfig, progress: Progress) -> ResizedSplit:
-    split = load_resized(root.cases(domain, "train"), config.data, progress=progress)
-    if split.problems:
-        raise DataError(listing(split.problems, f"masks of {domain}/train must not train a network"))
-    return split
+def _load(
+    config: RunConfig, root: DataRoot, progress: Progress
+) -> tuple[dict[str, ResizedSplit], dict[str, ResizedSplit]]:
+    """The train splits of the sources, and the test splits of sources and holdout, by domain.
+
+    Raises:
+        DataError: files that cannot be used, those of all splits in one list.
+    """
+    assert config.data.sources is not None
+    domains: dict[Split, tuple[str, ...]] = {
+        "train": config.data.sources,
+        "test": (*config.data.sources, config.holdout),
+    }
+    loaded: dict[Split, dict[str, ResizedSplit]] = {"train": {}, "test": {}}
+    unusable = Problems()
+    for split, keys in domains.items():
+        for domain in keys:
+            cases, problems = root.survey(domain, split)
+            unusable.lines += problems
+            if cases:  # those that are whole are read though others are not: all is told at once
+                with unusable.gather():
+                    loaded[split][domain] = load_resized(cases, config.data, progress=progress)
+    unusable.lines += [problem for split in loaded["train"].values() for problem in split.problems]
+    unusable.refuse("problems with the data")
+    return loaded["train"], loaded["test"]
 
 
 def _validation_sets(config: RunConfig, tests: Mapping[str, ResizedSplit]) -> dict[str, ValidationSet]:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from fundus_seg.config import RunConfig, flatten
-from fundus_seg.data.domains import DOMAINS
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import RunError, UsageError, unknown_name
 from fundus_seg.progress import Progress
@@ -42,12 +41,12 @@ def resolve_sources(config: RunConfig, root: DataRoot) -> RunConfig:
 def run_folder(config: RunConfig, root: DataRoot, out: Path) -> RunFolder:
     """Where the run with these resolved settings lies below `out`; the phantom's runs lie apart."""
     base = out / "phantom" if root.phantom else out
-    return RunFolder(base / config.preset / config.holdout / operator_name(config) / f"seed-{config.seed}")
+    return RunFolder(base / config.preset / config.holdout / operator_name(config, root) / f"seed-{config.seed}")
 
 
-def operator_name(config: RunConfig) -> str:
+def operator_name(config: RunConfig, root: DataRoot) -> str:
     """The operator with the slug of what differs from its preset: a folder's name, and a table's column."""
-    return config.slug(all_domains=DOMAINS)
+    return config.slug(all_domains=root.experiment)
 
 
 def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, progress: Progress) -> RunConfig:

@@ -1,0 +1,207 @@
+"""Domains of one's own: a YAML file that says where their photographs and masks lie, and how masks are coded.
+
+    coding: {cup: 0, rim: 128, background: 255}      # default of all domains; greys, "#rrggbb" colours, or dofe
+    domains:
+      north:
+        name: Clinic North, Kowa
+        train: {images: "north/train/*.jpg", masks: "north/masks/{name}.png"}
+        test: {images: "north/test/*.jpg", masks: "north/masks/{name}.png"}
+      south:                                         # no splits: one case in five is for testing, by its name
+        images: "south/{name}/photo.tif"
+        masks: {disc: "south/{name}/{annotator}-od.png", cup: "south/{name}/{annotator}-oc.png"}    # two binary files
+        annotators: {names: [ann, bob, cem], merge: majority}      # or union, intersection, or one of the names
+
+Paths are relative to the file. It is read node by node, so that every complaint carries the line that it is about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from fundus_seg.data.coding import DOFE, MERGES, Annotation, Coding, Colour, Merge, grey
+from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
+from fundus_seg.errors import DataError, unknown_name
+
+DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
+_WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # names folders, options and columns
+
+_Entries = dict[str, yaml.Node]
+
+
+def read_domain_file(path: Path) -> tuple[DomainFiles, ...]:
+    """The domains that a YAML file describes, in its order; whether their files exist is not looked at.
+
+    Raises:
+        DataError: unreadable or wrong, with the file and the line.
+    """
+    reader = _Reader(path)
+    top = reader.entries(reader.root(), ("coding", "domains"), required=("domains",))
+    coding = reader.coding(top["coding"]) if "coding" in top else DOFE
+    return tuple(reader.domain(key, node, coding) for key, node in reader.entries(top["domains"]).items())
+
+
+class _Reader:
+    """Takes the nodes of one file apart, and says what is wrong with them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def error(self, node: yaml.Node, message: str) -> DataError:
+        return DataError(f"{self.path}:{node.start_mark.line + 1}: {message}")
+
+    def root(self) -> yaml.Node:
+        try:
+            node = yaml.compose(self.path.read_text("utf8"), Loader=yaml.SafeLoader)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a text file"
+            raise DataError(
+                f"{self.path}: cannot be read ({reason}); give a YAML file that describes domains"
+            ) from error
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = f":{mark.line + 1}" if mark else ""
+            raise DataError(f"{self.path}{line}: not valid YAML: {error.problem}") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            raise DataError(f"{self.path}: not valid YAML: {' '.join(str(error).split())}") from error
+        if node is None:
+            raise DataError(f"{self.path}: an empty file; write the key 'domains'")
+        return node
+
+    def entries(self, node: yaml.Node, keys: Sequence[str] = (), required: Sequence[str] = ()) -> _Entries:
+        """The entries of a mapping whose keys are among `keys`, or are any words if there are none."""
+        if not isinstance(node, yaml.MappingNode):
+            raise self.error(node, f"wants {' and '.join(required or keys) or 'an entry for each domain'} here")
+        found: _Entries = {}
+        for key_node, value in node.value:
+            key = self.text(key_node)
+            if keys and key not in keys:
+                raise self.error(key_node, unknown_name("key", key, keys))
+            if not _WORD.fullmatch(key):
+                raise self.error(key_node, f"'{key}' cannot name a domain: take one short word")
+            if key in found:
+                raise self.error(key_node, f"the key '{key}' a second time")
+            found[key] = value
+        for key in required:
+            if key not in found:
+                raise self.error(node, f"the key '{key}' is missing")
+        return found
+
+    def text(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode) or not node.value:
+            raise self.error(node, 'wants a text here; write it in quotes if it holds {, } or #, as "{name}.png"')
+        return str(node.value)
+
+    def domain(self, key: str, node: yaml.Node, coding: Coding) -> DomainFiles:
+        entries = self.entries(node, ("name", "images", "masks", "train", "test", "coding", "annotators"))
+        name = self.text(entries["name"]) if "name" in entries else key
+        if "train" not in entries and "test" not in entries:
+            return DomainFiles(key, name, self.split(node, entries, coding, entries))
+        for stray in ("images", "masks"):
+            if stray in entries:
+                raise self.error(entries[stray], f"'{stray}' beside a split: write it inside 'train' and 'test'")
+        if "train" not in entries:
+            raise self.error(entries["test"], "a test split without the key 'train' beside it")
+        splits = [
+            self.split(entries[split], self.entries(entries[split], ("images", "masks")), coding, entries)
+            for split in ("train", "test")
+            if split in entries
+        ]
+        return DomainFiles(key, name, *splits)
+
+    def split(self, node: yaml.Node, entries: _Entries, coding: Coding, domain: _Entries) -> SplitFiles:
+        """One split with the `entries` images and masks; coding and annotators are those of its `domain`, if given."""
+        for key in ("images", "masks"):
+            if key not in entries:
+                raise self.error(node, f"the key '{key}' is missing")
+        names, merge = self.annotators(domain["annotators"]) if "annotators" in domain else ((), "majority")
+        binary = isinstance(entries["masks"], yaml.MappingNode)
+        if binary:
+            parts = self.entries(entries["masks"], ("disc", "cup"), required=("disc", "cup"))
+            patterns = [self.masks(parts[structure], annotated=bool(names)) for structure in ("disc", "cup")]
+        else:
+            patterns = [self.masks(entries["masks"], annotated=bool(names))]
+        if "coding" in domain:
+            if binary:
+                raise self.error(domain["coding"], "two binary files need no coding: leave it out")
+            coding = self.coding(domain["coding"])
+        base = self.path.parent
+        return SplitFiles(
+            images=Pattern(base, self.images(entries["images"])),
+            masks=tuple(
+                tuple(Pattern(base, pattern.replace(ANNOTATOR, annotator)) for pattern in patterns)
+                for annotator in names or ("",)
+            ),
+            annotation=Annotation(None if binary else coding, merge),
+        )
+
+    def images(self, node: yaml.Node) -> str:
+        pattern = self.pattern(node, (NAME,))
+        if "**" in pattern:
+            raise self.error(node, "'**' is not read: write '*' for each folder between")
+        if NAME not in pattern and not set(pattern) & set(WILDCARDS):
+            raise self.error(node, f"'{pattern}' is one file: write '*' or '{NAME}' where names differ")
+        return pattern
+
+    def masks(self, node: yaml.Node, *, annotated: bool) -> str:
+        pattern = self.pattern(node, (NAME, ANNOTATOR))
+        if set(pattern) & set(WILDCARDS):
+            raise self.error(node, f"'{pattern}': each photograph has one mask, so write '{NAME}', and no wildcard")
+        if NAME not in pattern:
+            raise self.error(node, f"'{pattern}' lacks '{NAME}', which stands for the photograph's name")
+        if annotated and ANNOTATOR not in pattern:
+            raise self.error(node, f"'{pattern}' lacks '{ANNOTATOR}', though the domain names its annotators")
+        if not annotated and ANNOTATOR in pattern:
+            raise self.error(node, f"'{ANNOTATOR}' in it, but the domain has no 'annotators: {{names: [...]}}'")
+        return pattern
+
+    def pattern(self, node: yaml.Node, placeholders: Sequence[str]) -> str:
+        pattern = self.text(node)
+        for placeholder in re.findall(r"\{[^}]*\}?", pattern):
+            if placeholder not in placeholders:
+                raise self.error(node, unknown_name("placeholder", placeholder, placeholders))
+        return pattern
+
+    def annotators(self, node: yaml.Node) -> tuple[tuple[str, ...], Merge]:
+        """Whose masks are read, and how they are merged."""
+        entries = self.entries(node, ("names", "merge"), required=("names",))
+        if not isinstance(entries["names"], yaml.SequenceNode) or not entries["names"].value:
+            raise self.error(entries["names"], "wants a list of annotators here, as [a, b, c]")
+        names = [self.text(item) for item in entries["names"].value]
+        for name, item in zip(names, entries["names"].value, strict=True):
+            if names.count(name) > 1 or name in MERGES:
+                raise self.error(item, f"annotator '{name}': each needs a name of its own, none of {', '.join(MERGES)}")
+        chosen = self.text(entries["merge"]) if "merge" in entries else "majority"
+        for merge in MERGES:
+            if chosen == merge:
+                return tuple(names), merge
+        if chosen not in names:
+            raise self.error(entries["merge"], unknown_name("merge", chosen, (*MERGES, *names)))
+        return (chosen,), "majority"
+
+    def coding(self, node: yaml.Node) -> Coding:
+        if isinstance(node, yaml.ScalarNode):
+            if node.value == "dofe":
+                return DOFE
+            raise self.error(
+                node, f"unknown coding '{node.value}': write dofe, or {{cup: 0, rim: 128, background: 255}}"
+            )
+        areas = ("background", "rim", "cup")
+        entries = self.entries(node, areas, required=areas)
+        background, rim, cup = (self.colour(entries[area]) for area in areas)
+        if len({background, rim, cup}) < len(areas):
+            raise self.error(node, "cup, rim and background need three different colours")
+        coding = Coding(background, rim, cup)
+        return DOFE if coding == replace(DOFE, bounds=None) else coding
+
+    def colour(self, node: yaml.Node) -> Colour:
+        text = self.text(node)
+        if re.fullmatch(r"\d{1,3}", text) and int(text) <= 255:
+            return grey(int(text))
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+            raise self.error(node, f"'{text}' is no colour: write a grey of 0 to 255, or \"#rrggbb\" in quotes")
+        return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
