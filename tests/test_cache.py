@@ -83,6 +83,25 @@ def test_hashes_of_settled_files_are_remembered(draw_root, monkeypatch):
     assert load_resized(cases, SMALL).digest == first.digest
 
 
+def test_a_file_that_changes_while_it_is_read_poisons_nothing(draw_root, monkeypatch):
+    cases = open_root(draw_root()).cases("A", "train")
+    whole = cases[0].image.read_bytes()
+    read = cache.read_sample
+
+    def meddle(case):
+        if case == cases[0]:
+            Image.new("RGB", (64, 64), "white").save(case.image)
+        return read(case)
+
+    monkeypatch.setattr(cache, "read_sample", meddle)
+    with pytest.raises(DataError, match="changed while they were read"):
+        load_resized(cases, SMALL)
+    monkeypatch.undo()
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(cases[0].image.parents[5] / "cache"))
+    cases[0].image.write_bytes(whole)
+    assert (load_resized(cases, SMALL).images[0] != 255).any()
+
+
 def test_every_unreadable_file_is_listed_and_nothing_is_kept(draw_root):
     cases = open_root(draw_root()).cases("A", "train")
     cases[0].image.write_bytes(b"")
@@ -128,7 +147,7 @@ from fundus_seg.data import cache
 from fundus_seg.data.layout import open_root
 
 def read_sample(case):
-    print("reading", flush=True)
+    print("reading", end="", flush=True)
     time.sleep(600)
 
 cache.read_sample = read_sample
@@ -139,8 +158,9 @@ cache.load_resized(open_root(sys.argv[1]).cases("A", "train"), DataConfig(size=3
 def test_a_killed_builder_does_no_harm_and_is_swept_a_day_later(draw_root):
     root = open_root(draw_root())
     with subprocess.Popen([sys.executable, "-c", BUILDER_THAT_HANGS, root.path], stdout=subprocess.PIPE) as builder:
-        assert builder.stdout.readline() == b"reading\n"
+        begun = builder.stdout.read(len(b"reading"))
         builder.send_signal(signal.SIGKILL)
+    assert begun == b"reading"
     (leftover,) = (cache_folder() / "resized").iterdir()
     assert leftover.name.startswith(".")
     assert load_resized(root.cases("A", "train"), SMALL).names == ("Atrain0", "Atrain1", "Atrain2")

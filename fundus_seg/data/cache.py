@@ -73,7 +73,7 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
     key = short_hash([sorted(where), contents, options, DECODER_VERSION], digits=32)
     entry = cache_folder() / "resized" / key
     if not entry.is_dir():
-        _build(entry, cases, data, progress)
+        _build(entry, cases, contents, data, progress)
     meta = json.loads((entry / "cases.json").read_text("utf8"))
     return ResizedSplit(
         digest=short_hash(contents, digits=16),
@@ -84,7 +84,7 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
     )
 
 
-def _build(entry: Path, cases: Sequence[Case], data: DataConfig, progress: Progress) -> None:
+def _build(entry: Path, cases: Sequence[Case], contents: list[list[Any]], data: DataConfig, progress: Progress) -> None:
     """Make an entry, whole or not at all."""
     remove_leftovers()
     try:
@@ -93,6 +93,8 @@ def _build(entry: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
             staged = Path(scratch, entry.name)
             staged.mkdir()
             _fill(staged, cases, data, progress)
+            if _content_hashes(cases) != contents:
+                raise DataError(f"{cases[0].image.parent}: files changed while they were read; run the command again")
             try:
                 staged.rename(entry)
             except OSError:
@@ -155,8 +157,8 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
     """[name, digest of the image, digests of the masks, annotation] of each case; digests of unchanged files are
     remembered.
 
-    A file is taken for unchanged while path, size, modification time and inode are. A file modified within the last
-    two seconds is not remembered: it could change again within the clock's tick.
+    A file is taken for unchanged while its path, size, inode and times of modification and change are. One modified
+    within the last two seconds is not remembered: it could change again within the clock's tick.
     """
     if not cases:
         return []
@@ -171,7 +173,7 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
     def digest(path: Path) -> str:
         try:
             status = path.stat()
-            identity = [status.st_size, status.st_mtime_ns, status.st_ino]
+            identity = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
             remembered = known.get(str(path.resolve()))
             value = remembered[-1] if remembered and remembered[:-1] == identity else file_digest(path)
         except OSError:
