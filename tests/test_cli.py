@@ -48,6 +48,7 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
         (["train", "--holdut", "A"], 2, "--holdout"),
         (["train", "--holdout", "A", "--config", "demmo"], 2, "did you mean 'demo'?"),
         (["train", "--holdout", "A", "--set", "optim.lrr=1"], 2, "did you mean 'optim.lr'?"),
+        (["train", "--holdout", "A", "--config", "tiny", "--out", "file/runs"], 1, "cannot be written"),
         (["evaluate", "nowhere"], 1, "nowhere: no such folder"),
         (["evaluate", "--checkpoint", "bset"], 2, "best"),
         (["evaluate", "--metrics", "dcs"], 2, "did you mean 'dsc'?"),
@@ -60,6 +61,7 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
 def test_wrong_arguments(draw_root, tmp_path, arguments, code, message):
     if arguments[0] == "train":
         arguments = [*arguments, "--data", draw_root()]
+    (tmp_path / "file").touch()
     done = call(*arguments, cwd=tmp_path, code=code)
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -205,6 +205,16 @@ def deep_rgb_png(path):
     cv2.imwrite(str(path), np.full((4, 4, 3), 40_000, dtype=np.uint16))
 
 
+def test_transparent_mask_is_refused_and_an_opaque_one_read(tmp_path):
+    image = Image.fromarray(np.repeat(GREYS[..., None], 3, axis=2)).convert("RGBA")
+    image.save(tmp_path / "opaque.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "opaque.png"), [DISC, CUP])
+    image.putalpha(0)
+    image.save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match=r"mask\.png: a mask that is partly transparent"):
+        read_mask(tmp_path / "mask.png")
+
+
 @pytest.mark.parametrize(
     ("suffix", "save"),
     [

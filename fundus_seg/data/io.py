@@ -49,7 +49,7 @@ def read_mask(path: Path, coding: Coding = DOFE) -> NDArray[np.bool_]:
     Raises:
         DataError: unreadable, or with colours that the coding does not know.
     """
-    pixels, lossy = _read(path)
+    pixels, lossy = _read(path, opaque=True)
     try:
         return decode(pixels, coding, lossy=lossy)
     except DataError as error:
@@ -62,7 +62,7 @@ def read_binary_mask(path: Path) -> NDArray[np.bool_]:
     Raises:
         DataError: unreadable, or with a third colour.
     """
-    pixels, lossy = _read(path)
+    pixels, lossy = _read(path, opaque=True)
     try:
         return decode_binary(pixels, lossy=lossy)
     except DataError as error:
@@ -98,8 +98,11 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
     path.write_bytes(gzip.compress(flat.to_bytes(), mtime=0))
 
 
-def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """The pixels (H, W, 3) of any file that can be read, and whether its compression was lossy."""
+def _read(path: Path, *, opaque: bool = False) -> tuple[NDArray[np.uint8], bool]:
+    """The pixels (H, W, 3) of any file that can be read, and whether its compression was lossy.
+
+    With `opaque` a picture that is transparent anywhere is refused: the colours below are not what its author saw.
+    """
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -109,15 +112,17 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
         raise DataError(f"{path}: not an image: the file is empty; copy or export it again")
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return _read_nifti(path), False
-    return _read_picture(path)
+    return _read_picture(path, opaque)
 
 
-def _read_picture(path: Path) -> tuple[NDArray[np.uint8], bool]:
+def _read_picture(path: Path, opaque: bool) -> tuple[NDArray[np.uint8], bool]:
     try:
         with _opened(path) as image:
             _refuse_too_large(path, *image.size)
             if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):  # PIL cuts deep RGB to 8 bits unasked
                 raise DataError(f"{path}: more than 8 bits a channel; export it with 8 bits")
+            if opaque and image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+                raise DataError(f"{path}: a mask that is partly transparent; export it flattened")
             image.info.pop("transparency", None)
             upright = ImageOps.exif_transpose(image)
             return np.asarray(upright.convert("RGB")), image.format in _LOSSY

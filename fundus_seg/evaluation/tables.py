@@ -105,11 +105,13 @@ def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
 
 
 def tables(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> list[Table]:
-    """A table for each kind of photographs and scoring protocol: what must not mix stands apart."""
-    groups: dict[tuple[bool, str], list[Evaluation]] = {}
-    for evaluation in evaluations:
-        groups.setdefault((evaluation.meta.phantom, evaluation.meta.protocol_digest), []).append(evaluation)
-    return [build_table(group, metrics) for group in groups.values()]
+    """The table of patients, and that of the phantom apart from it.
+
+    Raises:
+        ProtocolError, UsageError: as `build_table`.
+    """
+    kinds = [[each for each in evaluations if each.meta.phantom is phantom] for phantom in (False, True)]
+    return [build_table(kind, metrics) for kind in kinds if kind]
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
@@ -145,7 +147,7 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
             if known != value:
                 raise ProtocolError(
                     f"two {trait} in one table: {known} in {other.path}, {value} in {evaluation.path}; "
-                    "evaluate them apart"
+                    "evaluate them apart, or by one protocol with --scoring"
                 )
 
 

@@ -69,6 +69,8 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
         record(folder, config, inputs, root)  # nothing is written before all that can be wrong with the settings is
         _fit(folder, config, fabric, state, batches, validation, progress)
     folder.mark("TRAINED")
+    sizes = (f"{name} {folder.checkpoint(name).stat().st_size / 1e6:.1f} MB" for name in ("best", "last"))
+    progress.line(f"checkpoints, weights only: {', '.join(sizes)}")
     return folder
 
 
@@ -233,9 +235,9 @@ def _inputs(
 ) -> dict[str, str]:
     digests = {f"{domain}/train": split.digest for domain, split in sources.items()}
     digests |= {f"{domain}/test": split.digest for domain, split in tests.items()}
-    weights = Path(config.model.encoder_weights)
-    if weights.is_file():
-        digests["encoder_weights"] = file_digest(weights)[:16]
+    weights = config.model.encoder_weights
+    if weights not in ("imagenet", "none") and Path(weights).is_file():
+        digests["encoder_weights"] = file_digest(Path(weights))[:16]
     return digests
 
 
