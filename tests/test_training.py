@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from fundus_seg.config import load_config
+from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
 from fundus_seg.progress import Silent
@@ -224,7 +225,7 @@ def test_validation_dice_is_a_mean_over_cases_then_domains():
             image[:rows] = 255
         masks = np.zeros((len(bright_rows), 2, 8, 8), dtype=np.uint8)
         masks[:, :, :4] = 1
-        return ValidationSet(fit.ResizedSplit("", tuple(map(str, bright_rows)), images, masks, ()), range(len(images)))
+        return ValidationSet(ResizedSplit("", tuple(map(str, bright_rows)), images, masks, ()), range(len(images)))
 
     # Truth is 4 rows: 4 predicted rows give Dice 1, 2 give 2·2/(2+4) = 2/3, none give 0.
     domains = {"B": drawn(4, 2, 0), "C": drawn(4)}
@@ -260,6 +261,11 @@ def test_wrong_sources_are_refused(root, tmp_path, sources, message):
     with pytest.raises(UsageError, match=message):
         train(settings(f"data.sources={sources}"), root, tmp_path)
     assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_a_batch_of_one_is_refused(root, tmp_path):
+    with pytest.raises(UsageError, match="two or more cases in a batch"):
+        train(settings("data.sources=[B]", "train.batch_per_domain=1"), root, tmp_path)
 
 
 def test_every_mask_that_must_not_train_is_listed_before_a_run_begins(root, tmp_path):

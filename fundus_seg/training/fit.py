@@ -17,19 +17,18 @@ import torch
 
 from fundus_seg.config import RunConfig
 from fundus_seg.data.batches import DomainBatches
-from fundus_seg.data.cache import ResizedSplit, load_resized
-from fundus_seg.data.files import Split
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.errors import CheckpointError, DataError, Problems, RunError
+from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.models.checkpoint import network_state, read_checkpoint
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import STRUCTURES, source_half
-from fundus_seg.records import RunFolder, file_digest, write_checkpoint, write_rows
+from fundus_seg.protocol import STRUCTURES
+from fundus_seg.records import RunFolder, write_checkpoint, write_rows
 from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.torchvision_compat import import_module
+from fundus_seg.training.data import RunData, load_run_data
 from fundus_seg.training.run import record, resolve_sources, run_folder, take_up
-from fundus_seg.training.selection import ValidationSet, score, validation_dice
+from fundus_seg.training.selection import score, validation_dice
 from fundus_seg.training.task import LOSSES
 
 
@@ -53,36 +52,25 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
         RunError: the folder holds another run, cannot be written, or the loss is no longer finite.
     """
     config = resolve_sources(config, root)
-    assert config.data.sources is not None
-    sources, tests = _load(config, root, progress)
-    validation = _validation_sets(config, tests)
+    data = load_run_data(config, root, progress=progress)
     folder = run_folder(config, root, out)
-    inputs = _inputs(config, sources, tests)
-    config = take_up(folder, config, inputs, progress=progress)
+    config = take_up(folder, config, data.inputs, progress=progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
-    batches = DomainBatches(sources, config.train, seed=config.seed)
     fabric = import_module("lightning.fabric").Fabric(devices=1)
     with reproducible(config.train.threads):
         state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
-        record(folder, config, inputs, root)  # nothing is written before all that can be wrong with the settings is
-        _fit(folder, config, fabric, state, batches, validation, progress)
+        record(folder, config, data.inputs, root)  # only now can nothing be wrong with the settings any more
+        _fit(folder, config, fabric, state, data, progress)
     folder.mark("TRAINED")
     sizes = (f"{name} {folder.checkpoint(name).stat().st_size / 1e6:.1f} MB" for name in ("best", "last"))
     progress.line(f"checkpoints, weights only: {', '.join(sizes)}")
     return folder
 
 
-def _fit(
-    folder: RunFolder,
-    config: RunConfig,
-    fabric: Any,
-    state: _State,
-    batches: DomainBatches,
-    validation: Mapping[str, ValidationSet],
-    progress: Progress,
-) -> None:
+def _fit(folder: RunFolder, config: RunConfig, fabric: Any, state: _State, data: RunData, progress: Progress) -> None:
+    batches = DomainBatches(data.sources, config.train, seed=config.seed)
     epochs = config.train.epochs
     if state.epoch:
         progress.line(f"{folder.path}: going on after epoch {state.epoch} of {epochs}")
@@ -98,9 +86,9 @@ def _fit(
         if not math.isfinite(sum(losses)):
             raise RunError(f"{folder.path}: the loss is no longer finite in epoch {row['epoch']}; lower optim.lr")
         improved = state.epoch + 1 == epochs  # without validation, `best` is the last epoch
-        if validation:
+        if data.validation:
             threshold = config.scoring.threshold
-            dice_of = validation_dice(state.network, validation, threshold=threshold, device=fabric.device)
+            dice_of = validation_dice(state.network, data.validation, threshold=threshold, device=fabric.device)
             row |= {f"dice_{name}": value for name, value in dice_of.items()}
             if math.isnan(score(dice_of)):
                 raise DataError(
@@ -179,66 +167,6 @@ def _write_epoch(folder: RunFolder, config: RunConfig, state: _State, *, improve
     if not finished:
         last["optimizer"] = state.optimizer.state_dict()
     write_checkpoint(folder.checkpoint("last"), last)
-
-
-def _load(
-    config: RunConfig, root: DataRoot, progress: Progress
-) -> tuple[dict[str, ResizedSplit], dict[str, ResizedSplit]]:
-    """The train splits of the sources, and the test splits of sources and holdout, by domain.
-
-    Raises:
-        DataError: files that cannot be used, those of all splits in one list.
-    """
-    assert config.data.sources is not None
-    domains: dict[Split, tuple[str, ...]] = {
-        "train": config.data.sources,
-        "test": (*config.data.sources, config.holdout),
-    }
-    loaded: dict[Split, dict[str, ResizedSplit]] = {"train": {}, "test": {}}
-    unusable = Problems()
-    for split, keys in domains.items():
-        for domain in keys:
-            cases, problems = root.survey(domain, split)
-            unusable.lines += problems
-            if cases:  # those that are whole are read though others are not: all is told at once
-                with unusable.gather():
-                    loaded[split][domain] = load_resized(cases, config.data, progress=progress)
-    unusable.lines += [problem for split in loaded["train"].values() for problem in split.problems]
-    unusable.refuse("problems with the data")
-    return loaded["train"], loaded["test"]
-
-
-def _validation_sets(config: RunConfig, tests: Mapping[str, ResizedSplit]) -> dict[str, ValidationSet]:
-    """The cases that may choose the checkpoint: none of the holdout's, unless the selection is `oracle`."""
-    if config.train.selection == "last":
-        return {}
-    if config.train.selection == "oracle":
-        held_out = tests[config.holdout]
-        return {config.holdout: ValidationSet(held_out, range(len(held_out.names)))}
-    assert config.data.sources is not None
-    sets = {
-        domain: ValidationSet(
-            tests[domain], [i for i, name in enumerate(tests[domain].names) if source_half(name) == "select"]
-        )
-        for domain in config.data.sources
-    }
-    empty = [domain for domain, validation in sets.items() if not validation.cases]
-    if empty:
-        raise DataError(
-            f"domain {', '.join(empty)}: too few test cases to select on; add some, or take --set train.selection=last"
-        )
-    return sets
-
-
-def _inputs(
-    config: RunConfig, sources: Mapping[str, ResizedSplit], tests: Mapping[str, ResizedSplit]
-) -> dict[str, str]:
-    digests = {f"{domain}/train": split.digest for domain, split in sources.items()}
-    digests |= {f"{domain}/test": split.digest for domain, split in tests.items()}
-    weights = config.model.encoder_weights
-    if weights not in ("imagenet", "none") and Path(weights).is_file():
-        digests["encoder_weights"] = file_digest(Path(weights))[:16]
-    return digests
 
 
 def _dice_text(row: Mapping[str, Any]) -> dict[str, str]:

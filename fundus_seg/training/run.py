@@ -35,6 +35,8 @@ def resolve_sources(config: RunConfig, root: DataRoot) -> RunConfig:
             f"data.sources {list(sources)} with holdout {config.holdout}: "
             "name one or more other domains, each once; the holdout never trains"
         )
+    if len(sources) * config.train.batch_per_domain < 2:
+        raise UsageError("train.batch_per_domain 1 with one source: batch norms need two or more cases in a batch")
     return config.model_copy(update={"data": config.data.model_copy(update={"sources": sources})})
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fundus_seg.data.cache import ResizedSplit
@@ -41,10 +42,11 @@ def validation_dice(
     network.eval()
     means = []
     for validation in domains.values():
+        predictions = _predict(network, validation, threshold, device)
+        truths = validation.split.masks[list(validation.cases)].astype(bool)
         scores = [
-            [dice(predicted, target) for predicted, target in zip(prediction, truth, strict=True)]
-            for start in range(0, len(validation.cases), _BATCH)
-            for prediction, truth in _predictions(network, validation, start, threshold, device)
+            [dice(predicted, true) for predicted, true in zip(*pair, strict=True)]
+            for pair in zip(predictions, truths, strict=True)
         ]
         means.append(np.nanmean(scores, axis=0))
     return dict(zip(STRUCTURES, (float(mean) for mean in np.mean(means, axis=0)), strict=True))
@@ -56,9 +58,13 @@ def score(dice_of: Mapping[str, float]) -> float:
 
 
 @torch.inference_mode()
-def _predictions(network, validation, start, threshold, device):  # type: ignore[no-untyped-def]
-    """Pairs of predicted and true masks, each (2, S, S) bool, of one batch of cases."""
-    cases = list(validation.cases[start : start + _BATCH])
-    images = torch.from_numpy(validation.split.images[cases]).permute(0, 3, 1, 2).to(device)
-    predictions = (network(scale_photographs(images)).float().sigmoid() > threshold).cpu().numpy()
-    return zip(predictions, validation.split.masks[cases].astype(bool), strict=True)
+def _predict(
+    network: nn.Module, validation: ValidationSet, threshold: float, device: torch.device
+) -> NDArray[np.bool_]:
+    """Predicted masks (N, 2, S, S) of the N cases."""
+    masks = []
+    for start in range(0, len(validation.cases), _BATCH):
+        images = torch.from_numpy(validation.split.images[list(validation.cases[start : start + _BATCH])])
+        logits = network(scale_photographs(images.permute(0, 3, 1, 2).to(device)))
+        masks.append((logits.float().sigmoid() > threshold).cpu().numpy())
+    return np.concatenate(masks)

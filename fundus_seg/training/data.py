@@ -1,0 +1,87 @@
+"""The data of one run: what trains, what may choose the checkpoint, and the digests of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundus_seg.config import RunConfig
+from fundus_seg.data.cache import ResizedSplit, load_resized
+from fundus_seg.data.files import Split
+from fundus_seg.data.layout import DataRoot
+from fundus_seg.errors import DataError, Problems
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import source_half
+from fundus_seg.records import file_digest
+from fundus_seg.training.selection import ValidationSet
+
+_Splits = dict[str, ResizedSplit]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run reads.
+
+    Attributes:
+        sources: the training split of each source domain, by domain.
+        validation: the cases that may choose the checkpoint, by domain; none for the selection `last`.
+        inputs: digests of all that the settings name but do not contain: each split, by `domain/split`, and a file of
+            encoder weights.
+    """
+
+    sources: Mapping[str, ResizedSplit]
+    validation: Mapping[str, ValidationSet]
+    inputs: Mapping[str, str]
+
+
+def load_run_data(config: RunConfig, root: DataRoot, *, progress: Progress = SILENT) -> RunData:
+    """The data of the run with these settings, sources spelt out.
+
+    Raises:
+        DataError: files that cannot be used or must not train, those of all splits in one list; too few cases to
+            select on.
+    """
+    assert config.data.sources is not None
+    domains: dict[Split, tuple[str, ...]] = {
+        "train": config.data.sources,
+        "test": (*config.data.sources, config.holdout),
+    }
+    loaded: dict[Split, _Splits] = {"train": {}, "test": {}}
+    unusable = Problems()
+    for split, keys in domains.items():
+        for domain in keys:
+            cases, problems = root.survey(domain, split)
+            unusable.lines += problems
+            if cases:  # those that are whole are read though others are not: all is told at once
+                with unusable.gather():
+                    loaded[split][domain] = load_resized(cases, config.data, progress=progress)
+    unusable.lines += [problem for split in loaded["train"].values() for problem in split.problems]
+    unusable.refuse("problems with the data")
+    inputs = {f"{domain}/{split}": each.digest for split in loaded for domain, each in loaded[split].items()}
+    weights = config.model.encoder_weights
+    if weights not in ("imagenet", "none") and Path(weights).is_file():
+        inputs["encoder_weights"] = file_digest(Path(weights))[:16]
+    return RunData(loaded["train"], _validation_sets(config, loaded["test"]), inputs)
+
+
+def _validation_sets(config: RunConfig, tests: _Splits) -> dict[str, ValidationSet]:
+    """The cases that may choose the checkpoint: none of the holdout's, unless the selection is `oracle`."""
+    if config.train.selection == "last":
+        return {}
+    if config.train.selection == "oracle":
+        held_out = tests[config.holdout]
+        return {config.holdout: ValidationSet(held_out, range(len(held_out.names)))}
+    assert config.data.sources is not None
+    sets = {
+        domain: ValidationSet(
+            tests[domain], [i for i, name in enumerate(tests[domain].names) if source_half(name) == "select"]
+        )
+        for domain in config.data.sources
+    }
+    empty = [domain for domain, validation in sets.items() if not validation.cases]
+    if empty:
+        raise DataError(
+            f"domain {', '.join(empty)}: too few test cases to select on; add some, or take --set train.selection=last"
+        )
+    return sets
