@@ -258,7 +258,9 @@ def _refuse_unknown_keys(
     for key, value in tree.items():
         if key not in model.model_fields:
             names = [f"{prefix}{name}" for name in model.model_fields]
-            raise error(f"{source}: {unknown_name('setting', f'{prefix}{key}', names)}")
+            elsewhere = [name for name in flatten(_DEFAULTS) if name.endswith(f".{key}")]
+            hint = f"; there is {elsewhere[0]}" if elsewhere else ""
+            raise error(f"{source}: {unknown_name('setting', f'{prefix}{key}', names)}{hint}")
         section = model.model_fields[key].annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             if not isinstance(value, Mapping):
@@ -266,6 +268,9 @@ def _refuse_unknown_keys(
                     f"{source}: {prefix}{key} is a section: write {prefix}{key}.{next(iter(section.model_fields))}"
                 )
             _refuse_unknown_keys(value, section, source, error, f"{prefix}{key}.")
+
+
+_DEFAULTS = RunConfig(holdout="").model_dump()
 
 
 def _validated(settings: Mapping[str, Any], source: str, error: type[FundusSegError]) -> RunConfig:

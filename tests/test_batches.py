@@ -13,7 +13,7 @@ def split(count: int, size: int = 32) -> ResizedSplit:
     """Photographs whose every pixel is the case's number."""
     images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, size, size, 3))
     masks = np.zeros((count, 2, size, size), dtype=np.uint8)
-    return ResizedSplit("", tuple(map(str, range(count))), images, masks, ())
+    return ResizedSplit("", tuple(map(str, range(count))), ("",) * count, images, masks, ())
 
 
 def numbers(batch):

@@ -60,6 +60,7 @@ def test_precedence_is_preset_file_set_option(tmp_path):
     [
         ("optim.lrr=1", r"unknown setting 'optim.lrr': did you mean 'optim.lr'\?"),
         ("optmi.lr=1", r"unknown setting 'optmi': did you mean 'optim'\?"),
+        ("optim.epochs=1", "there is train.epochs"),
         ("optim=1", "optim is a section: write optim.lr"),
         ("optim.lr", "write it as section.key=value"),
         ("optim.lr=-1", "optim.lr: input should be greater than 0"),

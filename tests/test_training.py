@@ -174,6 +174,14 @@ def test_no_holdout_case_trains_or_selects(draw_root, tmp_path):
     assert_same_run(plain, train(settings(), other, tmp_path / "other"))
 
 
+def test_a_photograph_that_a_source_shares_with_the_holdout_is_refused(root, tmp_path):
+    scored = root.path / "Domain1/test/ROIs/image/Atest2.png"
+    (root.path / "Domain3/train/ROIs/image/Ctrain1.png").write_bytes(scored.read_bytes())
+    with pytest.raises(DataError, match=r"C/train/Ctrain1: the same photograph as A/test/Atest2"):
+        train(settings(), root, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_source_validation_reads_the_select_half_alone(root, tmp_path, monkeypatch):
     seen: dict[str, ValidationSet] = {}
 
@@ -225,7 +233,9 @@ def test_validation_dice_is_a_mean_over_cases_then_domains():
             image[:rows] = 255
         masks = np.zeros((len(bright_rows), 2, 8, 8), dtype=np.uint8)
         masks[:, :, :4] = 1
-        return ValidationSet(ResizedSplit("", tuple(map(str, bright_rows)), images, masks, ()), range(len(images)))
+        return ValidationSet(
+            ResizedSplit("", ("",) * len(images), ("",) * len(images), images, masks, ()), range(len(images))
+        )
 
     # Truth is 4 rows: 4 predicted rows give Dice 1, 2 give 2·2/(2+4) = 2/3, none give 0.
     domains = {"B": drawn(4, 2, 0), "C": drawn(4)}

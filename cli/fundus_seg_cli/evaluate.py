@@ -26,12 +26,13 @@ class Format(StrEnum):
 
 
 def evaluate(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders with runs below [runs].")] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders with runs below (default: runs).")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Folder, YAML file of domains, or 'phantom' [what each run was trained on].")
+        str | None,
+        typer.Option(help="Folder, YAML file of domains, or 'phantom' (default: the run's own)."),
     ] = None,
     checkpoint: Annotated[Checkpoint, typer.Option(help="Which weights.")] = Checkpoint.best,
-    scoring: Annotated[str | None, typer.Option(help="Score by this preset's protocol [each run's own].")] = None,
+    scoring: Annotated[str | None, typer.Option(help="Score by this preset (default: the run's own protocol).")] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
     metrics: Annotated[str, typer.Option(help="Of dsc, hd, hd95, asd, assd.")] = "dsc,hd,hd95",
     overlays: Annotated[

@@ -17,13 +17,13 @@ def train(
     holdout: Annotated[
         str | None, typer.Option(help="The unseen domain: A, B, C or D, or a key of your own YAML file.")
     ] = None,
-    op: Annotated[str | None, typer.Option(help="Operator of the ASPP: conv, depthwise or tvconv [tvconv].")] = None,
+    op: Annotated[str | None, typer.Option(help="Operator: conv, depthwise or tvconv (default: tvconv).")] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     config: Annotated[str, typer.Option(help="Preset, or a YAML file of what differs from one.")] = "paper",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, as optim.lr=3e-4; repeat for more.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the run [0].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run (default: 0).")] = None,
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
 ) -> None:
     """Train on every domain but one. The same command again goes on with an interrupted run."""

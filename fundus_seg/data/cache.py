@@ -48,6 +48,7 @@ class ResizedSplit:
     Attributes:
         digest: 16 hexadecimal digits of the names and contents of its files, and of how its masks are read.
         names: N case names.
+        photographs: the digests of their N image files.
         images: (N, size, size, 3) uint8, memory-mapped.
         masks: (N, 2, size, size) uint8 of 0 and 1, channels ("disc", "cup"), memory-mapped.
         problems: for each case that training must not see, the line that says why.
@@ -55,6 +56,7 @@ class ResizedSplit:
 
     digest: str
     names: tuple[str, ...]
+    photographs: tuple[str, ...]
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     problems: tuple[str, ...]
@@ -78,6 +80,7 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
     return ResizedSplit(
         digest=short_hash(contents, digits=16),
         names=tuple(case.name for case in cases),
+        photographs=tuple(image for _, image, *_ in contents),
         images=np.load(entry / "images.npy", mmap_mode="r"),
         masks=np.load(entry / "masks.npy", mmap_mode="r"),
         problems=_lines(cases, meta["problems"]),

@@ -25,6 +25,7 @@ from fundus_seg.data.io import count_greys, read_image
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import Problems
 from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import source_half
 
 Severity = Literal["error", "warning"]
 
@@ -145,6 +146,9 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
         for split in SPLITS:
             complete, missing = root.survey(domain, split)
             cases += complete
+            if split == "test" and complete and len({source_half(case.name) for case in complete}) < 2:
+                halves = f"the {len(complete)} test cases of {domain} all fall into one half by their names"
+                findings.append(Finding("error", f"{root.path}: {halves}; add some, to select on and to calibrate"))
             findings += [Finding("error", problem) for problem in missing]
     with (
         progress.task(f"checking {root.path}", total=len(cases)) as advance,

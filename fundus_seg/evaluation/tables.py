@@ -274,9 +274,10 @@ def _escaped(text: str) -> str:
 
 
 def _csv(table: Table) -> str:
+    """Title and notes are comments that begin with #: `pandas.read_csv(..., comment="#")`."""
     text = io.StringIO()
+    text.writelines(f"# {line}\n" for line in (table.title, *table.notes))
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*_HEADER, *table.columns))
     writer.writerows(table.rows)
-    writer.writerows((line,) for line in (table.title, *table.notes))
     return text.getvalue()

@@ -65,6 +65,9 @@ def predict_folder(
                     Image.fromarray(draw_contours(image, masks, true)).save(temporary, format="PNG")
             rows.append(_row(path, masks, true))
             advance()
+    missed = sum(row["disc_pixels"] == 0 for row in rows)
+    if missed:
+        progress.line(f"{missed} of {len(rows)} photographs: no disc found")
     if rows:
         write_rows(out / "cases.csv", rows)
     if unusable:

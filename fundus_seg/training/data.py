@@ -57,12 +57,29 @@ def load_run_data(config: RunConfig, root: DataRoot, *, progress: Progress = SIL
                 with unusable.gather():
                     loaded[split][domain] = load_resized(cases, config.data, progress=progress)
     unusable.lines += [problem for split in loaded["train"].values() for problem in split.problems]
+    unusable.lines += _leaks(config.holdout, loaded)
     unusable.refuse("problems with the data")
     inputs = {f"{domain}/{split}": each.digest for split in loaded for domain, each in loaded[split].items()}
     weights = config.model.encoder_weights
     if weights not in ("imagenet", "none") and Path(weights).is_file():
         inputs["encoder_weights"] = file_digest(Path(weights))[:16]
     return RunData(loaded["train"], _validation_sets(config, loaded["test"]), inputs)
+
+
+def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[str]:
+    """A line for each photograph that a source shares with what is scored; `data check` finds altered copies too."""
+    if holdout not in loaded["test"]:
+        return []
+    scored = dict(zip(loaded["test"][holdout].photographs, loaded["test"][holdout].names, strict=True))
+    return [
+        f"{domain}/{split}/{name}: the same photograph as {holdout}/test/{scored[digest]}, which is to be unseen; "
+        "take it out of one of them"
+        for split, domains in loaded.items()
+        for domain, each in domains.items()
+        if domain != holdout
+        for name, digest in zip(each.names, each.photographs, strict=True)
+        if digest in scored
+    ]
 
 
 def _validation_sets(config: RunConfig, tests: _Splits) -> dict[str, ValidationSet]:
@@ -79,9 +96,10 @@ def _validation_sets(config: RunConfig, tests: _Splits) -> dict[str, ValidationS
         )
         for domain in config.data.sources
     }
-    empty = [domain for domain, validation in sets.items() if not validation.cases]
+    empty = [f"{domain} ({len(tests[domain].names)})" for domain, chosen in sets.items() if not chosen.cases]
     if empty:
         raise DataError(
-            f"domain {', '.join(empty)}: too few test cases to select on; add some, or take --set train.selection=last"
+            f"too few test cases of {', '.join(empty)}: none falls into the half that selects; "
+            "add some, or take --set train.selection=last"
         )
     return sets

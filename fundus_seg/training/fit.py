@@ -62,7 +62,11 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
     with reproducible(config.train.threads):
         state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
         record(folder, config, data.inputs, root)  # only now can nothing be wrong with the settings any more
-        _fit(folder, config, fabric, state, data, progress)
+        try:
+            _fit(folder, config, fabric, state, data, progress)
+        except KeyboardInterrupt:
+            progress.line(f"interrupted after epoch {state.epoch}; the same command goes on from there")
+            raise
     folder.mark("TRAINED")
     sizes = (f"{name} {folder.checkpoint(name).stat().st_size / 1e6:.1f} MB" for name in ("best", "last"))
     progress.line(f"checkpoints, weights only: {', '.join(sizes)}")
