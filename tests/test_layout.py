@@ -39,9 +39,10 @@ def test_the_variable_then_the_default_folder(draw_root, tmp_path, monkeypatch):
     assert open_root().path == given
 
 
-def test_phantom_is_drawn_once_into_the_cache(monkeypatch):
+def test_phantom_is_drawn_once_into_the_cache(monkeypatch, tmp_path):
     from fundus_seg.data import layout
 
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path / "cache"))  # no other test shall meet this phantom
     calls = []
 
     def draw(folder, *, per_domain, on_case):
