@@ -334,7 +334,7 @@ def test_nothing_to_select_on_is_told_before_a_run_begins(root, tmp_path):
         if source_half(case.name) == "select":
             case.image.unlink()
             case.mask.unlink()
-    with pytest.raises(DataError, match="domain C: too few test cases to select on"):
+    with pytest.raises(DataError, match="too few test cases of C"):
         train(settings(), root, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
