@@ -103,7 +103,7 @@ class RunConfig(Section):
     scoring: Scoring = Scoring()
 
     def recipe(self) -> dict[str, Any]:
-        """Everything that trains, as dotted settings: all but the scoring, of which only the threshold selects."""
+        """Everything that trains, as dotted settings: of the scoring the threshold alone, since it selects."""
         flat = flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if not key.startswith("scoring.") or key == _SELECTS}
 
