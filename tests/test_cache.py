@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fundus_seg.cache_folder import cache_folder
 from fundus_seg.config import DataConfig
 from fundus_seg.data import cache
 from fundus_seg.data.cache import load_resized
 from fundus_seg.data.housekeeping import LEFTOVER_AGE, cache_items, clear_cache
-from fundus_seg.data.layout import cache_folder, open_root
+from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError
 
 SMALL = DataConfig(size=32)

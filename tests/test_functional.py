@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fundus_seg.ops import translation_variant_conv2d
+from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
+from fundus_seg.ops.layout import is_channels_last, kernel_in, map_in
+
+
+@pytest.fixture(params=["native", "portable"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both backends of the CPU, in tests that ask for it; the compiler is part of what the tests need."""
+    assert native.unavailable() is None
+    chosen = {"native": native, "portable": portable}[request.param]
+    monkeypatch.setattr(dispatch, "backend", lambda x: chosen)
 
 
 def reference(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
@@ -23,6 +36,14 @@ def reference(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> 
     return out
 
 
+def derivatives(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    """The output, and the gradients of both operands for an output gradient of fixed numbers."""
+    x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+    out = function(x, weight)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).bfloat16()
+    return out.detach(), *torch.autograd.grad(out, (x, weight), grad.to(out.dtype))
+
+
 def operands(
     k: int = 3, stride: int = 1, batch: int = 2, channels: int = 3, size: tuple[int, int] = (5, 4)
 ) -> tuple[Tensor, Tensor]:
@@ -33,13 +54,69 @@ def operands(
     return x, weight
 
 
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("dilation", [1, 2, 6])
-def test_equals_four_loops(k: int, stride: int, dilation: int) -> None:
-    x, weight = operands(k, stride)
-    out = translation_variant_conv2d(x, weight, stride=stride, dilation=dilation)
-    torch.testing.assert_close(out, reference(x, weight, stride, dilation))
+def test_equals_four_loops(k: int, stride: int, dilation: int, channels_last: bool) -> None:
+    operands_ = operands(k, stride)
+    expected = derivatives(lambda x, weight: reference(x, weight, stride, dilation), *operands_)
+    found = derivatives(
+        lambda x, weight: translation_variant_conv2d(x, weight, stride=stride, dilation=dilation),
+        map_in(operands_[0], channels_last),
+        kernel_in(operands_[1], channels_last),
+    )
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float64: 1e-12}
+SIZES = [(1, 1, (1, 1)), (1, 7, (1, 9)), (5, 19, (17, 3)), (4, 33, (13, 21)), (9, 70, (6, 6)), (4, 1040, (3, 4))]
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("batch", "channels", "size"), SIZES)
+@pytest.mark.parametrize(("k", "stride", "dilation"), [(3, 1, 1), (5, 2, 3)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-8), (torch.float64, 1e-12)]
+)
+def test_every_size_dtype_and_layout(
+    batch: int,
+    channels: int,
+    size: tuple[int, int],
+    k: int,
+    stride: int,
+    dilation: int,
+    dtype: torch.dtype,
+    tolerance: float,
+    channels_last: bool,
+) -> None:
+    x, weight = (tensor.to(dtype) for tensor in operands(k, stride, batch, channels, size))
+
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        return translation_variant_conv2d(x, weight, stride=stride, dilation=dilation)
+
+    found = derivatives(convolve, map_in(x, channels_last), kernel_in(weight, channels_last))
+    expected = derivatives(lambda x, weight: reference(x, weight, stride, dilation), x.double(), weight.double())
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == dtype
+        error = (a.double() - b).abs().max()
+        assert error <= tolerance * max(1.0, b.abs().max().item())
+    if channels_last and min(*found[0].shape[1:]) > 1:
+        assert is_channels_last(found[0])
+
+
+@pytest.mark.usefixtures("backend")
+def test_zero_images_and_what_is_not_a_number() -> None:
+    x, weight = operands(size=(6, 5))
+    assert translation_variant_conv2d(x[:0], weight).shape == (0, 3, 6, 5)
+    x[0, 1, 2, 4] = torch.nan
+    for channels_last in (False, True):
+        bad = translation_variant_conv2d(map_in(x, channels_last), kernel_in(weight, channels_last)).isnan()
+        assert bad.sum() == 6  # of its neighbours in the image, none in the row that follows in memory
+        assert bad[0, 1, 1:4, 3:].all()
 
 
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 3)])
@@ -77,12 +154,48 @@ def test_keeps_only_what_the_needed_gradient_reads(needing: str) -> None:
     assert other.grad is None
 
 
-def test_a_second_derivative_is_refused() -> None:
+@pytest.mark.usefixtures("backend")
+def test_second_derivatives() -> None:
+    x, weight = operands(channels=2, size=(4, 3))
+    assert torch.autograd.gradgradcheck(translation_variant_conv2d, (x.requires_grad_(), weight.requires_grad_()))
+
+
+def test_torch_func() -> None:
+    """Per-sample gradients of the kernels, and mapping over each operand alone and over both."""
     x, weight = operands()
-    energy = translation_variant_conv2d(x.requires_grad_(), weight).square().sum()
-    (grad,) = torch.autograd.grad(energy, x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
+    both = torch.stack([weight, 2 * weight], dim=1)
+    for dims, args in ((0, None), (x[:, None], weight)), ((None, 1), (x, both)), ((0, 1), (x[:, None], both)):
+        mapped = torch.vmap(translation_variant_conv2d, dims)(*args)
+        for n in range(2):
+            one = (t if d is None else t.select(d, n) for t, d in zip(args, dims, strict=True))
+            torch.testing.assert_close(mapped[n], translation_variant_conv2d(*one))
+
+    def energy(weight: Tensor, image: Tensor) -> Tensor:
+        return translation_variant_conv2d(image[None], weight).square().sum()
+
+    per_sample = torch.vmap(torch.func.grad(energy), (None, 0))(weight, x)
+    for image, grad in zip(x, per_sample, strict=True):
+        torch.testing.assert_close(grad, torch.func.grad(energy)(weight, image))
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(lambda x: translation_variant_conv2d(x, weight), (x,), (x,))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_compiled_and_described_to_torch(channels_last: bool) -> None:
+    x, weight = operands(stride=2, channels=4, size=(7, 6))
+    x, weight = map_in(x, channels_last), kernel_in(weight, channels_last)
+    grad = translation_variant_conv2d(x, weight, stride=2)
+    torch.library.opcheck(dispatch.forward, (x, weight, 3, 2, 1))
+    torch.library.opcheck(dispatch.grad_x, (grad, weight, [7, 6], 3, 2, 1))
+    torch.library.opcheck(dispatch.grad_weight, (grad, x, 3, 2, 1))
+
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        return translation_variant_conv2d(x, weight, stride=2)
+
+    compiled = torch.compile(convolve, backend="aot_eager", fullgraph=True)
+    for a, b in zip(derivatives(compiled, x, weight), derivatives(convolve, x, weight), strict=True):
+        assert torch.equal(a, b)
+    assert convolve(x.to("meta"), weight.to("meta")).shape == grad.shape
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -120,12 +233,53 @@ def test_autocast_casts_as_convolutions_do() -> None:
     assert x.grad.dtype == weight.grad.dtype == torch.float32
 
 
+@pytest.mark.usefixtures("backend")
 def test_any_memory_layout() -> None:
+    """Operands and gradients that lie in no layout, or each in another, are copied first."""
     x, weight = operands(size=(6, 7))
-    expected = translation_variant_conv2d(x, weight)
-    strided = x.to(memory_format=torch.channels_last), weight.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(translation_variant_conv2d(*strided), expected)
-    assert translation_variant_conv2d(*strided).is_contiguous()
+    wide = torch.zeros(2, 3, 6, 14, dtype=x.dtype)
+    wide[..., ::2] = x
+    for a in (x, map_in(x, True), wide[..., ::2]):
+        for b in (weight, kernel_in(weight, True), weight.transpose(2, 3).contiguous().transpose(2, 3)):
+            torch.testing.assert_close(translation_variant_conv2d(a, b), translation_variant_conv2d(x, weight))
+    (to_x,) = torch.autograd.grad(translation_variant_conv2d(x.requires_grad_(), weight).sum(), x)  # expanded
+    torch.testing.assert_close(to_x, torch.autograd.grad(reference(x, weight).sum(), x)[0])
+
+
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = (tensor.float() for tensor in operands(channels=40, size=(9, 9)))
+    monkeypatch.setattr(native, "_WORTH_A_REGION", 0)
+    for channels_last in (False, True):
+        args = map_in(x, channels_last), kernel_in(weight, channels_last)
+        found = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(derivatives(translation_variant_conv2d, *args))
+        torch.set_num_threads(1)
+        for a, b in zip(*found, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_compiler_torch_computes(compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+    x, weight = operands()
+    torch.testing.assert_close(translation_variant_conv2d(x, weight), reference(x, weight))
+    assert dispatch.backend(x) is portable
+    reason = native.unavailable()
+    assert reason is not None
+    assert compiler in reason
+    assert "\n" not in reason
+    assert not list(tmp_path.rglob("*.so*"))
+
+
+def test_a_library_in_the_cache_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native.unavailable() is None
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+    assert native.unavailable() is None
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from fundus_seg.cache_folder import cache_folder
 from fundus_seg.data import files
-from fundus_seg.data.layout import cache_folder, open_root
+from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError, UsageError
 
 

@@ -63,8 +63,8 @@ def cache(
     """List or clear the cache: resized photographs, remembered hashes, the phantom."""
     from datetime import datetime
 
+    from fundus_seg.cache_folder import cache_folder
     from fundus_seg.data.housekeeping import cache_items, clear_cache
-    from fundus_seg.data.layout import cache_folder
     from fundus_seg.errors import UsageError
 
     if show == clear:

@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.config import DataConfig
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.housekeeping import remove_leftovers
 from fundus_seg.data.io import DECODER_VERSION
-from fundus_seg.data.layout import CACHE_VARIABLE, cache_folder
 from fundus_seg.errors import DataError, Problems, RunError
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import short_hash

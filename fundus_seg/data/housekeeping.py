@@ -1,4 +1,4 @@
-"""What lies in the cache folder: resized splits, remembered hashes, the phantom, and what killed builders left.
+"""What lies in the cache folder: resized splits, remembered hashes, the phantom, the compiled operator, leftovers.
 
 Nothing else in that folder is listed or removed: $FUNDUS_SEG_CACHE may name a folder that holds other things.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fundus_seg.data.layout import cache_folder
+from fundus_seg.cache_folder import cache_folder
 from fundus_seg.errors import DataError
 
 LEFTOVER_AGE = 24 * 60 * 60
@@ -23,6 +23,7 @@ _HELD = {
     ".phantom-v*": "the phantom",
     "resized/*": "a resized split",
     "hashes/*": "hashes of files",
+    "compiled/*": "a compiled operator",
 }
 
 

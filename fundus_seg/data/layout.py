@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.domain_file import DOMAIN_FILE_SUFFIXES, read_domain_file
 from fundus_seg.data.domains import DOMAINS, Domain
 from fundus_seg.data.files import SPLITS, Case, DomainFiles, Pattern, Split, SplitFiles, survey
@@ -14,7 +15,6 @@ from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
 from fundus_seg.progress import SILENT, Progress
 
 DATA_VARIABLE = "FUNDUS_SEG_DATA"
-CACHE_VARIABLE = "FUNDUS_SEG_CACHE"
 DEFAULT_ROOT = Path("data/Fundus")
 PATTERN = "Domain1..4/{train,test}/ROIs/{image,mask}/*.png"
 PHANTOM = "phantom"
@@ -94,14 +94,6 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
         f"no photographs: give their folder with --data ROOT ({PATTERN} below it), or in ${DATA_VARIABLE} "
         f"or ./{DEFAULT_ROOT}, or take the synthetic photographs that come with the package: --data {PHANTOM}"
     )
-
-
-def cache_folder() -> Path:
-    """$FUNDUS_SEG_CACHE, or `fundus-seg` in the user's cache folder. Never inside a data root."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fundus-seg"
 
 
 def _domains_in(root: Path, least: int, name: str | None = None) -> DataRoot:

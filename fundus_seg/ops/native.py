@@ -1,0 +1,117 @@
+"""The CPU backend: `native.cpp`, compiled once a machine by the C++ compiler that is there.
+
+It reads and writes every operand once, in one parallel region. Without a compiler `unavailable()` says why, and
+`portable` serves instead.
+
+The library has a plain C interface, is compiled in seconds and called through ctypes. torch's own loader of extensions
+would need ninja and setuptools where the package runs, and leaves a lock behind a build that was killed, on which every
+later process waits for ever.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fundus_seg.cache_folder import cache_folder
+from fundus_seg.errors import FundusSegError
+from fundus_seg.ops.layout import empty_kernel_like, empty_map_like, is_channels_last
+from fundus_seg.records import atomic_path
+
+SOURCE = Path(__file__).with_name("native.cpp")
+_FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
+_INSTRUCTIONS = {"AVX512": "-march=x86-64-v4", "AVX2": "-march=x86-64-v3"}
+"""What a machine of this capability may run; others take the compiler's default."""
+_WORTH_A_REGION = 2**18
+"""Multiply-adds from which more than one thread is used: short parallel regions stall on a busy machine."""
+_PATIENCE_S = 120.0
+_DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+
+
+def supports(x: Tensor) -> bool:
+    """Whether this backend computes with such tensors here."""
+    return x.device.type == "cpu" and x.dtype in _DTYPES and unavailable() is None
+
+
+def unavailable() -> str | None:
+    """Why the library cannot be had on this machine, in one line; None where it can. The first call may compile."""
+    return _library()[1]
+
+
+def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
+    """X (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
+    out = empty_map_like(x, weight.shape[2:])
+    return _call("forward", x, weight, out, x.shape, out.shape, k, stride, dilation)
+
+
+def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
+    """Grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
+    out = empty_map_like(grad, size)
+    return _call("grad_x", grad, weight, out, out.shape, grad.shape, k, stride, dilation)
+
+
+def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
+    """Grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
+    return _call("grad_weight", grad, x, empty_kernel_like(grad, k), x.shape, grad.shape, k, stride, dilation)
+
+
+def _call(
+    name: str, a: Tensor, b: Tensor, out: Tensor, shape_in: torch.Size, shape_out: torch.Size, *geometry: int
+) -> Tensor:
+    if out.numel() == 0:
+        return out
+    library, _ = _library()
+    assert library is not None
+    layout = "last" if is_channels_last(a) else "first"
+    sizes = (ctypes.c_int64 * 9)(*shape_in, *shape_out[2:], *geometry)
+    threads = torch.get_num_threads() if out.numel() * geometry[0] ** 2 >= _WORTH_A_REGION else 1
+    pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (a, b, out))
+    getattr(library, f"{name}_{layout}_{_DTYPES[a.dtype]}")(*pointers, sizes, threads)
+    return out
+
+
+@functools.cache
+def _library() -> tuple[ctypes.CDLL | None, str | None]:
+    """The compiled library, or the reason why there is none."""
+    try:
+        return ctypes.CDLL(str(_compiled())), None
+    except (OSError, subprocess.TimeoutExpired, FundusSegError) as error:
+        return None, " ".join(str(error).split())
+
+
+def _compiled() -> Path:
+    """The library's file in the cache folder, built if it is not there; its name holds all that it depends on.
+
+    Raises:
+        OSError: no compiler, or one that fails, or a file that another user has put there.
+        RunError: the cache folder cannot be written.
+    """
+    instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability())
+    flags = [*_FLAGS, *([instructions] if instructions else [])]
+    key = hashlib.sha256(SOURCE.read_bytes() + " ".join(flags).encode()).hexdigest()[:16]
+    path = cache_folder() / "compiled" / f"{SOURCE.stem}-{key}.so"
+    if not path.exists():
+        _compile(os.environ.get("CXX", "c++").split(), flags, path)
+    if hasattr(os, "getuid") and path.stat().st_uid not in (os.getuid(), 0):
+        raise OSError(f"{path} belongs to another user; set $FUNDUS_SEG_CACHE to a folder of your own")
+    return path
+
+
+def _compile(compiler: list[str], flags: list[str], path: Path) -> None:
+    if not compiler or shutil.which(compiler[0]) is None:
+        raise OSError(f"no C++ compiler: {compiler} is not there, set $CXX")
+    try:
+        with atomic_path(path) as temporary:
+            command = [*compiler, *flags, str(SOURCE), "-o", str(temporary)]
+            subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)
+    except subprocess.CalledProcessError as error:
+        raise OSError(f"{' '.join([*compiler, *flags])} fails: {error.stderr[:200]}") from error

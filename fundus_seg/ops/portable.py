@@ -1,0 +1,68 @@
+"""The backend that runs wherever torch does: per tap one multiply-add of shifted views, in place, without `unfold`.
+
+Like every backend it takes its operands in one of the two layouts of `fundus_seg.ops.layout`, and answers in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from fundus_seg.ops.layout import empty_kernel_like, empty_map_like
+
+_Window = tuple[slice, slice]
+
+
+def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
+    """X (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
+    out = empty_map_like(x, weight.shape[2:], _accumulator(x.dtype)).zero_()
+    for tap, (rows, cols), (x_rows, x_cols) in _taps(k, x.shape[2:], weight.shape[2:], stride, dilation):
+        out[:, :, rows, cols].addcmul_(x[:, :, x_rows, x_cols], weight[:, tap, rows, cols])
+    return out.to(x.dtype)
+
+
+def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
+    """Grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
+    out = empty_map_like(grad, size, _accumulator(grad.dtype)).zero_()
+    for tap, (rows, cols), (x_rows, x_cols) in _taps(k, size, grad.shape[2:], stride, dilation):
+        out[:, :, x_rows, x_cols].addcmul_(grad[:, :, rows, cols], weight[:, tap, rows, cols])
+    return out.to(grad.dtype)
+
+
+def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
+    """Grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
+    out = empty_kernel_like(grad, k).zero_()
+    grad = grad.to(_accumulator(x.dtype))
+    for tap, (rows, cols), (x_rows, x_cols) in _taps(k, x.shape[2:], grad.shape[2:], stride, dilation):
+        out[:, tap, rows, cols] = (grad[:, :, rows, cols] * x[:, :, x_rows, x_cols]).sum(0)
+    return out
+
+
+def _taps(
+    k: int, size_in: Sequence[int], size_out: Sequence[int], stride: int, dilation: int
+) -> Iterator[tuple[int, _Window, _Window]]:
+    """Each tap with the output window whose input lies inside the image, and that input window.
+
+    The zero padding is never stored: where a tap would read it, the window is cut instead.
+    """
+    for tap in range(k * k):
+        rows, x_rows = _window(dilation * (tap // k - k // 2), size_in[0], size_out[0], stride)
+        cols, x_cols = _window(dilation * (tap % k - k // 2), size_in[1], size_out[1], stride)
+        yield tap, (rows, cols), (x_rows, x_cols)
+
+
+def _window(offset: int, n_in: int, n_out: int, stride: int) -> tuple[slice, slice]:
+    """The outputs i for which 0 <= stride·i + offset < n_in, and the inputs that they read; both may be empty."""
+    first = max(0, -(offset // stride))
+    last = min(n_out, -((offset - n_in) // stride))
+    if last <= first:
+        return slice(0, 0), slice(0, 0)
+    start = stride * first + offset
+    return slice(first, last), slice(start, start + stride * (last - first - 1) + 1, stride)
+
+
+def _accumulator(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that k² products are summed in, as in the convolutions of the libraries below torch."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
