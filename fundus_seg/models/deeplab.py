@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundus_seg.errors import UsageError, unknown_name
-from fundus_seg.models.aspp import ASPP, OPERATORS, BranchSettings
+from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
 from fundus_seg.models.encoders import DEEP_STRIDE, Encoder, build_encoder
+from fundus_seg.models.operators import OPERATORS, BranchSettings
 from fundus_seg.protocol import STRUCTURES
 
 LOW_LEVEL_WIDTH = 48
