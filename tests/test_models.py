@@ -37,6 +37,17 @@ def test_parameters_of_the_released_networks(op: str, count: int) -> None:
     assert parameters(build_model(op)) == count
 
 
+def test_parameters_of_the_controls() -> None:
+    counts = {op: parameters(build_model(op)) for op in tuple(OPERATORS)[3:]}
+    assert counts == {
+        "depthwise-dilated": 6_401_634,
+        "depthwise-wide": 36_944_229,
+        "untied": 6_401_634 + 3 * 1920 * 9 * (16 * 16 - 1),
+        "linear": 6_401_634 + 3 * (1920 * 9 * (4 - 1) + 4 * 16 * 16),
+        "coordconv": 6_401_634 + 3 * 2 * 1920,
+    }
+
+
 @pytest.mark.parametrize("op", OPERATORS)
 def test_tiny_learns_everywhere(op: str) -> None:
     network = build_model(op, **TINY)
@@ -58,7 +69,7 @@ def test_the_spec_rebuilds_the_network(op: str) -> None:
         assert torch.equal(twin.eval()(images()), network.eval()(images()))
 
 
-@pytest.mark.parametrize("op", ["conv", "depthwise"])
+@pytest.mark.parametrize("op", ["conv", "depthwise", "depthwise-dilated", "depthwise-wide", "coordconv"])
 def test_shared_kernels_take_any_multiple_of_16(op: str) -> None:
     network = build_model(op, **TINY).eval()
     with torch.no_grad():
@@ -67,18 +78,20 @@ def test_shared_kernels_take_any_multiple_of_16(op: str) -> None:
             network(torch.zeros(1, 3, 50, 64))
 
 
-def test_tvconv_takes_the_size_it_was_built_for() -> None:
-    network = build_model("tvconv", **TINY).eval()
+@pytest.mark.parametrize("op", ["tvconv", "untied", "linear"])
+def test_kernels_per_position_take_the_size_they_were_built_for(op: str) -> None:
+    network = build_model(op, **TINY).eval()
     with torch.no_grad(), pytest.raises(ValueError, match=r"built for 4x4 feature maps, got 5x3: pass size=\(5, 3\)"):
         network(torch.zeros(1, 3, 80, 48))
 
 
-def test_only_the_plain_branches_are_dilated() -> None:
+def test_branches_are_dilated_where_their_operator_says_so() -> None:
     def dilations(op: str) -> list[int]:
         branches = build_model(op, **TINY).aspp.branches
         return [m.dilation[0] for m in branches.modules() if isinstance(m, nn.Conv2d)]
 
     assert dilations("conv") == [6, 12, 18]
+    assert dilations("depthwise-dilated") == [1, 6, 1, 1, 12, 1, 1, 18, 1]
     assert set(dilations("depthwise")) == set(dilations("tvconv")) == {1}
 
 
