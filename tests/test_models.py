@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from fundus_seg.config import OPERATORS as OPERATOR_NAMES
 from fundus_seg.errors import UsageError
 from fundus_seg.models import OPERATORS, build_model, scale_photographs
+from fundus_seg.models.checkpoint import load_network, network_state
 from fundus_seg.ops import TVConv2d
 
 TINY: dict[str, Any] = {
@@ -117,6 +119,30 @@ def test_widths_and_expansion() -> None:
     expand, depthwise, project = (m for m in network.aspp.branches[0].modules() if isinstance(m, nn.Conv2d))
     assert (expand.out_channels, depthwise.groups, project.out_channels) == (336, 336, 24)
     assert network.decoder.classify.in_channels == 24
+
+
+@pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
+@pytest.mark.parametrize("encoder", ["resnet34", "tu-mobilenetv3_small_050"])
+def test_other_encoders_at_stride_16(op: str, encoder: str) -> None:
+    network = build_model(op, **TINY | {"encoder": encoder})
+    low, deep = network.encoder(images())
+    assert low.shape[2:] == (16, 16)
+    assert deep.shape[2:] == (4, 4)
+    logits = network(images())
+    assert logits.shape == (2, 2, 64, 64)
+    logits.square().mean().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+@pytest.mark.parametrize("encoder", ["resnet34", "tu-mobilenetv3_small_050"])
+def test_checkpoints_of_other_encoders(encoder: str, tmp_path: Path) -> None:
+    network = build_model("tvconv", **TINY | {"encoder": encoder})
+    torch.save(network_state(network, {"threshold": 0.75}), tmp_path / "last.ckpt")
+    loaded, usage = load_network(tmp_path / "last.ckpt")
+    assert loaded.spec == network.spec
+    assert usage == {"threshold": 0.75}
+    with torch.no_grad():
+        assert torch.equal(loaded(images()), network.eval()(images()))
 
 
 def test_arguments_that_cannot_be() -> None:

@@ -1,17 +1,26 @@
-"""The controls of TVConv: what each keeps, what each gives up."""
+"""The controls of TVConv: what each keeps, what each gives up, and that each can be trained, evaluated and tabled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from fundus_seg_cli.main import app
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
+from fundus_seg.config import load_config
+from fundus_seg.data.layout import open_root
+from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.tables import build_table
 from fundus_seg.models.blocks import conv2d, inverted_residual
 from fundus_seg.models.operators import OPERATORS, BranchSettings
 from fundus_seg.ops import AddCoords, LinearTVConv2d, UntiedConv2d, translation_variant_conv2d
+from fundus_seg.records import find_runs
+from fundus_seg.training import train
 
 SETTINGS = BranchSettings(size=(4, 5), expansion=2, generator_channels=8)
 PER_POSITION = (UntiedConv2d, LinearTVConv2d)
@@ -166,3 +175,35 @@ def test_counting_for_the_wide_block_draws_no_random_number() -> None:
     torch.manual_seed(0)
     twin = inverted_residual(3, 7, width=width, spatial=lambda width: conv2d(width, width, 3, groups=width))
     assert all(torch.equal(*pair) for pair in zip(wide.parameters(), twin.parameters(), strict=True))
+
+
+def test_operators_with_hyphens_are_folders_and_columns(draw_root: Callable[..., Path], tmp_path: Path) -> None:
+    root = open_root(draw_root())
+
+    def run(op: str) -> Path:
+        settings = load_config(
+            "tiny", overrides=["train.threads=1", "train.epochs=1", "train.selection=last"],
+            arguments={"holdout": "A", "model.op": op},
+        )  # fmt: skip
+        return train(settings, root, tmp_path / "runs").path.relative_to(tmp_path / "runs")
+
+    variant = "epochs=1-selection=last-"
+    for op in ("depthwise-dilated", "depthwise"):
+        assert run(op).match(f"tiny/A/{op}-{variant}*/seed-0")
+    evaluations = [evaluate(each) for each in find_runs([tmp_path / "runs"])]
+    columns = build_table(evaluations).columns
+    assert [column.partition(f"-{variant}")[0] for column in columns] == ["depthwise", "depthwise-dilated"]
+    plain = load_config("tiny", arguments={"holdout": "A", "model.op": "depthwise-dilated"})
+    assert plain.slug(all_domains="ABCD") == "depthwise-dilated"
+
+
+def test_the_command_trains_a_control_on_another_encoder(draw_root: Callable[..., Path], tmp_path: Path) -> None:
+    """In this process: importing torch and lightning in another takes longer than the run."""
+    given = {"model.encoder": "resnet34", "model.encoder_weights": "none", "train.epochs": 1}
+    options = ["--op", "depthwise-dilated", "--config", "tiny", "--data", draw_root(), "--out", tmp_path / "runs"]
+    options += [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+    done = CliRunner().invoke(app, ["train", "--holdout", "A", *map(str, options)])
+    assert done.exit_code == 0, done.exception
+    run = Path(done.stdout.strip())
+    assert run.match("runs/tiny/A/depthwise-dilated-encoder=resnet34-epochs=1-*/seed-0")
+    assert (run / "TRAINED").is_file()
