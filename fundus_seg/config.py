@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fundus_seg.errors import ConfigError, FundusSegError, UsageError, unknown_name
 from fundus_seg.protocol import Scoring, short_hash
 
-OPERATORS = ("conv", "depthwise", "tvconv")
+OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "depthwise-wide", "untied", "linear", "coordconv")
+"""The keys of `fundus_seg.models.OPERATORS`, known here without importing torch; a table's columns in this order."""
 RUN_FILE_KEYS = ("format", "inputs", "provenance")
 """What a run's config.yaml holds beside its settings."""
 

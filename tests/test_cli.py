@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fundus_seg.config import OPERATORS
+
 COMMAND = [str(Path(sys.executable).with_name("fundus-seg"))]
 
 
@@ -20,6 +22,11 @@ def call(*arguments, cwd, code=0):
 def test_help_names_the_commands(tmp_path):
     shown = call("--help", cwd=tmp_path).stdout
     assert all(command in shown for command in ("train", "evaluate", "predict", "data"))
+
+
+def test_help_names_every_operator(tmp_path):
+    shown = call("train", "--help", cwd=tmp_path).stdout
+    assert [op for op in OPERATORS if op not in shown] == []
 
 
 def test_help_imports_nothing_heavy(tmp_path):
@@ -43,6 +50,7 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
     ("arguments", "code", "message"),
     [
         (["train", "--op", "tvcnov", "--holdout", "A"], 2, "did you mean 'tvconv'?"),
+        (["train", "--op", "depthwise_dilated", "--holdout", "A"], 2, "did you mean 'depthwise-dilated'?"),
         (["train", "--holdout", "E"], 2, "unknown domain 'E'"),
         (["train"], 2, "no holdout"),
         (["train", "--holdut", "A"], 2, "--holdout"),

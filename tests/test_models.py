@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from fundus_seg.config import OPERATORS as OPERATOR_NAMES
 from fundus_seg.errors import UsageError
 from fundus_seg.models import OPERATORS, build_model, scale_photographs
+from fundus_seg.models.checkpoint import load_network, network_state
 from fundus_seg.ops import TVConv2d
 
 TINY: dict[str, Any] = {
@@ -37,6 +39,17 @@ def test_parameters_of_the_released_networks(op: str, count: int) -> None:
     assert parameters(build_model(op)) == count
 
 
+def test_parameters_of_the_controls() -> None:
+    counts = {op: parameters(build_model(op)) for op in tuple(OPERATORS)[3:]}
+    assert counts == {
+        "depthwise-dilated": 6_401_634,
+        "depthwise-wide": 36_944_229,
+        "untied": 6_401_634 + 3 * 1920 * 9 * (16 * 16 - 1),
+        "linear": 6_401_634 + 3 * (1920 * 9 * (4 - 1) + 4 * 16 * 16),
+        "coordconv": 6_401_634 + 3 * 2 * 1920,
+    }
+
+
 @pytest.mark.parametrize("op", OPERATORS)
 def test_tiny_learns_everywhere(op: str) -> None:
     network = build_model(op, **TINY)
@@ -58,7 +71,7 @@ def test_the_spec_rebuilds_the_network(op: str) -> None:
         assert torch.equal(twin.eval()(images()), network.eval()(images()))
 
 
-@pytest.mark.parametrize("op", ["conv", "depthwise"])
+@pytest.mark.parametrize("op", ["conv", "depthwise", "depthwise-dilated", "depthwise-wide", "coordconv"])
 def test_shared_kernels_take_any_multiple_of_16(op: str) -> None:
     network = build_model(op, **TINY).eval()
     with torch.no_grad():
@@ -67,18 +80,20 @@ def test_shared_kernels_take_any_multiple_of_16(op: str) -> None:
             network(torch.zeros(1, 3, 50, 64))
 
 
-def test_tvconv_takes_the_size_it_was_built_for() -> None:
-    network = build_model("tvconv", **TINY).eval()
+@pytest.mark.parametrize("op", ["tvconv", "untied", "linear"])
+def test_kernels_per_position_take_the_size_they_were_built_for(op: str) -> None:
+    network = build_model(op, **TINY).eval()
     with torch.no_grad(), pytest.raises(ValueError, match=r"built for 4x4 feature maps, got 5x3: pass size=\(5, 3\)"):
         network(torch.zeros(1, 3, 80, 48))
 
 
-def test_only_the_plain_branches_are_dilated() -> None:
+def test_branches_are_dilated_where_their_operator_says_so() -> None:
     def dilations(op: str) -> list[int]:
         branches = build_model(op, **TINY).aspp.branches
         return [m.dilation[0] for m in branches.modules() if isinstance(m, nn.Conv2d)]
 
     assert dilations("conv") == [6, 12, 18]
+    assert dilations("depthwise-dilated") == [1, 6, 1, 1, 12, 1, 1, 18, 1]
     assert set(dilations("depthwise")) == set(dilations("tvconv")) == {1}
 
 
@@ -104,6 +119,30 @@ def test_widths_and_expansion() -> None:
     expand, depthwise, project = (m for m in network.aspp.branches[0].modules() if isinstance(m, nn.Conv2d))
     assert (expand.out_channels, depthwise.groups, project.out_channels) == (336, 336, 24)
     assert network.decoder.classify.in_channels == 24
+
+
+@pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
+@pytest.mark.parametrize("encoder", ["resnet34", "tu-mobilenetv3_small_050"])
+def test_other_encoders_at_stride_16(op: str, encoder: str) -> None:
+    network = build_model(op, **TINY | {"encoder": encoder})
+    low, deep = network.encoder(images())
+    assert low.shape[2:] == (16, 16)
+    assert deep.shape[2:] == (4, 4)
+    logits = network(images())
+    assert logits.shape == (2, 2, 64, 64)
+    logits.square().mean().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+@pytest.mark.parametrize("encoder", ["resnet34", "tu-mobilenetv3_small_050"])
+def test_checkpoints_of_other_encoders(encoder: str, tmp_path: Path) -> None:
+    network = build_model("tvconv", **TINY | {"encoder": encoder})
+    torch.save(network_state(network, {"threshold": 0.75}), tmp_path / "last.ckpt")
+    loaded, usage = load_network(tmp_path / "last.ckpt")
+    assert loaded.spec == network.spec
+    assert usage == {"threshold": 0.75}
+    with torch.no_grad():
+        assert torch.equal(loaded(images()), network.eval()(images()))
 
 
 def test_arguments_that_cannot_be() -> None:

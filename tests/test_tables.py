@@ -112,6 +112,14 @@ def test_columns_say_what_tells_them_apart():
     assert "chosen on the scored cases themselves" in table.title
 
 
+def test_columns_stand_in_the_order_of_the_operators():
+    ordered = ["depthwise", "depthwise-lr=0.1-1a2b3c4d", "tvconv", "depthwise-dilated", "depthwise-wide", "alien"]
+    runs = [evaluation([0.8], [1], operator=operator) for operator in reversed(ordered)]
+    assert build_table(runs).columns == tuple(ordered)
+    runs += [evaluation([0.8], [1], operator="depthwise-wide", selection="oracle")]
+    assert build_table(runs).columns[-3:-1] == ("depthwise-wide [oracle]", "depthwise-wide [source-validation]")
+
+
 def test_a_run_counts_once():
     with pytest.raises(ProtocolError, match="seed 0 stands twice"):
         build_table([evaluation([0.8], [1]), evaluation([0.8], [1])])

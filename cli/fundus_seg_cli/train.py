@@ -17,7 +17,13 @@ def train(
     holdout: Annotated[
         str | None, typer.Option(help="The unseen domain: A, B, C or D, or a key of your own YAML file.")
     ] = None,
-    op: Annotated[str | None, typer.Option(help="Operator: conv, depthwise or tvconv (default: tvconv).")] = None,
+    op: Annotated[
+        str | None,
+        typer.Option(
+            help="Operator: conv, depthwise or tvconv (default); or a control: depthwise-dilated, depthwise-wide, "
+            "untied, linear or coordconv."
+        ),
+    ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     config: Annotated[str, typer.Option(help="Preset, or a YAML file of what differs from one.")] = "paper",
     overrides: Annotated[

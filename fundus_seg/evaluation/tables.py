@@ -177,8 +177,9 @@ def _column_names(metas: Sequence[EvaluationMeta]) -> list[str]:
 
 
 def _operator_order(column: str) -> tuple[int, str]:
-    operator = column.split("-", 1)[0].split(" ", 1)[0]
-    return (OPERATORS.index(operator) if operator in OPERATORS else len(OPERATORS), column)
+    """OPERATORS first, in their order; of two names that fit, `depthwise` and `depthwise-wide`, the longer."""
+    fitting = [name for name in OPERATORS if f"{column} ".startswith((f"{name} ", f"{name}-"))]
+    return (OPERATORS.index(max(fitting, key=len)) if fitting else len(OPERATORS), column)
 
 
 def _over_runs(runs: pd.DataFrame, column: str, structure: str, holdout: str, metric: str) -> list[float]:

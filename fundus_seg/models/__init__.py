@@ -1,6 +1,6 @@
-"""The segmentation network: DeepLabV3+ with an ASPP of plain, depthwise or translation-variant convolutions."""
+"""The segmentation network: DeepLabV3+ with an ASPP of any operator in OPERATORS."""
 
-from fundus_seg.models.aspp import OPERATORS
 from fundus_seg.models.deeplab import build_model, scale_photographs
+from fundus_seg.models.operators import OPERATORS
 
 __all__ = ["OPERATORS", "build_model", "scale_photographs"]

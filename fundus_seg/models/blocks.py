@@ -31,21 +31,20 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 1, *, d
 
 
 def inverted_residual(
-    in_channels: int, out_channels: int, *, expansion: int, spatial: Callable[[int], nn.Module]
+    in_channels: int, out_channels: int, *, width: int, spatial: Callable[[int], nn.Module]
 ) -> nn.Sequential:
     """(B, in_channels, H, W) -> (B, out_channels, H, W): MobileNetV2's block around any spatial operator, without skip.
 
-    1x1 convolution to `expansion`·in_channels, `spatial` (given that number of channels, it must keep the map's size),
-    1x1 convolution to out_channels; batch norm after each, ReLU6 after the first two.
+    1x1 convolution to `width` channels, `spatial` (given that number, it must keep it and the map's size), 1x1
+    convolution to out_channels; batch norm after each, ReLU6 after the first two.
     """
-    channels = expansion * in_channels
     return nn.Sequential(
-        conv2d(in_channels, channels),
-        nn.BatchNorm2d(channels),
+        conv2d(in_channels, width),
+        nn.BatchNorm2d(width),
         nn.ReLU6(inplace=True),
-        spatial(channels),
-        nn.BatchNorm2d(channels),
+        spatial(width),
+        nn.BatchNorm2d(width),
         nn.ReLU6(inplace=True),
-        conv2d(channels, out_channels),
+        conv2d(width, out_channels),
         nn.BatchNorm2d(out_channels),
     )

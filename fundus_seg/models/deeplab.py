@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundus_seg.errors import UsageError, unknown_name
-from fundus_seg.models.aspp import ASPP, OPERATORS, BranchSettings
+from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
 from fundus_seg.models.encoders import DEEP_STRIDE, Encoder, build_encoder
+from fundus_seg.models.operators import OPERATORS, BranchSettings
 from fundus_seg.protocol import STRUCTURES
 
 LOW_LEVEL_WIDTH = 48
@@ -32,14 +33,15 @@ def build_model(
     Its attribute `spec` holds these arguments but the weights: `build_model(**network.spec)` makes the same network.
 
     Args:
-        op: what the ASPP's three spatial branches are made of: "conv", "depthwise" or "tvconv".
+        op: what the ASPP's three spatial branches are made of, a key of OPERATORS: "conv", "depthwise", "tvconv" or one
+            of their controls.
         encoder: a name that segmentation_models_pytorch can run at output stride 16.
         encoder_weights: "imagenet", the path of a state dict (.pth, .pt or .safetensors), or None ("none").
-        image_size: height and width in pixels that TVConv is built for, a multiple of 16. "conv" and "depthwise" take
-            other multiples of 16 as well.
+        image_size: height and width in pixels that "tvconv", "untied" and "linear" are built for, a multiple of 16. The
+            other operators take other multiples of 16 as well.
         aspp_channels: width of ASPP and decoder.
         expansion: of the inverted residual blocks.
-        generator_channels: width of TVConv's weight generator.
+        generator_channels: width of TVConv's weight generator; "depthwise-wide" is as wide as that makes it.
 
     Raises:
         UsageError: an unknown operator, an encoder that cannot be used, an image size that is no multiple of 16.
@@ -82,7 +84,7 @@ class DeepLabV3Plus(nn.Module):
         """Maps images x (B, 3, H, W) in [-1, 1] to logits (B, outputs, H, W).
 
         Raises:
-            ValueError: H or W is no multiple of 16, or not the size that a TVConv was built for.
+            ValueError: H or W is no multiple of 16, or not the size that kernels per position were built for.
         """
         height, width = x.shape[2:]
         if height % DEEP_STRIDE or width % DEEP_STRIDE:
