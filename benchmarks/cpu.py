@@ -1,0 +1,282 @@
+"""What TVConv costs on this machine's CPU, beside the naive formulation and beside a depthwise convolution.
+
+    make bench
+
+Everything runs in this one process. `cpu.md` keeps the last table, with what was reached and what was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from naive import naive_network, naive_translation_variant_conv2d
+from timing import Job, Spread, Timings, side_by_side
+from torch import Tensor, nn
+
+from fundus_seg.models import bake, build_model
+from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
+from fundus_seg.ops.layout import kernel_in, map_in
+from fundus_seg.profiling import peak_memory
+from fundus_seg.provenance import machine
+from fundus_seg.training.task import LOSSES
+
+BATCH, CHANNELS, SIDE, TAPS = 16, 1920, 16, 9
+IMAGE = 256
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a ratio, and what it is to reach."""
+
+    what: str
+    against: str
+    ratio: Spread
+    reach: float | None = None
+    faster: bool = True
+    """Whether the ratio says how many times faster it is (to be at least `reach`), or how many times the cost."""
+
+    def __str__(self) -> str:
+        if self.reach is None:
+            return f"| {self.what} | {self.against} | {self.ratio} | | |"
+        sign = ">=" if self.faster else "<="
+        held = self.ratio.median >= self.reach if self.faster else self.ratio.median <= self.reach
+        return f"| {self.what} | {self.against} | {self.ratio} | {sign} {self.reach} | {'yes' if held else 'no'} |"
+
+
+def main() -> None:
+    """Measure, print and keep the table."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--out", type=Path, default=Path(__file__).with_name("cpu.md"))
+    options.add_argument("--rounds", type=int, default=15, help="of the operator; inference takes as many, a step 1/5")
+    options.add_argument("--image", type=int, default=IMAGE, help="height and width of photographs")
+    options.add_argument("--batch", type=int, default=BATCH, help="photographs in a training step")
+    arguments = options.parse_args()
+    warnings.filterwarnings("ignore")  # of the compiler that torch.compile brings
+    torch.manual_seed(0)
+    rows, timings = operator(arguments.rounds)
+    for more_rows, more_timings in (
+        training(max(2, arguments.rounds // 5), arguments.batch, arguments.image),
+        inference(arguments.rounds, arguments.image),
+    ):
+        rows, timings = rows + more_rows, timings | more_timings
+    text = report(rows, timings)
+    print(text)
+    arguments.out.write_text(text, "utf8")
+
+
+def operator(rounds: int) -> tuple[list[Row], dict[str, Spread]]:
+    """The operator alone, on the expanded map of the ASPP at 256x256."""
+    x, weight = torch.randn(BATCH, CHANNELS, SIDE, SIDE), torch.randn(CHANNELS, TAPS, SIDE, SIDE)
+    x_last, weight_last = map_in(x, channels_last=True), kernel_in(weight, channels_last=True)
+    shared = torch.randn(CHANNELS, 1, 3, 3)
+    compiled = torch.compile(naive_translation_variant_conv2d)
+
+    def depthwise(x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, padding=1, groups=CHANNELS)
+
+    def without_compiler(x: Tensor, weight: Tensor) -> Tensor:
+        chosen, dispatch.backend = dispatch.backend, lambda _: portable
+        try:
+            return translation_variant_conv2d(x, weight)
+        finally:
+            dispatch.backend = chosen
+
+    functions: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]] = {
+        "naive": (naive_translation_variant_conv2d, x, weight),
+        "naive, torch.compile": (compiled, x, weight),
+        "TVConv without a compiler": (without_compiler, x, weight),
+        "TVConv without a compiler, channels last": (without_compiler, x_last, weight_last),
+        "TVConv": (translation_variant_conv2d, x, weight),
+        "TVConv, channels last": (translation_variant_conv2d, x_last, weight_last),
+        "TVConv bf16": (translation_variant_conv2d, x.bfloat16(), weight.bfloat16()),
+        "TVConv bf16, channels last": (translation_variant_conv2d, x_last.bfloat16(), weight_last.bfloat16()),
+        "depthwise": (depthwise, x, shared),
+        "depthwise, channels last": (depthwise, x_last, shared),
+        "depthwise bf16, channels last": (depthwise, x_last.bfloat16(), shared.bfloat16()),
+    }
+    jobs: dict[str, Job] = {"copy of x": x.clone}
+    for name, (function, *operands) in functions.items():
+        jobs[f"{name}: forward"] = forward(function, *operands)
+        jobs[f"{name}: forward + backward"] = forward_backward(function, *operands)
+    time = side_by_side(jobs, rounds=rounds, warm_up=2)
+    memory = {
+        name: peak_memory(jobs[f"{name}: forward + backward"]) for name in ("naive", "TVConv", "TVConv, channels last")
+    }
+    what = f"operator ({BATCH},{CHANNELS},{SIDE},{SIDE}), k 3, fp32"
+    both, last = "forward + backward", "channels last"
+    rows = [
+        Row(f"{what}, forward", "naive", time.ratio("naive: forward", "TVConv: forward"), 15),
+        Row(f"{what}, {both}", "naive", time.ratio(f"naive: {both}", f"TVConv: {both}"), 10),
+        Row(f"{what}, {both}, {last}", "naive", time.ratio(f"naive: {both}", f"TVConv, {last}: {both}")),
+        Row(
+            f"{what}, forward, cached kernel",
+            "depthwise `F.conv2d`",
+            time.ratio("TVConv: forward", "depthwise: forward"),
+            1.5,
+            faster=False,
+        ),
+        Row(
+            f"{what}, forward, cached kernel, {last}",
+            "depthwise `F.conv2d`",
+            time.ratio(f"TVConv, {last}: forward", f"depthwise, {last}: forward"),
+            2.5,
+            faster=False,
+        ),
+        Row(
+            f"{what}, tensor memory of {both}",
+            "naive",
+            Spread.of([memory["TVConv"] / memory["naive"]] * 2),
+            0.25,
+            faster=False,
+        ),
+        Row(
+            f"{what}, C++ against torch operations, {both}",
+            "TVConv without a compiler",
+            time.ratio(f"TVConv without a compiler: {both}", f"TVConv: {both}"),
+        ),
+        Row(
+            f"{what}, C++ against torch.compile of the naive one, {both}",
+            "naive, compiled",
+            time.ratio(f"naive, torch.compile: {both}", f"TVConv: {both}"),
+        ),
+    ]
+    return rows, {f"operator: {name}": time.milliseconds(name) for name in jobs}
+
+
+def training(rounds: int, batch: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
+    """Whole training steps: forward, loss, backward, Adam."""
+    images = torch.rand(batch, 3, size, size) * 2 - 1
+    masks = (torch.rand(batch, 2, size, size) > 0.5).to(torch.uint8)
+    plain, best = "fp32, contiguous", "bf16, channels last"
+    variants = {
+        plain: (torch.float32, torch.contiguous_format),
+        "fp32, channels last": (torch.float32, torch.channels_last),
+        "bf16, contiguous": (torch.bfloat16, torch.contiguous_format),
+        best: (torch.bfloat16, torch.channels_last),
+    }
+    jobs = {}
+    for variant, (dtype, memory_format) in variants.items():
+        for op in ("naive", "tvconv", "depthwise"):
+            if variant in (plain, best) or op == "tvconv":
+                network = network_of(op, size).to(memory_format=memory_format)
+                jobs[f"{op}, {variant}"] = training_step(network, images, masks, dtype)
+    time = side_by_side(jobs, rounds=rounds)
+    what = f"training step, batch {batch}, {size}x{size}"
+    rows = []
+    for variant in (plain, best):
+        ours = f"tvconv, {variant}"
+        rows += [
+            Row(f"{what}, {ours}", "the same net, naive", time.ratio(f"naive, {variant}", ours), 1.35),
+            Row(f"{what}, {ours}", "depthwise", time.ratio(ours, f"depthwise, {variant}"), 1.35, faster=False),
+        ]
+    rows.append(Row(f"{what}, tvconv, {best}", f"naive, {plain}", time.ratio(f"naive, {plain}", f"tvconv, {best}"), 2.5))
+    return rows, {f"step: {name}": time.milliseconds(name) for name in jobs}
+
+
+@torch.inference_mode()
+def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
+    """One photograph through the whole network, in evaluation mode."""
+    image = torch.rand(1, 3, size, size) * 2 - 1
+    networks = {op: network_of(op, size).eval() for op in ("naive", "tvconv", "depthwise")}
+    networks["tvconv, baked"] = bake(networks["tvconv"])
+    jobs: dict[str, Job] = {name: forward(network, image) for name, network in networks.items()}
+    for name in ("tvconv, baked", "depthwise"):
+        last = bake(networks[name]).to(memory_format=torch.channels_last)
+        jobs[f"{name}, channels last"] = forward(last, image.to(memory_format=torch.channels_last))
+    time = side_by_side(jobs, rounds=rounds, warm_up=2)
+    what = f"inference, batch 1, {size}x{size}, fp32"
+    rows = [
+        Row(f"{what}, tvconv", "naive", time.ratio("naive", "tvconv"), 3),
+        Row(f"{what}, tvconv, baked", "depthwise", time.ratio("tvconv, baked", "depthwise"), 1.15, faster=False),
+        Row(
+            f"{what}, tvconv, baked, channels last",
+            "depthwise, channels last",
+            time.ratio("tvconv, baked, channels last", "depthwise, channels last"),
+            faster=False,
+        ),
+    ]
+    return rows, {f"inference: {name}": time.milliseconds(name) for name in jobs}
+
+
+def forward(function: Callable[..., Tensor], *operands: Tensor) -> Job:
+    """The forward pass alone, nothing recorded."""
+
+    def job() -> None:
+        with torch.no_grad():
+            function(*operands)
+
+    return job
+
+
+def forward_backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Job:
+    """Forward pass and the gradients of both operands."""
+    x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+
+    def job() -> tuple[Tensor, ...]:
+        out = function(x, weight)
+        return torch.autograd.grad(out, (x, weight), out.detach())
+
+    return job
+
+
+def training_step(network: nn.Module, images: Tensor, masks: Tensor, dtype: torch.dtype) -> Job:
+    """One step as `fundus_seg.training.fit` takes it, under autocast where `dtype` is not float32."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+
+    def job() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32):
+            logits = network(images)
+        losses = LOSSES["bce"](logits.float(), masks)
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+
+    return job
+
+
+def network_of(op: str, size: int) -> nn.Module:
+    """The paper's network, from scratch, the same start for `naive` and `tvconv`."""
+    torch.manual_seed(0)
+    return naive_network(image_size=size) if op == "naive" else build_model(op, image_size=size)
+
+
+def report(rows: list[Row], timings: Mapping[str, Spread]) -> str:
+    """The page: the machine, the ratios, and the times that they come from."""
+    reason = native.unavailable()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    features = [name for name in ("avx512_bf16", "amx_bf16") if capabilities.get(name)]
+    maps, kernels = 4 * BATCH * CHANNELS * SIDE**2, 4 * CHANNELS * TAPS * SIDE**2
+    copied = 2 * maps / timings["operator: copy of x"].median / 1e6
+    lines = [
+        "# TVConv on the CPU",
+        "",
+        f"{machine()}. bf16 instructions: {', '.join(features) or 'none'}. "
+        f"Backend: {'portable (' + reason + ')' if reason else 'native (C++)'}.",
+        "",
+        "Written by `make bench`, in one process. A ratio is taken within each round, in which every job runs once; shown",
+        "are the median over the rounds and, in brackets, the quartiles. Machines that others use too are noisy.",
+        "",
+        "| what | against | ratio | to reach | reached |",
+        "|---|---|---:|---:|---|",
+        *map(str, rows),
+        "",
+        f"The least that must be moved: forward {(2 * maps + kernels) / 1e6:.0f} MB (input, kernels, output), "
+        f"backward {(3 * maps + 2 * kernels) / 1e6:.0f} MB. A copy of the input moves {copied:.0f} GB/s here.",
+        "",
+        "| job | milliseconds |",
+        "|---|---:|",
+        *(f"| {name} | {spread} |" for name, spread in timings.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Jobs timed side by side: in every round each job runs once, so that whatever else the machine does meets all alike.
+
+A ratio is taken within each round; what is shown is its median over the rounds, with the quartiles beside it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+Job = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles of some measurements."""
+
+    median: float
+    first: float
+    third: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        first, median, third = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, first, third)
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.first:.2f}-{self.third:.2f})"
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of each job, a value a round."""
+
+    seconds: Mapping[str, list[float]]
+
+    def milliseconds(self, job: str) -> Spread:
+        return Spread.of([1e3 * value for value in self.seconds[job]])
+
+    def ratio(self, job: str, to: str) -> Spread:
+        """How many times as long as `to` the job takes."""
+        return Spread.of([a / b for a, b in zip(self.seconds[job], self.seconds[to], strict=True)])
+
+
+def side_by_side(jobs: Mapping[str, Job], *, rounds: int, warm_up: int = 1) -> Timings:
+    """Run all jobs in turn, `warm_up` rounds and then `rounds` that count."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for number in range(-warm_up, rounds):
+        for name, job in jobs.items():
+            started = time.perf_counter()
+            job()
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    return Timings(seconds)
