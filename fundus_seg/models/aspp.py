@@ -48,7 +48,9 @@ def tvconv_block(settings: BranchSettings) -> BranchFactory:
     """Inverted residual block around a 3x3 TVConv."""
     return _undilated_block(
         settings,
-        lambda channels: TVConv2d(channels, settings.size, generator_channels=settings.generator_channels),
+        lambda channels: TVConv2d(
+            channels, settings.size, generator_channels=settings.generator_channels, resample="bilinear"
+        ),
     )
 
 
