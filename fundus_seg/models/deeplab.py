@@ -35,8 +35,8 @@ def build_model(
         op: what the ASPP's three spatial branches are made of: "conv", "depthwise" or "tvconv".
         encoder: a name that segmentation_models_pytorch can run at output stride 16.
         encoder_weights: "imagenet", the path of a state dict (.pth, .pt or .safetensors), or None ("none").
-        image_size: height and width in pixels that TVConv is built for, a multiple of 16. "conv" and "depthwise" take
-            other multiples of 16 as well.
+        image_size: height and width in pixels that the network trains at, a multiple of 16. It takes other multiples of
+            16 as well; TVConv then resamples its kernels, which were learned for this size.
         aspp_channels: width of ASPP and decoder.
         expansion: of the inverted residual blocks.
         generator_channels: width of TVConv's weight generator.
@@ -82,7 +82,8 @@ class DeepLabV3Plus(nn.Module):
         """Maps images x (B, 3, H, W) in [-1, 1] to logits (B, outputs, H, W).
 
         Raises:
-            ValueError: H or W is no multiple of 16, or not the size that a TVConv was built for.
+            ValueError: H or W is no multiple of 16.
+            MemoryError: images so large that a TVConv's kernels would take more than its `kernel_cache_bytes`.
         """
         height, width = x.shape[2:]
         if height % DEEP_STRIDE or width % DEEP_STRIDE:
