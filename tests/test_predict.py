@@ -17,7 +17,7 @@ from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference import folder
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
-from fundus_seg.models import OPERATORS, build_model, scale_photographs
+from fundus_seg.models import OPERATORS, bake, build_model, scale_photographs
 from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint
 from fundus_seg.ops import TVConv2d
 from fundus_seg.protocol import Scoring
@@ -137,6 +137,14 @@ def test_a_photograph_too_large_to_be_seen_whole_is_named_and_the_others_done(
     assert "8x9 feature maps" in message
     assert "\n" not in message
     assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 3
+
+
+def test_a_baked_network_predicts_as_the_network_it_was(network):
+    image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    for inference in ("resize", "native"):
+        scoring = Scoring(inference=inference, threshold=0.5)
+        masks, baked = (Predictor(each, scoring=scoring)(image) for each in (network, bake(network)))
+        assert (masks != baked).mean() < 1e-3  # rounding may move a pixel on the threshold
 
 
 def test_a_loaded_checkpoint_gives_the_network_s_own_logits(network, checkpoint):

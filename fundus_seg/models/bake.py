@@ -21,8 +21,9 @@ def bake(network: nn.Module) -> Any:
     a bias per channel, both from its running statistics, and leaves an `nn.Identity` in its place. Other batch norms
     stay. The logits are those of `network.eval()` up to rounding, at every size of image.
 
-    The copy is in evaluation mode and none of its parameters asks for a gradient. Its state dict fits another baked
-    network of the same `spec`: `bake(build_model(**spec)).load_state_dict(...)`.
+    The copy is for inference, in evaluation mode, and none of its parameters asks for a gradient: in training mode its
+    other batch norms would follow the batch, its kernels would not. A `Predictor` takes it as it takes the network.
+    Its state dict fits another baked network of the same `spec`: `bake(build_model(**spec)).load_state_dict(...)`.
     """
     holder = nn.Sequential(copy.deepcopy(network))
     for parent in list(holder.modules()):
