@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from naive import naive_network, naive_translation_variant_conv2d
-from timing import Job, Spread, Timings, side_by_side
+from fundus_seg.profiling import peak_memory
 from torch import Tensor, nn
 
 from fundus_seg.models import bake, build_model
 from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
 from fundus_seg.ops.layout import kernel_in, map_in
-from fundus_seg.profiling import peak_memory
 from fundus_seg.provenance import machine
 from fundus_seg.training.task import LOSSES
+from naive import naive_network, naive_translation_variant_conv2d
+from timing import Job, Spread, side_by_side
 
 BATCH, CHANNELS, SIDE, TAPS = 16, 1920, 16, 9
 IMAGE = 256
@@ -176,7 +176,9 @@ def training(rounds: int, batch: int, size: int) -> tuple[list[Row], dict[str, S
             Row(f"{what}, {ours}", "the same net, naive", time.ratio(f"naive, {variant}", ours), 1.35),
             Row(f"{what}, {ours}", "depthwise", time.ratio(ours, f"depthwise, {variant}"), 1.35, faster=False),
         ]
-    rows.append(Row(f"{what}, tvconv, {best}", f"naive, {plain}", time.ratio(f"naive, {plain}", f"tvconv, {best}"), 2.5))
+    rows.append(
+        Row(f"{what}, tvconv, {best}", f"naive, {plain}", time.ratio(f"naive, {plain}", f"tvconv, {best}"), 2.5)
+    )
     return rows, {f"step: {name}": time.milliseconds(name) for name in jobs}
 
 
@@ -260,8 +262,8 @@ def report(rows: list[Row], timings: Mapping[str, Spread]) -> str:
         f"{machine()}. bf16 instructions: {', '.join(features) or 'none'}. "
         f"Backend: {'portable (' + reason + ')' if reason else 'native (C++)'}.",
         "",
-        "Written by `make bench`, in one process. A ratio is taken within each round, in which every job runs once; shown",
-        "are the median over the rounds and, in brackets, the quartiles. Machines that others use too are noisy.",
+        "Written by `make bench`, in one process. In every round each job runs once, and ratios are taken within a round;",
+        "shown are the median over the rounds and, in brackets, the quartiles.",
         "",
         "| what | against | ratio | to reach | reached |",
         "|---|---|---:|---:|---|",

@@ -15,7 +15,7 @@ from fundus_seg.ops import TVConv2d
 
 
 def naive_translation_variant_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, dilation: int = 1) -> Tensor:
-    """x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w): unfold, multiply, sum."""
+    """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w): unfold, multiply, sum."""
     k = math.isqrt(weight.shape[1])
     patches = F.unfold(x, k, dilation=dilation, padding=dilation * (k // 2), stride=stride)
     return (patches.view(len(x), *weight.shape) * weight.to(x.dtype)).sum(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 
 class FundusSegError(Exception):
@@ -50,6 +51,15 @@ class Problems:
         if self.lines:
             each = tuple(dict.fromkeys(self.lines))
             raise DataError(listing(each, what), each)
+
+
+@contextlib.contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Within it the message of a DataError gets the path of the file that it is about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 class ConfigError(FundusSegError):

@@ -18,6 +18,8 @@ STRUCTURES = ("disc", "cup")
 PROTOCOL_VERSION = 1
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
 
+Inference = Literal["resize", "native"]
+
 FRAME = 800
 """Distances read as on an 800x800 photograph, the frame of the paper, whatever the photograph's own size."""
 
@@ -27,8 +29,9 @@ class Scoring(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    inference: Literal["resize"] = "resize"
-    """The network sees the training size; its logits go up bilinearly to the photograph's own frame."""
+    inference: Inference = "resize"
+    """resize: the network sees the training size, its logits go up bilinearly to the photograph's own frame.
+    native: it sees the photograph at its own size, and so eyes at a scale that it was not trained on."""
     threshold: float = Field(0.75, gt=0, lt=1)
     """A pixel belongs to a structure when its probability is above this."""
     largest_component: bool = True

@@ -13,13 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fundus_seg_cli.main import main
 from PIL import Image, ImageOps
 
 from fundus_seg.data.check import check_root
 from fundus_seg.data.io import read_image
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError
+from fundus_seg_cli.main import main
 
 
 @pytest.fixture

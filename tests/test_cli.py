@@ -59,6 +59,7 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
         (["train", "--holdout", "A", "--config", "tiny", "--out", "file/runs"], 1, "cannot be written"),
         (["evaluate", "nowhere"], 1, "nowhere: no such folder"),
         (["evaluate", "--checkpoint", "bset"], 2, "best"),
+        (["evaluate", "--inference", "nativ"], 2, "native"),
         (["evaluate", "--metrics", "dcs"], 2, "did you mean 'dsc'?"),
         (["train", "--holdout", "A", "--set", "preset=tiny"], 2, "--config"),
         (["data", "phantom", "out", "--per-domain", "1"], 2, "at least 3 cases"),
@@ -90,6 +91,8 @@ def test_train_evaluate_predict(draw_root, tmp_path):
     markdown = call("evaluate", run, "--format", "markdown", "--metrics", "dsc,asd", cwd=tmp_path).stdout
     assert "| DSC [%] | disc (OD) | A |" in markdown
     assert "ASD" in markdown
+    probe = call("evaluate", run, "--inference", "native", "--scoring", "released-code", cwd=tmp_path)
+    assert "each photograph seen at its own size" in probe.stdout
     photographs = root / "Domain1/test/ROIs/image"
     call("predict", run, photographs, "--out", "masks", "--overlay", cwd=tmp_path)
     assert len(list((tmp_path / "masks/masks").glob("*.png"))) == 4

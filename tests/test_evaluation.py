@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from fundus_seg import load_model
-from fundus_seg.config import load_config
+from fundus_seg.config import OPERATORS, load_config
 from fundus_seg.data import FundusDataset, open_root
-from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.errors import CheckpointError, DataError, ProtocolError, RunError
 from fundus_seg.evaluation import evaluate as module
 from fundus_seg.evaluation.cases import score_case
 from fundus_seg.evaluation.evaluate import evaluate, write_overlays
+from fundus_seg.evaluation.tables import build_table
+from fundus_seg.ops import TVConv2d
 from fundus_seg.protocol import Scoring
 from fundus_seg.training import train
 
@@ -90,6 +92,52 @@ def test_evaluation_equals_the_predictor_on_each_photograph(run):
     ]
     scored = evaluate(run).cases
     pd.testing.assert_frame_equal(pd.DataFrame(rows)[scored.columns[2:]], scored[scored.columns[2:]], check_dtype=False)
+
+
+def crop_all(root, width, height):
+    for path in root.rglob("*.png"):
+        image = Image.open(path)
+        image.crop((0, 0, width, height)).save(path)
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_native_evaluation_shows_the_network_each_photograph_as_it_is(op, draw_root, tmp_path):
+    data = draw_root(size=96)
+    crop_all(data, 91, 70)
+    settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "B", "model.op": op})
+    run = train(settings, open_root(data), tmp_path / "runs")
+    resized, native = evaluate(run), evaluate(run, inference="native")
+    assert native.path != resized.path
+    assert native.path == run.evaluation(Scoring(inference="native").digest(), "best")
+    assert native.meta.protocol == Scoring(inference="native")
+    assert set(zip(native.cases["height"], native.cases["width"], strict=True)) == {(70, 91)}
+    predictor = load_model(run.path, scoring=native.meta.protocol)
+    pixels = [predictor(sample.image).sum() for sample in FundusDataset(data, "B", "test")]
+    assert native.cases.groupby("case")["prediction_pixels"].sum().tolist() == pixels
+    assert Image.open(write_overlays(run, native, 1)[0]).size == (91, 70)
+    with pytest.raises(ProtocolError, match=r"two scoring protocols \(inference\)"):
+        build_table([resized, native])
+
+
+def test_inference_joins_any_protocol(run):
+    scoring = Scoring(dice_smoothing=1)
+    evaluation = evaluate(run, scoring=scoring, inference="native")
+    assert evaluation.meta.protocol == Scoring(dice_smoothing=1, inference="native")
+    assert evaluate(run, scoring=evaluation.meta.protocol, inference="resize").meta.protocol == scoring
+
+
+def test_a_photograph_too_large_for_native_evaluation_is_named(run, monkeypatch):
+    def bounded(*arguments, **options):
+        predictor = load_model(*arguments, **options)
+        for layer in predictor.network.modules():
+            if isinstance(layer, TVConv2d):
+                layer.kernel_cache_bytes = 100_000
+        return predictor
+
+    monkeypatch.setattr(module, "load_model", bounded)
+    with pytest.raises(DataError, match=r"Btest0\.png: 96x96 pixels are too many for inference=native: .* 6x6"):
+        evaluate(run, inference="native")
+    assert evaluate(run).meta.protocol == Scoring()
 
 
 def test_run_with_its_own_threshold_predicts_as_it_is_scored(draw_root, tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -12,10 +14,13 @@ from fundus_seg.config import load_config
 from fundus_seg.data.io import read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.inference import folder
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
-from fundus_seg.models import build_model
+from fundus_seg.models import OPERATORS, bake, build_model, scale_photographs
 from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint
+from fundus_seg.ops import TVConv2d
+from fundus_seg.protocol import Scoring
 from fundus_seg.records import write_checkpoint
 from fundus_seg.training import train
 
@@ -65,6 +70,81 @@ def test_masks_are_upsampled_logits_above_the_threshold():
     masks = Predictor(Ramp())(np.zeros((4, 8, 3), dtype=np.uint8))
     # Half-pixel bilinear from 4 to 8 columns: -3 -2.5 -1.5 -0.5 0.5 1.5 2.5 3; sigmoid(z) > 0.75 means z > ln 3.
     assert masks[0].all(axis=0).tolist() == [False] * 5 + [True] * 3
+
+
+NATIVE = Scoring(inference="native", largest_component=False, fill_holes=False)
+
+
+class Mirror(torch.nn.Module):
+    """Its logits are what it sees; what it saw is kept."""
+
+    spec: ClassVar = {"image_size": 32}
+
+    def forward(self, x):
+        self.seen = x
+        return 9 * x[:, :2]
+
+
+@pytest.mark.parametrize("frame", [(70, 111), (16, 32), (20, 20), (9, 3), (5, 1), (1, 1)])
+def test_native_masks_lie_where_the_photograph_shows_them(frame):
+    image = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (*frame, 3))
+    network = Mirror()
+    masks = Predictor(network, scoring=NATIVE)(image)
+    np.testing.assert_array_equal(masks, image[..., :2].transpose(2, 0, 1) > 0)
+    height, width = network.seen.shape[2:]
+    assert (height % 16, width % 16) == (0, 0)
+    assert height - frame[0] < 16 and width - frame[1] < 16
+
+
+def test_native_photographs_are_reflected_on_both_sides():
+    network = Mirror()
+    image = np.arange(13 * 16, dtype=np.uint8).reshape(13, 16, 1).repeat(3, axis=2)
+    Predictor(network, scoring=NATIVE)(image)
+    rows = [1, *range(13), 11, 10]
+    np.testing.assert_array_equal(network.seen[0], scale_photographs(torch.from_numpy(image[rows])).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_native_and_resized_agree_at_the_training_size(op):
+    torch.manual_seed(0)
+    small = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1}
+    network = build_model(op, generator_channels=4, **small)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    resized, native = (
+        Predictor(network, scoring=Scoring(inference=each, threshold=0.5)) for each in ("resize", "native")
+    )
+    np.testing.assert_array_equal(native(image), resized(image))
+    assert native(image[:50, :41]).shape == (2, 50, 41)
+
+
+def test_a_photograph_too_large_to_be_seen_whole_is_named_and_the_others_done(
+    checkpoint, photographs, tmp_path, monkeypatch
+):
+    def bounded(path):
+        predictor = load_model(path, scoring=NATIVE)
+        for module in predictor.network.modules():
+            if isinstance(module, TVConv2d):
+                module.kernel_cache_bytes = 200_000  # of 4032 bytes a position: 7x7 of them
+        return predictor
+
+    monkeypatch.setattr(folder, "load_model", bounded)
+    large = photographs / "image/Atest1.png"
+    Image.new("RGB", (130, 120)).save(large)
+    with pytest.raises(DataError) as caught:
+        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
+    message = str(caught.value)
+    assert message.startswith(f"{large}: 130x120 pixels are too many for inference=native: crop it to the disc region")
+    assert "8x9 feature maps" in message
+    assert "\n" not in message
+    assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 3
+
+
+def test_a_baked_network_predicts_as_the_network_it_was(network):
+    image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    for inference in ("resize", "native"):
+        scoring = Scoring(inference=inference, threshold=0.5)
+        masks, baked = (Predictor(each, scoring=scoring)(image) for each in (network, bake(network)))
+        assert (masks != baked).mean() < 1e-3  # rounding may move a pixel on the threshold
 
 
 def test_a_loaded_checkpoint_gives_the_network_s_own_logits(network, checkpoint):

@@ -5,6 +5,7 @@ from fundus_seg.protocol import Scoring, source_half, spacing
 
 def test_digest_changes_with_every_setting():
     changes = [
+        {"inference": "native"},
         {"threshold": 0.5},
         {"largest_component": False},
         {"fill_holes": False},
@@ -13,9 +14,14 @@ def test_digest_changes_with_every_setting():
         {"empty_check": "cup"},
         {"empty_distance": 50},
     ]
-    assert {key for change in changes for key in change} | {"inference"} == set(Scoring.model_fields)
+    assert {key for change in changes for key in change} == set(Scoring.model_fields)
     digests = {Scoring().digest(), *(Scoring(**change).digest() for change in changes)}
     assert len(digests) == len(changes) + 1
+
+
+def test_digests_are_those_of_the_evaluations_on_disk():
+    assert Scoring().digest() == "412bddee"
+    assert Scoring(dice_smoothing=1, hausdorff="pooled-95", empty_check="cup").digest() == "afc5ea6e"
 
 
 def test_distances_read_on_a_frame_of_800():

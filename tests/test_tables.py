@@ -95,6 +95,10 @@ def test_penalty_is_the_protocol_s():
             {"scoring": Scoring(threshold=0.5)},
             r"two scoring protocols \(threshold\) in one table: 0.75 in tvconv-0.csv, 0.5 in tvconv-1.csv",
         ),
+        (
+            {"scoring": Scoring(inference="native")},
+            r"two scoring protocols \(inference\) in one table: resize in .*, native in .* and --inference",
+        ),
         ({"phantom": True}, "two kinds of photographs in one table: real in .*, synthetic in"),
         ({"digest": "e"}, r"two sets of photographs \(A/test\) in one table: d in .*, e in"),
     ],
@@ -103,6 +107,12 @@ def test_what_must_not_mix_is_refused_by_name(change, message):
     runs = [evaluation([0.8], [1]), evaluation([0.8], [1], seed=1, **change)]
     with pytest.raises(ProtocolError, match=message):
         build_table(runs)
+
+
+def test_a_table_says_when_photographs_were_seen_at_their_own_size():
+    probe = build_table([evaluation([0.8], [1], scoring=Scoring(inference="native"))])
+    assert probe.notes[-1].endswith("each photograph seen at its own size")
+    assert "own size" not in build_table([evaluation([0.8], [1])]).notes[-1]
 
 
 def test_columns_say_what_tells_them_apart():

@@ -17,6 +17,13 @@ def small(**options: Any) -> TVConv2d:
     return TVConv2d(3, (6, 5), generator_channels=4, generator_layers=1, **options)
 
 
+def varied(**options: Any) -> TVConv2d:
+    """With kernels that differ from place to place, as after training."""
+    layer = small(**options)
+    torch.nn.init.normal_(layer.affinity_maps)
+    return layer
+
+
 def images(height: int = 6, width: int = 5) -> torch.Tensor:
     return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
 
@@ -198,11 +205,113 @@ def test_another_size_is_refused() -> None:
         TVConv2d(2, (16, 16), stride=2, generator_channels=4)(torch.zeros(1, 2, 16, 16))
 
 
-def test_resampling_interpolates_the_kernel() -> None:
-    layer, x = small(resample="bilinear"), images(12, 9)
-    kernel = F.interpolate(layer.kernel(), (12, 9), mode="bilinear", align_corners=False)
+@pytest.mark.parametrize("size", [(12, 9), (6, 9), (3, 2), (4, 11), (1, 1)])
+def test_resampling_interpolates_the_kernel(size: tuple[int, int]) -> None:
+    layer, x = varied(resample="bilinear"), images(*size)
+    kernel = F.interpolate(layer.kernel(), size, mode="bilinear", align_corners=False, antialias=True)
     torch.testing.assert_close(layer(x), translation_variant_conv2d(x, kernel))
-    torch.testing.assert_close(layer(images()), small()(images()))
+    with torch.no_grad():
+        assert torch.equal(layer.eval()(x), layer.train()(x))
+
+
+def test_the_own_size_is_not_resampled() -> None:
+    layer = varied(resample="bilinear")
+    assert torch.equal(layer(images()), varied()(images()))
+    assert torch.equal(layer.kernel((6, 5)), layer.kernel())
+
+
+def test_shrinking_by_two_averages_with_a_triangle() -> None:
+    """Antialiased, a kernel between two old ones weighs four of them 1:3:3:1; at the border 3:3:1."""
+    layer = varied(resample="bilinear")
+    kernel = layer.kernel()
+    shrunk = layer.kernel((3, 5))
+    torch.testing.assert_close(
+        shrunk[:, :, 1], (kernel[:, :, 1] + 3 * kernel[:, :, 2] + 3 * kernel[:, :, 3] + kernel[:, :, 4]) / 8
+    )
+    torch.testing.assert_close(shrunk[:, :, 0], (3 * kernel[:, :, 0] + 3 * kernel[:, :, 1] + kernel[:, :, 2]) / 7)
+
+
+@pytest.mark.parametrize("size", [(9, 7), (4, 3), (3, 8)])
+def test_resampled_kernels_learn_to_the_same_bits(size: tuple[int, int]) -> None:
+    def gradients() -> list[torch.Tensor]:
+        layer = varied(resample="bilinear")
+        layer(images(*size)).square().sum().backward()
+        return [p.grad for p in layer.parameters() if p.grad is not None]
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, second = gradients(), gradients()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert len(first) == len(list(small().parameters()))
+    assert all(torch.equal(a, b) and a.abs().sum() > 0 for a, b in zip(first, second, strict=True))
+
+
+def test_resampled_gradient_is_that_of_the_numbers() -> None:
+    layer = varied(resample="bilinear").double()
+    torch.autograd.gradcheck(lambda x: layer(x), images(4, 9).double().requires_grad_())
+    maps = layer.affinity_maps.detach().clone().requires_grad_()
+    torch.autograd.gradcheck(
+        lambda a: torch.func.functional_call(layer, {"affinity_maps": a}, (images(4, 9).double(),)), maps
+    )
+
+
+@pytest.mark.parametrize("size", [(9, 7), (4, 3)])
+def test_resampling_in_bfloat16(size: tuple[int, int]) -> None:
+    layer, x = varied(resample="bilinear"), images(*size)
+    expected = layer(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer.kernel(size).dtype == torch.float32
+        torch.testing.assert_close(layer(x).float(), expected, rtol=0.05, atol=0.05)
+    assert layer.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_kernels_are_cached_for_each_size() -> None:
+    layer = varied(resample="bilinear").eval()
+    with torch.no_grad():
+        own, larger, smaller = layer.kernel(), layer.kernel((9, 7)), layer.kernel((3, 3))
+        assert layer.kernel() is own
+        assert layer.kernel((9, 7)) is larger
+        assert layer.kernel((3, 3)) is smaller
+        layer.affinity_maps.mul_(2)
+        layer.affinity_maps[0] = 0
+        assert not torch.equal(layer.kernel((9, 7)), larger)
+        assert not torch.equal(layer.kernel((3, 3)), smaller)
+
+
+def test_the_least_recently_used_size_is_dropped() -> None:
+    """Room for the own kernel (6x5) and two of 4x4, 27 kernels' channels of 4 bytes a position."""
+    layer = varied(resample="bilinear", kernel_cache_bytes=27 * 4 * (30 + 16 + 16)).eval()
+    with torch.no_grad():
+        own, first, second = layer.kernel(), layer.kernel((4, 4)), layer.kernel((2, 8))
+        assert layer.kernel((4, 4)) is first
+        third = layer.kernel((8, 2))  # made from the own kernel, which that makes recently used
+        assert layer.kernel() is own
+        assert layer.kernel((4, 4)) is first
+        assert layer.kernel((8, 2)) is third
+        assert layer.kernel((2, 8)) is not second
+
+
+def test_a_kernel_over_the_bound_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = varied(resample="bilinear", kernel_cache_bytes=27 * 4 * 100)
+    assert layer(images(10, 10)).shape == (2, 3, 10, 10)
+    monkeypatch.setattr(F, "interpolate", None)
+    for context in (torch.enable_grad(), torch.no_grad()):
+        with context, pytest.raises(MemoryError, match=r"needs 10,908 bytes of kernels for 101x1 feature maps"):
+            layer.eval()(images(101, 1))
+
+
+def test_the_own_kernel_is_kept_whatever_the_bound() -> None:
+    layer = varied(kernel_cache_bytes=1).eval()
+    with torch.no_grad():
+        assert layer.kernel() is layer.kernel()
+
+
+def test_the_bound_refuses_a_photograph_of_4000_pixels_a_side() -> None:
+    layer = TVConv2d(1920, (16, 16), generator_channels=1, generator_layers=0, resample="bilinear").eval()
+    expected = r"4,320,000,000 bytes .* 250x250 feature maps, more than kernel_cache_bytes=1,073,741,824"
+    with torch.no_grad(), pytest.raises(MemoryError, match=expected):
+        layer.kernel((250, 250))
 
 
 def test_options_that_do_not_fit() -> None:

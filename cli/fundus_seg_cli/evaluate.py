@@ -16,6 +16,13 @@ class Checkpoint(StrEnum):
     last = "last"
 
 
+class Inference(StrEnum):
+    """What the network sees."""
+
+    resize = "resize"
+    native = "native"
+
+
 class Format(StrEnum):
     """How the table is written."""
 
@@ -33,6 +40,13 @@ def evaluate(
     ] = None,
     checkpoint: Annotated[Checkpoint, typer.Option(help="Which weights.")] = Checkpoint.best,
     scoring: Annotated[str | None, typer.Option(help="Score by this preset (default: the run's own protocol).")] = None,
+    inference: Annotated[
+        Inference | None,
+        typer.Option(
+            help="The network sees photographs resized to its training size, or as they are: a probe of scales it was "
+            "not trained on (default: the protocol's own, resize)."
+        ),
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
     metrics: Annotated[str, typer.Option(help="Of dsc, hd, hd95, asd, assd.")] = "dsc,hd,hd95",
     overlays: Annotated[
@@ -54,7 +68,16 @@ def evaluate(
     protocol = preset_settings(scoring, holdout="").scoring if scoring else None
     evaluations = []
     for run in trained_runs(runs or [Path("runs")], progress=progress):
-        evaluations.append(evaluate_run(run, data, checkpoint=checkpoint.value, scoring=protocol, progress=progress))
+        evaluations.append(
+            evaluate_run(
+                run,
+                data,
+                checkpoint=checkpoint.value,
+                scoring=protocol,
+                inference=inference.value if inference else None,
+                progress=progress,
+            )
+        )
         if overlays:
             written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
             progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")

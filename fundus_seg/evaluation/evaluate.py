@@ -16,14 +16,14 @@ from pydantic import BaseModel, ConfigDict
 
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data.cache import ResizedSplit, load_resized
-from fundus_seg.data.dataset import read_masks, read_sample
+from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
-from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.errors import CheckpointError, DataError, RunError, about
 from fundus_seg.evaluation.cases import SCORES, score_case
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Scoring
+from fundus_seg.protocol import Inference, Scoring
 from fundus_seg.provenance import versions
 from fundus_seg.records import RunFolder, atomic_path, file_digest, write_json, write_rows
 from fundus_seg.seeding import reproducible
@@ -90,6 +90,7 @@ def evaluate(
     *,
     checkpoint: CheckpointName = "best",
     scoring: Scoring | None = None,
+    inference: Inference | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Score a run on the test split of its holdout, or read the scores if they are there already.
@@ -99,17 +100,22 @@ def evaluate(
         data: data root; None for the one that the run was trained on.
         checkpoint: `best` or `last`.
         scoring: the protocol; None for the one of the run's own settings.
+        inference: what the network sees, in place of what the protocol says.
         progress: where to show it.
 
     Raises:
         RunError: the run is not trained.
         CheckpointError: the checkpoint is not of the network that the run's settings name.
-        DataError: the photographs are not those that the run was made with, or cannot be read.
+        DataError: the photographs are not those that the run was made with, cannot be read, or are too large to be
+            seen at their own size.
     """
     config, content = _trained(run)
     scoring = scoring or config.scoring
+    if inference is not None:
+        scoring = scoring.model_copy(update={"inference": inference})
     root = _data_root(content, data, progress)
-    cases, split = _holdout(config, root, progress)
+    cases = root.cases(config.holdout, "test")
+    split = load_resized(cases, config.data, progress=progress)
     recorded = content["inputs"].get(f"{config.holdout}/test")
     if split.digest != recorded:
         raise DataError(
@@ -180,7 +186,7 @@ def write_overlays(
     """
     config, content = _trained(run)
     root = _data_root(content, data, progress)
-    cases, split = _holdout(config, root, progress)
+    cases = root.cases(config.holdout, "test")
     ranked = evaluation.cases.groupby("case")["dsc"].mean().dropna().sort_values()
     picked = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
     meta = evaluation.meta
@@ -188,12 +194,10 @@ def write_overlays(
     folder = run.overlays(meta.protocol_digest, meta.checkpoint)
     for earlier in folder.glob("*.png"):
         earlier.unlink()
-    by_name = {case.name: index for index, case in enumerate(cases)}
+    by_name = {case.name: case for case in cases}
     written = []
     for rank in picked:
-        index = by_name[ranked.index[rank]]
-        sample = read_sample(cases[index])
-        prediction = predictor.masks(predictor.logits(split.images[[index]])[0], sample.image.shape[:2])
+        sample, prediction = _predict(predictor, by_name[ranked.index[rank]])
         name = f"{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
         name = f"phantom-{name}" if meta.phantom else name
         with atomic_path(folder / name) as temporary:
@@ -222,20 +226,27 @@ def _predictor(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, sc
     return predictor
 
 
-def _holdout(config: RunConfig, root: DataRoot, progress: Progress) -> tuple[Sequence[Case], ResizedSplit]:
-    cases = root.cases(config.holdout, "test")
-    return cases, load_resized(cases, config.data, progress=progress)
-
-
 def _predictions(
     predictor: Predictor, cases: Sequence[Case], split: ResizedSplit
 ) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
     """Each case with its predicted and true masks, (2, H, W) bool on its own frame; truth is never resampled."""
+    if predictor.scoring.inference == "native":
+        for case in cases:
+            sample, prediction = _predict(predictor, case)
+            yield case, prediction, sample.masks
+        return
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
         for case, logits in zip(batch, predictor.logits(split.images[start : start + _BATCH]), strict=True):
             truth = read_masks(case)
             yield case, predictor.masks(logits, truth.shape[1:]), truth
+
+
+def _predict(predictor: Predictor, case: Case) -> tuple[Sample, NDArray[np.bool_]]:
+    """The files of one case, and its predicted masks."""
+    sample = read_sample(case)
+    with about(case.image):
+        return sample, predictor(sample.image)
 
 
 def _scored_already(path: Path, meta: EvaluationMeta) -> bool:

@@ -147,7 +147,7 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
             if known != value:
                 raise ProtocolError(
                     f"two {trait} in one table: {known} in {other.path}, {value} in {evaluation.path}; "
-                    "evaluate them apart, or by one protocol with --scoring"
+                    "evaluate them apart, or by one protocol with --scoring and --inference"
                 )
 
 
@@ -226,6 +226,7 @@ def _notes(evaluations: Sequence[Evaluation], runs: pd.DataFrame, columns: Seque
     notes.append(
         f"penalised: empty prediction, distance {protocol.empty_distance:g}; excluded: empty truth; "
         f"scoring protocol {protocol.digest()}"
+        + (", each photograph seen at its own size" if protocol.inference == "native" else "")
     )
     return tuple(notes)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fundus_seg.data.io import MASK_SUFFIX, MaskFormat, read_image, read_mask, write_mask
-from fundus_seg.errors import DataError, listing
+from fundus_seg.errors import DataError, about, listing
 from fundus_seg.inference.predict import load_model
 from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
 from fundus_seg.progress import SILENT, Progress
@@ -54,10 +54,11 @@ def predict_folder(
         for name, path in photographs.items():
             try:
                 image, true = _read(path, truths.get(name))
+                with about(path):
+                    masks = predictor(image)
             except DataError as error:
                 unusable.append(str(error))
                 continue
-            masks = predictor(image)
             with atomic_path(out / "masks" / f"{name}{MASK_SUFFIX[form]}") as temporary:
                 write_mask(temporary, masks, form)
             if overlay:

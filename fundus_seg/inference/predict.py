@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fundus_seg.data.cache import RESAMPLING
-from fundus_seg.errors import CheckpointError, RunError
+from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.postprocess import postprocess
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
+from fundus_seg.models.encoders import DEEP_STRIDE
 from fundus_seg.protocol import Scoring
 from fundus_seg.records import RunFolder
 
@@ -26,6 +27,10 @@ class Predictor:
 
     `predictor(image)` maps a photograph (H, W, 3) uint8 to masks (2, H, W) bool, channels ("disc", "cup"), of any H
     and W. The photograph should be framed as the training data were: a square around the disc.
+
+    With `scoring.inference` "resize" the network sees the photograph at the training size, and its logits go up
+    bilinearly. With "native" it sees the photograph as it is, reflected at all four edges up to the next multiples of
+    16 (an odd pixel goes right or below, so that the middle stays the middle), and the logits are cropped back.
     """
 
     def __init__(
@@ -43,21 +48,44 @@ class Predictor:
         self.interpolation = RESAMPLING[interpolation]
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8."""
+        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8.
+
+        Raises:
+            ValueError: not such an array.
+            DataError: a photograph too large to be seen at its own size.
+        """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"a photograph is (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        resized = Image.fromarray(image).resize((self.size, self.size), self.interpolation)
-        return self.masks(self.logits(np.asarray(resized)[None])[0], image.shape[:2])
+        if self.scoring.inference == "native":
+            logits = self._native_logits(image)
+        else:
+            resized = Image.fromarray(image).resize((self.size, self.size), self.interpolation)
+            logits = self.logits(np.asarray(resized)[None])[0]
+        return self.masks(logits, image.shape[:2])
 
     @torch.inference_mode()
-    def logits(self, resized: NDArray[np.uint8]) -> Tensor:
-        """Logits (B, 2, S, S) of photographs (B, S, S, 3) uint8 at the training size S."""
-        images = torch.from_numpy(np.array(resized)).permute(0, 3, 1, 2).to(self.device)
-        return self.network(scale_photographs(images)).float()
+    def logits(self, images: NDArray[np.uint8]) -> Tensor:
+        """Logits (B, 2, h, w) of photographs (B, h, w, 3) uint8 as the network is to see them."""
+        batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device)
+        return self.network(scale_photographs(batch)).float()
+
+    def _native_logits(self, image: NDArray[np.uint8]) -> Tensor:
+        """Logits (2, H, W) of a photograph (H, W, 3) that the network sees at its own size."""
+        height, width = image.shape[:2]
+        (top, bottom), (left, right) = (_margins(side) for side in (height, width))
+        padded = np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="reflect")
+        try:
+            logits = self.logits(padded[None])[0]
+        except MemoryError as error:
+            raise DataError(
+                f"{width}x{height} pixels are too many for inference=native: crop it to the disc region, "
+                f"or take inference=resize ({error})"
+            ) from error
+        return logits[:, top : top + height, left : left + width]
 
     @torch.inference_mode()
     def masks(self, logits: Tensor, frame: Sequence[int]) -> NDArray[np.bool_]:
-        """Masks (2, H, W) bool on a frame (H, W) from logits (2, S, S): upsampled, thresholded, post-processed."""
+        """Masks (2, H, W) bool on a frame (H, W) from logits (2, h, w): upsampled, thresholded, post-processed."""
         height, width = frame
         upsampled = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
         return postprocess(
@@ -66,6 +94,12 @@ class Predictor:
             largest=self.scoring.largest_component,
             fill=self.scoring.fill_holes,
         )
+
+
+def _margins(side: int) -> tuple[int, int]:
+    """The pixels to add before and after a side to make it a multiple of the network's stride."""
+    missing = -side % DEEP_STRIDE
+    return missing // 2, missing - missing // 2
 
 
 def load_model(run_or_checkpoint: str | Path, *, checkpoint: str = "best", scoring: Scoring | None = None) -> Predictor:

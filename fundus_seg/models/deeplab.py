@@ -37,8 +37,8 @@ def build_model(
             of their controls.
         encoder: a name that segmentation_models_pytorch can run at output stride 16.
         encoder_weights: "imagenet", the path of a state dict (.pth, .pt or .safetensors), or None ("none").
-        image_size: height and width in pixels that "tvconv", "untied" and "linear" are built for, a multiple of 16. The
-            other operators take other multiples of 16 as well.
+        image_size: height and width in pixels that the network trains at, a multiple of 16. It takes other multiples of
+            16 as well; "tvconv", "untied" and "linear" then resample their kernels, learned for this size.
         aspp_channels: width of ASPP and decoder.
         expansion: of the inverted residual blocks.
         generator_channels: width of TVConv's weight generator; "depthwise-wide" is as wide as that makes it.
@@ -84,7 +84,8 @@ class DeepLabV3Plus(nn.Module):
         """Maps images x (B, 3, H, W) in [-1, 1] to logits (B, outputs, H, W).
 
         Raises:
-            ValueError: H or W is no multiple of 16, or not the size that kernels per position were built for.
+            ValueError: H or W is no multiple of 16.
+            MemoryError: images so large that a TVConv's kernels would take more than its `kernel_cache_bytes`.
         """
         height, width = x.shape[2:]
         if height % DEEP_STRIDE or width % DEEP_STRIDE:

@@ -52,7 +52,10 @@ def depthwise_block(settings: BranchSettings) -> BranchFactory:
 def tvconv_block(settings: BranchSettings) -> BranchFactory:
     """Inverted residual block around a 3x3 TVConv. 36,944,610 parameters while it trains."""
     return _block(
-        settings, lambda width, rate: TVConv2d(width, settings.size, generator_channels=settings.generator_channels)
+        settings,
+        lambda width, rate: TVConv2d(
+            width, settings.size, generator_channels=settings.generator_channels, resample="bilinear"
+        ),
     )
 
 
@@ -84,12 +87,12 @@ def wide_depthwise_block(settings: BranchSettings) -> BranchFactory:
 
 def untied_block(settings: BranchSettings) -> BranchFactory:
     """Inverted residual block around an untied 3x3 depthwise convolution. 19,620,834 parameters."""
-    return _block(settings, lambda width, rate: UntiedConv2d(width, settings.size))
+    return _block(settings, lambda width, rate: UntiedConv2d(width, settings.size, resample="bilinear"))
 
 
 def linear_block(settings: BranchSettings) -> BranchFactory:
     """Inverted residual block around a 3x3 TVConv whose kernels are factorised linearly. 6,560,226 parameters."""
-    return _block(settings, lambda width, rate: LinearTVConv2d(width, settings.size))
+    return _block(settings, lambda width, rate: LinearTVConv2d(width, settings.size, resample="bilinear"))
 
 
 def coordconv_block(settings: BranchSettings) -> BranchFactory:

@@ -19,7 +19,7 @@ _Grads = tuple[Tensor | None, ...]
 
 
 def convolve(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    """X (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w), differentiable."""
+    """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w), differentiable."""
     out: Tensor = _Forward.apply(x, weight, k, stride, dilation)
     return out
 
@@ -37,7 +37,7 @@ class _Bilinear(Function):
 
 
 class _Forward(_Bilinear):
-    """x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
+    """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
@@ -57,7 +57,7 @@ class _Forward(_Bilinear):
 
 
 class _GradX(_Bilinear):
-    """grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
+    """Maps grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
 
     @staticmethod
     def forward(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
@@ -77,7 +77,7 @@ class _GradX(_Bilinear):
 
 
 class _GradWeight(_Bilinear):
-    """grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
+    """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
 
     @staticmethod
     def forward(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:

@@ -22,7 +22,7 @@ def backend(x: Tensor) -> ModuleType:
 
 @torch.library.custom_op("fundus_seg::translation_variant_conv2d", mutates_args=())
 def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    """X (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w), in the layout of x."""
+    """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w), in the layout of x."""
     last = is_channels_last(x)
     compute = backend(x).forward
     return compute(map_in(x, last), kernel_in(weight, last), k, stride, dilation)
@@ -30,7 +30,7 @@ def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Te
 
 @torch.library.custom_op("fundus_seg::translation_variant_conv2d_grad_x", mutates_args=())
 def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
-    """Grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W), in the layout of grad."""
+    """Maps grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W), in the layout of grad."""
     last = is_channels_last(grad)
     compute = backend(grad).grad_x
     return compute(map_in(grad, last), kernel_in(weight, last), size, k, stride, dilation)
@@ -38,7 +38,7 @@ def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: in
 
 @torch.library.custom_op("fundus_seg::translation_variant_conv2d_grad_weight", mutates_args=())
 def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    """Grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w), in the layout of grad."""
+    """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w), in the layout of grad."""
     last = is_channels_last(grad)
     compute = backend(grad).grad_weight
     return compute(map_in(grad, last), map_in(x, last), k, stride, dilation)

@@ -48,19 +48,19 @@ def unavailable() -> str | None:
 
 
 def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    """X (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
+    """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
     out = empty_map_like(x, weight.shape[2:])
     return _call("forward", x, weight, out, x.shape, out.shape, k, stride, dilation)
 
 
 def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
-    """Grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
+    """Maps grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
     out = empty_map_like(grad, size)
     return _call("grad_x", grad, weight, out, out.shape, grad.shape, k, stride, dilation)
 
 
 def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    """Grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
+    """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
     return _call("grad_weight", grad, x, empty_kernel_like(grad, k), x.shape, grad.shape, k, stride, dilation)
 
 

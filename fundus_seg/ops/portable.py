@@ -16,7 +16,7 @@ _Window = tuple[slice, slice]
 
 
 def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    """X (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
+    """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
     out = empty_map_like(x, weight.shape[2:], _accumulator(x.dtype)).zero_()
     for tap, (rows, cols), (x_rows, x_cols) in _taps(k, x.shape[2:], weight.shape[2:], stride, dilation):
         out[:, :, rows, cols].addcmul_(x[:, :, x_rows, x_cols], weight[:, tap, rows, cols])
@@ -24,7 +24,7 @@ def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Te
 
 
 def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
-    """Grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
+    """Maps grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
     out = empty_map_like(grad, size, _accumulator(grad.dtype)).zero_()
     for tap, (rows, cols), (x_rows, x_cols) in _taps(k, size, grad.shape[2:], stride, dilation):
         out[:, :, x_rows, x_cols].addcmul_(grad[:, :, rows, cols], weight[:, tap, rows, cols])
@@ -32,7 +32,7 @@ def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: in
 
 
 def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    """Grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
+    """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
     out = empty_kernel_like(grad, k).zero_()
     grad = grad.to(_accumulator(x.dtype))
     for tap, (rows, cols), (x_rows, x_cols) in _taps(k, x.shape[2:], grad.shape[2:], stride, dilation):
