@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from fundus_seg.ops import TVConv2d, translation_variant_conv2d
+from fundus_seg.ops.layout import map_in
 
 
 def small(**options: Any) -> TVConv2d:
@@ -325,3 +326,33 @@ def test_prints_what_it_is() -> None:
     assert "TVConv2d(\n  3, size=(6, 5), kernel_size=3, stride=1, resample='bilinear'" in repr(
         small(resample="bilinear")
     )
+
+
+def test_a_kernel_is_kept_for_each_dtype_and_layout() -> None:
+    layer = small().eval()
+    x = images()
+    expected = layer(x)
+    with torch.no_grad():
+        for channels_last in (False, True, False):
+            torch.testing.assert_close(layer(map_in(x, channels_last)), expected)
+        assert layer._cached is not None
+        assert [kernel.stride(0) == 1 for kernel in layer._cached.kernels.values()] == [True, False]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(layer(x).float(), expected, rtol=0.05, atol=0.05)
+        assert [kernel.dtype for kernel in layer._cached.kernels.values()].count(torch.bfloat16) == 1
+        assert layer.kernel().is_contiguous()
+        with pytest.raises(ValueError, match=r"x is torch.float64 and weight torch.float32: cast one"):
+            layer(x.double())
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_the_kernel_is_generated_once_a_pass_and_is_the_plain_formulation(batch: int) -> None:
+    layer, made = small(), []
+    layer.generator.register_forward_hook(lambda *_: made.append(1))
+    x = torch.randn(batch, 3, 6, 5)
+    layer(x).sum().backward()
+    assert len(made) == 1
+    plain = layer.affinity_maps[None]
+    for block in layer.generator:
+        plain = block(plain)
+    assert torch.equal(layer.kernel(), plain.reshape(3, 9, 6, 5))

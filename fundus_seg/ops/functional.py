@@ -60,16 +60,14 @@ def translation_variant_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, di
             f"weight holds kernels for {weight.shape[2]}x{weight.shape[3]} positions, but a {x.shape[2]}x{x.shape[3]} "
             f"input at stride {stride} has {height}x{width}: pass a weight of that size."
         )
-    x, weight = _autocast(x), _autocast(weight)
+    x, weight = x.to(convolved_dtype(x)), weight.to(convolved_dtype(weight))
     if x.dtype != weight.dtype:
         raise ValueError(f"x is {x.dtype} and weight {weight.dtype}: cast one of them, or run under autocast.")
     return convolve(x, weight, k, stride, dilation)
 
 
-def _autocast(tensor: Tensor) -> Tensor:
-    """The tensor as autocast hands it to a convolution: float64 is left alone."""
+def convolved_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype in which a convolution would take the tensor: under autocast another one; float64 is left alone."""
     device = tensor.device.type
     casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    if tensor.dtype == torch.float64 or not casts:
-        return tensor
-    return tensor.to(torch.get_autocast_dtype(device))
+    return torch.get_autocast_dtype(device) if casts and tensor.dtype != torch.float64 else tensor.dtype

@@ -1,21 +1,24 @@
-"""Kernels kept between passes, one for each size of map."""
+"""Kernels kept between passes, one for each form that a map asks for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 Size = tuple[int, int]
+Form = tuple[Size, torch.dtype, bool]
+"""The size (h, w) of a map, its dtype, and whether it lies channels last."""
 
 
 @dataclass(frozen=True)
 class KernelCache:
-    """Kernels by the size of their map, all made from one state of a module's parameters."""
+    """Kernels by their form, all made from one state of a module's parameters."""
 
     parameters: tuple[nn.Parameter, ...]  # kept alive, so that none of a later set can be taken for one of these
     versions: tuple[int, ...]
-    kernels: dict[Size, Tensor] = field(default_factory=dict)  # the least recently used first
+    kernels: dict[Form, Tensor] = field(default_factory=dict)  # the least recently used first
 
     @classmethod
     def of(cls, parameters: tuple[nn.Parameter, ...]) -> KernelCache:
@@ -29,15 +32,15 @@ class KernelCache:
             for p, q, version in zip(parameters, self.parameters, self.versions, strict=True)
         )
 
-    def get(self, size: Size) -> Tensor | None:
-        """The kernel for maps of this size, henceforth the most recently used; None if there is none."""
-        kernel = self.kernels.pop(size, None)
+    def get(self, form: Form) -> Tensor | None:
+        """The kernel of this form, henceforth the most recently used; None if there is none."""
+        kernel = self.kernels.pop(form, None)
         if kernel is not None:
-            self.kernels[size] = kernel
+            self.kernels[form] = kernel
         return kernel
 
-    def keep(self, size: Size, kernel: Tensor, *, at_most: int) -> None:
+    def keep(self, form: Form, kernel: Tensor, *, at_most: int) -> None:
         """Keep a kernel; the least recently used go until all take `at_most` bytes, or until it alone is left."""
-        self.kernels[size] = kernel
+        self.kernels[form] = kernel
         while len(self.kernels) > 1 and sum(each.nbytes for each in self.kernels.values()) > at_most:
             del self.kernels[next(iter(self.kernels))]

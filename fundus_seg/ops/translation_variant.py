@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fundus_seg.ops.functional import translation_variant_conv2d
+from fundus_seg.ops.functional import convolved_dtype, translation_variant_conv2d
 from fundus_seg.ops.kernel_cache import KernelCache, Size
+from fundus_seg.ops.layout import is_channels_last, kernel_in
 
 KERNEL_CACHE_BYTES = 2**30
 
@@ -36,8 +37,8 @@ class TranslationVariantConv2d(nn.Module, ABC):
     W is generated and resampled in the parameters' dtype even under autocast, because every image shares its rounding
     errors; `translation_variant_conv2d` then casts it together with x.
 
-    Kernels are cached, one for each size of map, while the module is not training and no gradient is recorded; the
-    least recently used sizes are dropped to stay within `kernel_cache_bytes`. They are generated anew once a parameter
+    Kernels are cached, one for each size, dtype and layout of map, while the module is not training and no gradient is recorded; the
+    least recently used are dropped to stay within `kernel_cache_bytes`. They are generated anew once a parameter
     is replaced, moved or written in place, or once a pass has recorded gradients. Writes that autograd does not count
     (`parameter.data.copy_(...)`, a fused optimizer step right after a pass without gradients) need
     `drop_kernel_cache()`. Under `torch.compile` and `torch.export` the generation of W is part of the graph.
@@ -80,14 +81,19 @@ class TranslationVariantConv2d(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (B, C, H, W) to (B, C, h, w)."""
         height, width = ((n - 1) // self.stride + 1 for n in x.shape[-2:])
-        return translation_variant_conv2d(x, self.kernel((height, width)), stride=self.stride)
+        dtype = convolved_dtype(next(self.parameters()))
+        weight = self._kernel((height, width), dtype, channels_last=is_channels_last(x))
+        return translation_variant_conv2d(x, weight, stride=self.stride)
 
     def kernel(self, size: Size | None = None) -> Tensor:
         """W: (C, k·k, h, w), taps in row-major order, for the module's own size or that of another map.
 
         May be the cached tensor, or a parameter: do not write to it.
         """
-        size = self.size if size is None else size
+        return self._kernel(size or self.size, next(self.parameters()).dtype, channels_last=False)
+
+    def _kernel(self, size: Size, dtype: torch.dtype, *, channels_last: bool) -> Tensor:
+        """W as a map of this size, dtype and layout takes it, kept where it may be."""
         if self.training or torch.is_grad_enabled():
             self.drop_kernel_cache()  # an optimizer step is likely to follow, and a fused one leaves no trace
             return self._make(size)
@@ -97,10 +103,11 @@ class TranslationVariantConv2d(nn.Module, ABC):
             return self._make(size)
         if self._cached is None or not self._cached.made_from(parameters):
             self._cached = KernelCache.of(parameters)
-        kernel = self._cached.get(size)
+        form = (size, dtype, channels_last)
+        kernel = self._cached.get(form)
         if kernel is None:
-            kernel = self._make(size)
-            self._cached.keep(size, kernel, at_most=self.kernel_cache_bytes)
+            kernel = kernel_in(self._make(size).to(dtype), channels_last)
+            self._cached.keep(form, kernel, at_most=self.kernel_cache_bytes)
         return kernel
 
     def drop_kernel_cache(self) -> None:
