@@ -262,8 +262,8 @@ def report(rows: list[Row], timings: Mapping[str, Spread]) -> str:
         f"{machine()}. bf16 instructions: {', '.join(features) or 'none'}. "
         f"Backend: {'portable (' + reason + ')' if reason else 'native (C++)'}.",
         "",
-        "Written by `make bench`, in one process. In every round each job runs once, and ratios are taken within a round;",
-        "shown are the median over the rounds and, in brackets, the quartiles.",
+        "Written by `make bench`, in one process. In every round each job runs once; ratios are taken within a round.",
+        "Shown are the median over the rounds and, in brackets, the quartiles.",
         "",
         "| what | against | ratio | to reach | reached |",
         "|---|---|---:|---:|---|",

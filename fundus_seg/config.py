@@ -23,6 +23,9 @@ OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "depthwise-wide
 RUN_FILE_KEYS = ("format", "inputs", "provenance")
 """What a run's config.yaml holds beside its settings."""
 
+MACHINE_SETTINGS = ("train.threads", "train.precision", "train.channels_last")
+"""Left null, the machine decides them when a run begins: recorded in its settings, not part of its folder's name."""
+
 _SELECTS = "scoring.threshold"
 Positive = Annotated[int, Field(gt=0)]
 
@@ -89,6 +92,10 @@ class TrainConfig(Section):
     selection: Literal["source-validation", "last", "oracle"] = "source-validation"
     threads: Positive | None = None
     """CPU threads of the run; null: torch's own choice, recorded in the run's settings and kept when it resumes."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """bf16: autocast, with weights in float32. null: bf16 where the machine computes in it, recorded and kept alike."""
+    channels_last: bool | None = None
+    """Memory layout of the network; null: what suits the precision, recorded and kept alike."""
 
 
 class RunConfig(Section):
@@ -114,7 +121,7 @@ class RunConfig(Section):
         The domains of the experiment, sources and holdout together, stand under `domains` if they are not
         `all_domains`: every holdout of one experiment then has the same slug, and a table one column for it.
         """
-        named = {"preset", "holdout", "seed", "model.op", "train.threads", "data.sources"}
+        named = {"preset", "holdout", "seed", "model.op", "data.sources", *MACHINE_SETTINGS}
         standard = preset_settings(self.preset, holdout=self.holdout).recipe()
         differing = {key: value for key, value in self.recipe().items() if key not in named and value != standard[key]}
         domains = sorted({self.holdout, *(self.data.sources or all_domains)})

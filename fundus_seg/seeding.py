@@ -6,6 +6,7 @@ import contextlib
 import random
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,14 +39,21 @@ def seeded(seed: int, epoch: int, purpose: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reproducible(threads: int | None) -> Iterator[None]:
-    """Deterministic kernels and a fixed number of CPU threads, within; the caller's settings afterwards."""
+    """Deterministic kernels and a fixed number of CPU threads, within; the caller's settings afterwards.
+
+    New memory is not filled: that would only unmask kernels that read it before they write it, at the cost of a write.
+    """
     import torch
 
     threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    fills = memory.fill_uninitialized_memory
     torch.set_num_threads(threads or threads_before)
     torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(threads_before)
         torch.use_deterministic_algorithms(deterministic)
+        memory.fill_uninitialized_memory = fills

@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fundus_seg.config import load_config
+from fundus_seg.config import MACHINE_SETTINGS, load_config
 from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
 from fundus_seg.progress import Silent
 from fundus_seg.protocol import source_half
 from fundus_seg.training import fit, train
+from fundus_seg.training.machine import machine_choices
 from fundus_seg.training.selection import ValidationSet, score, validation_dice
 from fundus_seg.training.task import binary_cross_entropy
 
@@ -113,14 +114,37 @@ def test_a_trained_run_is_left_alone_and_another_is_refused(root, tmp_path, draw
         train(settings(), changed, tmp_path)
 
 
-def test_threads_are_recorded_and_kept_and_named_when_another_number_is_asked_for(root, tmp_path):
+def test_what_the_machine_chooses_is_recorded_and_kept(root, tmp_path, monkeypatch):
+    """And does not name the folder; but another choice is refused by name."""
     unsaid = load_config("tiny", arguments={"holdout": "A"})
+    choices = machine_choices()
+    assert set(choices) == {setting.removeprefix("train.") for setting in MACHINE_SETTINGS}
     run = train(unsaid, root, tmp_path)
-    assert run.read_config()["train"]["threads"] == torch.get_num_threads()
+    assert run.path.name == "seed-0" and run.path.parent.name == "tvconv"
+    assert {key: run.read_config()["train"][key] for key in choices} == choices
     assert train(unsaid, root, tmp_path) == run
-    other = load_config("tiny", overrides=["train.threads=7"], arguments={"holdout": "A"})
-    with pytest.raises(RunError, match=r"train.threads: \d there, 7 now"):
-        train(other, root, tmp_path)
+    elsewhere = {"threads": 9, "precision": "fp32" if choices["precision"] == "bf16" else "bf16", "channels_last": None}
+    monkeypatch.setattr("fundus_seg.training.run.machine_choices", lambda: elsewhere)
+    assert train(unsaid, root, tmp_path) == run
+    for key, value in (("threads", 7), ("precision", elsewhere["precision"]), ("channels_last", False)):
+        other = load_config("tiny", overrides=[f"train.{key}={value}"], arguments={"holdout": "A"})
+        with pytest.raises(RunError, match=rf"train.{key}: {choices[key]} there, {value} now"):
+            train(other, root, tmp_path)
+
+
+def test_every_precision_and_layout_trains_alike(root, tmp_path):
+    """Not to the digit: dropout draws its zeros in the order of memory."""
+    def losses(precision, channels_last):
+        set_here = (f"train.precision={precision}", f"train.channels_last={channels_last}")
+        run = train(settings(*set_here), root, tmp_path / f"{precision}-{channels_last}")
+        assert all(value.dtype != torch.bfloat16 for value in weights(run, "best").values())
+        return [float(row["loss_disc"]) for row in metrics(run)]
+
+    plain = losses("fp32", False)
+    last, low = losses("fp32", True), losses("bf16", True)
+    assert plain != last != low
+    assert last == pytest.approx(plain, rel=0.1)
+    assert low == pytest.approx(plain, rel=0.1)
 
 
 def test_a_run_s_own_config_repeats_it_to_the_bit(root, tmp_path):

@@ -37,10 +37,10 @@ class TranslationVariantConv2d(nn.Module, ABC):
     W is generated and resampled in the parameters' dtype even under autocast, because every image shares its rounding
     errors; `translation_variant_conv2d` then casts it together with x.
 
-    Kernels are cached, one for each size, dtype and layout of map, while the module is not training and no gradient is recorded; the
-    least recently used are dropped to stay within `kernel_cache_bytes`. They are generated anew once a parameter
-    is replaced, moved or written in place, or once a pass has recorded gradients. Writes that autograd does not count
-    (`parameter.data.copy_(...)`, a fused optimizer step right after a pass without gradients) need
+    Kernels are cached, one for each size, dtype and layout of map, while the module is not training and no gradient is
+    recorded; the least recently used are dropped to stay within `kernel_cache_bytes`. They are generated anew once a
+    parameter is replaced, moved or written in place, or once a pass has recorded gradients. Writes that autograd does
+    not count (`parameter.data.copy_(...)`, a fused optimizer step right after a pass without gradients) need
     `drop_kernel_cache()`. Under `torch.compile` and `torch.export` the generation of W is part of the graph.
 
     On CUDA, torch has no deterministic gradient for a W that shrinks.

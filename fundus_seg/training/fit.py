@@ -31,6 +31,9 @@ from fundus_seg.training.run import record, resolve_sources, run_folder, take_up
 from fundus_seg.training.selection import score, validation_dice
 from fundus_seg.training.task import LOSSES
 
+_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
+"""Of `train.precision`, in Fabric's words."""
+
 
 @dataclass
 class _State:
@@ -58,7 +61,7 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
-    fabric = import_module("lightning.fabric").Fabric(devices=1)
+    fabric = import_module("lightning.fabric").Fabric(devices=1, precision=_PRECISIONS[str(config.train.precision)])
     with reproducible(config.train.threads):
         state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
         record(folder, config, data.inputs, root)  # only now can nothing be wrong with the settings any more
@@ -113,6 +116,7 @@ def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
         weights = None if there else config.model.encoder_weights
         network = build_model(**network_spec(config), encoder_weights=weights)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas)
+    network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     network, optimizer = fabric.setup(network, optimizer)
     if there is None:
         return _State(network, optimizer)
@@ -151,13 +155,18 @@ def _train_epoch(
     with progress.task(f"epoch {state.epoch + 1}/{config.train.epochs}", total=batches.steps) as advance:
         for batch in batches.epoch(state.epoch):
             images, masks = fabric.to_device((batch.images, batch.masks))
-            losses = loss_of(state.network(scale_photographs(images)), masks)
+            images = scale_photographs(images).to(memory_format=_memory_format(config))
+            losses = loss_of(state.network(images), masks)
             state.optimizer.zero_grad()
             fabric.backward(losses.mean())
             state.optimizer.step()
             total += losses.detach()
             advance(**{f"loss {name}": value.detach() for name, value in zip(STRUCTURES, losses, strict=True)}, **shown)
     return (total / batches.steps).tolist()
+
+
+def _memory_format(config: RunConfig) -> torch.memory_format:
+    return torch.channels_last if config.train.channels_last else torch.contiguous_format
 
 
 def _write_epoch(folder: RunFolder, config: RunConfig, state: _State, *, improved: bool, finished: bool) -> None:

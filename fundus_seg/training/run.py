@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fundus_seg.config import RunConfig, flatten
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import RunError, UsageError, unknown_name
 from fundus_seg.progress import Progress
 from fundus_seg.provenance import changes, provenance
 from fundus_seg.records import RunFolder
+from fundus_seg.training.machine import machine_choices
 
 RUN_FORMAT = 1
 
@@ -52,7 +51,7 @@ def operator_name(config: RunConfig, root: DataRoot) -> str:
 
 
 def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, progress: Progress) -> RunConfig:
-    """The settings to run with in `folder`, threads spelt out: those of a new run, or of the same run if it is there.
+    """The settings to run with in `folder`, the machine's spelt out: a new run's, or of the same run if it is there.
 
     Args:
         folder: the run's folder, which need not exist.
@@ -65,8 +64,7 @@ def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, 
     """
     folder.sweep()
     there = folder.read_config() if folder.config.exists() else None
-    threads = config.train.threads or _recorded_threads(there) or torch.get_num_threads()
-    config = config.model_copy(update={"train": config.train.model_copy(update={"threads": threads})})
+    config = _for_machine(config, there)
     if there is None:
         return config
     now = config.recipe() | flatten({"inputs": dict(inputs)})
@@ -90,6 +88,12 @@ def record(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], root
     folder.write_config({"format": RUN_FORMAT, **settings, "inputs": dict(inputs), "provenance": surroundings})
 
 
-def _recorded_threads(content: Mapping[str, Any] | None) -> int | None:
-    train = content.get("train") if content else None
-    return train.get("threads") if isinstance(train, Mapping) else None
+def _for_machine(config: RunConfig, there: Mapping[str, Any] | None) -> RunConfig:
+    """What the settings leave to the machine: as the run that is there recorded it, else what is fast here."""
+    recorded = flatten(there or {})
+    chosen = {}
+    for setting, choice in machine_choices().items():
+        given = getattr(config.train, setting)
+        before = recorded.get(f"train.{setting}")
+        chosen[setting] = next(value for value in (given, before, choice) if value is not None)
+    return config.model_copy(update={"train": config.train.model_copy(update=chosen)})
