@@ -36,6 +36,16 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def machine() -> str:
+    """What computes here, in one line: the GPU, or else the processor with torch's threads; and torch's version."""
+    import torch
+
+    threads = torch.get_num_threads()
+    processor = f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+    computes = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
+    return f"{computes}, torch {torch.__version__}"
+
+
 def changes(recorded: Mapping[str, Any]) -> list[str]:
     """What differs here and now from a recorded provenance and can change the last bits of a result, a text each."""
     now = provenance()

@@ -7,8 +7,9 @@ import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
-from fundus_seg.evaluation.tables import build_table, render, summarise, tables
+from fundus_seg.evaluation.tables import build_table, summarise, tables
 from fundus_seg.protocol import Scoring
+from fundus_seg.table import render
 
 NAN = float("nan")
 

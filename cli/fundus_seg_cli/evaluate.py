@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fundus_seg_cli.table import Format, print_table
+
 
 class Checkpoint(StrEnum):
     """Which weights."""
@@ -21,15 +23,6 @@ class Inference(StrEnum):
 
     resize = "resize"
     native = "native"
-
-
-class Format(StrEnum):
-    """How the table is written."""
-
-    rich = "rich"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
 
 
 def evaluate(
@@ -57,10 +50,9 @@ def evaluate(
     from fundus_seg.config import preset_settings
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.evaluate import write_overlays
-    from fundus_seg.evaluation.tables import check_metrics, render, tables
+    from fundus_seg.evaluation.tables import check_metrics, tables
     from fundus_seg.records import trained_runs
     from fundus_seg_cli.progress import Terminal
-    from fundus_seg_cli.table import print_table
 
     progress = Terminal()
     names = [metric.strip() for metric in metrics.split(",")]
@@ -82,7 +74,4 @@ def evaluate(
             written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
             progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
     for table in tables(evaluations, names):
-        if form is Format.rich:
-            print_table(table)
-        else:
-            print(render(table, form.value))
+        print_table(table, form)

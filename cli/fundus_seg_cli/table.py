@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -11,28 +12,42 @@ from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
-    from fundus_seg.evaluation.tables import Table
+    from fundus_seg.table import Table
 
 
-def print_table(table: Table) -> None:
-    """Print with a rule between metrics, each metric and structure named once."""
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("", "structure", "unseen"):
-        shown.add_column(name, no_wrap=True)
+class Format(StrEnum):
+    """How a table is written."""
+
+    rich = "rich"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+
+
+def print_table(table: Table, form: Format) -> None:
+    """Print the table to standard output."""
+    if form is Format.rich:
+        _print_rich(table)
+    else:
+        from fundus_seg.table import render
+
+        print(render(table, form.value))
+
+
+def _print_rich(table: Table) -> None:
+    """With a rule between groups of rows, each label named once."""
+    narrow: dict[str, Any] = {"collapse_padding": True, "pad_edge": False, "show_edge": False}
+    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, **narrow)
+    for label in table.labels:
+        shown.add_column(label, no_wrap=True)
     for column in table.columns:
-        shown.add_column(column, justify="right")
-    before = ("", "")
-    for position, (metric, structure, holdout, *cells) in enumerate(table.rows):
-        last = position + 1 == len(table.rows) or table.rows[position + 1][0] != metric
-        shown.add_row(
-            metric if metric != before[0] else "",
-            structure if (metric, structure) != before else "",
-            holdout,
-            *cells,
-            end_section=last,
-        )
-        before = (metric, structure)
-    console = Console()
+        shown.add_column(column.replace(" ", "\n"), justify="right")  # no wider than its longest word
+    before: tuple[str, ...] = ()
+    for number, row in enumerate(table.rows):
+        groups = ["" if row[:end] == before[:end] else row[end - 1] for end in range(1, len(table.labels))]
+        shown.add_row(*groups, *row[len(groups) :], end_section=table.ends_group(number))
+        before = row
+    console = Console(markup=False)  # [ms] is a unit, not a style
     console.print(shown)
     for note in table.notes:
         console.print(note, style="dim", highlight=False, soft_wrap=True)

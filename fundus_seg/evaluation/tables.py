@@ -6,10 +6,7 @@ counts once, every case counts once within its run, and nothing is averaged twic
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ from fundus_seg.errors import ProtocolError, UsageError, unknown_name
 from fundus_seg.evaluation.cases import DISTANCES
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta
 from fundus_seg.protocol import STRUCTURES
+from fundus_seg.table import Table
 
 METRICS = {
     "dsc": "DSC [%]",
@@ -31,23 +29,7 @@ METRICS = {
 DEFAULT_METRICS = ("dsc", "hd", "hd95")
 _NAMES = {"disc": "disc (OD)", "cup": "cup (OC)"}
 _MEAN = "mean"
-
-
-@dataclass(frozen=True)
-class Table:
-    """What is printed.
-
-    Attributes:
-        title: what was scored, and how checkpoints were chosen; says PHANTOM where it is one.
-        columns: an operator each, told apart by recipe and selection where they differ.
-        rows: metric, structure, unseen domain and a text a column; the long means below each metric.
-        notes: counts of penalised and excluded cases, and the protocol.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
+_LABELS = ("metric", "structure", "unseen")
 
 
 def summarise(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -80,7 +62,10 @@ def summarise(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
 
 
 def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
-    """The table of some evaluations.
+    """The table of some evaluations: a column per operator, told apart by recipe and selection where they differ.
+
+    Its title says what was scored, how checkpoints were chosen, and PHANTOM where it is one; its notes count penalised
+    and excluded cases and name the protocol.
 
     Raises:
         ProtocolError: evaluations that must not stand in one table.
@@ -101,7 +86,7 @@ def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
             rows.append((METRICS[metric], _NAMES[structure], holdout, *map(_mean_sd, values)))
         by_column = zip(*cells.values(), strict=True)
         rows.append((METRICS[metric], _MEAN, ", ".join(holdouts), *map(_mean_of_cells, by_column)))
-    return Table(_title(evaluations, runs), columns, tuple(rows), _notes(evaluations, runs, columns))
+    return Table(_title(evaluations, runs), _LABELS, columns, tuple(rows), _notes(evaluations, runs, columns))
 
 
 def tables(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> list[Table]:
@@ -119,18 +104,6 @@ def check_metrics(metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metric not in METRICS:
             raise UsageError(unknown_name("metric", metric, METRICS))
-
-
-def render(table: Table, form: str) -> str:
-    """The table as `markdown`, `latex` (booktabs) or `csv` text.
-
-    Raises:
-        UsageError: another form.
-    """
-    writers = {"markdown": _markdown, "latex": _latex, "csv": _csv}
-    if form not in writers:
-        raise UsageError(unknown_name("format", form, [*writers, "rich"]))
-    return writers[form](table)
 
 
 def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
@@ -229,57 +202,3 @@ def _notes(evaluations: Sequence[Evaluation], runs: pd.DataFrame, columns: Seque
         + (", each photograph seen at its own size" if protocol.inference == "native" else "")
     )
     return tuple(notes)
-
-
-_HEADER = ("metric", "structure", "unseen")
-
-
-def _markdown(table: Table) -> str:
-    lines = [
-        f"**{table.title}**",
-        "",
-        _pipes((*_HEADER, *table.columns)),
-        "|---|---|---|" + "---:|" * len(table.columns),
-    ]
-    lines += [_pipes(row) for row in table.rows]
-    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]) + "\n"
-
-
-def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _latex(table: Table) -> str:
-    width = len(_HEADER) + len(table.columns)
-    lines = [rf"\begin{{tabular}}{{lll{'r' * len(table.columns)}}}", _across(table.title, width), r"\toprule"]
-    lines += [_ampersands((*_HEADER, *table.columns)), r"\midrule"]
-    for row in table.rows:
-        lines.append(_ampersands(row))
-        if row[1] == _MEAN:
-            lines.append(r"\midrule")
-    lines[-1] = r"\bottomrule"
-    return "\n".join([*lines, *(_across(note, width) for note in table.notes), r"\end{tabular}"]) + "\n"
-
-
-def _ampersands(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escaped, cells)) + r" \\"
-
-
-def _across(text: str, width: int) -> str:
-    return rf"\multicolumn{{{width}}}{{l}}{{{_escaped(text)}}} \\"
-
-
-def _escaped(text: str) -> str:
-    for character in "%_&#":
-        text = text.replace(character, "\\" + character)
-    return text.replace("±", r"$\pm$")
-
-
-def _csv(table: Table) -> str:
-    """Title and notes are comments that begin with #: `pandas.read_csv(..., comment="#")`."""
-    text = io.StringIO()
-    text.writelines(f"# {line}\n" for line in (table.title, *table.notes))
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*_HEADER, *table.columns))
-    writer.writerows(table.rows)
-    return text.getvalue()

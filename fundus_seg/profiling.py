@@ -1,0 +1,258 @@
+"""What a network costs: parameters, multiply-accumulates (MACs), latency and peak memory of its inference."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.autograd.profiler import profile as profiler
+from torch.utils.flop_counter import FlopCounterMode
+
+from fundus_seg.errors import FundusSegError, UsageError
+from fundus_seg.models import bake, build_model
+from fundus_seg.models.encoders import DEEP_STRIDE
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.provenance import machine
+from fundus_seg.table import Table
+
+REPEATS = 20
+WARM_UP = 2
+_COLUMNS = (
+    "params",
+    "baked params",
+    "MACs [M]",
+    "kernel MACs [M]",
+    "latency [ms]",
+    "IQR [ms]",
+    "peak memory [MiB]",
+)
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Multiply-accumulates of a network's inference.
+
+    Attributes:
+        image: for each photograph.
+        generation: once for a set of weights, however many photographs follow: what generates kernels.
+    """
+
+    image: int
+    generation: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The costs of one operator's network.
+
+    Attributes:
+        op: the operator.
+        parameters: of the network as it is trained.
+        baked_parameters: of the network as `bake` leaves it.
+        macs: at the size of the photographs.
+        latencies: seconds per batch, a value per repeat.
+        peak_memory: bytes beyond weights, kept kernels and photographs; see `peak_memory`.
+    """
+
+    op: str
+    parameters: int
+    baked_parameters: int
+    macs: Macs
+    latencies: tuple[float, ...]
+    peak_memory: int
+
+
+def profile(
+    specs: Sequence[Mapping[str, Any]],
+    *,
+    size: int,
+    batch: int = 1,
+    repeats: int = REPEATS,
+    progress: Progress = SILENT,
+) -> list[Profile]:
+    """Measure networks side by side, on the GPU where there is one, with random weights.
+
+    Latency and memory are those of inference in float32, after WARM_UP passes, which leave the kernels generated. The
+    networks take turns, so that whatever else the machine does meets all of them alike.
+
+    Args:
+        specs: the arguments of `build_model` for each network, weights apart.
+        size: height and width of the photographs in pixels, a multiple of 16; the networks are built for their own
+            `image_size`.
+        batch: photographs in a batch.
+        repeats: measured passes of each network, at least 2.
+        progress: where to say how far it is.
+
+    Raises:
+        UsageError: a size that is no multiple of 16, or as `build_model`.
+        FundusSegError: memory does not suffice.
+    """
+    if size < DEEP_STRIDE or size % DEEP_STRIDE:
+        near = max(1, round(size / DEEP_STRIDE)) * DEEP_STRIDE
+        raise UsageError(f"size {size} is not a multiple of {DEEP_STRIDE}: {near} is")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    networks = [build_model(**spec).eval() for spec in specs]
+    with _memory_that_suffices(size, batch):
+        counts = [(_parameters(each), _parameters(bake(each)), count_macs(each, size)) for each in networks]
+        rounds, peaks = _measure(networks, batch=batch, size=size, repeats=repeats, device=device, progress=progress)
+    return [
+        Profile(spec["op"], *count, latencies, peak)
+        for spec, count, latencies, peak in zip(specs, counts, zip(*rounds, strict=True), peaks, strict=True)
+    ]
+
+
+def count_macs(network: nn.Module, size: int) -> Macs:
+    """MACs of convolutions, matrix products and translation-variant convolutions; nothing is computed.
+
+    What grows with the batch is the photographs' share; what is there besides is the generation of kernels. Norms,
+    activations and interpolation are left out, as is usual.
+
+    Args:
+        network: in evaluation mode; takes (B, 3, size, size).
+        size: height and width of the photographs in pixels.
+    """
+    one, two = (_macs(network, batch, size) for batch in (1, 2))
+    return Macs(image=two - one, generation=2 * one - two)
+
+
+def peak_memory(fn: Callable[[], object], device: torch.device | str = "cpu") -> int:
+    """The most bytes that tensors hold at once while `fn()` runs, beyond what they held before.
+
+    Counted are outputs, activations, gradients, and whatever operators put down meanwhile in memory that torch
+    allocates; not what libraries below torch allocate for themselves, nor parameters and inputs that were there before.
+
+    Args:
+        fn: called once; what it returns is dropped.
+        device: where it computes, "cpu" or a CUDA device.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        fn()
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else a process's first profile writes to standard error
+    with profiler(profile_memory=True) as recorded:
+        fn()
+    events = sorted(recorded.kineto_results.events(), key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in events if event.name() == "[memory]"), initial=0))
+
+
+def profile_table(profiles: Sequence[Profile], *, size: int, batch: int, image_size: int, encoder: str) -> Table:
+    """A row per operator; the title says what was measured, the notes what the numbers are and on which machine.
+
+    Args:
+        profiles: of networks that differ in their operators alone.
+        size: height and width of the photographs.
+        batch: photographs in a batch.
+        image_size: height and width that the networks were built for.
+        encoder: of the networks.
+    """
+    rows = []
+    for each in profiles:
+        milliseconds = [1e3 * seconds for seconds in each.latencies]
+        first, median, third = statistics.quantiles(milliseconds, method="inclusive")
+        values = (
+            str(each.parameters),
+            str(each.baked_parameters),
+            f"{each.macs.image / 1e6:.1f}",
+            f"{each.macs.generation / 1e6:.1f}",
+            f"{median:.2f}",
+            f"{third - first:.2f}",
+            f"{each.peak_memory / 2**20:.1f}",
+        )
+        rows.append((each.op, *values))
+    repeats = len(profiles[0].latencies)
+    networks = f"networks for {image_size}x{image_size}, encoder {encoder}, random weights"
+    return Table(
+        title=f"Inference on {_photographs(batch, size)}: {networks}",
+        labels=("operator",),
+        columns=_COLUMNS,
+        rows=tuple(rows),
+        notes=(
+            "MACs: for each photograph; kernel MACs: once for a set of weights, however many photographs follow",
+            f"latency: of a batch, kernels generated before; median and interquartile range of {repeats} rounds",
+            "peak memory: of tensors, beyond weights, kernels and photographs",
+            machine(),
+        ),
+    )
+
+
+@torch.inference_mode()
+def _measure(
+    networks: Sequence[nn.Module], *, batch: int, size: int, repeats: int, device: torch.device, progress: Progress
+) -> tuple[list[list[float]], list[int]]:
+    """Seconds of each network in each round, and each network's peak memory in bytes."""
+    images = torch.randn(batch, 3, size, size, device=device)
+    passes = [partial(network.to(device), images) for network in networks]
+    for infer in passes:
+        for _ in range(WARM_UP):
+            infer()
+    peaks = [peak_memory(infer, device) for infer in passes]
+    rounds = []
+    with progress.task("rounds", repeats) as advance:
+        for _ in range(repeats):
+            rounds.append([_seconds(infer, device) for infer in passes])
+            advance()
+    return rounds, peaks
+
+
+def _photographs(batch: int, size: int) -> str:
+    return (f"{batch} photographs" if batch > 1 else "a photograph") + f" of {size}x{size} pixels"
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _macs(network: nn.Module, batch: int, size: int) -> int:
+    """MACs of one pass that records gradients, since no kernel is kept then."""
+    formulas = {torch.ops.fundus_seg.translation_variant_conv2d: _translation_variant_flops}
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
+        network(torch.empty(batch, 3, size, size))
+    return counter.get_total_flops() // 2
+
+
+def _translation_variant_flops(
+    x: torch.Size, weight: torch.Size, *geometry: int, out_shape: torch.Size, **_: Any
+) -> int:
+    """Two for each of the k² taps (weight: (C, k², h, w)) of each output; the name `out_shape` is the counter's."""
+    return 2 * weight[1] * math.prod(out_shape)
+
+
+def _seconds(infer: Callable[[], object], device: torch.device) -> float:
+    _synchronise(device)
+    started = time.perf_counter()
+    infer()
+    _synchronise(device)
+    return time.perf_counter() - started
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _memory_that_suffices(size: int, batch: int) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not known and "DefaultCPUAllocator" not in str(error):  # whose errors have no kind of their own
+            raise
+        raise FundusSegError(
+            f"memory does not suffice for {_photographs(batch, size)}: lower --batch or --size"
+        ) from error

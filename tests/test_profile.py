@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from fundus_seg.config import OPERATORS
+from fundus_seg.models import build_model
+from fundus_seg.ops import TVConv2d
+from fundus_seg.profiling import Macs, Profile, count_macs, peak_memory, profile, profile_table
+from fundus_seg_cli.main import main
+
+MIB = 2**20
+TINY = {
+    "encoder": "tu-mobilenetv2_035",
+    "image_size": 64,
+    "aspp_channels": 16,
+    "expansion": 1,
+    "generator_channels": 8,
+}
+CHANNELS = 112  # of the tiny encoder's deep features, on a map of 4x4
+
+
+def mebibytes(count: int) -> torch.Tensor:
+    return torch.empty(count * MIB, dtype=torch.uint8)
+
+
+def one_after_the_other() -> None:
+    first = mebibytes(1)
+    del first
+    mebibytes(2)
+
+
+def side_by_side() -> list[torch.Tensor]:
+    return [mebibytes(1), mebibytes(2)]
+
+
+@pytest.mark.parametrize(
+    ("fn", "peak"), [(one_after_the_other, 2), (side_by_side, 3), (lambda: mebibytes(4), 4), (lambda: None, 0)]
+)
+def test_peak_memory_is_what_stands_at_once(fn: Callable[[], object], peak: int) -> None:
+    assert peak_memory(fn) == peak * MIB
+
+
+def test_peak_memory_counts_from_what_was_there_before() -> None:
+    held = [mebibytes(8)]
+    assert peak_memory(held.clear) == 0
+
+
+def test_peak_memory_sees_what_lives_within_an_operator() -> None:
+    x = torch.zeros(MIB // 4).view(1, 1, 512, 512)
+    # The 3x3 patches of a map of 1 MiB are copied before they are summed: 9 MiB, and the map itself once more.
+    assert peak_memory(lambda: nn.functional.unfold(x, 3, padding=1).sum(1)) == pytest.approx(10 * MIB, abs=1024)
+
+
+def test_peak_memory_sees_the_backward_pass() -> None:
+    x = torch.zeros(MIB // 4, requires_grad=True)
+    # 1 MiB of exp(x), kept for the backward pass, then 1 MiB of gradient beside it; the sum and its gradient are tiny.
+    assert peak_memory(lambda: x.exp().sum().backward()) == pytest.approx(2 * MIB, abs=1024)
+    assert x.grad is not None
+
+
+def test_macs_by_hand() -> None:
+    convolution = nn.Conv2d(3, 4, 3, padding=1)
+    depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+    tvconv = TVConv2d(4, (8, 8), affinity_channels=1, generator_channels=2, generator_layers=1)
+    network = nn.Sequential(convolution, nn.BatchNorm2d(4), nn.ReLU(), depthwise, tvconv).eval()
+    positions, taps = 8 * 8, 9
+    assert count_macs(network, 8) == Macs(
+        image=positions * taps * (3 * 4 + 4 + 4),
+        generation=positions * taps * (1 * 2 + 2 * 2 + 2 * 4 * taps),
+    )
+
+
+def test_counting_leaves_the_network_as_it_was() -> None:
+    network = build_model("tvconv", **TINY).eval()  # type: ignore[arg-type]
+    image = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        before = network(image)
+        count_macs(network, 64)
+        assert torch.equal(network(image), before)
+
+
+def test_the_operators_of_the_paper_apart() -> None:
+    macs = {op: count_macs(build_model(op).eval(), 256) for op in ("conv", "depthwise", "tvconv")}
+    in_channels, channels, positions = 320, 256, 16 * 16
+    # conv: 3x3 to the width of the ASPP; depthwise: 1x1 to six times the channels, 3x3 each, 1x1 to that width.
+    conv = 9 * in_channels * channels
+    depthwise = 6 * in_channels * (in_channels + 9 + channels)
+    assert macs["depthwise"].image - macs["conv"].image == 3 * positions * (depthwise - conv)
+    assert macs["tvconv"].image == macs["depthwise"].image
+    generator = 9 * (4 * 64 + 3 * 64 * 64 + 64 * 6 * in_channels * 9)
+    assert [macs[op].generation for op in macs] == [0, 0, 3 * positions * generator]
+
+
+def test_profiles_of_tiny_networks() -> None:
+    profiles = profile([{"op": op, **TINY} for op in ("conv", "depthwise", "tvconv")], size=64, batch=2, repeats=3)
+    conv, depthwise, tvconv = profiles
+    assert [each.op for each in profiles] == ["conv", "depthwise", "tvconv"]
+    assert [each.parameters for each in profiles] == [313_410, 312_402, 536_418]
+    assert conv.baked_parameters == conv.parameters
+    assert depthwise.baked_parameters == depthwise.parameters
+    # Baked, each of three branches has a kernel per position, and one bias in place of the norm's scale and shift.
+    more = 3 * CHANNELS * (9 * 4 * 4 - 9 + 1 - 2)
+    assert tvconv.baked_parameters == depthwise.parameters + more
+    assert tvconv.macs.generation > conv.macs.generation == depthwise.macs.generation == 0
+    for each in profiles:
+        assert len(each.latencies) == 3
+        assert min(each.latencies) > 0
+        assert each.peak_memory > 2 * 2 * 64 * 64 * 4  # the logits of both photographs
+
+
+@pytest.mark.parametrize("op", ["conv", "tvconv"])
+def test_other_sizes_than_the_networks_own(op: str) -> None:
+    small, large = (profile([{"op": op, **TINY}], size=size, repeats=2)[0] for size in (32, 64))
+    assert small.macs.generation == large.macs.generation
+    assert small.parameters == large.parameters
+    assert small.macs.image < large.macs.image
+    assert small.peak_memory < large.peak_memory
+
+
+def test_the_table_by_hand() -> None:
+    of_conv = Profile("conv", 10, 9, Macs(2_000_000, 500_000), (0.001, 0.002, 0.003, 0.004, 0.010), 3 * MIB)
+    table = profile_table([of_conv], size=800, batch=2, image_size=256, encoder="resnet18")
+    assert table.rows == (("conv", "10", "9", "2.0", "0.5", "3.00", "2.00", "3.0"),)  # quartiles 2 ms and 4 ms
+    assert table.title == (
+        "Inference on 2 photographs of 800x800 pixels: networks for 256x256, encoder resnet18, random weights"
+    )
+    assert f"torch {torch.__version__}" in table.notes[-1]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """`fundus-seg profile` with arguments, in this process: what it prints, once its exit code is as expected."""
+
+    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["fundus-seg", "profile", "--config", "tiny", "--repeats", "2", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == code
+        return capsys.readouterr()
+
+    return run
+
+
+def test_csv(call: Callable[..., tuple[str, str]]) -> None:
+    out, _ = call("--format", "csv", "--op", "conv,depthwise", "--op", "conv")
+    table = pd.read_csv(io.StringIO(out), comment="#")
+    assert list(table) == [
+        "operator",
+        "params",
+        "baked params",
+        "MACs [M]",
+        "kernel MACs [M]",
+        "latency [ms]",
+        "IQR [ms]",
+        "peak memory [MiB]",
+    ]
+    assert list(table["operator"]) == ["conv", "depthwise"]
+    assert list(table["params"]) == [313_410, 312_402]
+    assert (table.drop(columns="operator") >= 0).all(axis=None)
+
+
+def test_every_operator_is_measured_unless_some_are_named(call: Callable[..., tuple[str, str]]) -> None:
+    out, _ = call("--format", "markdown")
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in out.splitlines() if line.startswith("| ")]
+    assert rows == ["operator", *OPERATORS]
+
+
+def test_settings_are_heeded(call: Callable[..., tuple[str, str]]) -> None:
+    out, _ = call("--op", "conv", "--set", "model.aspp_channels=24", "--set", "data.size=96", "--format", "csv")
+    assert "a photograph of 96x96 pixels: networks for 96x96, encoder tu-mobilenetv2_035, random weights" in out
+    assert pd.read_csv(io.StringIO(out), comment="#")["params"].item() > 313_410
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--op", "tvcnov"], 2, "unknown operator 'tvcnov': did you mean 'tvconv'?"),
+        (["--op", "conv,"], 2, "unknown operator ''"),
+        (["--size", "50"], 2, "size 50 is not a multiple of 16: 48 is"),
+        (["--size", "0"], 2, "size 0 is not a multiple of 16: 16 is"),
+        (["--batch", "0"], 2, "--batch"),
+        (["--op", "tvconv", "--size", "16000"], 1, "a photograph of 16000x16000 pixels: lower --batch or --size"),
+        (["--op", "conv", "--batch", "1000000000000"], 1, "of 64x64 pixels: lower --batch or --size"),
+    ],
+)
+def test_wrong_arguments(call: Callable[..., tuple[str, str]], arguments: list[str], code: int, message: str) -> None:
+    _, err = call(*arguments, code=code)
+    assert message in err
+    assert "Traceback" not in err

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+import pytest
+
+from fundus_seg.errors import UsageError
+from fundus_seg.table import Table, render
+from fundus_seg_cli.table import Format, print_table
+
+ROWS = (("HD [px]", "disc", "1.5"), ("HD [px]", "cup", "2.5"), ("ASD [px]", "disc", "0.5"))
+TABLE = Table("Distances", ("metric", "structure"), ("conv [seen]",), ROWS, ("a note",))
+
+
+def test_markdown():
+    assert render(TABLE, "markdown").splitlines() == [
+        "**Distances**",
+        "",
+        "| metric | structure | conv [seen] |",
+        "|---|---|---:|",
+        "| HD [px] | disc | 1.5 |",
+        "| HD [px] | cup | 2.5 |",
+        "| ASD [px] | disc | 0.5 |",
+        "",
+        "- a note",
+    ]
+
+
+def test_csv_reads_back():
+    table = pd.read_csv(io.StringIO(render(TABLE, "csv")), comment="#")
+    assert list(table) == ["metric", "structure", "conv [seen]"]
+    assert list(table["conv [seen]"]) == [1.5, 2.5, 0.5]
+
+
+def test_latex_rules_part_the_groups():
+    lines = render(TABLE, "latex").splitlines()
+    assert lines[0] == r"\begin{tabular}{llr}"
+    assert lines[3:9] == [
+        r"metric & structure & conv [seen] \\",
+        r"\midrule",
+        r"HD [px] & disc & 1.5 \\",
+        r"HD [px] & cup & 2.5 \\",
+        r"\midrule",
+        r"ASD [px] & disc & 0.5 \\",
+    ]
+    assert lines[9] == r"\bottomrule"
+
+
+def test_unknown_format():
+    with pytest.raises(UsageError, match="unknown format 'markdwon': did you mean 'markdown'"):
+        render(TABLE, "markdwon")
+
+
+def test_the_terminal_shows_units_and_each_group_once(capsys):
+    print_table(TABLE, Format.rich)
+    out = capsys.readouterr().out
+    assert out.count("HD [px]") == out.count("ASD [px]") == out.count("[seen]") == 1
+    assert out.count("disc") == 2
+    assert "a note" in out
+
+
+def test_the_terminal_fits_the_longest_operator_in_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = ("params", "baked params", "MACs [M]", "kernel MACs [M]", "latency [ms]", "IQR [ms]", "peak memory [MiB]")
+    row = ("depthwise-dilated", "36944610", "19615074", "12169.2", "7730.8", "1234.56", "123.45", "1234.5")
+    print_table(Table("Costs", ("operator",), columns, (row,), ()), Format.rich)
+    assert list(row) in [line.split() for line in capsys.readouterr().out.splitlines()]
