@@ -134,6 +134,7 @@ def test_what_the_machine_chooses_is_recorded_and_kept(root, tmp_path, monkeypat
 
 def test_every_precision_and_layout_trains_alike(root, tmp_path):
     """Not to the digit: dropout draws its zeros in the order of memory."""
+
     def losses(precision, channels_last):
         set_here = (f"train.precision={precision}", f"train.channels_last={channels_last}")
         run = train(settings(*set_here), root, tmp_path / f"{precision}-{channels_last}")
