@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fundus_seg.profiling import peak_memory
 from torch import Tensor, nn
 
 from fundus_seg.models import bake, build_model
 from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
 from fundus_seg.ops.layout import kernel_in, map_in
+from fundus_seg.profiling import peak_memory
 from fundus_seg.provenance import machine
 from fundus_seg.training.task import LOSSES
 from naive import naive_network, naive_translation_variant_conv2d
@@ -182,7 +182,6 @@ def training(rounds: int, batch: int, size: int) -> tuple[list[Row], dict[str, S
     return rows, {f"step: {name}": time.milliseconds(name) for name in jobs}
 
 
-@torch.inference_mode()
 def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
     """One photograph through the whole network, in evaluation mode."""
     image = torch.rand(1, 3, size, size) * 2 - 1

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fundus_seg.errors import FundusSegError, UsageError
 from fundus_seg.models import bake, build_model
 from fundus_seg.models.encoders import DEEP_STRIDE
+from fundus_seg.ops import dispatch, native
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.provenance import machine
 from fundus_seg.table import Table
@@ -184,7 +185,7 @@ def profile_table(profiles: Sequence[Profile], *, size: int, batch: int, image_s
             "MACs: for each photograph; kernel MACs: once for a set of weights, however many photographs follow",
             f"latency: of a batch, kernels generated before; median and interquartile range of {repeats} rounds",
             "peak memory: of tensors, beyond weights, kernels and photographs",
-            machine(),
+            f"{machine()}; kernels per position: {_backend()}",
         ),
     )
 
@@ -206,6 +207,14 @@ def _measure(
             rounds.append([_seconds(infer, device) for infer in passes])
             advance()
     return rounds, peaks
+
+
+def _backend() -> str:
+    """What computes translation-variant convolutions here, and why nothing faster does."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = dispatch.backend(torch.empty(0, device=device)).__name__.rpartition(".")[2]
+    reason = native.unavailable() if device == "cpu" else None
+    return f"{name} ({reason})" if reason else name
 
 
 def _photographs(batch: int, size: int) -> str:

@@ -74,7 +74,9 @@ def test_evaluation_scores_the_holdout_s_test_split_at_its_own_size(run):
     assert set(evaluation.cases["height"]) == {96}
     assert evaluation.path == run.evaluation(Scoring().digest(), "best")
     assert evaluation.meta.selection == "source-validation"
-    expected = module.RunName(preset="tiny", operator="tvconv", holdout="B", seed=0)
+    expected = module.RunName(
+        preset="tiny", operator="tvconv", holdout="B", seed=0, precision=run.read_config()["train"]["precision"]
+    )
     assert evaluation.meta.run == expected
     assert not evaluation.meta.phantom
     assert run.has("DONE")

@@ -16,7 +16,7 @@ NAN = float("nan")
 
 def evaluation(
     dsc, hd, *, operator="tvconv", holdout="A", seed=0, phantom=False, selection="source-validation",
-    scoring=None, digest="d", truth=10, preset="paper",
+    scoring=None, digest="d", truth=10, preset="paper", precision="fp32",
 ):  # fmt: skip
     """An evaluation with the same values for disc and cup; `truth` is a pixel count or one for each case."""
     truths = truth if isinstance(truth, list) else [truth] * len(dsc)
@@ -43,7 +43,7 @@ def evaluation(
         selection=selection,
         checkpoint="best",
         checkpoint_sha256="",
-        run=RunName(preset=preset, operator=operator, holdout=holdout, seed=seed),
+        run=RunName(preset=preset, operator=operator, holdout=holdout, seed=seed, precision=precision),
         versions={},
     )
     return Evaluation(Path(f"{operator}-{seed}.csv"), meta, pd.DataFrame(rows))
@@ -171,3 +171,9 @@ def test_forms():
 def test_unknown_metric_offers_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'hd95'"):
         build_table([evaluation([0.8], [1])], ["hd96"])
+
+
+def test_runs_trained_in_two_precisions_are_two_columns():
+    runs = [evaluation([0.8], [1]), evaluation([0.9], [1], precision="bf16", seed=1)]
+    assert build_table(runs).columns == ("tvconv (bf16)", "tvconv (fp32)")
+    assert build_table(runs[1:]).columns == ("tvconv",)

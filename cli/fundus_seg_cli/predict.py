@@ -16,6 +16,13 @@ class MaskFormat(StrEnum):
     nifti = "nifti"
 
 
+class Precision(StrEnum):
+    """What the network computes in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
 def predict(
     model: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint.")],
     images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
@@ -25,11 +32,23 @@ def predict(
     ] = MaskFormat.png,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also draw the contours on each photograph.")] = False,
     truth: Annotated[Path | None, typer.Option(help="Folder of true masks with the photographs' names.")] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="bf16: faster where the machine has it; a few pixels may differ.")
+    ] = Precision.fp32,
 ) -> None:
     """Write the masks of photographs at their own size, with a table of sizes and cup-to-disc ratios."""
     from fundus_seg.inference.folder import predict_folder
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
-    written = predict_folder(model, images, out, form=form.value, overlay=overlay, truth=truth, progress=progress)
+    written = predict_folder(
+        model,
+        images,
+        out,
+        form=form.value,
+        overlay=overlay,
+        truth=truth,
+        precision=precision.value,
+        progress=progress,
+    )
     print(written)

@@ -47,6 +47,8 @@ class RunName(BaseModel):
     """With the slug of what differs from the preset."""
     holdout: str
     seed: int
+    precision: str = "fp32"
+    """That it trained in."""
 
 
 class EvaluationMeta(BaseModel):
@@ -132,7 +134,11 @@ def evaluate(
         checkpoint=checkpoint,
         checkpoint_sha256=file_digest(weights),
         run=RunName(
-            preset=config.preset, operator=operator_name(config, root), holdout=config.holdout, seed=config.seed
+            preset=config.preset,
+            operator=operator_name(config, root),
+            holdout=config.holdout,
+            seed=config.seed,
+            precision=config.train.precision or "fp32",
         ),
         versions=versions(),
     )

@@ -139,11 +139,12 @@ def _refuse_repetitions(evaluations: Sequence[Evaluation], names: Sequence[str])
 
 def _column_names(metas: Sequence[EvaluationMeta]) -> list[str]:
     """The operator, then whatever else tells the evaluations apart."""
-    presets = {meta.run.preset for meta in metas}
+    presets, precisions = ({getattr(meta.run, key) for meta in metas} for key in ("preset", "precision"))
     selections = {meta.selection for meta in metas}
     return [
         meta.run.operator
         + (f" ({meta.run.preset})" if len(presets) > 1 else "")
+        + (f" ({meta.run.precision})" if len(precisions) > 1 else "")
         + (f" [{meta.selection}]" if len(selections) > 1 else "")
         for meta in metas
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,13 @@ def predict_folder(
     form: MaskFormat = "png",
     overlay: bool = False,
     truth: Path | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
     progress: Progress = SILENT,
 ) -> Path:
     """Write `out/masks/NAME.png` (or `.nii.gz`) for each photograph, `out/overlays/NAME.png` if asked, `out/cases.csv`.
 
     The CSV has a row a photograph: its size, the pixels of disc and cup, the vertical cup-to-disc ratio and, where a
-    true mask of the same name lies in `truth`, its Dice.
+    true mask of the same name lies in `truth`, its Dice. `precision` is `Predictor`'s.
 
     Returns:
         The path of the CSV.
@@ -48,7 +49,7 @@ def predict_folder(
     photographs = _photographs(images)
     truths = _truths(truth, photographs) if truth else {}
     _keep_apart(out, [*(path.parent for path in photographs.values()), *(path.parent for path in truths.values())])
-    predictor = load_model(model)
+    predictor = load_model(model, precision=precision)
     rows, unusable = [], []
     with progress.task("predicting", total=len(photographs)) as advance:
         for name, path in photographs.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,6 +32,14 @@ class Predictor:
     With `scoring.inference` "resize" the network sees the photograph at the training size, and its logits go up
     bilinearly. With "native" it sees the photograph as it is, reflected at all four edges up to the next multiples of
     16 (an odd pixel goes right or below, so that the middle stays the middle), and the logits are cropped back.
+
+    Args:
+        network: made by `build_model` or `bake`.
+        scoring: inference, threshold and post-processing; None for the defaults.
+        interpolation: of the resizing, a key of RESAMPLING.
+        precision: "bf16" runs the network under autocast: faster where the machine has instructions for it, and masks
+            may differ in a few pixels. Scores are always those of "fp32", lest they depend on the machine.
+        device: None for a GPU where there is one.
     """
 
     def __init__(
@@ -39,10 +48,12 @@ class Predictor:
         *,
         scoring: Scoring | None = None,
         interpolation: str = "lanczos",
+        precision: Literal["fp32", "bf16"] = "fp32",
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = network.eval().to(self.device)
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.precision = precision
         self.size = int(network.spec["image_size"])  # type: ignore[index]
         self.scoring = scoring or Scoring()
         self.interpolation = RESAMPLING[interpolation]
@@ -67,7 +78,8 @@ class Predictor:
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
         """Logits (B, 2, h, w) of photographs (B, h, w, 3) uint8 as the network is to see them."""
         batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device)
-        return self.network(scale_photographs(batch)).float()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.network(scale_photographs(batch)).float()
 
     def _native_logits(self, image: NDArray[np.uint8]) -> Tensor:
         """Logits (2, H, W) of a photograph (H, W, 3) that the network sees at its own size."""
@@ -102,7 +114,13 @@ def _margins(side: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
-def load_model(run_or_checkpoint: str | Path, *, checkpoint: str = "best", scoring: Scoring | None = None) -> Predictor:
+def load_model(
+    run_or_checkpoint: str | Path,
+    *,
+    checkpoint: str = "best",
+    scoring: Scoring | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> Predictor:
     """The predictor of a run's folder (its checkpoint `best`, or `last`) or of a checkpoint file.
 
     It resizes, thresholds and post-processes as the run does that made the checkpoint, unless `scoring` is given.
@@ -121,6 +139,7 @@ def load_model(run_or_checkpoint: str | Path, *, checkpoint: str = "best", scori
     network, usage = load_network(path)
     try:
         own = Scoring(**usage["scoring"])
-        return Predictor(network, scoring=scoring or own, interpolation=usage["image_interpolation"])
+        scoring, interpolation = scoring or own, usage["image_interpolation"]
+        return Predictor(network, scoring=scoring, interpolation=interpolation, precision=precision)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not say how its network is used") from error
