@@ -120,7 +120,7 @@ def test_native_and_resized_agree_at_the_training_size(op):
 def test_a_photograph_too_large_to_be_seen_whole_is_named_and_the_others_done(
     checkpoint, photographs, tmp_path, monkeypatch
 ):
-    def bounded(path):
+    def bounded(path, **_):
         predictor = load_model(path, scoring=NATIVE)
         for module in predictor.network.modules():
             if isinstance(module, TVConv2d):
@@ -259,3 +259,12 @@ def test_a_run_s_folder_loads_its_best(draw_root, tmp_path):
     settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A"})
     run = train(settings, open_root(draw_root()), tmp_path)
     assert load_model(run.path)(np.zeros((50, 50, 3), np.uint8)).shape == (2, 50, 50)
+
+
+def test_bf16_computes_in_bf16_and_agrees(network):
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    exact = Predictor(network).logits(image)
+    low = Predictor(network, precision="bf16").logits(image)
+    assert low.dtype == torch.float32
+    assert not torch.equal(low, exact)
+    torch.testing.assert_close(low, exact, rtol=0.05, atol=0.05)
