@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from reference_ops import four_loops
 from torch import Tensor
 
 from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
@@ -19,21 +20,6 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     assert native.unavailable() is None
     chosen = {"native": native, "portable": portable}[request.param]
     monkeypatch.setattr(dispatch, "backend", lambda x: chosen)
-
-
-def reference(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
-    """Eq. 2 by four loops: output rows and columns, kernel rows and columns."""
-    k = int(weight.shape[1] ** 0.5)
-    out = x.new_zeros(x.shape[0], *weight[:, 0].shape)
-    for i in range(out.shape[2]):
-        for j in range(out.shape[3]):
-            for u in range(k):
-                for v in range(k):
-                    row = i * stride + dilation * (u - k // 2)
-                    col = j * stride + dilation * (v - k // 2)
-                    if 0 <= row < x.shape[2] and 0 <= col < x.shape[3]:
-                        out[:, :, i, j] += weight[:, k * u + v, i, j] * x[:, :, row, col]
-    return out
 
 
 def derivatives(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
@@ -61,7 +47,7 @@ def operands(
 @pytest.mark.parametrize("dilation", [1, 2, 6])
 def test_equals_four_loops(k: int, stride: int, dilation: int, channels_last: bool) -> None:
     operands_ = operands(k, stride)
-    expected = derivatives(lambda x, weight: reference(x, weight, stride, dilation), *operands_)
+    expected = derivatives(lambda x, weight: four_loops(x, weight, stride, dilation), *operands_)
     found = derivatives(
         lambda x, weight: translation_variant_conv2d(x, weight, stride=stride, dilation=dilation),
         map_in(operands_[0], channels_last),
@@ -99,7 +85,7 @@ def test_every_size_dtype_and_layout(
         return translation_variant_conv2d(x, weight, stride=stride, dilation=dilation)
 
     found = derivatives(convolve, map_in(x, channels_last), kernel_in(weight, channels_last))
-    expected = derivatives(lambda x, weight: reference(x, weight, stride, dilation), x.double(), weight.double())
+    expected = derivatives(lambda x, weight: four_loops(x, weight, stride, dilation), x.double(), weight.double())
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == dtype
         error = (a.double() - b).abs().max()
@@ -243,7 +229,7 @@ def test_any_memory_layout() -> None:
         for b in (weight, kernel_in(weight, True), weight.transpose(2, 3).contiguous().transpose(2, 3)):
             torch.testing.assert_close(translation_variant_conv2d(a, b), translation_variant_conv2d(x, weight))
     (to_x,) = torch.autograd.grad(translation_variant_conv2d(x.requires_grad_(), weight).sum(), x)  # expanded
-    torch.testing.assert_close(to_x, torch.autograd.grad(reference(x, weight).sum(), x)[0])
+    torch.testing.assert_close(to_x, torch.autograd.grad(four_loops(x, weight).sum(), x)[0])
 
 
 def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +252,7 @@ def test_without_a_compiler_torch_computes(compiler: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
     monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
     x, weight = operands()
-    torch.testing.assert_close(translation_variant_conv2d(x, weight), reference(x, weight))
+    torch.testing.assert_close(translation_variant_conv2d(x, weight), four_loops(x, weight))
     assert dispatch.backend(x) is portable
     reason = native.unavailable()
     assert reason is not None

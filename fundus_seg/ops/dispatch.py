@@ -5,6 +5,7 @@ As such `torch.compile` and `torch.export` keep them whole. What differentiates 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -17,7 +18,18 @@ from fundus_seg.ops.layout import empty_kernel_like, empty_map_like, is_channels
 
 def backend(x: Tensor) -> ModuleType:
     """The module that computes with tensors of this device and dtype: the first that supports them."""
-    return native if native.supports(x) else portable
+    fused = _triton_backend() if x.is_cuda else native
+    return fused if fused is not None and fused.supports(x) else portable
+
+
+@functools.cache
+def _triton_backend() -> ModuleType | None:
+    """Imported with the first tensor on a GPU: Triton is slow to import, and not there on every system."""
+    try:
+        from fundus_seg.ops import triton_backend
+    except ImportError:
+        return None
+    return triton_backend
 
 
 @torch.library.custom_op("fundus_seg::translation_variant_conv2d", mutates_args=())

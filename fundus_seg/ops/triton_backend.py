@@ -1,0 +1,302 @@
+"""The CUDA backend: the operator and its two gradients as fused Triton kernels, each one launch.
+
+Every kernel value meets one multiply-add per image, so memory bounds the operator, not arithmetic. A program owns a
+tile of channels x rows x columns for the whole batch: a kernel value comes from memory once, serves 8 images from a
+register and the next 8 from the L1 cache, where the overlapping reads of the k² taps meet, too. The gradient of x is
+gathered, not scattered: no atomics, so the same call gives the same bits.
+
+Like every backend it takes its operands in one of the two layouts of `fundus_seg.ops.layout`, and answers in it: one
+set of kernels reads both through strides, and the lanes of a tile follow what is contiguous, columns or channels.
+
+Importing this module imports Triton. With TRITON_INTERPRET=1 in the environment before the first import of Triton the
+kernels run on the CPU, slowly: the tests do so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fundus_seg.ops.layout import empty_kernel_like, empty_map_like, is_channels_last
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError as error:
+    raise ImportError("the CUDA backend needs Triton (Linux): pip install triton.") from error
+
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_AMPERE = (8, 0)  # the oldest compute capability that Triton compiles for
+
+
+def supports(x: Tensor) -> bool:
+    """Whether this backend computes with such tensors here."""
+    return x.is_cuda and x.dtype in _DTYPES and torch.cuda.get_device_capability(x.device) >= _AMPERE
+
+
+def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
+    """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
+    return _gather(x, weight, empty_map_like(x, weight.shape[2:]), k, stride, dilation, transposed=False)
+
+
+def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
+    """Maps grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
+    return _gather(grad, weight, empty_map_like(grad, size), k, stride, dilation, transposed=True)
+
+
+def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
+    """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
+    result = empty_kernel_like(grad, k)
+    grid, tile = _tiling(grad, images=16)
+    with torch.cuda.device_of(grad):
+        _grad_weight_kernel[grid](
+            grad, x, result, *grad.shape, *x.shape[2:], *grad.stride(), *x.stride(), *result.stride(),
+            K=k, STRIDE=stride, DILATION=dilation, **tile,
+        )  # fmt: skip
+    return result
+
+
+def _gather(
+    source: Tensor, weight: Tensor, result: Tensor, k: int, stride: int, dilation: int, transposed: bool
+) -> Tensor:
+    """The sum over taps that makes the output of x, or, transposed, the gradient of x of the output's."""
+    grid, tile = _tiling(result, images=8)
+    with torch.cuda.device_of(source):
+        _gather_kernel[grid](
+            source, weight, result, *result.shape, *source.shape[2:],
+            *source.stride(), *weight.stride(), *result.stride(),
+            K=k, STRIDE=stride, DILATION=dilation, TRANSPOSED=transposed, **tile,
+        )  # fmt: skip
+    return result
+
+
+def _tiling(x: Tensor, images: int) -> tuple[tuple[int], dict[str, Any]]:
+    """The grid over the channels and positions of x (B, C, h, w), and the tile of a program.
+
+    A tile is a block of lanes, each a (channel, row, column), times so many images at once. `images` is what a thread
+    with 4 lanes can hold: 8 where it keeps a sum for each (more halve the warps of a multiprocessor), 16 where it keeps
+    a gradient for each (fewer read it again from the cache).
+    """
+
+    def fit(most: int, n: int) -> int:
+        return min(most, triton.next_power_of_2(max(n, 1)))
+
+    batch, channels, rows, cols = x.shape
+    channels_last = is_channels_last(x)
+    if channels_last:
+        # 128 bytes of channels, a cache line, at 4 x 4 positions: with k = 3 they read 36 positions, where a row of 16
+        # would read 54. At least the 4 channels of one thread.
+        block_c = max(4, fit(128 // x.element_size(), channels))
+        block_rows, block_cols = fit(4, rows), fit(4, cols)
+    else:
+        # Whole rows while they are short, then whole planes.
+        block_cols = fit(32, cols)
+        block_rows = fit(256 // block_cols, rows)
+        block_c = fit(256 // (block_rows * block_cols), channels)
+    tile = {
+        "CHANNELS_LAST": channels_last,
+        "BLOCK_B": fit(images, batch),
+        "BLOCK_C": block_c,
+        "BLOCK_ROWS": block_rows,
+        "BLOCK_COLS": block_cols,
+        "ACCUMULATOR": tl.float64 if x.dtype == torch.float64 else tl.float32,
+        # All warps side by side along the lanes: two warps on the same lanes would exchange kernels and sums.
+        "num_warps": 8 if block_c * block_rows * block_cols > 512 else 4,
+    }
+    programs = triton.cdiv(channels, block_c) * triton.cdiv(rows, block_rows) * triton.cdiv(cols, block_cols)
+    return (programs,), tile
+
+
+# Sizes and strides are annotated as the tensors that they are in a kernel: `int` would keep Triton from widening large
+# ones to 64 bits, and from compiling strides of 1 and alignment in.
+
+
+@triton.jit
+def _gather_kernel(
+    source: tl.tensor,
+    weight: tl.tensor,
+    result: tl.tensor,
+    batch: tl.tensor,
+    channels: tl.tensor,
+    rows: tl.tensor,
+    cols: tl.tensor,
+    source_rows: tl.tensor,
+    source_cols: tl.tensor,
+    source_b: tl.tensor,
+    source_c: tl.tensor,
+    source_row: tl.tensor,
+    source_col: tl.tensor,
+    weight_c: tl.tensor,
+    weight_tap: tl.tensor,
+    weight_row: tl.tensor,
+    weight_col: tl.tensor,
+    result_b: tl.tensor,
+    result_c: tl.tensor,
+    result_row: tl.tensor,
+    result_col: tl.tensor,
+    K: tl.constexpr,
+    STRIDE: tl.constexpr,
+    DILATION: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+    ACCUMULATOR: tl.constexpr,
+) -> None:
+    """result[b, c, i, j] = Σ of weight · source over the taps; the strides of each tensor follow its name.
+
+    Forward: the result is the output, the source x. Transposed: the result is the gradient of x, the source that of the
+    output.
+    """
+    c, i, j, inside = _lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS)
+    for first in range(0, batch, BLOCK_B):
+        total = tl.zeros((BLOCK_B, BLOCK_C * BLOCK_ROWS * BLOCK_COLS), ACCUMULATOR)
+        for u in range(K):  # not unrolled: k² taps at once hold too many registers
+            y, y_found = _neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, TRANSPOSED)
+            for v in tl.static_range(K):
+                x, x_found = _neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, TRANSPOSED)
+                found = inside & y_found & x_found
+                kernel = weight + c * weight_c + (u * K + v) * weight_tap
+                if TRANSPOSED:  # a kernel belongs to a position of the output, here the source
+                    kernel += y * weight_row + x * weight_col
+                else:
+                    kernel += i * weight_row + j * weight_col
+                value = tl.load(kernel, mask=found, other=0).to(ACCUMULATOR)
+                there = source + c * source_c + y * source_row + x * source_col
+                total += value[None, :] * _load(there, source_b, first, batch, found, BLOCK_B, ACCUMULATOR)
+        b = first + tl.arange(0, BLOCK_B)[:, None]
+        here = (result + c * result_c + i * result_row + j * result_col)[None, :] + b.to(tl.int64) * result_b
+        tl.store(here, total.to(result.dtype.element_ty), mask=(b < batch) & inside[None, :])
+
+
+@triton.jit
+def _grad_weight_kernel(
+    grad: tl.tensor,
+    source: tl.tensor,
+    result: tl.tensor,
+    batch: tl.tensor,
+    channels: tl.tensor,
+    rows: tl.tensor,
+    cols: tl.tensor,
+    source_rows: tl.tensor,
+    source_cols: tl.tensor,
+    grad_b: tl.tensor,
+    grad_c: tl.tensor,
+    grad_row: tl.tensor,
+    grad_col: tl.tensor,
+    source_b: tl.tensor,
+    source_c: tl.tensor,
+    source_row: tl.tensor,
+    source_col: tl.tensor,
+    result_c: tl.tensor,
+    result_tap: tl.tensor,
+    result_row: tl.tensor,
+    result_col: tl.tensor,
+    K: tl.constexpr,
+    STRIDE: tl.constexpr,
+    DILATION: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+    ACCUMULATOR: tl.constexpr,
+) -> None:
+    """result[c, t, i, j] = Σ of grad · source over the batch; the strides of each tensor follow its name."""
+    c, i, j, inside = _lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS)
+    here = grad + c * grad_c + i * grad_row + j * grad_col
+    # Of the first images, mostly all there are, the gradient stays in registers for the k² taps.
+    first_grad = _load(here, grad_b, 0, batch, inside, BLOCK_B, ACCUMULATOR)
+    for u in range(K):
+        y, y_found = _neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, False)
+        for v in tl.static_range(K):
+            x, x_found = _neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, False)
+            found = inside & y_found & x_found
+            there = source + c * source_c + y * source_row + x * source_col
+            total = tl.sum(first_grad * _load(there, source_b, 0, batch, found, BLOCK_B, ACCUMULATOR), axis=0)
+            for first in range(BLOCK_B, batch, BLOCK_B):
+                next_grad = _load(here, grad_b, first, batch, found, BLOCK_B, ACCUMULATOR)
+                total += tl.sum(next_grad * _load(there, source_b, first, batch, found, BLOCK_B, ACCUMULATOR), axis=0)
+            kernel = result + c * result_c + i * result_row + j * result_col + (u * K + v) * result_tap
+            tl.store(kernel, total.to(result.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _lanes(
+    channels: tl.tensor,
+    rows: tl.tensor,
+    cols: tl.tensor,
+    CHANNELS_LAST: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """Channel, row and column of each lane of this program, and whether they exist.
+
+    Lanes and programs count up in the order of memory. In 64 bits, as all that is multiplied by a stride.
+    """
+    lane = tl.arange(0, BLOCK_C * BLOCK_ROWS * BLOCK_COLS)
+    program = tl.program_id(0)
+    c_blocks, row_blocks, col_blocks = tl.cdiv(channels, BLOCK_C), tl.cdiv(rows, BLOCK_ROWS), tl.cdiv(cols, BLOCK_COLS)
+    if CHANNELS_LAST:
+        # At most 4 channels a thread, 16 bytes of float32: 8 of bfloat16 would need twice the registers for their sums.
+        c = tl.max_contiguous(tl.multiple_of(lane % BLOCK_C, 4), 4)
+        col = lane // BLOCK_C % BLOCK_COLS
+        row = lane // (BLOCK_C * BLOCK_COLS)
+        c += program % c_blocks * BLOCK_C
+        col += program // c_blocks % col_blocks * BLOCK_COLS
+        row += program // (c_blocks * col_blocks) * BLOCK_ROWS
+    else:
+        # One column a thread: taps shift a row by single columns, so that it cannot be read 16 bytes at a time, and
+        # the loads of a warp whose threads own 4 columns each would lie 16 bytes apart.
+        col = tl.max_contiguous(lane % BLOCK_COLS, 1)
+        row = lane // BLOCK_COLS % BLOCK_ROWS
+        c = lane // (BLOCK_COLS * BLOCK_ROWS)
+        col += program % col_blocks * BLOCK_COLS
+        row += program // col_blocks % row_blocks * BLOCK_ROWS
+        c += program // (col_blocks * row_blocks) * BLOCK_C
+    inside = (c < channels) & (row < rows) & (col < cols)
+    return c.to(tl.int64), row.to(tl.int64), col.to(tl.int64), inside
+
+
+@triton.jit
+def _neighbour(
+    position: tl.tensor,
+    size: tl.tensor,
+    offset: tl.tensor,
+    STRIDE: tl.constexpr,
+    DILATION: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:
+    """Along one axis, the input that an output reads through the tap at this offset from the centre, and whether it
+    lies inside; transposed: the output that reads this input.
+    """
+    if TRANSPOSED:
+        distance = position - DILATION * offset
+        index = distance // STRIDE
+        found = (distance >= 0) & (index * STRIDE == distance) & (index < size)
+    else:
+        index = position * STRIDE + DILATION * offset
+        found = (index >= 0) & (index < size)
+    return index, found
+
+
+@triton.jit
+def _load(
+    pointers: tl.tensor,
+    stride_b: tl.tensor,
+    first: tl.tensor,
+    batch: tl.tensor,
+    mask: tl.tensor,
+    BLOCK_B: tl.constexpr,
+    ACCUMULATOR: tl.constexpr,
+) -> tl.tensor:
+    """(BLOCK_B, lanes): what pointers into image 0 point at in the images from `first` on, zero where there is none."""
+    b = first + tl.arange(0, BLOCK_B)[:, None]
+    loaded = tl.load(pointers[None, :] + b.to(tl.int64) * stride_b, mask=(b < batch) & mask[None, :], other=0)
+    return loaded.to(ACCUMULATOR)

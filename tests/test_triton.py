@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+triton = pytest.importorskip("triton")
+
+from fundus_seg.ops import triton_backend  # noqa: E402
+from fundus_seg.ops.layout import kernel_in, map_in  # noqa: E402
+
+# What a thread reads of a channels_last map at once: 4 channels, but 2 of 8 bytes.
+VECTORS = {torch.float32: "v4.b32", torch.float64: "v2.b64", torch.bfloat16: "v2.b32"}
+
+
+def test_equals_the_equation_in_the_interpreter() -> None:
+    """In a process of its own: Triton chooses the interpreter once, when it is imported."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "interpreted_triton.py"]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    run = subprocess.run(command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:]
+
+
+class Hopper:
+    """Stands in for Triton's driver, so that launches are compiled for an H100 or H200 where there is no GPU."""
+
+    def get_current_device(self) -> str:
+        return "none"
+
+    def get_current_stream(self, device: str) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        return triton.backends.compiler.GPUTarget("cuda", 90, 32)
+
+
+class Compiler:
+    """Stands in for a kernel: compiles what would be launched, and keeps the code."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self.compiled: list[Any] = []
+
+    def __getitem__(self, grid: tuple[int]) -> Callable[..., None]:
+        def launch(*arguments: Any, **options: Any) -> None:
+            self.compiled.append(self.kernel.warmup(*arguments, grid=grid, **options))
+
+        return launch
+
+
+@pytest.fixture
+def hopper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(triton.runtime.driver, "_active", Hopper())
+
+
+def compiled(
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    channels_last: bool,
+    shape: tuple[int, int, int, int] = (16, 320, 16, 16),
+) -> list[Any]:
+    """The forward pass and the two gradients for maps of this shape, as Triton compiles them for their first launch."""
+    compilers = [Compiler(triton_backend._gather_kernel), Compiler(triton_backend._grad_weight_kernel)]
+    monkeypatch.setattr(triton_backend, "_gather_kernel", compilers[0])
+    monkeypatch.setattr(triton_backend, "_grad_weight_kernel", compilers[1])
+    x = map_in(torch.empty(shape, dtype=dtype, device="meta"), channels_last)
+    weight = kernel_in(torch.empty((shape[1], 9, *shape[2:]), dtype=dtype, device="meta"), channels_last)
+    triton_backend.forward(x, weight, 3, 1, 1)
+    triton_backend.grad_x(x, weight, shape[2:], 3, 1, 1)
+    triton_backend.grad_weight(x, x, 3, 1, 1)
+    return [kernel for compiler in compilers for kernel in compiler.compiled]
+
+
+def global_accesses(kernel: Any) -> set[str]:
+    """Each kind of access to the GPU's memory: loads and stores, and atomics if there were any."""
+    return set(re.findall(r"\b((?:ld|st|atom|red)\.global[\w.]*)", kernel.asm["ptx"]))
+
+
+@pytest.mark.usefixtures("hopper")
+@pytest.mark.parametrize("dtype", VECTORS)
+def test_compiles_to_vector_accesses_of_channels(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kernel in compiled(monkeypatch, dtype, channels_last=True):
+        assert global_accesses(kernel) == {f"ld.global.{VECTORS[dtype]}", f"st.global.{VECTORS[dtype]}"}
+
+
+@pytest.mark.usefixtures("hopper")
+@pytest.mark.parametrize("dtype", VECTORS)
+def test_compiles_to_single_accesses_of_columns(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = 8 * dtype.itemsize
+    for kernel in compiled(monkeypatch, dtype, channels_last=False):
+        assert global_accesses(kernel) == {f"ld.global.b{bits}", f"st.global.b{bits}"}
+
+
+@pytest.mark.usefixtures("hopper")
+def test_strides_of_large_tensors_are_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kernel in compiled(monkeypatch, torch.float32, channels_last=False, shape=(2, 3, 2**15, 2**15)):
+        assert kernel.src.signature["source_b"] == "i64"
