@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all bench lint clean
 
 demo: .venv/installed
 	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
@@ -14,6 +14,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/cpu.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .
