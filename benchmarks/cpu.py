@@ -8,6 +8,7 @@ Everything runs in this one process. `cpu.md` keeps the last table, with what wa
 from __future__ import annotations
 
 import argparse
+import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,7 +55,9 @@ def main() -> None:
     """Measure, print and keep the table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path(__file__).with_name("cpu.md"))
-    options.add_argument("--rounds", type=int, default=15, help="of the operator; inference takes twice as many, a training step a third")
+    options.add_argument(
+        "--rounds", type=int, default=15, help="of the operator; inference takes twice, training a third"
+    )
     options.add_argument("--image", type=int, default=IMAGE, help="height and width of photographs")
     options.add_argument("--batch", type=int, default=BATCH, help="photographs in a training step")
     arguments = options.parse_args()
@@ -188,13 +191,17 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
     networks = {op: network_of(op, size).eval() for op in ("naive", "tvconv", "depthwise")}
     networks["tvconv, baked"] = bake(networks["tvconv"])
     jobs: dict[str, Job] = {name: forward(network, image) for name, network in networks.items()}
-    for name in ("tvconv, baked", "depthwise"):
-        last = bake(networks[name]).to(memory_format=torch.channels_last)
-        jobs[f"{name}, channels last"] = forward(last, image.to(memory_format=torch.channels_last))
+    image_last = image.to(memory_format=torch.channels_last)
+    for name in ("tvconv", "tvconv, baked", "depthwise"):
+        last = copy.deepcopy(networks[name]).to(memory_format=torch.channels_last)
+        jobs[f"{name}, channels last"] = forward(last, image_last)
+        jobs[f"{name}, bf16, channels last"] = forward(torch.autocast("cpu", dtype=torch.bfloat16)(last), image_last)
     time = side_by_side(jobs, rounds=rounds, warm_up=2)
-    what = f"inference, batch 1, {size}x{size}, fp32"
+    what = f"inference, batch 1, {size}x{size}"
     rows = [
         Row(f"{what}, tvconv", "naive", time.ratio("naive", "tvconv"), 3),
+        Row(f"{what}, tvconv, channels last", "naive", time.ratio("naive", "tvconv, channels last"), 3),
+        Row(f"{what}, tvconv, bf16, channels last", "naive", time.ratio("naive", "tvconv, bf16, channels last")),
         Row(f"{what}, tvconv, baked", "depthwise", time.ratio("tvconv, baked", "depthwise"), 1.15, faster=False),
         Row(
             f"{what}, tvconv, baked, channels last",
@@ -229,7 +236,7 @@ def forward_backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, we
 
 def training_step(network: nn.Module, images: Tensor, masks: Tensor, dtype: torch.dtype) -> Job:
     """One step as `fundus_seg.training.fit` takes it, under autocast where `dtype` is not float32."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
 
     def job() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32):

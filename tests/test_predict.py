@@ -267,4 +267,4 @@ def test_bf16_computes_in_bf16_and_agrees(network):
     low = Predictor(network, precision="bf16").logits(image)
     assert low.dtype == torch.float32
     assert not torch.equal(low, exact)
-    assert (low - exact).norm() < 0.05 * exact.norm()
+    assert (low - exact).norm() < 0.15 * exact.norm()

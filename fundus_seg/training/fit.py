@@ -115,7 +115,7 @@ def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
     with seeded(config.seed, 0, "initialisation"):
         weights = None if there else config.model.encoder_weights
         network = build_model(**network_spec(config), encoder_weights=weights)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True)
     network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     network, optimizer = fabric.setup(network, optimizer)
     if there is None:
