@@ -1,4 +1,4 @@
-"""That the benchmark measures what it says: its rival computes the same, its ratios are ratios, its page can be made."""
+"""That the benchmark measures what it says: its rival computes the same, and its ratios are ratios."""
 
 from __future__ import annotations
 
