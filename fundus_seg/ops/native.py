@@ -14,6 +14,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -97,7 +98,8 @@ def _compiled() -> Path:
     """
     instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability())
     flags = [*_FLAGS, *([instructions] if instructions else [])]
-    key = hashlib.sha256(SOURCE.read_bytes() + " ".join(flags).encode()).hexdigest()[:16]
+    content = SOURCE.read_bytes() + " ".join([platform.machine(), *flags]).encode()
+    key = hashlib.sha256(content).hexdigest()[:16]
     path = cache_folder() / "compiled" / f"{SOURCE.stem}-{key}.so"
     if not path.exists():
         _compile(os.environ.get("CXX", "c++").split(), flags, path)

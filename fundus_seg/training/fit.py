@@ -6,6 +6,7 @@ generator from (seed, epoch), so what a run computes does not depend on where it
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -61,7 +62,7 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
-    fabric = import_module("lightning.fabric").Fabric(devices=1, precision=_PRECISIONS[str(config.train.precision)])
+    fabric = _fabric(config)
     with reproducible(config.train.threads):
         state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
         record(folder, config, data.inputs, root)  # only now can nothing be wrong with the settings any more
@@ -163,6 +164,12 @@ def _train_epoch(
             total += losses.detach()
             advance(**{f"loss {name}": value.detach() for name, value in zip(STRUCTURES, losses, strict=True)}, **shown)
     return (total / batches.steps).tolist()
+
+
+def _fabric(config: RunConfig) -> Any:
+    fabric = import_module("lightning.fabric")
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # the precision stands in the run's settings
+    return fabric.Fabric(devices=1, precision=_PRECISIONS[str(config.train.precision)])
 
 
 def _memory_format(config: RunConfig) -> torch.memory_format:
