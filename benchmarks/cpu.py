@@ -79,23 +79,12 @@ def operator(rounds: int) -> tuple[list[Row], dict[str, Spread]]:
     x, weight = torch.randn(BATCH, CHANNELS, SIDE, SIDE), torch.randn(CHANNELS, TAPS, SIDE, SIDE)
     x_last, weight_last = map_in(x, channels_last=True), kernel_in(weight, channels_last=True)
     shared = torch.randn(CHANNELS, 1, 3, 3)
-    compiled = torch.compile(naive_translation_variant_conv2d)
 
     def depthwise(x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(x, weight, padding=1, groups=CHANNELS)
 
-    def without_compiler(x: Tensor, weight: Tensor) -> Tensor:
-        chosen, dispatch.backend = dispatch.backend, lambda _: portable
-        try:
-            return translation_variant_conv2d(x, weight)
-        finally:
-            dispatch.backend = chosen
-
     functions: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]] = {
         "naive": (naive_translation_variant_conv2d, x, weight),
-        "naive, torch.compile": (compiled, x, weight),
-        "TVConv without a compiler": (without_compiler, x, weight),
-        "TVConv without a compiler, channels last": (without_compiler, x_last, weight_last),
         "TVConv": (translation_variant_conv2d, x, weight),
         "TVConv, channels last": (translation_variant_conv2d, x_last, weight_last),
         "TVConv bf16": (translation_variant_conv2d, x.bfloat16(), weight.bfloat16()),
@@ -104,10 +93,15 @@ def operator(rounds: int) -> tuple[list[Row], dict[str, Spread]]:
         "depthwise, channels last": (depthwise, x_last, shared),
         "depthwise bf16, channels last": (depthwise, x_last.bfloat16(), shared.bfloat16()),
     }
+    if native.unavailable() is None:
+        functions["naive, torch.compile"] = (torch.compile(naive_translation_variant_conv2d), x, weight)
     jobs: dict[str, Job] = {"copy of x": x.clone}
     for name, (function, *operands) in functions.items():
         jobs[f"{name}: forward"] = forward(function, *operands)
         jobs[f"{name}: forward + backward"] = forward_backward(function, *operands)
+    for name in ("TVConv", "TVConv, channels last"):
+        for passes in ("forward", "forward + backward"):
+            jobs[f"{name}, torch operations: {passes}"] = on_torch_operations(jobs[f"{name}: {passes}"])
     time = side_by_side(jobs, rounds=rounds, warm_up=2)
     memory = {
         name: peak_memory(jobs[f"{name}: forward + backward"]) for name in ("naive", "TVConv", "TVConv, channels last")
@@ -132,24 +126,22 @@ def operator(rounds: int) -> tuple[list[Row], dict[str, Spread]]:
             2.5,
             faster=False,
         ),
-        Row(
-            f"{what}, tensor memory of {both}",
-            "naive",
-            Spread.of([memory["TVConv"] / memory["naive"]] * 2),
-            0.25,
-            faster=False,
-        ),
-        Row(
-            f"{what}, C++ against torch operations, {both}",
-            "TVConv without a compiler",
-            time.ratio(f"TVConv without a compiler: {both}", f"TVConv: {both}"),
-        ),
-        Row(
-            f"{what}, C++ against torch.compile of the naive one, {both}",
-            "naive, compiled",
-            time.ratio(f"naive, torch.compile: {both}", f"TVConv: {both}"),
+        *(
+            Row(
+                f"{what}, tensor memory of {both}{layout}",
+                "naive",
+                Spread.of([memory[f"TVConv{layout}"] / memory["naive"]] * 2),
+                0.25,
+                faster=False,
+            )
+            for layout in ("", f", {last}")
         ),
     ]
+    if native.unavailable() is None:
+        for passes in ("forward", both):
+            for rival in ("TVConv, torch operations", "naive, torch.compile"):
+                ratio = time.ratio(f"{rival}: {passes}", f"TVConv: {passes}")
+                rows.append(Row(f"{what}, {passes}, C++", rival, ratio))
     return rows, {f"operator: {name}": time.milliseconds(name) for name in jobs}
 
 
@@ -169,7 +161,8 @@ def training(rounds: int, batch: int, size: int) -> tuple[list[Row], dict[str, S
         for op in ("naive", "tvconv", "depthwise"):
             if variant in (plain, best) or op == "tvconv":
                 network = network_of(op, size).to(memory_format=memory_format)
-                jobs[f"{op}, {variant}"] = training_step(network, images, masks, dtype)
+                in_layout = images.contiguous(memory_format=memory_format)
+                jobs[f"{op}, {variant}"] = training_step(network, in_layout, masks, dtype)
     time = side_by_side(jobs, rounds=rounds)
     what = f"training step, batch {batch}, {size}x{size}"
     rows = []
@@ -192,16 +185,19 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
     networks["tvconv, baked"] = bake(networks["tvconv"])
     jobs: dict[str, Job] = {name: forward(network, image) for name, network in networks.items()}
     image_last = image.to(memory_format=torch.channels_last)
-    for name in ("tvconv", "tvconv, baked", "depthwise"):
+    for name in list(networks):
         last = copy.deepcopy(networks[name]).to(memory_format=torch.channels_last)
         jobs[f"{name}, channels last"] = forward(last, image_last)
         jobs[f"{name}, bf16, channels last"] = forward(torch.autocast("cpu", dtype=torch.bfloat16)(last), image_last)
     time = side_by_side(jobs, rounds=rounds, warm_up=2)
     what = f"inference, batch 1, {size}x{size}"
     rows = [
-        Row(f"{what}, tvconv", "naive", time.ratio("naive", "tvconv"), 3),
-        Row(f"{what}, tvconv, channels last", "naive", time.ratio("naive", "tvconv, channels last"), 3),
-        Row(f"{what}, tvconv, bf16, channels last", "naive", time.ratio("naive", "tvconv, bf16, channels last")),
+        Row(f"{what}, tvconv, fp32, contiguous", "the same, naive", time.ratio("naive", "tvconv"), 3),
+        *(
+            Row(f"{what}, tvconv, {form}", rival, time.ratio(f"naive{ending}", f"tvconv, {form}"))
+            for form in ("channels last", "bf16, channels last")
+            for rival, ending in (("the same, naive", f", {form}"), ("naive, fp32, contiguous", ""))
+        ),
         Row(f"{what}, tvconv, baked", "depthwise", time.ratio("tvconv, baked", "depthwise"), 1.15, faster=False),
         Row(
             f"{what}, tvconv, baked, channels last",
@@ -223,6 +219,19 @@ def forward(function: Callable[..., Tensor], *operands: Tensor) -> Job:
     return job
 
 
+def on_torch_operations(job: Job) -> Job:
+    """The job as a machine without a compiler does it."""
+
+    def without_compiler() -> None:
+        chosen, dispatch.backend = dispatch.backend, lambda _: portable
+        try:
+            job()
+        finally:
+            dispatch.backend = chosen
+
+    return without_compiler
+
+
 def forward_backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Job:
     """Forward pass and the gradients of both operands."""
     x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
@@ -235,7 +244,7 @@ def forward_backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, we
 
 
 def training_step(network: nn.Module, images: Tensor, masks: Tensor, dtype: torch.dtype) -> Job:
-    """One step as `fundus_seg.training.fit` takes it, under autocast where `dtype` is not float32."""
+    """One step with what `fundus_seg.training.fit` puts into one, under autocast where `dtype` is not float32."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
 
     def job() -> None:

@@ -93,9 +93,9 @@ class TrainConfig(Section):
     threads: Positive | None = None
     """CPU threads of the run; null: torch's own choice, recorded in the run's settings and kept when it resumes."""
     precision: Literal["fp32", "bf16"] | None = None
-    """bf16: autocast, with weights in float32. null: bf16 where the machine computes in it, recorded and kept alike."""
+    """bf16: autocast, with weights in float32. null: bf16 where the machine has instructions for it, kept alike."""
     channels_last: bool | None = None
-    """Memory layout of the network; null: what suits the precision, recorded and kept alike."""
+    """Memory layout of the network; null: true, kept alike."""
 
 
 class RunConfig(Section):

@@ -143,3 +143,11 @@ def test_gradients_reach_the_image_through_baked_layers() -> None:
     layer = nn.Sequential(TVConv2d(3, (6, 5), generator_channels=4), nn.BatchNorm2d(3)).eval()
     expected = torch.autograd.grad(layer(x).square().sum(), x)
     torch.testing.assert_close(torch.autograd.grad(bake(layer)(x).square().sum(), x), expected)
+
+
+def test_constant_kernels_are_kept_though_gradients_are_recorded() -> None:
+    baked = bake(trained())
+    kernels = [op.kernel((9, 9)) for op in baked.modules() if isinstance(op, BakedTVConv2d)]
+    assert kernels
+    again = [op.kernel((9, 9)) for op in baked.modules() if isinstance(op, BakedTVConv2d)]
+    assert all(a is b for a, b in zip(kernels, again, strict=True))

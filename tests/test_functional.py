@@ -65,9 +65,7 @@ SIZES = [(1, 1, (1, 1)), (1, 7, (1, 9)), (5, 19, (17, 3)), (4, 33, (13, 21)), (9
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(("batch", "channels", "size"), SIZES)
 @pytest.mark.parametrize(("k", "stride", "dilation"), [(3, 1, 1), (5, 2, 3)])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-8), (torch.float64, 1e-12)]
-)
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES.items())
 def test_every_size_dtype_and_layout(
     batch: int,
     channels: int,
@@ -92,6 +90,19 @@ def test_every_size_dtype_and_layout(
         assert error <= tolerance * max(1.0, b.abs().max().item())
     if channels_last and min(*found[0].shape[1:]) > 1:
         assert is_channels_last(found[0])
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_steps_beyond_the_map(channels_last: bool) -> None:
+    """No buffer grows with a stride or a dilation that reads nothing."""
+    x, weight = operands(size=(5, 4))
+    x = map_in(x, channels_last)
+    far = translation_variant_conv2d(x, kernel_in(weight, channels_last), dilation=10**9)
+    torch.testing.assert_close(far, four_loops(x, weight, dilation=10**9))
+    corner = kernel_in(weight[:, :, :1, :1], channels_last)
+    wide = translation_variant_conv2d(x, corner, stride=10**9)
+    torch.testing.assert_close(wide, four_loops(x, corner, stride=10**9))
 
 
 @pytest.mark.usefixtures("backend")
@@ -235,13 +246,14 @@ def test_any_memory_layout() -> None:
 def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = (tensor.float() for tensor in operands(channels=40, size=(9, 9)))
     monkeypatch.setattr(native, "_WORTH_A_REGION", 0)
+    before = torch.get_num_threads()
     for channels_last in (False, True):
         args = map_in(x, channels_last), kernel_in(weight, channels_last)
         found = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
             found.append(derivatives(translation_variant_conv2d, *args))
-        torch.set_num_threads(1)
+        torch.set_num_threads(before)
         for a, b in zip(*found, strict=True):
             assert torch.equal(a, b)
 
@@ -252,7 +264,9 @@ def test_without_a_compiler_torch_computes(compiler: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
     monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
     x, weight = operands()
-    torch.testing.assert_close(translation_variant_conv2d(x, weight), four_loops(x, weight))
+    with pytest.warns(UserWarning, match="run on torch's operations, several times slower"):
+        out = translation_variant_conv2d(x, weight)
+    torch.testing.assert_close(out, four_loops(x, weight))
     assert dispatch.backend(x) is portable
     reason = native.unavailable()
     assert reason is not None
@@ -289,3 +303,20 @@ def test_options_that_do_not_fit() -> None:
         translation_variant_conv2d(x, weight, stride=0)
     with pytest.raises(ValueError, match=r"x is torch.float64 and weight torch.float32: cast one"):
         translation_variant_conv2d(x, weight.float())
+    with pytest.raises(ValueError, match="x is on meta and weight on cpu: move one of them"):
+        translation_variant_conv2d(x.to("meta"), weight)
+
+
+def test_a_library_that_others_can_write_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+    assert native.unavailable() is None
+    (library,) = tmp_path.rglob("*.so")
+    for place in (library, library.parent):
+        mode = place.stat().st_mode
+        assert not mode & 0o022
+        place.chmod(mode | 0o020)
+        native._library.cache_clear()
+        with pytest.warns(UserWarning, match="another user can write"):
+            assert native.unavailable() is not None
+        place.chmod(mode)

@@ -132,6 +132,18 @@ def test_what_the_machine_chooses_is_recorded_and_kept(root, tmp_path, monkeypat
             train(other, root, tmp_path)
 
 
+def test_a_run_from_before_there_was_a_precision_is_one_of_fp32(root, tmp_path):
+    chosen = ["train.precision=fp32", "train.channels_last=false"]
+    run = train(settings(*chosen), root, tmp_path)
+    content = run.read_config()
+    for setting in ("precision", "channels_last"):
+        del content["train"][setting]
+    run.write_config(content)
+    assert train(settings(), root, tmp_path) == run
+    with pytest.raises(RunError, match=r"train\.precision: fp32 there, bf16 now"):
+        train(settings("train.precision=bf16"), root, tmp_path)
+
+
 def test_every_precision_and_layout_trains_alike(root, tmp_path):
     """Not to the digit: dropout draws its zeros in the order of memory."""
 

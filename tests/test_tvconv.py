@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -356,3 +357,18 @@ def test_the_kernel_is_generated_once_a_pass_and_is_the_plain_formulation(batch:
     for block in layer.generator:
         plain = block(plain)
     assert torch.equal(layer.kernel(), plain.reshape(3, 9, 6, 5))
+
+
+def test_threads_may_share_a_module() -> None:
+    layer = small(resample="bilinear", kernel_cache_bytes=20_000).eval()
+    sizes = [(6 + n, 5 + n) for n in range(6)]
+    with torch.no_grad():
+        expected = {size: layer(images(*size)) for size in sizes}
+
+    def pass_through(number: int) -> bool:
+        size = sizes[number % len(sizes)]
+        with torch.set_grad_enabled(number % 7 == 0):
+            return torch.equal(layer(images(*size)).detach(), expected[size])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(pass_through, range(200)))

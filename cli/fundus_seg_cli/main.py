@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 
@@ -23,7 +24,8 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run the command line; print a FundusSegError as one line and exit with its code."""
+    """Run the command line; print warnings and a FundusSegError as one line each, and exit with the error's code."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         app()
     except FundusSegError as error:

@@ -53,6 +53,8 @@ class Predictor:
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"unknown precision {precision!r}: pass 'fp32' or 'bf16'.")
         self.precision = precision
         self.size = int(network.spec["image_size"])  # type: ignore[index]
         self.scoring = scoring or Scoring()

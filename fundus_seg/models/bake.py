@@ -27,7 +27,7 @@ def bake(network: nn.Module) -> Any:
     """
     holder = nn.Sequential(copy.deepcopy(network))
     for parent in list(holder.modules()):
-        children = list(parent.named_children())
+        children = list(parent._modules.items())  # `named_children` names a shared module once
         for (name, op), (next_name, following) in pairwise([*children, ("", None)]):
             if not isinstance(op, TranslationVariantConv2d) or isinstance(op, BakedTVConv2d):
                 continue

@@ -38,7 +38,7 @@ def translation_variant_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, di
         forward-mode derivatives (`torch.func.jvp`) raise NotImplementedError.
 
     Raises:
-        ValueError: shapes or dtypes do not fit together.
+        ValueError: shapes, dtypes or devices do not fit together.
     """
     if x.ndim != 4 or weight.ndim != 4:
         raise ValueError(
@@ -60,6 +60,8 @@ def translation_variant_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, di
             f"weight holds kernels for {weight.shape[2]}x{weight.shape[3]} positions, but a {x.shape[2]}x{x.shape[3]} "
             f"input at stride {stride} has {height}x{width}: pass a weight of that size."
         )
+    if x.device != weight.device:
+        raise ValueError(f"x is on {x.device} and weight on {weight.device}: move one of them.")
     x, weight = x.to(convolved_dtype(x)), weight.to(convolved_dtype(weight))
     if x.dtype != weight.dtype:
         raise ValueError(f"x is {x.dtype} and weight {weight.dtype}: cast one of them, or run under autocast.")
@@ -70,4 +72,6 @@ def convolved_dtype(tensor: Tensor) -> torch.dtype:
     """The dtype in which a convolution would take the tensor: under autocast another one; float64 is left alone."""
     device = tensor.device.type
     casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return torch.get_autocast_dtype(device) if casts and tensor.dtype != torch.float64 else tensor.dtype
+    if not casts or not tensor.is_floating_point() or tensor.dtype == torch.float64:
+        return tensor.dtype
+    return torch.get_autocast_dtype(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +20,7 @@ class KernelCache:
     parameters: tuple[nn.Parameter, ...]  # kept alive, so that none of a later set can be taken for one of these
     versions: tuple[int, ...]
     kernels: dict[Form, Tensor] = field(default_factory=dict)  # the least recently used first
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, parameters: tuple[nn.Parameter, ...]) -> KernelCache:
@@ -34,13 +36,15 @@ class KernelCache:
 
     def get(self, form: Form) -> Tensor | None:
         """The kernel of this form, henceforth the most recently used; None if there is none."""
-        kernel = self.kernels.pop(form, None)
-        if kernel is not None:
-            self.kernels[form] = kernel
-        return kernel
+        with self.lock:
+            kernel = self.kernels.pop(form, None)
+            if kernel is not None:
+                self.kernels[form] = kernel
+            return kernel
 
     def keep(self, form: Form, kernel: Tensor, *, at_most: int) -> None:
         """Keep a kernel; the least recently used go until all take `at_most` bytes, or until it alone is left."""
-        self.kernels[form] = kernel
-        while len(self.kernels) > 1 and sum(each.nbytes for each in self.kernels.values()) > at_most:
-            del self.kernels[next(iter(self.kernels))]
+        with self.lock:
+            self.kernels[form] = kernel
+            while len(self.kernels) > 1 and sum(each.nbytes for each in self.kernels.values()) > at_most:
+                del self.kernels[next(iter(self.kernels))]

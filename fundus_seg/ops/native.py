@@ -16,7 +16,9 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +37,7 @@ _INSTRUCTIONS = {"AVX512": "-march=x86-64-v4", "AVX2": "-march=x86-64-v3"}
 _WORTH_A_REGION = 2**18
 """Multiply-adds from which more than one thread is used: short parallel regions stall on a busy machine."""
 _PATIENCE_S = 120.0
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 
 
@@ -66,15 +69,25 @@ def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> 
 
 
 def _call(
-    name: str, a: Tensor, b: Tensor, out: Tensor, shape_in: torch.Size, shape_out: torch.Size, *geometry: int
+    name: str,
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
+    shape_in: torch.Size,
+    shape_out: torch.Size,
+    k: int,
+    stride: int,
+    dilation: int,
 ) -> Tensor:
     if out.numel() == 0:
         return out
+    longest = max(shape_in[2:])  # beyond it a stride or a dilation changes nothing but the size of a buffer
+    geometry = (k, min(stride, longest), min(dilation, longest))
     library, _ = _library()
     assert library is not None
     layout = "last" if is_channels_last(a) else "first"
     sizes = (ctypes.c_int64 * 9)(*shape_in, *shape_out[2:], *geometry)
-    threads = torch.get_num_threads() if out.numel() * geometry[0] ** 2 >= _WORTH_A_REGION else 1
+    threads = torch.get_num_threads() if out.numel() * k**2 >= _WORTH_A_REGION else 1
     pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (a, b, out))
     getattr(library, f"{name}_{layout}_{_DTYPES[a.dtype]}")(*pointers, sizes, threads)
     return out
@@ -82,29 +95,35 @@ def _call(
 
 @functools.cache
 def _library() -> tuple[ctypes.CDLL | None, str | None]:
-    """The compiled library, or the reason why there is none."""
+    """The compiled library, or the reason why there is none, of which it warns once."""
     try:
         return ctypes.CDLL(str(_compiled())), None
-    except (OSError, subprocess.TimeoutExpired, FundusSegError) as error:
-        return None, " ".join(str(error).split())
+    # RuntimeError: no home folder, hence no cache
+    except (OSError, RuntimeError, subprocess.TimeoutExpired, FundusSegError) as error:
+        reason = " ".join(str(error).split())
+        warnings.warn(f"kernels per position run on torch's operations, several times slower: {reason}", stacklevel=2)
+        return None, reason
 
 
 def _compiled() -> Path:
     """The library's file in the cache folder, built if it is not there; its name holds all that it depends on.
 
     Raises:
-        OSError: no compiler, or one that fails, or a file that another user has put there.
+        OSError: no compiler, or one that fails, or a file that another user can write.
         RunError: the cache folder cannot be written.
     """
     instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability())
     flags = [*_FLAGS, *([instructions] if instructions else [])]
-    content = SOURCE.read_bytes() + " ".join([platform.machine(), *flags]).encode()
+    content = SOURCE.read_bytes() + " ".join([platform.machine(), *platform.libc_ver(), *flags]).encode()
     key = hashlib.sha256(content).hexdigest()[:16]
     path = cache_folder() / "compiled" / f"{SOURCE.stem}-{key}.so"
     if not path.exists():
         _compile(os.environ.get("CXX", "c++").split(), flags, path)
-    if hasattr(os, "getuid") and path.stat().st_uid not in (os.getuid(), 0):
-        raise OSError(f"{path} belongs to another user; set $FUNDUS_SEG_CACHE to a folder of your own")
+    for place in (path.parent, path):
+        status = place.stat()
+        foreign = hasattr(os, "getuid") and status.st_uid not in (os.getuid(), 0)
+        if foreign or status.st_mode & _WRITABLE_BY_OTHERS:
+            raise OSError(f"another user can write {place}: set $FUNDUS_SEG_CACHE to a folder of your own")
     return path
 
 
@@ -115,5 +134,7 @@ def _compile(compiler: list[str], flags: list[str], path: Path) -> None:
         with atomic_path(path) as temporary:
             command = [*compiler, *flags, str(SOURCE), "-o", str(temporary)]
             subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)
+        for place in (path.parent, path):
+            place.chmod(place.stat().st_mode & ~_WRITABLE_BY_OTHERS)
     except subprocess.CalledProcessError as error:
         raise OSError(f"{' '.join([*compiler, *flags])} fails: {error.stderr[:200]}") from error

@@ -37,11 +37,12 @@ class TranslationVariantConv2d(nn.Module, ABC):
     W is generated and resampled in the parameters' dtype even under autocast, because every image shares its rounding
     errors; `translation_variant_conv2d` then casts it together with x.
 
-    Kernels are cached, one for each size, dtype and layout of map, while the module is not training and no gradient is
-    recorded; the least recently used are dropped to stay within `kernel_cache_bytes`. They are generated anew once a
-    parameter is replaced, moved or written in place, or once a pass has recorded gradients. Writes that autograd does
-    not count (`parameter.data.copy_(...)`, a fused optimizer step right after a pass without gradients) need
-    `drop_kernel_cache()`. Under `torch.compile` and `torch.export` the generation of W is part of the graph.
+    Kernels are cached, one for each size, dtype and layout of map, while the module is not training and no gradient
+    of theirs is recorded; the least recently used are dropped to stay within `kernel_cache_bytes`, each module for
+    itself. They are generated anew once a parameter is replaced, moved or written in place, or once a pass has
+    recorded gradients. Writes that autograd does not count (`parameter.data.copy_(...)`, a fused optimizer step right
+    after a pass without gradients) need `drop_kernel_cache()`. Under `torch.compile` and `torch.export` the
+    generation of W is part of the graph.
 
     On CUDA, torch has no deterministic gradient for a W that shrinks.
 
@@ -94,20 +95,21 @@ class TranslationVariantConv2d(nn.Module, ABC):
 
     def _kernel(self, size: Size, dtype: torch.dtype, *, channels_last: bool) -> Tensor:
         """W as a map of this size, dtype and layout takes it, kept where it may be."""
-        if self.training or torch.is_grad_enabled():
+        parameters = tuple(self.parameters())
+        if self.training or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
             self.drop_kernel_cache()  # an optimizer step is likely to follow, and a fused one leaves no trace
             return self._make(size)
-        parameters = tuple(self.parameters())
         # A graph that is being compiled must not keep a kernel; tensors made in inference mode count no writes.
         if torch.compiler.is_compiling() or any(p.is_inference() for p in parameters):
             return self._make(size)
-        if self._cached is None or not self._cached.made_from(parameters):
-            self._cached = KernelCache.of(parameters)
+        cached = self._cached
+        if cached is None or not cached.made_from(parameters):
+            cached = self._cached = KernelCache.of(parameters)
         form = (size, dtype, channels_last)
-        kernel = self._cached.get(form)
+        kernel = cached.get(form)
         if kernel is None:
             kernel = kernel_in(self._make(size).to(dtype), channels_last)
-            self._cached.keep(form, kernel, at_most=self.kernel_cache_bytes)
+            cached.keep(form, kernel, at_most=self.kernel_cache_bytes)
         return kernel
 
     def drop_kernel_cache(self) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fundus_seg.ops.kernel_cache import Size
-from fundus_seg.ops.translation_variant import Resample, TranslationVariantConv2d
+from fundus_seg.ops.translation_variant import KERNEL_CACHE_BYTES, Resample, TranslationVariantConv2d
 
 
 class UntiedConv2d(TranslationVariantConv2d):
@@ -23,9 +23,18 @@ class UntiedConv2d(TranslationVariantConv2d):
     """
 
     def __init__(
-        self, channels: int, size: Size, kernel_size: int = 3, *, stride: int = 1, resample: Resample = None
+        self,
+        channels: int,
+        size: Size,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        resample: Resample = None,
+        kernel_cache_bytes: int = KERNEL_CACHE_BYTES,
     ) -> None:
-        super().__init__(channels, size, kernel_size, stride=stride, resample=resample)
+        super().__init__(
+            channels, size, kernel_size, stride=stride, resample=resample, kernel_cache_bytes=kernel_cache_bytes
+        )
         shared = torch.empty(channels, kernel_size**2, 1, 1)
         nn.init.kaiming_normal_(shared)  # fan-in k²
         self.weight = nn.Parameter(shared.repeat(1, 1, *size))
@@ -58,8 +67,11 @@ class LinearTVConv2d(TranslationVariantConv2d):
         stride: int = 1,
         affinity_channels: int = 4,
         resample: Resample = None,
+        kernel_cache_bytes: int = KERNEL_CACHE_BYTES,
     ) -> None:
-        super().__init__(channels, size, kernel_size, stride=stride, resample=resample)
+        super().__init__(
+            channels, size, kernel_size, stride=stride, resample=resample, kernel_cache_bytes=kernel_cache_bytes
+        )
         self.affinity_maps = nn.Parameter(torch.ones(affinity_channels, *size))
         self.basis = nn.Parameter(torch.empty(channels, kernel_size**2, affinity_channels))
         nn.init.kaiming_normal_(self.basis)  # fan-in k²·c_A

@@ -68,7 +68,7 @@ def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, 
     if there is None:
         return config
     now = config.recipe() | flatten({"inputs": dict(inputs)})
-    recorded = flatten(there)
+    recorded = _recorded(there)
     before = {key: recorded.get(key) for key in now} | flatten({"inputs": there["inputs"]})
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
@@ -88,9 +88,14 @@ def record(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], root
     folder.write_config({"format": RUN_FORMAT, **settings, "inputs": dict(inputs), "provenance": surroundings})
 
 
+def _recorded(there: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run that is there, those among them that it had before they could be chosen."""
+    return {"train.precision": "fp32", "train.channels_last": False, **flatten(there)}
+
+
 def _for_machine(config: RunConfig, there: Mapping[str, Any] | None) -> RunConfig:
     """What the settings leave to the machine: as the run that is there recorded it, else what is fast here."""
-    recorded = flatten(there or {})
+    recorded = _recorded(there) if there else {}
     chosen = {}
     for setting, choice in machine_choices().items():
         given = getattr(config.train, setting)
