@@ -50,7 +50,8 @@ def evaluate(
     from fundus_seg.config import preset_settings
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.evaluate import write_overlays
-    from fundus_seg.evaluation.tables import check_metrics, tables
+    from fundus_seg.evaluation.metric import check_metrics
+    from fundus_seg.evaluation.tables import build_table, build_tidy_table, tables
     from fundus_seg.records import trained_runs
     from fundus_seg_cli.progress import Terminal
 
@@ -73,5 +74,5 @@ def evaluate(
         if overlays:
             written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
             progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
-    for table in tables(evaluations, names):
+    for table in tables(evaluations, names, build_tidy_table if form is Format.csv else build_table):
         print_table(table, form)
