@@ -14,15 +14,18 @@ import pandas as pd
 
 from fundus_seg.config import OPERATORS
 from fundus_seg.errors import ProtocolError, UsageError, unknown_name
-from fundus_seg.evaluation.cases import DISTANCES
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta
-from fundus_seg.protocol import STRUCTURES
+from fundus_seg.evaluation.values import scored_values
+from fundus_seg.protocol import NSD_TOLERANCE, STRUCTURES
 from fundus_seg.table import Table
 
 METRICS = {
     "dsc": "DSC [%]",
+    "jaccard": "Jaccard [%]",
+    "nsd": f"NSD at {NSD_TOLERANCE:g} px of 800 [%]",
     "hd": "HD [px of 800]",
     "hd95": "HD95 [px of 800]",
+    "hd95_max": "HD95-max [px of 800]",
     "asd": "ASD [px of 800]",
     "assd": "ASSD [px of 800]",
 }
@@ -33,10 +36,9 @@ _LABELS = ("metric", "structure", "unseen")
 
 
 def summarise(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """Mean of each run: columns column, holdout, structure, seed, then the metrics (DSC in %), then counts.
+    """Mean of each run: columns column, holdout, structure, seed, then the metrics, then counts.
 
-    A distance that is undefined because the prediction is empty counts as the protocol's `empty_distance`; a case
-    whose truth is empty is excluded.
+    The means are those of `scored_values`: the penalty of an empty prediction counts, a case without truth does not.
 
     Raises:
         ProtocolError: evaluations that must not stand in one table.
@@ -46,14 +48,7 @@ def summarise(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     _refuse_repetitions(evaluations, names)
     frames = []
     for evaluation, name in zip(evaluations, names, strict=True):
-        cases = evaluation.cases.copy()
-        scored = cases["truth_pixels"] > 0
-        undefined = scored & cases["hd"].isna()
-        for distance in DISTANCES:
-            cases.loc[undefined, distance] = evaluation.meta.protocol.empty_distance
-        cases["dsc"] *= 100
-        cases["cases"], cases["penalised"], cases["excluded"] = 1, undefined, ~scored
-        by_structure = cases.groupby("structure")
+        by_structure = scored_values(evaluation).assign(cases=1).groupby("structure")
         means = by_structure[list(METRICS)].mean()
         counts = by_structure[["cases", "penalised", "excluded"]].sum()
         run = evaluation.meta.run
