@@ -168,7 +168,7 @@ def test_files_are_the_same_each_time_and_keep_text_as_text(cases, tmp_path):
 
 def test_every_plot_of_a_run_is_written(evaluation, tmp_path):
     written = write_plots([evaluation], tmp_path / "plots", ["dsc", "hd95"])
-    names = ["boxes-dsc", "boxes-hd95", "learning-curves"]
+    names = ["boxes-dsc", "boxes-hd95", "bland-altman-vcdr", "learning-curves"]
     assert [path.name for path in written] == [f"{name}.{form}" for name in names for form in ("png", "svg")]
     assert all(path.stat().st_size > 1000 for path in written)
     assert "PHANTOM" not in written[1].read_text()
@@ -190,4 +190,4 @@ def test_a_damaged_metrics_file_is_named(evaluation, tmp_path):
 def test_scores_of_masks_without_a_run_have_no_learning_curves(evaluation, tmp_path):
     evaluation.path.parents[1].joinpath("metrics.csv").unlink()
     written = write_plots([evaluation], tmp_path / "plots", ["dsc"])
-    assert {path.stem for path in written} == {"boxes-dsc"}
+    assert {path.stem for path in written} == {"boxes-dsc", "bland-altman-vcdr"}

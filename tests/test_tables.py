@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
+from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
 from fundus_seg.evaluation.tables import build_table, build_tidy_table, case_values, summarise, tables
 from fundus_seg.protocol import Scoring
@@ -26,11 +27,8 @@ def evaluation(
         {
             "structure": structure,
             "case": str(case),
-            "dsc": d,
-            "hd": h,
-            "hd95": h,
-            "asd": h,
-            "assd": h,
+            **dict.fromkeys(OVERLAPS, d),
+            **dict.fromkeys(DISTANCES, h),
             "truth_pixels": t,
         }
         for case, (d, h, t) in enumerate(zip(dsc, hd, truths, strict=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fundus_seg.errors import UsageError, unknown_name
+from fundus_seg.protocol import NSD_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,11 @@ class Metric:
 
 METRICS = {
     "dsc": Metric("DSC", "%", higher_is_better=True),
+    "jaccard": Metric("Jaccard", "%", higher_is_better=True),
+    "nsd": Metric(f"NSD at {NSD_TOLERANCE:g} px of 800", "%", higher_is_better=True),
     "hd": Metric("HD", "px of 800", higher_is_better=False),
     "hd95": Metric("HD95", "px of 800", higher_is_better=False),
+    "hd95_max": Metric("HD95-max", "px of 800", higher_is_better=False),
     "asd": Metric("ASD", "px of 800", higher_is_better=False),
     "assd": Metric("ASSD", "px of 800", higher_is_better=False),
 }
