@@ -117,16 +117,16 @@ def test_limits_of_agreement_by_hand():
 
 def test_bland_altman_shows_bias_limits_and_every_pair(pairs):
     pairs.loc[0, "predicted"] = np.nan  # no disc found: no ratio
-    figure = draw_bland_altman(pairs, quantity="vertical cup-to-disc ratio", title="Unseen")
+    figure = draw_bland_altman(pairs, title="Vertical cup-to-disc ratio")
     left = figure.axes[0]
     conv = pairs[pairs["column"] == "conv"].dropna()
-    assert left.get_title().startswith("conv, 19 pairs\n")
+    assert left.get_title().startswith("conv, 19 of 20 pairs\n")
     assert [line.get_ydata()[0] for line in left.lines] == pytest.approx(
         limits_of_agreement(conv["predicted"], conv["true"])
     )
     dots = np.concatenate([dots.get_offsets() for dots in left.collections])
     assert sorted(dots[:, 1]) == pytest.approx(sorted(conv["predicted"] - conv["true"]))
-    assert "Unseen: vertical cup-to-disc ratio" in texts(figure)
+    assert "Vertical cup-to-disc ratio" in texts(figure)
 
 
 def test_learning_curves_are_mean_and_range_over_runs(epochs):
@@ -145,7 +145,7 @@ def test_nothing_is_cut_off(cases, pairs, epochs, count):
     repeated = pd.concat([pairs.assign(column=operator) for operator in OPERATORS[:count]])
     figures = (
         draw_boxes(some, label="HD [px of 800]", title=phantom),
-        draw_bland_altman(repeated, quantity="vertical cup-to-disc ratio", title=phantom),
+        draw_bland_altman(repeated, title=phantom),
         draw_learning_curves(epochs, curves={"loss": "training loss"}, title=phantom),
     )
     assert [text for figure in figures for text in cut_off(figure)] == []

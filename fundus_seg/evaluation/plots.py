@@ -55,7 +55,7 @@ def _figures(evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> Itera
         yield f"boxes-{metric}", draw_boxes(frame, label=shown.heading, title=title, bounds=bounds)
     ratios = _ratios(evaluations)
     if ratios[["predicted", "true"]].notna().all(axis="columns").any():
-        yield "bland-altman-vcdr", draw_bland_altman(ratios, quantity="vertical cup-to-disc ratio", title=title)
+        yield "bland-altman-vcdr", draw_bland_altman(ratios, title=f"{title}; vertical cup-to-disc ratio")
     epochs = _epochs(evaluations)
     if not epochs.empty:
         curves = {"loss": "training loss"} | {curve: label for curve, label in _CURVES.items() if curve in epochs}

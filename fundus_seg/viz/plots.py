@@ -96,25 +96,24 @@ def draw_boxes(cases: pd.DataFrame, *, label: str, title: str, bounds: tuple[flo
     return figure
 
 
-def draw_bland_altman(cases: pd.DataFrame, *, quantity: str, title: str) -> Figure:
+def draw_bland_altman(cases: pd.DataFrame, *, title: str) -> Figure:
     """Bland-Altman plots of one quantity, axes per operator: prediction - truth over the mean of the two.
 
     The solid line is the bias, the dashed ones the 95 % limits of agreement (`limits_of_agreement`).
 
     Args:
-        cases: columns column, holdout, predicted and true, a row a pair; pairs with a NaN are left out.
-        quantity: what is measured, with its unit, if any.
-        title: of the figure.
+        cases: columns column, holdout, predicted and true, a row a pair; pairs with a NaN are left out and counted.
+        title: of the figure; names the quantity, with its unit, if any.
     """
-    order = dict.fromkeys(cases["column"])
+    rows = cases["column"].value_counts(sort=False)  # in order of appearance
     cases = cases.dropna(subset=["predicted", "true"])
-    columns = [column for column in order if (cases["column"] == column).any()]
+    columns = [column for column in rows.index if (cases["column"] == column).any()]
     holdouts = sorted(cases["holdout"].unique())
     across = min(3, len(columns))
     down = -(-len(columns) // across)
     with _style():
         size = (max(3.0 * across + 0.6, 4.5), 2.6 * down + 0.7)
-        figure, grid = _figure(f"{title}: {quantity}", size, down, across, sharex=True, sharey=True)
+        figure, grid = _figure(title, size, down, across, sharex=True, sharey=True)
         for axes, column in zip(grid.flat, columns, strict=False):
             here = cases[cases["column"] == column]
             for number, holdout in enumerate(holdouts):
@@ -124,7 +123,8 @@ def draw_bland_altman(cases: pd.DataFrame, *, quantity: str, title: str) -> Figu
             for level, line in ((bias, "-"), (low, "--"), (high, "--")):
                 axes.axhline(level, color="black", linewidth=0.9, linestyle=line)
             axes.set_title(
-                f"{column}, {len(here)} pairs\nbias {bias:+.3f}, limits {low:+.3f} to {high:+.3f}", fontsize=8
+                f"{column}, {len(here)} of {rows[column]} pairs\nbias {bias:+.3f}, limits {low:+.3f} to {high:+.3f}",
+                fontsize=8,
             )
         for axes in grid.flat[len(columns) :]:
             axes.remove()
