@@ -17,6 +17,7 @@ test-all: lint
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py
+	$(BIN)/python benchmarks/distances.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -23,6 +23,10 @@ Inference = Literal["resize", "native"]
 FRAME = 800
 """Distances read as on an 800x800 photograph, the frame of the paper, whatever the photograph's own size."""
 
+NSD_TOLERANCE = 5.0
+"""How far apart two borders may lie for NSD, in 800-pixel units. As the frame, it is no setting: another would give
+other numbers under the same protocol, and so raise PROTOCOL_VERSION."""
+
 
 class Scoring(BaseModel):
     """How predictions become masks and masks become numbers. Frozen; unknown settings are refused."""

@@ -5,7 +5,9 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n
 - config.yaml: resolved settings, digests of the inputs, provenance
 - metrics.csv: a row an epoch
 - checkpoints/{last,best}.ckpt
-- evaluations/<scoring>-<checkpoint>.csv: a row a case and structure, with a .json beside it
+- evaluations/<scoring>-<checkpoint>.csv: a row a case and structure, with a .json beside it. A row holds what cannot
+  be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay out of
+  it; so do rim widths, whose sectors have names only where it is known which eye it is
 - overlays/: contours drawn on photographs
 - TRAINED, DONE: markers of a run that is trained, and of one that is evaluated too
 """
@@ -74,11 +76,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write mappings with equal keys as a CSV, atomically; floats in full, NaN as an empty field."""
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Mappings with equal keys as CSV under a line of their names; floats in full, NaN as an empty field."""
     import pandas as pd
 
-    write_text(path, pd.DataFrame(rows).to_csv(index=False))
+    return pd.DataFrame(rows).to_csv(index=False)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write mappings with equal keys as a CSV, atomically."""
+    write_text(path, csv_text(rows))
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

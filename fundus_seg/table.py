@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fundus_seg.errors import UsageError, unknown_name
@@ -20,6 +20,7 @@ class Table:
         columns: names of the columns of values, to the right of the labels.
         rows: a text for each label, then one for each column.
         notes: what a reader must know besides, a line each.
+        bold: row and column number of the values that stand out, counted from 0; plain in CSV.
     """
 
     title: str
@@ -27,6 +28,11 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+    bold: frozenset[tuple[int, int]] = frozenset()
+
+    def is_bold(self, row: int, position: int) -> bool:
+        """Whether the text at `position` of row number `row`, labels counted, stands out."""
+        return (row, position - len(self.labels)) in self.bold
 
     def ends_group(self, row: int) -> bool:
         """Whether row number `row` is the last one with its first label, of several labels."""
@@ -53,7 +59,7 @@ def _markdown(table: Table) -> str:
         _pipes((*table.labels, *table.columns)),
         "|" + "---|" * len(table.labels) + "---:|" * len(table.columns),
     ]
-    lines += [_pipes(row) for row in table.rows]
+    lines += [_pipes(row) for row in _emphasised(table, "**{}**".format)]
     return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]) + "\n"
 
 
@@ -61,25 +67,34 @@ def _pipes(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _emphasised(table: Table, emphasise: Callable[[str], str], plain: Callable[[str], str] = str) -> list[list[str]]:
+    """The rows, each text through `plain`, and through `emphasise` besides where it is bold."""
+    return [
+        [
+            emphasise(plain(text)) if table.is_bold(number, position) else plain(text)
+            for position, text in enumerate(row)
+        ]
+        for number, row in enumerate(table.rows)
+    ]
+
+
 def _latex(table: Table) -> str:
+    r"""A float for `\input`; its document loads booktabs. Notes stand below at the page's width, not in a cell."""
     alignment = "l" * len(table.labels) + "r" * len(table.columns)
-    width = len(alignment)
-    lines = [rf"\begin{{tabular}}{{{alignment}}}", _across(table.title, width), r"\toprule"]
-    lines += [_ampersands((*table.labels, *table.columns)), r"\midrule"]
-    for number, row in enumerate(table.rows):
+    header = map(_escaped, (*table.labels, *table.columns))
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escaped(table.title)}}}"]
+    lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", _ampersands(header), r"\midrule"]
+    for number, row in enumerate(_emphasised(table, r"\textbf{{{}}}".format, _escaped)):
         lines.append(_ampersands(row))
         if table.ends_group(number) and number + 1 < len(table.rows):
             lines.append(r"\midrule")
-    lines.append(r"\bottomrule")
-    return "\n".join([*lines, *(_across(note, width) for note in table.notes), r"\end{tabular}"]) + "\n"
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {_escaped(note)}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
-def _ampersands(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escaped, cells)) + r" \\"
-
-
-def _across(text: str, width: int) -> str:
-    return rf"\multicolumn{{{width}}}{{l}}{{{_escaped(text)}}} \\"
+def _ampersands(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def _escaped(text: str) -> str:

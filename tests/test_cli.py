@@ -85,9 +85,11 @@ def test_train_evaluate_predict(draw_root, tmp_path):
     again = call("train", "--holdout", "A", *common, cwd=tmp_path)
     assert again.stdout.strip() == run
     assert "already trained" in again.stderr
-    shown = call("evaluate", "--overlays", 2, cwd=tmp_path)
+    shown = call("evaluate", "--overlays", 2, "--plots", "plots", cwd=tmp_path)
     assert "DSC [%]" in shown.stdout
     assert len(list((tmp_path / run / "overlays").rglob("*.png"))) == 2
+    plots = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert {"boxes-dsc.png", "boxes-dsc.svg", "bland-altman-vcdr.svg", "learning-curves.svg"} <= plots
     markdown = call("evaluate", run, "--format", "markdown", "--metrics", "dsc,asd", cwd=tmp_path).stdout
     assert "| DSC [%] | disc (OD) | A |" in markdown
     assert "ASD" in markdown

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 
@@ -160,13 +161,63 @@ def test_another_protocol_has_its_own_file(run):
     assert released.meta.protocol.dice_smoothing == 1
 
 
-def test_cut_evaluation_is_made_again(run):
-    first = evaluate(run)
-    lines = first.path.read_text().splitlines(keepends=True)
-    first.path.write_text("".join(lines[:3]))
-    with pytest.raises(RunError, match="not a whole evaluation"):
+class Lines:
+    """A progress that keeps what was said."""
+
+    def __init__(self):
+        self.said, self.scored = [], 0
+
+    @contextlib.contextmanager
+    def task(self, description, total):
+        def advance(**_):
+            self.scored += description.startswith("scoring")
+
+        yield advance
+
+    def line(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture
+def scored(run, monkeypatch):
+    """A run whose four cases were predicted in batches of three, and its evaluation."""
+    monkeypatch.setattr(module, "_BATCH", 3)
+    return run, evaluate(run)
+
+
+@pytest.mark.parametrize(
+    ("lines", "of_the_next", "kept"),
+    [(7, 0, 3), (5, 12, 2), (3, 0, 1), (4, 3, 1), (2, 0, 0), (0, 5, 0)],
+    ids=["between cases", "in a row", "one case", "between its rows", "no whole case", "in the first line"],
+)
+def test_cut_evaluation_is_recovered_to_its_last_whole_case(scored, lines, of_the_next, kept):
+    run, first = scored
+    written = first.path.read_bytes()
+    rows = written.splitlines(keepends=True)
+    first.path.write_bytes(b"".join(rows[:lines]) + rows[lines][:of_the_next])
+    with pytest.raises(RunError, match=r"best\.csv: cut off or changed since it was written; evaluate the run again"):
         module.read_evaluation(first.path)
-    pd.testing.assert_frame_equal(evaluate(run).cases, first.cases)
+    progress = Lines()
+    pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
+    assert first.path.read_bytes() == written
+    assert progress.scored == 4 - kept
+    if kept:
+        assert progress.said == [f"{first.path}: cut off; {kept} whole cases kept, scoring the other {4 - kept}"]
+    else:
+        assert progress.said == [f"{first.path}: not what was written; scoring every case again"]
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
+def test_edited_evaluation_is_refused_and_none_of_its_rows_kept(scored, cut):
+    run, first = scored
+    rows = first.path.read_text().splitlines(keepends=True)
+    rows[1] = rows[1].replace(",disc,", ",disc ,")
+    first.path.write_text("".join(rows[:-1] if cut else rows))
+    with pytest.raises(RunError, match="cut off or changed"):
+        module.read_evaluation(first.path)
+    progress = Lines()
+    pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
+    assert progress.said[-1] == f"{first.path}: not what was written; scoring every case again"
 
 
 def test_checkpoint_of_another_network_is_refused(run, draw_root, tmp_path):
@@ -218,9 +269,10 @@ def test_overlays_run_from_the_worst_case_to_the_best(run):
     assert len(write_overlays(run, evaluation, 2)) == len(list(paths[0].parent.iterdir())) == 2
 
 
-def test_evaluation_of_another_format_is_refused_by_name(run):
+def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):
     evaluation = evaluate(run)
     path = evaluation.path.with_suffix(".json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
-    with pytest.raises(RunError, match=r"best\.csv: format 0"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
+    with pytest.raises(RunError, match=r"best\.csv: format 1, this version reads 2; evaluate the run again"):
         module.read_evaluation(evaluation.path)
+    pd.testing.assert_frame_equal(evaluate(run).cases, evaluation.cases)

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from medpy.metric import binary as medpy
+from scipy.ndimage import binary_erosion
+from scipy.spatial.distance import cdist
 
 from fundus_seg.metrics import (
     SurfaceDistances,
@@ -214,6 +216,18 @@ class TestAgainstMedPy:
         d = surface_distances(*pair, spacing=spacing)
         for ours, theirs in ORACLES.items():
             assert ours(d) == pytest.approx(theirs(*pair, voxelspacing=spacing, connectivity=1), abs=1e-6)
+
+    @stable
+    @given(pairs, spacings, st.floats(0, 10))
+    def test_scores_that_medpy_lacks_against_all_pairs_of_border_pixels(self, pair, spacing, tolerance):
+        pred, target = (np.argwhere(mask & ~binary_erosion(mask)) * spacing for mask in pair)
+        between = cdist(pred, target)
+        found, true = between.min(axis=1), between.min(axis=0)
+        d = surface_distances(*pair, spacing=spacing)
+        expected = max(np.percentile(found, 95), np.percentile(true, 95))
+        assert hausdorff95_max(d) == pytest.approx(expected, abs=1e-9)
+        close = np.count_nonzero(found <= tolerance + 1e-9) + np.count_nonzero(true <= tolerance + 1e-9)
+        assert normalized_surface_dice(d, tolerance) == pytest.approx(close / (found.size + true.size))
 
     def test_discs_of_a_photograph(self):
         rows, columns = np.mgrid[:200, :200]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pandas as pd
@@ -33,18 +34,34 @@ def test_csv_reads_back():
     assert list(table["conv [seen]"]) == [1.5, 2.5, 0.5]
 
 
-def test_latex_rules_part_the_groups():
-    lines = render(TABLE, "latex").splitlines()
-    assert lines[0] == r"\begin{tabular}{llr}"
-    assert lines[3:9] == [
+def test_latex_is_a_float_whose_rules_part_the_groups():
+    assert render(TABLE, "latex").splitlines() == [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{Distances}",
+        r"\begin{tabular}{llr}",
+        r"\toprule",
         r"metric & structure & conv [seen] \\",
         r"\midrule",
         r"HD [px] & disc & 1.5 \\",
         r"HD [px] & cup & 2.5 \\",
         r"\midrule",
         r"ASD [px] & disc & 0.5 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\par\footnotesize a note",
+        r"\end{table}",
     ]
-    assert lines[9] == r"\bottomrule"
+
+
+def test_bold_stands_out_everywhere_but_in_csv(capsys):
+    table = dataclasses.replace(TABLE, bold=frozenset({(1, 0)}))
+    assert "| HD [px] | cup | **2.5** |" in render(table, "markdown")
+    assert r"HD [px] & cup & \textbf{2.5} \\" in render(table, "latex")
+    assert render(table, "latex").count("textbf") == render(table, "markdown").count("**2.5**") == 1
+    assert render(table, "csv") == render(TABLE, "csv")
+    print_table(table, Format.rich)
+    assert "2.5" in capsys.readouterr().out
 
 
 def test_unknown_format():

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import io
+import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
+from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
-from fundus_seg.evaluation.tables import build_table, summarise, tables
+from fundus_seg.evaluation.tables import build_table, build_tidy_table, case_values, summarise, tables
 from fundus_seg.protocol import Scoring
 from fundus_seg.table import render
 
@@ -24,11 +27,8 @@ def evaluation(
         {
             "structure": structure,
             "case": str(case),
-            "dsc": d,
-            "hd": h,
-            "hd95": h,
-            "asd": h,
-            "assd": h,
+            **dict.fromkeys(OVERLAPS, d),
+            **dict.fromkeys(DISTANCES, h),
             "truth_pixels": t,
         }
         for case, (d, h, t) in enumerate(zip(dsc, hd, truths, strict=True))
@@ -86,7 +86,7 @@ def test_empty_predictions_are_penalised_and_empty_truths_excluded_and_both_coun
 
 def test_penalty_is_the_protocol_s():
     run = evaluation([0.8, 0.0], [10, NAN], scoring=Scoring(empty_distance=50))
-    assert summarise([run])["hd"].tolist() == [30, 30]
+    assert summarise(case_values([run]))["hd"].tolist() == [30, 30]
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,80 @@ def test_forms():
     assert render(table, "csv").splitlines()[4] == "DSC [%],disc (OD),A,85.00 ± 7.07"
     with pytest.raises(UsageError, match="did you mean 'markdown'"):
         render(table, "markdwn")
+
+
+def graded(operator, offset, **options):
+    """Ten cases whose DSC is `offset` points above a common value; the test tells two such operators apart."""
+    return evaluation([0.5 + case / 100 + offset / 100 for case in range(10)], [10] * 10, operator=operator, **options)
+
+
+def bold_columns(table, row):
+    return {column for number, column in enumerate(table.columns) if (row, number) in table.bold}
+
+
+def test_bold_is_the_best_and_what_the_test_does_not_tell_from_it():
+    """Of ten pairs that all differ one way the two-sided p is 2 / 2¹⁰; of five against five it is near 1."""
+    mixed = graded("depthwise", 4)
+    mixed.cases["dsc"] += [(-1) ** (row // 2) * 0.01 * (1 + row // 2) for row in range(20)]  # mean 0.5 points lower
+    table = build_table([graded("conv", 0), mixed, graded("tvconv", 4)], ["dsc"])
+    assert [bold_columns(table, row) for row in range(3)] == [{"depthwise", "tvconv"}] * 3
+    assert table.notes[-1].startswith("bold: the best of a row, and what a Wilcoxon")
+    assert "**" in render(table, "markdown").split("\n", 1)[1]
+
+
+def test_less_is_better_for_distances():
+    near, far = (evaluation([0.5] * 8, [hd + case for case in range(8)], operator=op) for op, hd in
+                 (("conv", 1), ("tvconv", 20)))  # fmt: skip
+    table = build_table([far, near], ["hd", "dsc"])
+    assert [bold_columns(table, row) for row in range(3)] == [{"conv"}] * 3
+    assert [bold_columns(table, row) for row in range(3, 6)] == [{"conv", "tvconv"}] * 3  # equal: nothing differs
+
+
+def test_one_operator_is_not_bold():
+    table = build_table([graded("conv", 0), graded("conv", 1, seed=1)])
+    assert not table.bold
+    assert not any("bold" in note for note in table.notes)
+
+
+def test_a_column_with_a_missing_cell_is_not_the_best_mean():
+    runs = [graded("conv", 0), graded("conv", 0, holdout="B"), graded("tvconv", 5), graded("untied", -5)]
+    runs.append(graded("untied", -5, holdout="B"))
+    table = build_table(runs, ["dsc"])
+    assert [row[1:] for row in table.rows] == [
+        ("disc (OD)", "A", "54.50", "59.50", "49.50"),
+        ("disc (OD)", "B", "54.50", "missing", "49.50"),
+        ("cup (OC)", "A", "54.50", "59.50", "49.50"),
+        ("cup (OC)", "B", "54.50", "missing", "49.50"),
+        ("mean", "A, B", "54.50", "missing", "49.50"),
+    ]
+    assert [bold_columns(table, row) for row in range(5)] == [{"tvconv"}, {"conv"}, {"tvconv"}, {"conv"}, {"conv"}]
+
+
+def test_another_test_may_choose_what_is_bold():
+    table = build_table(
+        [graded("conv", 0), graded("tvconv", 9)],
+        ["dsc"],
+        ties=lambda cases, metric, structure, holdout: {"conv"} if structure == "cup" else set(),
+        meaning="bold: as asked",
+    )
+    assert [bold_columns(table, row) for row in range(3)] == [set(), {"conv"}, set()]
+    assert table.notes[-1] == "bold: as asked"
+
+
+def test_csv_is_a_row_a_cell_with_units_and_missing_ones():
+    runs = [evaluation([0.8], [10], operator="conv"), evaluation([0.9], [20], operator="conv", seed=1)]
+    runs.append(evaluation([0.7], [10], holdout="B"))
+    read = pd.read_csv(io.StringIO(render(build_tidy_table(runs, ["dsc", "hd"]), "csv")), comment="#")
+    assert list(read) == ["metric", "unit", "structure", "holdout", "operator", "mean", "sd", "runs"]
+    assert len(read) == 2 * 2 * 2 * 2
+    cells = read.set_index(["metric", "unit", "structure", "holdout", "operator"]).sort_index()
+    assert cells.loc[("DSC", "%", "OD", "A", "conv")].tolist() == [85, pytest.approx(7.0711), 2]
+    assert cells.loc[("HD", "px of 800", "OC", "A", "conv")].tolist() == [15, pytest.approx(7.0711), 2]
+    missing, alone = cells.loc[("DSC", "%", "OC", "B")].to_numpy()  # conv, tvconv
+    assert alone[0] == 70
+    assert math.isnan(alone[1])  # of one run there is no SD
+    assert math.isnan(missing[0])
+    assert missing[2] == 0
 
 
 def test_unknown_metric_offers_the_nearest():

@@ -41,16 +41,22 @@ def evaluate(
         ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
-    metrics: Annotated[str, typer.Option(help="Of dsc, hd, hd95, asd, assd.")] = "dsc,hd,hd95",
+    metrics: Annotated[str, typer.Option(help="Of dsc, jaccard, nsd, hd, hd95, hd95_max, asd, assd.")] = "dsc,hd,hd95",
     overlays: Annotated[
         int, typer.Option(min=0, help="Contours to draw per run, from the worst case to the best.")
     ] = 0,
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="Folder for box plots, Bland-Altman plots and learning curves, as PNG and SVG."),
+    ] = None,
 ) -> None:
     """Score runs on their unseen domain, write the case records, print the table."""
     from fundus_seg.config import preset_settings
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.evaluate import write_overlays
-    from fundus_seg.evaluation.tables import check_metrics, tables
+    from fundus_seg.evaluation.metric import check_metrics
+    from fundus_seg.evaluation.plots import write_plots
+    from fundus_seg.evaluation.tables import build_table, build_tidy_table, tables
     from fundus_seg.records import trained_runs
     from fundus_seg_cli.progress import Terminal
 
@@ -73,5 +79,7 @@ def evaluate(
         if overlays:
             written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
             progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
-    for table in tables(evaluations, names):
+    for table in tables(evaluations, names, build_tidy_table if form is Format.csv else build_table):
         print_table(table, form)
+    if plots:
+        progress.line(f"{len(write_plots(evaluations, plots, names))} files of plots in {plots}")

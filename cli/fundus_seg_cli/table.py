@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
@@ -45,7 +46,11 @@ def _print_rich(table: Table) -> None:
     before: tuple[str, ...] = ()
     for number, row in enumerate(table.rows):
         groups = ["" if row[:end] == before[:end] else row[end - 1] for end in range(1, len(table.labels))]
-        shown.add_row(*groups, *row[len(groups) :], end_section=table.ends_group(number))
+        texts = [
+            Text(text, style="bold" if table.is_bold(number, position) else "")
+            for position, text in enumerate((*groups, *row[len(groups) :]))
+        ]
+        shown.add_row(*texts, end_section=table.ends_group(number))
         before = row
     console = Console(markup=False)  # [ms] is a unit, not a style
     console.print(shown)

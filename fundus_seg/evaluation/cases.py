@@ -1,9 +1,8 @@
-"""Scores of one case: the rows that every evaluation file is made of."""
+"""Measurements of one case: the rows that every evaluation file is made of."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,41 +11,53 @@ from numpy.typing import NDArray
 from fundus_seg.metrics import (
     average_surface_distance,
     average_symmetric_surface_distance,
+    component_count,
     dice,
+    extents,
     hausdorff,
     hausdorff95,
+    hausdorff95_max,
+    hole_count,
+    jaccard,
+    normalized_surface_dice,
+    pixels_outside,
     surface_distances,
 )
-from fundus_seg.protocol import STRUCTURES, Scoring, spacing
+from fundus_seg.protocol import NSD_TOLERANCE, STRUCTURES, Scoring, spacing
 
-DISTANCES = ("hd", "hd95", "asd", "assd")
-SCORES = ("dsc", *DISTANCES)
+SIZES = ("prediction_pixels", "prediction_rows", "prediction_columns", "truth_pixels", "truth_rows", "truth_columns")
+"""Area and upright extents in pixels: all that the cup-to-disc ratios are made of, and 0 where a mask is empty."""
+FAULTS = ("components", "holes", "outside_disc")
+"""Of the prediction: 8-connected components, holes, pixels of it outside the predicted disc."""
+OVERLAPS = ("dsc", "jaccard", "nsd")
+DISTANCES = ("hd", "hd95", "hd95_max", "asd", "assd")
+SCORES = (*OVERLAPS, *DISTANCES)
 
 
 def score_case(
     prediction: NDArray[np.bool_], truth: NDArray[np.bool_], *, scoring: Scoring, **identity: Any
 ) -> list[dict[str, Any]]:
-    """One row per structure: `identity` (domain, case ...), frame, pixel counts, dsc and the distances.
+    """One row per structure: `identity` (domain, case ...), frame, spacing, SIZES, FAULTS and SCORES.
 
     Args:
         prediction: (2, H, W) bool, channels ("disc", "cup").
         truth: the same.
-        scoring: the protocol; distances are in 800-pixel units.
+        scoring: the protocol; distances are in 800-pixel units, overlaps in [0, 1].
         identity: columns that say whose scores these are.
 
-    NaN stands for what is undefined: dsc where the truth is empty, distances where the truth or the prediction is.
-    Tables exclude the first and count `scoring.empty_distance` for the second.
+    NaN stands for what is undefined: every score where the truth is empty, distances also where the prediction is.
+    `fundus_seg.evaluation.values` turns rows into what tables and statistics count.
     """
     height, width = truth.shape[1:]
     pitch = spacing(height, width)
-    cup_empty = not prediction[STRUCTURES.index("cup")].any()
+    disc, cup = prediction
     rows = []
     for structure, predicted, true in zip(STRUCTURES, prediction, truth, strict=True):
-        values: Mapping[str, float] = _distances(predicted, true, pitch)
-        if scoring.hausdorff == "pooled-95":
-            values = {**values, "hd": values["hd95"]}
-        if scoring.empty_check == "cup" and cup_empty:
-            values = dict.fromkeys(DISTANCES, math.nan)
+        sizes = (np.count_nonzero(predicted), *extents(predicted), np.count_nonzero(true), *extents(true))
+        faults = (component_count(predicted), hole_count(predicted), pixels_outside(predicted, disc))
+        scores = _scores(predicted, true, pitch, scoring)
+        if scoring.empty_check == "cup" and not cup.any():
+            scores |= dict.fromkeys(DISTANCES, math.nan)
         rows.append(
             {
                 **identity,
@@ -55,20 +66,26 @@ def score_case(
                 "width": width,
                 "spacing_y": pitch[0],
                 "spacing_x": pitch[1],
-                "prediction_pixels": int(predicted.sum()),
-                "truth_pixels": int(true.sum()),
-                "dsc": dice(predicted, true, smooth=scoring.dice_smoothing) if true.any() else math.nan,
-                **values,
+                **dict(zip(SIZES, sizes, strict=True)),
+                **dict(zip(FAULTS, faults, strict=True)),
+                **scores,
             }
         )
     return rows
 
 
-def _distances(predicted: NDArray[np.bool_], true: NDArray[np.bool_], pitch: tuple[float, float]) -> dict[str, float]:
+def _scores(
+    predicted: NDArray[np.bool_], true: NDArray[np.bool_], pitch: tuple[float, float], scoring: Scoring
+) -> dict[str, float]:
     distances = surface_distances(predicted, true, spacing=pitch)
+    hd95 = hausdorff95(distances)
     return {
-        "hd": hausdorff(distances),
-        "hd95": hausdorff95(distances),
+        "dsc": dice(predicted, true, smooth=scoring.dice_smoothing) if true.any() else math.nan,
+        "jaccard": jaccard(predicted, true),
+        "nsd": normalized_surface_dice(distances, NSD_TOLERANCE),
+        "hd": hd95 if scoring.hausdorff == "pooled-95" else hausdorff(distances),
+        "hd95": hd95,
+        "hd95_max": hausdorff95_max(distances),
         "asd": average_surface_distance(distances),
         "assd": average_symmetric_surface_distance(distances),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,23 +17,25 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from fundus_seg.config import RunConfig, load_config
-from fundus_seg.data.cache import ResizedSplit, load_resized
+from fundus_seg.data.cache import load_resized
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError, about
-from fundus_seg.evaluation.cases import SCORES, score_case
+from fundus_seg.evaluation.cases import FAULTS, SCORES, SIZES, score_case
+from fundus_seg.evaluation.recovery import recover
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Inference, Scoring
 from fundus_seg.provenance import versions
-from fundus_seg.records import RunFolder, atomic_path, file_digest, write_json, write_rows
+from fundus_seg.records import RunFolder, atomic_path, csv_text, file_digest, write_json, write_text
 from fundus_seg.seeding import reproducible
 from fundus_seg.training.fit import network_spec
 from fundus_seg.training.run import operator_name
 from fundus_seg.viz.overlay import draw_contours
 
-EVALUATION_FORMAT: Literal[1] = 1
+EVALUATION_FORMAT: Literal[2] = 2
+"""Of 1 the rows had no sizes, faults, Jaccard, NSD or HD95-max: none can be had from the others, so none is read."""
 _BATCH = 8
 
 CheckpointName = Literal["best", "last"]
@@ -56,7 +60,7 @@ class EvaluationMeta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = EVALUATION_FORMAT
+    format: Literal[2] = EVALUATION_FORMAT
     protocol: Scoring
     protocol_digest: str
     data: dict[str, str]
@@ -96,6 +100,8 @@ def evaluate(
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Score a run on the test split of its holdout, or read the scores if they are there already.
+
+    The whole cases of a file that was cut off are kept, if together with the others they are what was written.
 
     Args:
         run: a trained run.
@@ -143,18 +149,17 @@ def evaluate(
         versions=versions(),
     )
     path = run.evaluation(scoring.digest(), checkpoint)
-    if not _scored_already(path, meta):
+    recorded = _recorded(path, meta)
+    if recorded is None or not path.is_file() or file_digest(path) != recorded.cases_sha256:
         predictor = _predictor(run, config, checkpoint, scoring)
-        with reproducible(config.train.threads), progress.task(f"scoring {run.path}", total=len(cases)) as advance:
-            rows: list[dict[str, Any]] = []
-            for case, prediction, truth in _predictions(predictor, cases, split):
-                identity = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
-                rows += score_case(prediction, truth, scoring=scoring, **identity)
-                advance()
-        path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
-        write_rows(path, rows)
-        meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
-        write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
+        score = partial(_score, predictor, cases, split.images, progress=progress, task=f"scoring {run.path}")
+        with reproducible(config.train.threads):
+            if recorded is None or not recover(path, recorded.cases_sha256, len(cases), score, progress=progress):
+                text = score(0)
+                path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
+                write_text(path, text)
+                meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
+                write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
     run.mark("DONE")
     return read_evaluation(path)
 
@@ -163,21 +168,19 @@ def read_evaluation(path: Path) -> Evaluation:
     """An evaluation file with the JSON beside it.
 
     Raises:
-        RunError: either is missing, damaged or of another format.
+        RunError: either is missing, damaged, of another format, or not what was written.
     """
+    meta = _read_meta(path)
     try:
-        meta = json.loads(path.with_suffix(".json").read_text("utf8"))
-        if isinstance(meta, dict) and meta.get("format") != EVALUATION_FORMAT:
+        if file_digest(path) != meta.cases_sha256:
             raise RunError(
-                f"{path}: format {meta.get('format')}, this version reads {EVALUATION_FORMAT}; evaluate the run again"
+                f"{path}: cut off or changed since it was written; evaluate the run again, "
+                "which keeps the whole cases of one that was cut off"
             )
         names = {"protocol": str, "domain": str, "case": str, "structure": str}
         cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
-        numbers = cases[[*SCORES, "truth_pixels", "prediction_pixels"]].apply(pd.to_numeric)
-        evaluation = Evaluation(path, EvaluationMeta.model_validate(meta), cases.assign(**numbers))
-        if file_digest(path) != evaluation.meta.cases_sha256:
-            raise ValueError("not the file that was written")
-        return evaluation
+        numbers = cases[[*SIZES, *FAULTS, *SCORES]].apply(pd.to_numeric)
+        return Evaluation(path, meta, cases.assign(**numbers))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
 
@@ -233,7 +236,7 @@ def _predictor(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, sc
 
 
 def _predictions(
-    predictor: Predictor, cases: Sequence[Case], split: ResizedSplit
+    predictor: Predictor, cases: Sequence[Case], images: NDArray[np.uint8]
 ) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
     """Each case with its predicted and true masks, (2, H, W) bool on its own frame; truth is never resampled."""
     if predictor.scoring.inference == "native":
@@ -243,7 +246,7 @@ def _predictions(
         return
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
-        for case, logits in zip(batch, predictor.logits(split.images[start : start + _BATCH]), strict=True):
+        for case, logits in zip(batch, predictor.logits(images[start : start + _BATCH]), strict=True):
             truth = read_masks(case)
             yield case, predictor.masks(logits, truth.shape[1:]), truth
 
@@ -255,10 +258,39 @@ def _predict(predictor: Predictor, case: Case) -> tuple[Sample, NDArray[np.bool_
         return sample, predictor(sample.image)
 
 
-def _scored_already(path: Path, meta: EvaluationMeta) -> bool:
-    """Whether these very scores are on disk; the versions that made them may differ."""
+def _score(
+    predictor: Predictor, cases: Sequence[Case], images: NDArray[np.uint8], first: int, *, progress: Progress, task: str
+) -> str:
+    """The CSV of the cases from number `first` on."""
+    begin = first // _BATCH * _BATCH  # photographs are predicted in the batches of a whole evaluation, to the same bits
+    predictions = _predictions(predictor, cases[begin:], images[begin:])
+    rows: list[dict[str, Any]] = []
+    with progress.task(task, total=len(cases) - first) as advance:
+        for case, prediction, truth in islice(predictions, first - begin, None):
+            identity = {"protocol": predictor.scoring.digest(), "domain": case.domain, "case": case.name}
+            rows += score_case(prediction, truth, scoring=predictor.scoring, **identity)
+            advance()
+    return csv_text(rows)
+
+
+def _read_meta(path: Path) -> EvaluationMeta:
+    """The JSON beside an evaluation file."""
     try:
-        there = read_evaluation(path).meta
+        meta = json.loads(path.with_suffix(".json").read_text("utf8"))
+        if isinstance(meta, dict) and meta.get("format") != EVALUATION_FORMAT:
+            raise RunError(
+                f"{path}: format {meta.get('format')}, this version reads {EVALUATION_FORMAT}; evaluate the run again"
+            )
+        return EvaluationMeta.model_validate(meta)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
+
+
+def _recorded(path: Path, meta: EvaluationMeta) -> EvaluationMeta | None:
+    """The JSON on disk if it is of these very scores; the versions that made them may differ."""
+    try:
+        there = _read_meta(path)
     except RunError:
-        return False
-    return there.model_copy(update={"versions": meta.versions, "cases_sha256": meta.cases_sha256}) == meta
+        return None
+    same = there.model_copy(update={"versions": meta.versions, "cases_sha256": meta.cases_sha256}) == meta
+    return there if same else None

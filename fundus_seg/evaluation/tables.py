@@ -6,76 +6,95 @@ counts once, every case counts once within its run, and nothing is averaged twic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fundus_seg.config import OPERATORS
-from fundus_seg.errors import ProtocolError, UsageError, unknown_name
-from fundus_seg.evaluation.cases import DISTANCES
-from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta
+from fundus_seg.errors import ProtocolError
+from fundus_seg.evaluation.evaluate import Evaluation
+from fundus_seg.evaluation.metric import DEFAULT_METRICS, METRICS, check_metrics
+from fundus_seg.evaluation.ties import WILCOXON, Ties, ties_by_wilcoxon
+from fundus_seg.evaluation.values import scored_values
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.table import Table
 
-METRICS = {
-    "dsc": "DSC [%]",
-    "hd": "HD [px of 800]",
-    "hd95": "HD95 [px of 800]",
-    "asd": "ASD [px of 800]",
-    "assd": "ASSD [px of 800]",
-}
-DEFAULT_METRICS = ("dsc", "hd", "hd95")
-_NAMES = {"disc": "disc (OD)", "cup": "cup (OC)"}
+_SHORT = {"disc": "OD", "cup": "OC"}
+_NAMES = {structure: f"{structure} ({short})" for structure, short in _SHORT.items()}
 _MEAN = "mean"
 _LABELS = ("metric", "structure", "unseen")
+_TIDY = ("metric", "unit", "structure", "holdout", "operator", "mean", "sd", "runs")
+"""As published tables are shipped, with the unit besides."""
 
 
-def summarise(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """Mean of each run: columns column, holdout, structure, seed, then the metrics (DSC in %), then counts.
+def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """The values that tables, plots and tests are made of, in the units of `METRICS`: a row a run, case and structure.
 
+    Columns: column (of the table), holdout, seed, structure, case, the metrics, and the flags penalised and excluded.
     A distance that is undefined because the prediction is empty counts as the protocol's `empty_distance`; a case
-    whose truth is empty is excluded.
+    whose truth is empty is excluded: NaN. Rows stand in the order of the table's columns.
 
     Raises:
         ProtocolError: evaluations that must not stand in one table.
     """
     _refuse_mixtures(evaluations)
-    names = _column_names([evaluation.meta for evaluation in evaluations])
-    _refuse_repetitions(evaluations, names)
+    _refuse_repetitions(evaluations)
     frames = []
-    for evaluation, name in zip(evaluations, names, strict=True):
-        cases = evaluation.cases.copy()
-        scored = cases["truth_pixels"] > 0
-        undefined = scored & cases["hd"].isna()
-        for distance in DISTANCES:
-            cases.loc[undefined, distance] = evaluation.meta.protocol.empty_distance
-        cases["dsc"] *= 100
-        cases["cases"], cases["penalised"], cases["excluded"] = 1, undefined, ~scored
-        by_structure = cases.groupby("structure")
-        means = by_structure[list(METRICS)].mean()
-        counts = by_structure[["cases", "penalised", "excluded"]].sum()
+    for name, evaluation in in_order(evaluations):
         run = evaluation.meta.run
-        frames.append(means.join(counts).reset_index().assign(column=name, holdout=run.holdout, seed=run.seed))
+        frames.append(scored_values(evaluation).assign(column=name, holdout=run.holdout, seed=run.seed))
     return pd.concat(frames, ignore_index=True)
 
 
-def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
+def summarise(cases: pd.DataFrame) -> pd.DataFrame:
+    """Mean of each run: columns column, holdout, structure, seed, then the metrics, then counts.
+
+    Args:
+        cases: as `case_values` gives them.
+    """
+    by_run = cases.assign(cases=1).groupby(["column", "holdout", "structure", "seed"], sort=False)
+    return by_run[list(METRICS)].mean().join(by_run[["cases", "penalised", "excluded"]].sum()).reset_index()
+
+
+def build_table(
+    evaluations: Sequence[Evaluation],
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    ties: Ties = ties_by_wilcoxon,
+    meaning: str = WILCOXON,
+) -> Table:
     """The table of some evaluations: a column per operator, told apart by recipe and selection where they differ.
 
     Its title says what was scored, how checkpoints were chosen, and PHANTOM where it is one; its notes count penalised
-    and excluded cases and name the protocol.
+    and excluded cases, name the protocol and say what bold means. A column's mean is given where none of its cells is
+    missing.
+
+    Args:
+        evaluations: at least one.
+        metrics: keys of `METRICS`.
+        ties: which columns of a row are set in bold.
+        meaning: what bold then means.
 
     Raises:
         ProtocolError: evaluations that must not stand in one table.
         UsageError: an unknown metric.
     """
     check_metrics(metrics)
-    runs = summarise(evaluations)
-    columns = tuple(dict.fromkeys(sorted(runs["column"], key=_operator_order)))
-    holdouts = sorted(runs["holdout"].unique())
+    cases = case_values(evaluations)
+    runs = summarise(cases)
+    columns, holdouts = tuple(runs["column"].unique()), sorted(runs["holdout"].unique())
     rows: list[tuple[str, ...]] = []
+    bold: set[tuple[int, int]] = set()
+
+    def add(metric: str, structure: str | None, holdout: str | None, values: Sequence[str]) -> None:
+        best = ties(cases, metric, structure, holdout)
+        bold.update((len(rows), number) for number, column in enumerate(columns) if column in best)
+        where = (_NAMES[structure] if structure else _MEAN, holdout or ", ".join(holdouts))
+        rows.append((METRICS[metric].heading, *where, *values))
+
     for metric in metrics:
         cells = {
             (structure, holdout): [_over_runs(runs, column, structure, holdout, metric) for column in columns]
@@ -83,27 +102,48 @@ def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
             for holdout in holdouts
         }
         for (structure, holdout), values in cells.items():
-            rows.append((METRICS[metric], _NAMES[structure], holdout, *map(_mean_sd, values)))
-        by_column = zip(*cells.values(), strict=True)
-        rows.append((METRICS[metric], _MEAN, ", ".join(holdouts), *map(_mean_of_cells, by_column)))
-    return Table(_title(evaluations, runs), _LABELS, columns, tuple(rows), _notes(evaluations, runs, columns))
+            add(metric, structure, holdout, [_mean_sd(value) for value in values])
+        add(metric, None, None, [_mean_of_cells(column) for column in zip(*cells.values(), strict=True)])
+    notes = (*_notes(evaluations, runs, columns), *((meaning,) if bold else ()))
+    return Table(_title(evaluations, runs), _LABELS, columns, tuple(rows), notes, frozenset(bold))
 
 
-def tables(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> list[Table]:
+def build_tidy_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
+    """The same cells for a program to read: a row a cell, mean and SD apart, NA where there is none.
+
+    Raises:
+        ProtocolError, UsageError: as `build_table`.
+    """
+    check_metrics(metrics)
+    runs = summarise(case_values(evaluations))
+    columns, holdouts = tuple(runs["column"].unique()), sorted(runs["holdout"].unique())
+    rows = []
+    for metric, structure, holdout, column in product(metrics, STRUCTURES, holdouts, columns):
+        values = _over_runs(runs, column, structure, holdout, metric)
+        mean = f"{np.mean(values):.4f}" if values else "NA"
+        sd = f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else "NA"
+        shown = METRICS[metric]
+        rows.append((shown.label, shown.unit, _SHORT[structure], holdout, column, mean, sd, str(len(values))))
+    return Table(_title(evaluations, runs), _TIDY[:5], _TIDY[5:], tuple(rows), _notes(evaluations, runs, columns))
+
+
+def tables(
+    evaluations: Sequence[Evaluation],
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    build: Callable[[Sequence[Evaluation], Sequence[str]], Table] = build_table,
+) -> list[Table]:
     """The table of patients, and that of the phantom apart from it.
 
     Raises:
         ProtocolError, UsageError: as `build_table`.
     """
+    return [build(kind, metrics) for kind in apart(evaluations)]
+
+
+def apart(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
+    """Those of patients, then those of the phantom; a kind without any is left out."""
     kinds = [[each for each in evaluations if each.meta.phantom is phantom] for phantom in (False, True)]
-    return [build_table(kind, metrics) for kind in kinds if kind]
-
-
-def check_metrics(metrics: Sequence[str]) -> None:
-    """Raise UsageError for a metric that no table has."""
-    for metric in metrics:
-        if metric not in METRICS:
-            raise UsageError(unknown_name("metric", metric, METRICS))
+    return [kind for kind in kinds if kind]
 
 
 def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
@@ -124,10 +164,10 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
                 )
 
 
-def _refuse_repetitions(evaluations: Sequence[Evaluation], names: Sequence[str]) -> None:
+def _refuse_repetitions(evaluations: Sequence[Evaluation]) -> None:
     """A run counts once: its copy in another folder is no second run."""
     first_of: dict[tuple[str, str, int], Evaluation] = {}
-    for evaluation, name in zip(evaluations, names, strict=True):
+    for name, evaluation in in_order(evaluations):
         run = evaluation.meta.run
         other = first_of.setdefault((name, run.holdout, run.seed), evaluation)
         if other is not evaluation:
@@ -137,21 +177,29 @@ def _refuse_repetitions(evaluations: Sequence[Evaluation], names: Sequence[str])
             )
 
 
-def _column_names(metas: Sequence[EvaluationMeta]) -> list[str]:
-    """The operator, then whatever else tells the evaluations apart."""
+def in_order(evaluations: Sequence[Evaluation]) -> list[tuple[str, Evaluation]]:
+    """Evaluations in the order of the table's columns, each under the name of its column.
+
+    That is the operator, then whatever else tells the evaluations apart.
+    """
+    metas = [evaluation.meta for evaluation in evaluations]
     presets, precisions = ({getattr(meta.run, key) for meta in metas} for key in ("preset", "precision"))
     selections = {meta.selection for meta in metas}
-    return [
+    names = [
         meta.run.operator
         + (f" ({meta.run.preset})" if len(presets) > 1 else "")
         + (f" ({meta.run.precision})" if len(precisions) > 1 else "")
         + (f" [{meta.selection}]" if len(selections) > 1 else "")
         for meta in metas
     ]
+    return sorted(zip(names, evaluations, strict=True), key=lambda named: _column_order(named[0]))
 
 
-def _operator_order(column: str) -> tuple[int, str]:
-    """OPERATORS first, in their order; of two names that fit, `depthwise` and `depthwise-wide`, the longer."""
+def _column_order(column: str) -> tuple[int, str]:
+    """Sort key of a column: OPERATORS first, in their order.
+
+    Of two names that fit, `depthwise` and `depthwise-wide`, the longer.
+    """
     fitting = [name for name in OPERATORS if f"{column} ".startswith((f"{name} ", f"{name}-"))]
     return (OPERATORS.index(max(fitting, key=len)) if fitting else len(OPERATORS), column)
 

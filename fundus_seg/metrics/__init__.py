@@ -1,7 +1,14 @@
-"""Scores of masks, from plain arrays: overlap, border distances, clinical ratios."""
+"""Scores of masks, from plain arrays: overlap, border distances, clinical measures, anatomical validity."""
 
-from fundus_seg.metrics.clinical import vertical_cup_to_disc_ratio
+from fundus_seg.metrics.anatomy import component_count, hole_count, pixels_outside
+from fundus_seg.metrics.clinical import (
+    area_cup_to_disc_ratio,
+    extents,
+    horizontal_cup_to_disc_ratio,
+    vertical_cup_to_disc_ratio,
+)
 from fundus_seg.metrics.overlap import dice, jaccard
+from fundus_seg.metrics.rim import IsntOrder, isnt_order, rim_profile
 from fundus_seg.metrics.surface import (
     SurfaceDistances,
     average_surface_distance,
@@ -14,15 +21,24 @@ from fundus_seg.metrics.surface import (
 )
 
 __all__ = [
+    "IsntOrder",
     "SurfaceDistances",
+    "area_cup_to_disc_ratio",
     "average_surface_distance",
     "average_symmetric_surface_distance",
+    "component_count",
     "dice",
+    "extents",
     "hausdorff",
     "hausdorff95",
     "hausdorff95_max",
+    "hole_count",
+    "horizontal_cup_to_disc_ratio",
+    "isnt_order",
     "jaccard",
     "normalized_surface_dice",
+    "pixels_outside",
+    "rim_profile",
     "surface_distances",
     "vertical_cup_to_disc_ratio",
 ]

@@ -1,19 +1,31 @@
-"""Measurements that a clinician reads off the masks."""
+"""Cup-to-disc ratios, as an ophthalmologist reads them off a disc photograph.
+
+Extents are upright, along the rows and columns of the photograph, first and last pixel both counted. Numerator and
+denominator are of one frame and one axis, so the spacing cancels and a ratio has no unit. The challenges of this task
+score the absolute error of the vertical one (REFUGE: Orlando et al., Medical Image Analysis 59, 2020).
+
+Every ratio is NaN if the disc is empty, 0 if only the cup is, and above 1 if the cup is the larger, which is for the
+caller to notice.
+"""
 
 from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 
-from fundus_seg.metrics.overlap import Mask, check_masks
+from fundus_seg.metrics.overlap import Mask, check_frames
+
+
+def extents(mask: Mask) -> tuple[int, int]:
+    """Rows and columns from the first to the last that holds a pixel of the (H, W) mask; (0, 0) if it is empty."""
+    _, _, columns, rows = cv2.boundingRect(mask.view(np.uint8))
+    return rows, columns
 
 
 def vertical_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """vCDR, the vertical extent of the cup over that of the disc, each last row - first row + 1.
-
-    Both extents are in rows of one frame, so the spacing cancels. NaN if the disc is empty, 0 if only the cup is;
-    above 1 if the cup reaches further than the disc, which is for the caller to notice.
+    """vCDR, the rows that the cup extends over by those of the disc.
 
     Args:
         disc: (H, W) mask of the whole disc, cup included, boolean.
@@ -22,14 +34,21 @@ def vertical_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
     Raises:
         ValueError: The masks differ in shape, are not boolean or not two-dimensional.
     """
-    check_masks(disc, cup)
-    if disc.ndim != 2:
-        raise ValueError(f"masks must be (H, W), got shape {disc.shape}")
-    disc_rows = _vertical_extent(disc)
-    return _vertical_extent(cup) / disc_rows if disc_rows else math.nan
+    check_frames(disc, cup)
+    return _ratio(extents(cup)[0], extents(disc)[0])
 
 
-def _vertical_extent(mask: Mask) -> int:
-    """Rows from the first to the last that holds a pixel of the mask, both counted; 0 if there is none."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    return int(rows[-1] - rows[0]) + 1 if rows.size else 0
+def horizontal_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
+    """hCDR, the columns that the cup extends over by those of the disc; masks and errors as for the vertical one."""
+    check_frames(disc, cup)
+    return _ratio(extents(cup)[1], extents(disc)[1])
+
+
+def area_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
+    """aCDR, the pixels of the cup by those of the disc; masks and errors as for the vertical one."""
+    check_frames(disc, cup)
+    return _ratio(int(np.count_nonzero(cup)), int(np.count_nonzero(disc)))
+
+
+def _ratio(cup: int, disc: int) -> float:
+    return cup / disc if disc else math.nan

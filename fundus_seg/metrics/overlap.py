@@ -26,6 +26,13 @@ def check_masks(first: Mask, second: Mask) -> None:
             raise ValueError(f"masks must be boolean NumPy arrays, got {mask.dtype}: compare with a value first")
 
 
+def check_frames(first: Mask, second: Mask) -> None:
+    """Raise ValueError unless both masks are boolean, of one shape, and that is (H, W)."""
+    check_masks(first, second)
+    if first.ndim != 2:
+        raise ValueError(f"masks must be (H, W), got shape {first.shape}")
+
+
 def dice(pred: Mask, target: Mask, *, smooth: float = 0.0) -> float:
     """Dice similarity coefficient, (2 |P ∩ T| + s) / (|P| + |T| + s), in [0, 1].
 

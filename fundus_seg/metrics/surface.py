@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from fundus_seg.metrics.overlap import Mask, check_masks
+from fundus_seg.metrics.overlap import Mask, check_frames
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -48,6 +48,12 @@ class SurfaceDistances:
         return np.concatenate((self.prediction_to_truth, self.truth_to_prediction))
 
 
+def check_spacing(spacing: tuple[float, float]) -> None:
+    """Raise ValueError unless the spacing is the height and the width of a pixel."""
+    if len(spacing) != 2 or not all(math.isfinite(step) and step > 0 for step in spacing):
+        raise ValueError(f"spacing must be two finite positive numbers (row, column), got {spacing}")
+
+
 def surface_distances(pred: Mask, target: Mask, *, spacing: tuple[float, float] = (1.0, 1.0)) -> SurfaceDistances:
     """Measure the nearest distances between the borders of two masks, both ways.
 
@@ -60,11 +66,8 @@ def surface_distances(pred: Mask, target: Mask, *, spacing: tuple[float, float] 
         ValueError: The masks differ in shape, are not boolean or not two-dimensional, or the spacing is not two
             finite positive numbers.
     """
-    check_masks(pred, target)
-    if pred.ndim != 2:
-        raise ValueError(f"masks must be (H, W), got shape {pred.shape}")
-    if len(spacing) != 2 or not all(math.isfinite(step) and step > 0 for step in spacing):
-        raise ValueError(f"spacing must be two finite positive numbers (row, column), got {spacing}")
+    check_frames(pred, target)
+    check_spacing(spacing)
     # Some thousand border points: a tree over them costs a tenth of a distance transform over the crop.
     found, true = _border_points(pred, spacing), _border_points(target, spacing)
     return SurfaceDistances(
