@@ -1,11 +1,11 @@
 """The neuroretinal rim around the clock, and the ISNT rule.
 
-Rays leave the centroid of the disc, as planimetry lays its sectors (Jonas, Gusek & Naumann, "Optic disc, cup and
-neuroretinal rim size, configuration and correlations in normal eyes", Investigative Ophthalmology & Visual Science 29,
-1988): the disc is always there, and its centre does not move as the cup grows. The width of the rim on a ray is the way
-from the outermost pixel of the cup to that of the disc (radially, as Spaeth et al. measure it for the Disc Damage
-Likelihood Scale, Transactions of the American Ophthalmological Society 100, 2002); all of the way from the centre where
-the ray meets no cup, 0 where the cup reaches as far as the disc.
+The rule is that of Jonas, Gusek & Naumann, "Optic disc, cup and neuroretinal rim size, configuration and correlations
+in normal eyes", Investigative Ophthalmology & Visual Science 29, 1988. The width of the rim is radial, as in the Disc
+Damage Likelihood Scale (Spaeth et al., Transactions of the American Ophthalmological Society 100, 2002): on a ray from
+the centroid of the disc, the way from the outermost pixel of the cup to that of the disc; all of the way from the
+centre where the ray meets no cup, 0 where the cup reaches as far as the disc. Rays leave the disc's centre, not the
+cup's, because it is there without a cup and does not move as the cup grows.
 
 The clock is that of the photograph as it is seen: 12 above, 3 on the right. Above is superior in both eyes; nasal is
 on the right of a photograph of a right eye (OD), on the left of one of a left eye (OS).
