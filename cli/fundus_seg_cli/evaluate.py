@@ -46,10 +46,14 @@ def evaluate(
         int, typer.Option(min=0, help="Contours to draw per run, from the worst case to the best.")
     ] = 0,
 ) -> None:
-    """Score runs on their unseen domain, write the case records, print the table."""
+    """Score runs on their unseen domain, write the case records, print the table.
+
+    What `fundus-seg score --out` left in the same folders stands beside them.
+    """
     from fundus_seg.config import preset_settings
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.evaluate import write_overlays
+    from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.tables import check_metrics, tables
     from fundus_seg.records import trained_runs
     from fundus_seg_cli.progress import Terminal
@@ -58,8 +62,10 @@ def evaluate(
     names = [metric.strip() for metric in metrics.split(",")]
     check_metrics(names)
     protocol = preset_settings(scoring, holdout="").scoring if scoring else None
+    folders = runs or [Path("runs")]
+    elsewhere = external_evaluations(folders)
     evaluations = []
-    for run in trained_runs(runs or [Path("runs")], progress=progress):
+    for run in trained_runs(folders, least=0 if elsewhere else 1, progress=progress):
         evaluations.append(
             evaluate_run(
                 run,
@@ -73,5 +79,5 @@ def evaluate(
         if overlays:
             written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
             progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
-    for table in tables(evaluations, names):
+    for table in tables(evaluations + comparable(elsewhere, evaluations, progress=progress), names):
         print_table(table, form)

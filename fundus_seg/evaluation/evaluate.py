@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from fundus_seg.errors import CheckpointError, DataError, RunError, about
 from fundus_seg.evaluation.cases import SCORES, score_case
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Inference, Scoring
+from fundus_seg.protocol import Inference, Scoring, short_hash
 from fundus_seg.provenance import versions
 from fundus_seg.records import RunFolder, atomic_path, file_digest, write_json, write_rows
 from fundus_seg.seeding import reproducible
@@ -38,7 +39,7 @@ CheckpointName = Literal["best", "last"]
 
 
 class RunName(BaseModel):
-    """Which run the scores are of."""
+    """Which run the scores are of; of masks from elsewhere, preset and precision are `unknown`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,12 +64,22 @@ class EvaluationMeta(BaseModel):
     """Digest of the photographs and masks of each split that trained, selected or was scored, by `domain/split`."""
     phantom: bool
     selection: str
-    checkpoint: CheckpointName
+    checkpoint: CheckpointName | None
+    """None: masks from elsewhere."""
     checkpoint_sha256: str
     cases_sha256: str = ""
     """Of the CSV: a file that was cut or edited is not taken for whole."""
+    truth_digest: str = ""
+    """Of the true masks as they were decoded, whatever files they came from; empty in records of older versions."""
+    unpredicted: tuple[str, ...] = ()
+    """Cases of the truth that masks from elsewhere leave out."""
     run: RunName
     versions: dict[str, str]
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the masks come from another tool."""
+        return self.checkpoint is None
 
 
 @dataclass(frozen=True)
@@ -147,16 +158,28 @@ def evaluate(
         predictor = _predictor(run, config, checkpoint, scoring)
         with reproducible(config.train.threads), progress.task(f"scoring {run.path}", total=len(cases)) as advance:
             rows: list[dict[str, Any]] = []
+            truths: dict[str, str] = {}
             for case, prediction, truth in _predictions(predictor, cases, split):
                 identity = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
                 rows += score_case(prediction, truth, scoring=scoring, **identity)
+                truths[case.name] = mask_digest(truth)
                 advance()
-        path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
-        write_rows(path, rows)
-        meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
-        write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
+        write_evaluation(path, meta.model_copy(update={"truth_digest": short_hash(truths, digits=16)}), rows)
     run.mark("DONE")
     return read_evaluation(path)
+
+
+def mask_digest(masks: NDArray[np.bool_]) -> str:
+    """SHA-256 of masks (2, H, W), of their shape and their pixels, as hexadecimal digits."""
+    return hashlib.sha256(f"{masks.shape}".encode() + np.packbits(masks).tobytes()).hexdigest()
+
+
+def write_evaluation(path: Path, meta: EvaluationMeta, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write case records and, beside them, the JSON that says what they are."""
+    path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
+    write_rows(path, rows)
+    meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
+    write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -196,6 +219,8 @@ def write_overlays(
     ranked = evaluation.cases.groupby("case")["dsc"].mean().dropna().sort_values()
     picked = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
     meta = evaluation.meta
+    if meta.checkpoint is None:
+        raise RunError(f"{evaluation.path}: scores of masks from elsewhere; no network can draw them again")
     predictor = _predictor(run, config, meta.checkpoint, meta.protocol)
     folder = run.overlays(meta.protocol_digest, meta.checkpoint)
     for earlier in folder.glob("*.png"):
@@ -256,9 +281,10 @@ def _predict(predictor: Predictor, case: Case) -> tuple[Sample, NDArray[np.bool_
 
 
 def _scored_already(path: Path, meta: EvaluationMeta) -> bool:
-    """Whether these very scores are on disk; the versions that made them may differ."""
+    """Whether these very scores are on disk; the versions that made them may differ, and only they know their truth."""
     try:
         there = read_evaluation(path).meta
     except RunError:
         return False
-    return there.model_copy(update={"versions": meta.versions, "cases_sha256": meta.cases_sha256}) == meta
+    own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest")}
+    return bool(there.truth_digest) and there.model_copy(update=own) == meta
