@@ -161,31 +161,31 @@ class RunFolder:
         write_text(self.config, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
 
 
-def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
+def find_runs(paths: Sequence[Path], *, least: int = 1) -> list[RunFolder]:
     """Every run folder at or below the given paths, sorted, each once.
 
     Raises:
-        RunError: a path does not exist, or no run lies below any of them.
+        RunError: a path does not exist, or fewer than `least` runs lie below them.
     """
     found: dict[Path, Path] = {}  # by resolved path: a folder named in two ways is one run
     for path in paths:
         if not path.exists():
             raise RunError(f"{path}: no such folder; train a run first, or name the folder of one")
         found |= {config.parent.resolve(): config.parent for config in path.rglob("config.yaml")}
-    if not found:
+    if len(found) < least:
         raise RunError(f"{', '.join(map(str, paths))}: no run below; `fundus-seg train` makes one")
     return [RunFolder(path) for path in sorted(found.values())]
 
 
-def trained_runs(paths: Sequence[Path], *, progress: Progress = SILENT) -> list[RunFolder]:
+def trained_runs(paths: Sequence[Path], *, least: int = 1, progress: Progress = SILENT) -> list[RunFolder]:
     """The trained runs at or below the given paths; those that are not trained to their end are named and left out.
 
     Raises:
-        RunError: as `find_runs`, or none is trained.
+        RunError: as `find_runs`, or fewer than `least` are trained.
     """
-    runs = find_runs(paths)
+    runs = find_runs(paths, least=least)
     trained = [run for run in runs if run.has("TRAINED")]
-    if not trained:
+    if len(trained) < least:
         raise RunError(f"{runs[0].path}: not trained to its end; the same `fundus-seg train` command goes on with it")
     for run in runs:
         if run not in trained:

@@ -21,7 +21,7 @@ def call(*arguments, cwd, code=0):
 
 def test_help_names_the_commands(tmp_path):
     shown = call("--help", cwd=tmp_path).stdout
-    assert all(command in shown for command in ("train", "evaluate", "predict", "profile", "data"))
+    assert all(command in shown for command in ("train", "evaluate", "score", "audit", "predict", "profile", "data"))
 
 
 def test_help_names_every_operator(tmp_path):

@@ -50,10 +50,14 @@ def evaluate(
         typer.Option(help="Folder for box plots, Bland-Altman plots and learning curves, as PNG and SVG."),
     ] = None,
 ) -> None:
-    """Score runs on their unseen domain, write the case records, print the table."""
+    """Score runs on their unseen domain, write the case records, print the table.
+
+    What `fundus-seg score --out` left in the same folders stands beside them.
+    """
     from fundus_seg.config import preset_settings
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.evaluate import write_overlays
+    from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.metric import check_metrics
     from fundus_seg.evaluation.plots import write_plots
     from fundus_seg.evaluation.tables import build_table, build_tidy_table, tables
@@ -64,8 +68,10 @@ def evaluate(
     names = [metric.strip() for metric in metrics.split(",")]
     check_metrics(names)
     protocol = preset_settings(scoring, holdout="").scoring if scoring else None
+    folders = runs or [Path("runs")]
+    elsewhere = external_evaluations(folders)
     evaluations = []
-    for run in trained_runs(runs or [Path("runs")], progress=progress):
+    for run in trained_runs(folders, least=0 if elsewhere else 1, progress=progress):
         evaluations.append(
             evaluate_run(
                 run,
@@ -79,6 +85,7 @@ def evaluate(
         if overlays:
             written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
             progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
+    evaluations += comparable(elsewhere, evaluations, progress=progress)
     for table in tables(evaluations, names, build_tidy_table if form is Format.csv else build_table):
         print_table(table, form)
     if plots:

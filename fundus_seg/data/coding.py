@@ -6,7 +6,7 @@ Every rule works on the colours that a file holds and their counts, never pixel 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -51,6 +51,12 @@ def grey(value: int) -> Colour:
 DOFE = Coding(background=grey(255), rim=grey(128), cup=grey(0), bounds=(50, 200))
 """The coding of the paper's data: grey <= 50 cup, 51-200 rim, > 200 background."""
 
+LABELS = Coding(background=grey(0), rim=grey(1), cup=grey(2))
+"""The coding of label files, as nnU-Net writes them and our NIfTI are."""
+
+CODINGS = {"dofe": DOFE, "labels": LABELS}
+"""Those that have a name."""
+
 
 @dataclass(frozen=True)
 class Annotation:
@@ -74,10 +80,10 @@ def decode(pixels: NDArray[np.uint8], coding: Coding, *, lossy: bool) -> NDArray
     present, counts, index = _colours_in(pixels)
     if all(_is_grey(colour) for colour in colours) and not all(_is_grey(colour) for colour in present.tolist()):
         raise DataError(f"a coloured mask, but its coding wants greys: {coding}")
-    labels, stray = _nearest(present, colours)
+    labels, stray, allowed = _nearest(present, colours, lossy)
     if coding.bounds is not None:
         labels = 2 - np.searchsorted(coding.bounds, present[:, 0])
-    _refuse_stray(present, counts, stray, lossy, f"of the coding ({coding})")
+    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})")
     of_pixel = labels[index]
     return np.stack([of_pixel >= 1, of_pixel >= 2])
 
@@ -95,9 +101,27 @@ def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool) -> NDArray[np.bool_
     if not brightest.any():
         return np.zeros(pixels.shape[:2], dtype=bool)
     red, green, blue = brightest.tolist()
-    labels, stray = _nearest(present, (grey(0), (red, green, blue)))
-    _refuse_stray(present, counts, stray, lossy, f"of a binary mask (0 and {_written((red, green, blue))})")
+    labels, stray, allowed = _nearest(present, (grey(0), (red, green, blue)), lossy)
+    _refuse_stray(present, counts, stray, allowed, f"of a binary mask (0 and {_written((red, green, blue))})")
     return np.asarray(labels[index] == 1)
+
+
+def recognised(pixels: NDArray[np.uint8]) -> Coding | None:
+    """The coding of a mask (H, W, 3) by what the eye is like: None if fewer than three areas are in it.
+
+    Background is what most of the frame's edge shows. Of the two other commonest colours, rim is the one that borders
+    on the background along more pairs of neighbouring pixels: it surrounds the cup.
+    """
+    present, counts, index = _colours_in(pixels)
+    if len(present) < len(("background", "rim", "cup")):
+        return None
+    edge = np.concatenate([index[0], index[-1], index[:, 0], index[:, -1]])
+    background = np.bincount(edge, minlength=len(present)).argmax()
+    others = [colour for colour in np.argsort(-counts) if colour != background][:2]
+    rim, cup = sorted(others, key=lambda colour: -_contact(index == background, index == colour))
+    red_green_blue = (tuple(present[colour].tolist()) for colour in (background, rim, cup))
+    coding = Coding(*red_green_blue)
+    return DOFE if coding == replace(DOFE, bounds=None) else coding
 
 
 def merged(masks: Sequence[NDArray[np.bool_]], merge: Merge) -> NDArray[np.bool_]:
@@ -118,18 +142,31 @@ def _colours_in(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[n
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1), counts, index.reshape(packed.shape)
 
 
-def _nearest(present: NDArray[np.int64], colours: Sequence[Colour]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """For each present colour (n, 3), the number of the nearest of `colours`, and whether it is out of tolerance."""
+def _contact(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
+    """How many pixels of `one` have one of `other` above, below, left or right of them, each pair counted."""
+    pairs = ((one[1:], other[:-1]), (one[:-1], other[1:]), (one[:, 1:], other[:, :-1]), (one[:, :-1], other[:, 1:]))
+    return sum(int(np.count_nonzero(here & there)) for here, there in pairs)
+
+
+def _nearest(
+    present: NDArray[np.int64], colours: Sequence[Colour], lossy: bool
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], float]:
+    """For each present colour (n, 3), the number of the nearest of `colours`, and whether it is out of tolerance.
+
+    And the share of pixels that may be: none of labels, as 0, 1 and 2, between which no smoothing could put another.
+    """
     distances = np.abs(present[:, None] - np.array(colours)).max(axis=2)
     closest_pair = min(np.abs(np.subtract(one, other)).max() for one, other in combinations(colours, 2))
-    return distances.argmin(axis=1), distances.min(axis=1) > min(TOLERANCE, (closest_pair - 1) // 2)
+    tolerance = min(TOLERANCE, (closest_pair - 1) // 2)
+    allowed = (STRAY_SHARE_LOSSY if lossy else STRAY_SHARE) if tolerance else 0
+    return distances.argmin(axis=1), distances.min(axis=1) > tolerance, allowed
 
 
 def _refuse_stray(
-    present: NDArray[np.int64], counts: NDArray[np.int64], stray: NDArray[np.bool_], lossy: bool, of_what: str
+    present: NDArray[np.int64], counts: NDArray[np.int64], stray: NDArray[np.bool_], allowed: float, of_what: str
 ) -> None:
     share = counts[stray].sum() / counts.sum()
-    if share > (STRAY_SHARE_LOSSY if lossy else STRAY_SHARE):
+    if share > allowed:
         commonest = present[stray][np.argsort(-counts[stray])[:3]].tolist()
         kind = "greys" if all(_is_grey(colour) for colour in commonest) else "colours"
         odd = ", ".join(_written(colour) for colour in commonest)

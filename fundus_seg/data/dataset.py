@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.data.coding import merged
+from fundus_seg.data.coding import Annotation, merged
 from fundus_seg.data.files import Case, Split
 from fundus_seg.data.io import read_binary_mask, read_image, read_mask
 from fundus_seg.data.layout import DataRoot, open_root
@@ -47,7 +47,7 @@ def join(case: Case, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Samp
         DataError: they have different sizes.
     """
     if image.shape[:2] != masks.shape[1:]:
-        raise DataError(f"{case.mask}: {_size(masks[0])} pixels, but its photograph has {_size(image)}")
+        raise DataError(f"{case.mask}: {size(masks[0])} pixels, but its photograph has {size(image)}")
     return Sample(case.name, image, masks)
 
 
@@ -59,30 +59,37 @@ def read_masks(case: Case) -> NDArray[np.bool_]:
     Raises:
         DataError: unreadable, not of the case's coding, or masks of different sizes.
     """
-    coding = case.annotation.coding
     problems = Problems()
     by_annotator: list[NDArray[np.bool_]] = []
     for files in case.masks:
         with problems.gather():
-            if coding is not None:
-                by_annotator.append(read_mask(files[0], coding))
-            else:
-                by_annotator.append(_disc_and_cup(*files))
+            by_annotator.append(read_files(files, case.annotation))
     problems.refuse(f"masks of {case.name} cannot be used")
     for files, masks in zip(case.masks, by_annotator, strict=True):
         if masks.shape != by_annotator[0].shape:
-            raise DataError(f"{files[0]}: {_size(masks[0])} pixels, but {case.mask} has {_size(by_annotator[0][0])}")
+            raise DataError(f"{files[0]}: {size(masks[0])} pixels, but {case.mask} has {size(by_annotator[0][0])}")
     return merged(by_annotator, case.annotation.merge)
 
 
-def _disc_and_cup(disc_file: Path, cup_file: Path) -> NDArray[np.bool_]:
+def read_files(files: Sequence[Path], annotation: Annotation, *, nested: bool = True) -> NDArray[np.bool_]:
+    """The masks (2, H, W) of one coded file, or of two binary ones, disc and cup.
+
+    Of two, the disc is what either covers, unless `nested` is false: then it may lack pixels of the cup.
+
+    Raises:
+        DataError: unreadable, not of the coding, or of different sizes.
+    """
+    if annotation.coding is not None:
+        return read_mask(files[0], annotation.coding)
+    disc_file, cup_file = files
     disc, cup = read_binary_mask(disc_file), read_binary_mask(cup_file)
     if disc.shape != cup.shape:
-        raise DataError(f"{cup_file}: {_size(cup)} pixels, but {disc_file} has {_size(disc)}")
-    return np.stack([disc | cup, cup])
+        raise DataError(f"{cup_file}: {size(cup)} pixels, but {disc_file} has {size(disc)}")
+    return np.stack([disc | cup if nested else disc, cup])
 
 
-def _size(pixels: NDArray[np.generic]) -> str:
+def size(pixels: NDArray[np.generic]) -> str:
+    """Width x height of an array (H, W, ...), for messages."""
     return f"{pixels.shape[1]}x{pixels.shape[0]}"
 
 

@@ -1,6 +1,6 @@
 """Domains of one's own: a YAML file that says where their photographs and masks lie, and how masks are coded.
 
-    coding: {cup: 0, rim: 128, background: 255}      # default of all domains; greys, "#rrggbb" colours, or dofe
+    coding: {cup: 0, rim: 128, background: 255}      # default of all domains; greys, "#rrggbb" colours, dofe or labels
     domains:
       north:
         name: Clinic North, Kowa
@@ -16,6 +16,7 @@ Paths are relative to the file. It is read node by node, so that every complaint
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,9 +24,9 @@ from pathlib import Path
 
 import yaml
 
-from fundus_seg.data.coding import DOFE, MERGES, Annotation, Coding, Colour, Merge, grey
+from fundus_seg.data.coding import CODINGS, DOFE, MERGES, Annotation, Coding, Colour, Merge, grey
 from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
-from fundus_seg.errors import DataError, unknown_name
+from fundus_seg.errors import DataError, UsageError, unknown_name
 
 DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
 _WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # names folders, options and columns
@@ -43,6 +44,22 @@ def read_domain_file(path: Path) -> tuple[DomainFiles, ...]:
     top = reader.entries(reader.root(), ("coding", "domains"), required=("domains",))
     coding = reader.coding(top["coding"]) if "coding" in top else DOFE
     return tuple(reader.domain(key, node, coding) for key, node in reader.entries(top["domains"]).items())
+
+
+def read_coding(text: str) -> Coding:
+    """A coding written as in such a file: a name, or `{cup: 2, rim: 1, background: 0}`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    with contextlib.suppress(DataError, yaml.YAMLError):
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            return _Reader(Path()).coding(node)
+    raise UsageError(
+        f"'{text}' is no coding: write {', '.join(CODINGS)}, or {{cup: 2, rim: 1, background: 0}} with three greys of "
+        '0 to 255 or colours as "#rrggbb"'
+    )
 
 
 class _Reader:
@@ -185,10 +202,11 @@ class _Reader:
 
     def coding(self, node: yaml.Node) -> Coding:
         if isinstance(node, yaml.ScalarNode):
-            if node.value == "dofe":
-                return DOFE
+            if node.value in CODINGS:
+                return CODINGS[node.value]
+            names = " or ".join(CODINGS)
             raise self.error(
-                node, f"unknown coding '{node.value}': write dofe, or {{cup: 0, rim: 128, background: 255}}"
+                node, f"unknown coding '{node.value}': write {names}, or {{cup: 0, rim: 128, background: 255}}"
             )
         areas = ("background", "rim", "cup")
         entries = self.entries(node, areas, required=areas)

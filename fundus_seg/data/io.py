@@ -159,6 +159,7 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
             voxels = "x".join(map(str, image.shape))
             raise DataError(f"{path}: {voxels} voxels are more than one slice (width x height x 1); export one alone")
         _refuse_too_large(path, width, height)
+        _refuse_spacing(path, image)
         values = np.asanyarray(image.dataobj)
         if values.dtype.names is not None:
             values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
@@ -177,6 +178,17 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
     except Exception as error:
         raise DataError(f"{path}: not a whole NIfTI file ({_one_line(error)}); copy or export it again") from error
     return np.ascontiguousarray(np.broadcast_to(values.swapaxes(0, 1), (values.shape[1], values.shape[0], 3)))
+
+
+def _refuse_spacing(path: Path, image: Any) -> None:
+    """No pixel size that cannot be: with it the affine, and so which side is up, says nothing."""
+    from nibabel.openers import ImageOpener
+
+    with ImageOpener(str(path)) as file:  # unchecked: nibabel would turn a negative size into a positive one
+        sizes = image.header_class.from_fileobj(file, check=False)["pixdim"][1:3]
+    if not ((sizes > 0) & np.isfinite(sizes)).all() or not np.isfinite(image.affine).all():
+        spacing = " x ".join(f"{size:g}" for size in sizes)
+        raise DataError(f"{path}: spacing {spacing} in its header; export it with a positive one and a finite affine")
 
 
 def _refuse_too_large(path: Path, width: int, height: int) -> None:

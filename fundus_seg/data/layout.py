@@ -46,9 +46,10 @@ class DataRoot:
     @property
     def phantom(self) -> bool:
         """Whether synthetic photographs are among them, whose scores say nothing about patients."""
-        photographs = {domain.files(split).images.folder for domain in self.layout for split in SPLITS}
-        folders = {above for folder in photographs for above in (folder, *Path(os.path.realpath(folder)).parents)}
-        return any((folder / PHANTOM_MARKER).is_file() for folder in folders)
+        return any(
+            in_phantom(folder)
+            for folder in {domain.files(split).images.folder for domain in self.layout for split in SPLITS}
+        )
 
     def cases(self, domain: str, split: Split) -> tuple[Case, ...]:
         """The cases of one split, sorted by name.
@@ -71,6 +72,12 @@ class DataRoot:
             raise UsageError(unknown_name("domain", domain, self.domains) + f" in {self.path}")
         cases, problems = survey(self.layout, domain, split)
         return tuple(cases), problems
+
+
+def in_phantom(folder: Path) -> bool:
+    """Whether a folder is part of a phantom."""
+    folders = (folder, *Path(os.path.realpath(folder)).parents)
+    return any((above / PHANTOM_MARKER).is_file() for above in folders)
 
 
 def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progress = SILENT) -> DataRoot:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -26,7 +27,7 @@ from fundus_seg.evaluation.cases import FAULTS, SCORES, SIZES, score_case
 from fundus_seg.evaluation.recovery import recover
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Inference, Scoring
+from fundus_seg.protocol import Inference, Scoring, short_hash
 from fundus_seg.provenance import versions
 from fundus_seg.records import RunFolder, atomic_path, csv_text, file_digest, write_json, write_text
 from fundus_seg.seeding import reproducible
@@ -42,7 +43,7 @@ CheckpointName = Literal["best", "last"]
 
 
 class RunName(BaseModel):
-    """Which run the scores are of."""
+    """Which run the scores are of; of masks from elsewhere, preset and precision are `unknown`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,12 +68,22 @@ class EvaluationMeta(BaseModel):
     """Digest of the photographs and masks of each split that trained, selected or was scored, by `domain/split`."""
     phantom: bool
     selection: str
-    checkpoint: CheckpointName
+    checkpoint: CheckpointName | None
+    """None: masks from elsewhere."""
     checkpoint_sha256: str
     cases_sha256: str = ""
     """Of the CSV: a file that was cut or edited is not taken for whole."""
+    truth_digest: str = ""
+    """Of the true masks as they were decoded, whatever files they came from; empty in records of older versions."""
+    unpredicted: tuple[str, ...] = ()
+    """Cases of the truth that masks from elsewhere leave out."""
     run: RunName
     versions: dict[str, str]
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the masks come from another tool."""
+        return self.checkpoint is None
 
 
 @dataclass(frozen=True)
@@ -155,13 +166,28 @@ def evaluate(
         score = partial(_score, predictor, cases, split.images, progress=progress, task=f"scoring {run.path}")
         with reproducible(config.train.threads):
             if recorded is None or not recover(path, recorded.cases_sha256, len(cases), score, progress=progress):
-                text = score(0)
-                path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
-                write_text(path, text)
-                meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
-                write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
+                truths = {case.name: mask_digest(read_masks(case)) for case in cases}
+                write_evaluation(path, meta.model_copy(update={"truth_digest": truth_digest(truths)}), score(0))
     run.mark("DONE")
     return read_evaluation(path)
+
+
+def mask_digest(masks: NDArray[np.bool_]) -> str:
+    """SHA-256 of masks (2, H, W), of their shape and their pixels, as hexadecimal digits."""
+    return hashlib.sha256(f"{masks.shape}".encode() + np.packbits(masks).tobytes()).hexdigest()
+
+
+def truth_digest(masks: Mapping[str, str]) -> str:
+    """16 hexadecimal digits of the true masks of some cases: names and `mask_digest`s."""
+    return short_hash(masks, digits=16)
+
+
+def write_evaluation(path: Path, meta: EvaluationMeta, text: str) -> None:
+    """Write the CSV of case records and, beside it, the JSON that says what they are."""
+    path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
+    write_text(path, text)
+    meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
+    write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -199,6 +225,8 @@ def write_overlays(
     ranked = evaluation.cases.groupby("case")["dsc"].mean().dropna().sort_values()
     picked = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
     meta = evaluation.meta
+    if meta.checkpoint is None:
+        raise RunError(f"{evaluation.path}: scores of masks from elsewhere; no network can draw them again")
     predictor = _predictor(run, config, meta.checkpoint, meta.protocol)
     folder = run.overlays(meta.protocol_digest, meta.checkpoint)
     for earlier in folder.glob("*.png"):
@@ -292,5 +320,5 @@ def _recorded(path: Path, meta: EvaluationMeta) -> EvaluationMeta | None:
         there = _read_meta(path)
     except RunError:
         return None
-    same = there.model_copy(update={"versions": meta.versions, "cases_sha256": meta.cases_sha256}) == meta
-    return there if same else None
+    own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest")}
+    return there if there.truth_digest and there.model_copy(update=own) == meta else None

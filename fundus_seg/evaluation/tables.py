@@ -155,6 +155,8 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
         traits |= {f"scoring protocols ({key})": value for key, value in meta.protocol.model_dump().items()}
         traits["scoring protocols"] = meta.protocol_digest
         traits |= {f"sets of photographs ({where})": digest for where, digest in meta.data.items()}
+        if meta.truth_digest:
+            traits[f"sets of true masks ({meta.run.holdout})"] = meta.truth_digest
         for trait, value in traits.items():
             known, other = first_with.setdefault(trait, (value, evaluation))
             if known != value:
@@ -183,12 +185,13 @@ def in_order(evaluations: Sequence[Evaluation]) -> list[tuple[str, Evaluation]]:
     That is the operator, then whatever else tells the evaluations apart.
     """
     metas = [evaluation.meta for evaluation in evaluations]
-    presets, precisions = ({getattr(meta.run, key) for meta in metas} for key in ("preset", "precision"))
+    own = [meta.run for meta in metas if not meta.elsewhere]  # of a tool elsewhere no more is known
+    presets, precisions = ({getattr(run, key) for run in own} for key in ("preset", "precision"))
     selections = {meta.selection for meta in metas}
     names = [
         meta.run.operator
-        + (f" ({meta.run.preset})" if len(presets) > 1 else "")
-        + (f" ({meta.run.precision})" if len(precisions) > 1 else "")
+        + (f" ({meta.run.preset})" if len(presets) > 1 and not meta.elsewhere else "")
+        + (f" ({meta.run.precision})" if len(precisions) > 1 and not meta.elsewhere else "")
         + (f" [{meta.selection}]" if len(selections) > 1 else "")
         for meta in metas
     ]
@@ -245,6 +248,10 @@ def _notes(evaluations: Sequence[Evaluation], runs: pd.DataFrame, columns: Seque
             penalised, excluded, cases = (int(own[count].sum()) for count in ("penalised", "excluded", "cases"))
             counts.append(f"{structure} {penalised} penalised, {excluded} excluded of {cases}")
         notes.append(f"{column}: {'; '.join(counts)}")
+    for meta in (evaluation.meta for evaluation in evaluations):
+        if meta.unpredicted:
+            names = ", ".join(meta.unpredicted)
+            notes.append(f"{meta.run.operator}, {meta.run.holdout}: left out for want of a prediction: {names}")
     notes.append(
         f"penalised: empty prediction, distance {protocol.empty_distance:g}; excluded: empty truth; "
         f"scoring protocol {protocol.digest()}"

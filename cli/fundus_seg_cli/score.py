@@ -1,0 +1,64 @@
+"""`fundus-seg score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fundus_seg_cli.table import Format, print_table
+
+Predictions = typer.Option(
+    help="Folder of predicted masks, or a pattern as 'out/{name}/seg.nii.gz'; twice for binary masks: disc, then cup."
+)
+Truths = typer.Option(help="The same of the true masks, which cases are matched with by name.")
+PredictionCoding = typer.Option(
+    help="labels (0, 1 rim, 2 cup), dofe (255, 128 rim, 0 cup) or '{cup: 2, rim: 1, background: 0}' "
+    "(default: recognised)."
+)
+TruthCoding = typer.Option(help="The same of the true masks (default: recognised).")
+
+
+def score(
+    pred: Annotated[list[str], Predictions],
+    truth: Annotated[list[str], Truths],
+    pred_coding: Annotated[str | None, PredictionCoding] = None,
+    truth_coding: Annotated[str | None, TruthCoding] = None,
+    name: Annotated[str, typer.Option(help="The tool: the table's column.")] = "external",
+    holdout: Annotated[str, typer.Option(help="The domain that the cases are of.")] = "unknown",
+    seed: Annotated[int, typer.Option(min=0, help="Which of the tool's runs.")] = 0,
+    scoring: Annotated[str, typer.Option(help="Protocol of this preset or YAML file.")] = "paper",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Masks as they are: no largest component, holes not filled; its own protocol.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep the case records here, for `fundus-seg evaluate` to show beside runs.")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
+    metrics: Annotated[str, typer.Option(help="Of dsc, hd, hd95, asd, assd.")] = "dsc,hd,hd95",
+) -> None:
+    """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table."""
+    from fundus_seg.config import load_config
+    from fundus_seg.data.domain_file import read_coding
+    from fundus_seg.data.mask_files import pair_masks
+    from fundus_seg.evaluation.external import score_masks
+    from fundus_seg.evaluation.tables import check_metrics, tables
+    from fundus_seg_cli.progress import Terminal
+
+    progress = Terminal()
+    names = [metric.strip() for metric in metrics.split(",")]
+    check_metrics(names)
+    protocol = load_config(scoring, arguments={"holdout": ""}).scoring
+    if raw:
+        protocol = protocol.model_copy(update={"largest_component": False, "fill_holes": False})
+    codings = {
+        "prediction_coding": read_coding(pred_coding) if pred_coding else None,
+        "truth_coding": read_coding(truth_coding) if truth_coding else None,
+    }
+    pairs = pair_masks(pred, truth, progress=progress, **codings)
+    evaluation = score_masks(pairs, name=name, holdout=holdout, seed=seed, scoring=protocol, out=out, progress=progress)
+    if out:
+        progress.line(f"case records: {evaluation.path}")
+    for table in tables([evaluation], names):
+        print_table(table, form)

@@ -1,0 +1,156 @@
+"""Masks of any tool to case records that stand beside those of our runs.
+
+They pass through the protocol's post-processing, as a run's own do, and then through the same scores. Threshold and
+input size were the other tool's business; how it chose its weights is unknown, and every table says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fundus_seg.data.mask_files import MaskPairs
+from fundus_seg.errors import Problems, RunError, UsageError
+from fundus_seg.evaluation.cases import score_case
+from fundus_seg.evaluation.evaluate import (
+    Evaluation,
+    EvaluationMeta,
+    RunName,
+    mask_digest,
+    read_evaluation,
+    truth_digest,
+    write_evaluation,
+)
+from fundus_seg.inference.postprocess import postprocess
+from fundus_seg.metrics.audit import Pair
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import STRUCTURES, Scoring, short_hash, spacing
+from fundus_seg.provenance import versions
+from fundus_seg.records import RunFolder, csv_text
+
+UNKNOWN = "unknown"
+_EXTERNAL = "external"
+_WORD = re.compile(r"\w[\w.+-]*")  # names folders and columns
+
+
+def score_masks(
+    pairs: MaskPairs,
+    *,
+    name: str = _EXTERNAL,
+    holdout: str = UNKNOWN,
+    seed: int = 0,
+    scoring: Scoring | None = None,
+    out: Path | None = None,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Score predicted masks against true ones.
+
+    Args:
+        pairs: the masks.
+        name: the tool, in place of an operator.
+        holdout: the domain that the cases are of.
+        seed: which of several runs of the tool.
+        scoring: the protocol; None for the paper's.
+        out: below it the records are kept, at `external/<holdout>/<name>/seed-<n>/evaluations/`, where
+            `external_evaluations` finds them; None keeps nothing.
+        progress: where to show it.
+
+    Raises:
+        DataError: masks that cannot be used, all of them named; nothing is written.
+        UsageError: a name or holdout that cannot name a folder, or scores of other masks stand there.
+    """
+    for word in (name, holdout):
+        if not _WORD.fullmatch(word):
+            raise UsageError(f"'{word}' cannot name a tool or a domain: take letters, digits and any of . _ + -")
+    scoring = scoring or Scoring()
+    rows: list[dict[str, Any]] = []
+    predictions: dict[str, str] = {}
+    truths: dict[str, str] = {}
+    changed = 0
+    problems = Problems()
+    with progress.task("scoring", total=len(pairs.names)) as advance:
+        for case in pairs.names:
+            with problems.gather():
+                given, truth = pairs.read(case)
+                processed = postprocess(
+                    given.astype(np.float32),
+                    threshold=scoring.threshold,
+                    largest=scoring.largest_component,
+                    fill=scoring.fill_holes,
+                )
+                changed += not np.array_equal(given, processed)
+                identity = {"protocol": scoring.digest(), "domain": holdout, "case": case}
+                rows += score_case(processed, truth, scoring=scoring, **identity)
+                predictions[case], truths[case] = mask_digest(given), mask_digest(truth)
+            advance()
+    problems.refuse("masks cannot be scored")
+    if changed:
+        progress.line(f"post-processing of the protocol changed {changed} of {len(pairs.names)} predictions")
+    meta = EvaluationMeta(
+        protocol=scoring,
+        protocol_digest=scoring.digest(),
+        data={},
+        phantom=pairs.phantom,
+        selection=UNKNOWN,
+        checkpoint=None,
+        checkpoint_sha256=short_hash(predictions, digits=64),
+        truth_digest=truth_digest(truths),
+        unpredicted=pairs.unpredicted,
+        run=RunName(preset=UNKNOWN, operator=name, holdout=holdout, seed=seed, precision=UNKNOWN),
+        versions=versions(),
+    )
+    if out is None:
+        return Evaluation(Path(name), meta, pd.DataFrame(rows))
+    root = out / "phantom" if pairs.phantom else out
+    path = RunFolder(root / _EXTERNAL / holdout / name / f"seed-{seed}").evaluation(scoring.digest(), _EXTERNAL)
+    with contextlib.suppress(RunError):  # a half-written one is made again
+        there = read_evaluation(path).meta.checkpoint_sha256
+        if there != meta.checkpoint_sha256:
+            raise UsageError(f"{path}: scores of other masks; give another --name, --seed or --out, or remove them")
+    write_evaluation(path, meta, csv_text(rows))
+    return read_evaluation(path)
+
+
+def audit_pairs(pairs: MaskPairs, *, progress: Progress = SILENT) -> Iterator[Pair]:
+    """Each structure of each case, as it is, with distances in 800-pixel units.
+
+    Raises:
+        DataError: after the last case, masks that cannot be used, all of them named.
+    """
+    problems = Problems()
+    with progress.task("comparing", total=len(pairs.names)) as advance:
+        for name in pairs.names:
+            with problems.gather():
+                for structure, prediction, truth in zip(STRUCTURES, *pairs.read(name), strict=True):
+                    yield Pair(f"{name} {structure}", prediction, truth, spacing(*truth.shape))
+            advance()
+    problems.refuse("masks cannot be compared")
+
+
+def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
+    """All that `score_masks` has kept below some folders, sorted by path, each once.
+
+    Raises:
+        RunError: one is damaged or of another format.
+    """
+    found = {path.resolve(): path for folder in paths for path in folder.rglob(f"evaluations/*-{_EXTERNAL}.csv")}
+    return [read_evaluation(path) for path in sorted(found.values())]
+
+
+def comparable(
+    external: Sequence[Evaluation], own: Sequence[Evaluation], *, progress: Progress = SILENT
+) -> list[Evaluation]:
+    """Those of the protocol of `own`, all where that is empty; the others are named and left out."""
+    protocols = {evaluation.meta.protocol_digest for evaluation in own or external}
+    for evaluation in external:
+        if evaluation.meta.protocol_digest not in protocols:
+            progress.line(
+                f"{evaluation.path}: of another scoring protocol, left out; `fundus-seg score` its masks again"
+            )
+    return [evaluation for evaluation in external if evaluation.meta.protocol_digest in protocols]

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import gzip
+import re
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_cli import call
+
+from fundus_seg.config import load_config
+from fundus_seg.data import open_root
+from fundus_seg.data.coding import DOFE, LABELS, Coding, grey, recognised
+from fundus_seg.data.domain_file import read_coding
+from fundus_seg.data.io import write_mask
+from fundus_seg.data.mask_files import pair_masks
+from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
+from fundus_seg.evaluation.evaluate import evaluate, write_overlays
+from fundus_seg.evaluation.external import comparable, external_evaluations, score_masks
+from fundus_seg.evaluation.tables import build_table
+from fundus_seg.inference.folder import predict_folder
+from fundus_seg.progress import SILENT
+from fundus_seg.protocol import Scoring
+from fundus_seg.training import train
+
+
+class Lines:
+    """Remembers what is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def task(self, description, total):
+        return SILENT.task(description, total)
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def eye(shift=0, size=40):
+    masks = np.zeros((2, size, size), dtype=bool)
+    masks[0, 10:30, 8 + shift : 28 + shift] = True
+    masks[1, 15:25, 13 + shift : 23 + shift] = True
+    return masks
+
+
+def coded(masks, background, rim, cup):
+    return np.select([masks[1], masks[0]], [cup, rim], background).astype(np.uint8)
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def truth(tmp_path):
+    """Three dofe-coded masks."""
+    for number in range(3):
+        save(tmp_path / "truth" / f"eye{number}.png", coded(eye(number), 255, 128, 0))
+    return tmp_path / "truth"
+
+
+def pairs_of(pred, truth, **options):
+    return pair_masks([str(pred)], [str(truth)], **options)
+
+
+COLOURS = np.array([[0, 0, 9], [0, 255, 0], [255, 0, 0]], dtype=np.uint8)
+WRITERS = {
+    "nnunet.nii.gz": lambda path, masks: write_mask(path, masks, "nifti"),
+    "nifti.nii": lambda path, masks: nibabel.Nifti1Image(coded(masks, 0, 1, 2).T, None).to_filename(path),
+    "labels.png": lambda path, masks: save(path, coded(masks, 0, 1, 2)),
+    "other-labels.tif": lambda path, masks: save(path, coded(masks, 0, 2, 1)),
+    "greys.bmp": lambda path, masks: save(path, coded(masks, 0, 127, 255)),
+    "dofe.tiff": lambda path, masks: save(path, coded(masks, 255, 128, 0)),
+    "colours.png": lambda path, masks: save(path, COLOURS[coded(masks, 0, 1, 2)]),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_any_file_and_coding_gives_the_same_scores(kind, truth, tmp_path):
+    suffix = kind[kind.index(".") :]
+    (tmp_path / "pred").mkdir()
+    (tmp_path / "pred" / "dataset.json").write_text("{}")
+    for number in range(3):
+        WRITERS[kind](tmp_path / "pred" / f"eye{number}{suffix}", eye(number + 2))
+    evaluation = score_masks(pairs_of(tmp_path / "pred", truth))
+    assert evaluation.cases["case"].tolist() == ["eye0", "eye0", "eye1", "eye1", "eye2", "eye2"]
+    # Two columns aside: of a disc of 20 rows and 20 columns 18 columns meet, of a cup of 10 eight. 40 pixels are 800.
+    assert evaluation.cases["dsc"].tolist() == pytest.approx([0.9, 0.8] * 3)
+    assert evaluation.cases["hd"].tolist() == pytest.approx([40.0] * 6)
+    assert evaluation.meta.selection == "unknown"
+    assert evaluation.meta.elsewhere
+
+
+def test_two_binary_files_are_scored_as_they_are(truth, tmp_path):
+    for number in range(3):
+        disc, cup = eye(number)
+        save(tmp_path / "out" / f"eye{number}" / "od.png", (disc & ~cup).astype(np.uint8))
+        save(tmp_path / "out" / f"eye{number}" / "oc.png", cup.astype(np.uint8) * 255)
+    places = [f"{tmp_path}/out/{{name}}/od.png", f"{tmp_path}/out/{{name}}/oc.png"]
+    pairs = pair_masks(places, [str(truth)])
+    raw = score_masks(pairs, scoring=Scoring(largest_component=False, fill_holes=False))
+    assert raw.cases["prediction_pixels"].tolist() == [300, 100] * 3
+    told = Lines()
+    assert score_masks(pairs, progress=told).cases["dsc"].tolist() == [1] * 6
+    assert told.lines == ["post-processing of the protocol changed 3 of 3 predictions"]
+    (tmp_path / "out/eye1/oc.png").unlink()
+    with pytest.raises(DataError, match=r"out/eye1/od\.png: a disc without a cup in"):
+        pair_masks(places, [str(truth)])
+    with pytest.raises(UsageError, match="without a coding"):
+        pair_masks(places, [str(truth)], prediction_coding=LABELS)
+
+
+def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
+    root = draw_root(size=96)
+    settings = ["train.threads=1", "scoring.threshold=0.5", "train.epochs=4"]
+    run = train(load_config("tiny", overrides=settings, arguments={"holdout": "B"}), open_root(root), tmp_path / "runs")
+    own = evaluate(run)
+    assert own.cases["prediction_pixels"].sum() > 0
+    rois = root / "Domain2/test/ROIs"
+    for form in ("png", "nifti"):
+        predict_folder(run.path, [rois / "image"], tmp_path / form, form=form)
+        coding = {"png": DOFE, "nifti": LABELS}[form]  # a network this small draws no eyes to recognise it by
+        pairs = pairs_of(tmp_path / form / "masks", rois / "mask", prediction_coding=coding)
+        scored = score_masks(pairs, name=form, holdout="B", scoring=own.meta.protocol, out=tmp_path / "runs")
+        pd.testing.assert_frame_equal(scored.cases, own.cases)
+        assert scored.meta.truth_digest == own.meta.truth_digest
+    found = external_evaluations([tmp_path / "runs", tmp_path / "runs" / "external"])
+    assert [each.meta.run.operator for each in found] == ["nifti", "png"]
+    table = build_table([own, *comparable(found, [own])])
+    assert table.columns == (f"{own.meta.run.operator} [source-validation]", "nifti [unknown]", "png [unknown]")
+    for row in table.rows:
+        assert row[3] == row[4] == row[5]
+    told = Lines()
+    other = evaluate(run, scoring=Scoring(dice_smoothing=1))
+    assert comparable(found, [other], progress=told) == []
+    assert all("of another scoring protocol, left out" in line for line in told.lines)
+    with pytest.raises(RunError, match="masks from elsewhere"):
+        write_overlays(run, found[0], 1)
+
+
+def test_a_part_of_the_cases_stands_in_no_table_beside_all(truth, tmp_path):
+    for number in range(2):
+        save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number), 0, 1, 2))
+    save(tmp_path / "pred" / "eye9.png", coded(eye(), 0, 1, 2))
+    told = Lines()
+    part = score_masks(pairs_of(tmp_path / "pred", truth, progress=told), name="part")
+    assert told.lines == [
+        "coding of the predictions, as recognised: cup 2, rim 1, background 0",
+        "coding of the true masks, as recognised: cup 0, rim 128, background 255",
+        f"{tmp_path}/pred/eye9.png: no true mask of that name, left out",
+        f"{truth}/eye2.png: not predicted, left out",
+    ]
+    assert part.meta.unpredicted == ("eye2",)
+    assert "part, unknown: left out for want of a prediction: eye2" in build_table([part]).notes
+    whole = score_masks(pairs_of(truth, truth), name="whole")
+    with pytest.raises(ProtocolError, match=r"two sets of true masks \(unknown\) in one table"):
+        build_table([part, whole])
+
+
+def test_scores_of_other_masks_are_not_written_over(truth, tmp_path):
+    out = tmp_path / "runs"
+    first = score_masks(pairs_of(truth, truth), name="a", out=out)
+    assert score_masks(pairs_of(truth, truth), name="a", out=out).path == first.path
+    for number in range(3):
+        save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number + 1), 0, 1, 2))
+    other = pairs_of(tmp_path / "pred", truth)
+    with pytest.raises(UsageError, match="scores of other masks; give another --name"):
+        score_masks(other, name="a", out=out)
+    first.path.with_suffix(".json").unlink()  # as a killed writer leaves it
+    assert score_masks(other, name="a", out=out).cases["dsc"].max() < 1
+    with pytest.raises(UsageError, match=r"'\.\./a' cannot name"):
+        score_masks(other, name="../a", out=out)
+
+
+def test_every_problem_is_told_at_once_and_nothing_is_written(truth, tmp_path):
+    pred = tmp_path / "pred"
+    save(pred / "eye0.png", coded(eye(size=50), 0, 1, 2))
+    odd = coded(eye(), 0, 1, 2)
+    odd[0, 0] = 3
+    save(pred / "eye1.png", odd)
+    (pred / "eye2.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
+    with pytest.raises(DataError) as caught:
+        score_masks(pairs_of(pred, truth), out=tmp_path / "runs")
+    size, label, unreadable = caught.value.problems
+    assert size == (
+        f"{pred}/eye0.png: 50x50 pixels, but its truth has 40x40 ({truth}/eye0.png); "
+        "export it at that size, nothing is resampled here"
+    )
+    assert re.search(r"eye1\.png: greys \[3\] on .* % of its pixels are not of the coding \(cup 2, rim 1, b", label)
+    assert "eye2.png: " in unreadable
+    assert not (tmp_path / "runs").exists()
+
+
+def nifti_header(path, spacing):
+    write_mask(path, eye(), "nifti")
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    header = nibabel.Nifti1Header(bytes(raw[:348]), check=False)
+    header["pixdim"][1] = spacing
+    raw[:348] = header.binaryblock
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
+@pytest.mark.parametrize("spacing", [float("nan"), -1.0, 0.0, float("inf")])
+def test_a_nifti_with_an_impossible_spacing_is_refused(spacing, truth, tmp_path):
+    (tmp_path / "pred").mkdir()
+    nifti_header(tmp_path / "pred" / "eye0.nii.gz", spacing)
+    with pytest.raises(DataError, match=rf"eye0\.nii\.gz: spacing {spacing:g} x 1 in its header"):
+        score_masks(pairs_of(tmp_path / "pred", truth, prediction_coding=LABELS))
+
+
+def test_a_nifti_of_several_slices_is_refused(truth, tmp_path):
+    (tmp_path / "pred").mkdir()
+    volume = np.repeat(coded(eye(), 0, 1, 2).T[..., None], 3, axis=2)
+    nibabel.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / "pred" / "eye0.nii.gz")
+    with pytest.raises(DataError, match=r"eye0\.nii\.gz: 40x40x3 voxels are more than one slice"):
+        score_masks(pairs_of(tmp_path / "pred", truth, prediction_coding=LABELS))
+
+
+def test_places_that_hold_no_pairs(truth, tmp_path):
+    save(tmp_path / "pred" / "eye0_seg.png", coded(eye(), 0, 1, 2))
+    with pytest.raises(DataError, match=r"no name in common with .*truth \('eye0_seg' here, 'eye0' there\); a pattern"):
+        pairs_of(tmp_path / "pred", truth)
+    assert pairs_of(tmp_path / "pred" / "{name}_seg.png", truth).names == ("eye0",)
+    save(tmp_path / "pred" / "eye0_seg.tif", coded(eye(), 0, 1, 2))
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError) as caught:
+        pairs_of(tmp_path / "pred", tmp_path / "nothing")
+    second, nothing = caught.value.problems
+    assert re.search(r"eye0_seg\.tif: a second mask of eye0_seg beside .*eye0_seg\.png; leave one", second)
+    assert re.search(r"nothing: no mask in it \(\.png, ", nothing)
+    with pytest.raises(DataError, match="nowhere: no such folder; give a folder of masks, or a pattern"):
+        pairs_of(tmp_path / "nowhere", truth)
+    with pytest.raises(DataError, match=r"nowhere: no such folder; expected"):
+        pairs_of(tmp_path / "nowhere" / "{name}.png", truth)
+
+
+def test_a_coding_that_masks_do_not_show_must_be_given(truth, tmp_path):
+    for number in range(3):
+        save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number), 0, 1, 1))
+    with pytest.raises(DataError, match=r"no mask shows cup, rim and background, .*--pred-coding labels"):
+        pairs_of(tmp_path / "pred", truth)
+    pairs = pairs_of(tmp_path / "pred", truth, prediction_coding=LABELS)
+    assert score_masks(pairs).cases["prediction_pixels"].tolist() == [400, 0] * 3
+    save(tmp_path / "pred" / "eye1.png", coded(eye(1), 0, 1, 2))
+    save(tmp_path / "pred" / "eye2.png", coded(eye(2), 0, 2, 1))
+    with pytest.raises(DataError, match=r"not clear: cup 2, rim 1, background 0 in .*eye1\.png, cup 1"):
+        pairs_of(tmp_path / "pred", truth)
+
+
+def test_recognised_codings():
+    grey_to_rgb = [
+        np.repeat(coded(eye(), *of)[..., None], 3, axis=2) for of in ((255, 128, 0), (0, 1, 2), (0, 127, 255))
+    ]
+    assert [recognised(pixels) for pixels in grey_to_rgb] == [DOFE, LABELS, Coding(grey(0), grey(127), grey(255))]
+    assert recognised(np.zeros((8, 8, 3), dtype=np.uint8)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "coding"), [("dofe", DOFE), ("labels", LABELS), ("{cup: 2, rim: 1, background: 0}", LABELS)]
+)
+def test_codings_are_written_as_in_a_domain_file(text, coding):
+    assert read_coding(text) == coding
+
+
+@pytest.mark.parametrize("text", ["", "dof", "{cup: 2", "{cup: 2, rim: 2, background: 0}", "[0, 1, 2]", "{cup: 300}"])
+def test_what_is_no_coding(text):
+    with pytest.raises(UsageError, match="is no coding: write dofe, labels, or"):
+        read_coding(text)
+
+
+def test_commands(truth, tmp_path):
+    for number in range(3):
+        save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number + 1), 0, 1, 2))
+    common = ["--pred", "pred", "--truth", "truth"]
+    done = call("score", *common, "--name", "nnunet", "--out", "kept", "--format", "markdown", cwd=tmp_path)
+    assert "| DSC [%] | disc (OD) | unknown | 95.00 |" in done.stdout
+    assert "selection: unknown" in done.stdout
+    shown = call("evaluate", "kept", "--format", "markdown", cwd=tmp_path).stdout
+    assert shown == done.stdout
+    audited = call("audit", *common, "--format", "csv", cwd=tmp_path).stdout
+    assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited
+    wrong = call("score", *common, "--pred-coding", "label", cwd=tmp_path, code=2)
+    assert wrong.stderr.startswith("error: 'label' is no coding")
