@@ -16,6 +16,7 @@ from fundus_seg.config import OPERATORS
 from fundus_seg.errors import ProtocolError, UsageError, unknown_name
 from fundus_seg.evaluation.cases import DISTANCES
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta
+from fundus_seg.evaluation.values import scored_values
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.table import Table
 
@@ -59,6 +60,30 @@ def summarise(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
         run = evaluation.meta.run
         frames.append(means.join(counts).reset_index().assign(column=name, holdout=run.holdout, seed=run.seed))
     return pd.concat(frames, ignore_index=True)
+
+
+def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """The values that tables, plots and tests are made of, in the units of `METRICS`: a row a run, case and structure.
+
+    Columns: column (of the table), holdout, seed, structure, case, the metrics, and the flags penalised and excluded.
+
+    Raises:
+        ProtocolError: evaluations that must not stand in one table.
+    """
+    _refuse_mixtures(evaluations)
+    ordered = in_order(evaluations)
+    _refuse_repetitions([evaluation for _, evaluation in ordered], [name for name, _ in ordered])
+    frames = []
+    for name, evaluation in ordered:
+        run = evaluation.meta.run
+        frames.append(scored_values(evaluation).assign(column=name, holdout=run.holdout, seed=run.seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def in_order(evaluations: Sequence[Evaluation]) -> list[tuple[str, Evaluation]]:
+    """Evaluations in the order of the table's columns, each under the name of its column."""
+    names = _column_names([evaluation.meta for evaluation in evaluations])
+    return sorted(zip(names, evaluations, strict=True), key=lambda each: _operator_order(each[0]))
 
 
 def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
