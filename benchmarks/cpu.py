@@ -54,7 +54,9 @@ def main() -> None:
     """Measure, print and keep the table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path(__file__).with_name("cpu.md"))
-    options.add_argument("--rounds", type=int, default=15, help="of the operator; inference takes twice as many, a training step a third")
+    options.add_argument(
+        "--rounds", type=int, default=15, help="of the operator; inference takes twice as many, a training step a third"
+    )
     options.add_argument("--image", type=int, default=IMAGE, help="height and width of photographs")
     options.add_argument("--batch", type=int, default=BATCH, help="photographs in a training step")
     arguments = options.parse_args()

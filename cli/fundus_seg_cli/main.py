@@ -7,7 +7,7 @@ import sys
 import typer
 
 from fundus_seg.errors import FundusSegError
-from fundus_seg_cli import data, evaluate, predict, profile, train
+from fundus_seg_cli import compare, data, evaluate, predict, profile, train
 
 app = typer.Typer(
     help="Segment optic disc and optic cup on cameras and hospitals that training has never seen.",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("profile")(profile.profile)
 app.add_typer(data.app, name="data")
