@@ -33,8 +33,9 @@ def compare(
     """Compare two operators with tests, or evaluated runs with a published table."""
     from fundus_seg.config import preset_settings
     from fundus_seg.errors import UsageError
-    from fundus_seg.reporting.compare import operators_table, published_table
+    from fundus_seg.reporting.compare import operators_table
     from fundus_seg.reporting.published import read_published
+    from fundus_seg.reporting.reproduction import published_table
     from fundus_seg.reporting.runs import scored_runs
     from fundus_seg_cli.progress import Terminal
 

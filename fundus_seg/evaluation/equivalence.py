@@ -46,7 +46,7 @@ def equivalence(ours: Summary, theirs: Summary, *, margin: float) -> Equivalence
     - reproduced: TOST p < 0.05, |difference| < margin is shown (Schuirmann, J. Pharmacokin. Biopharm. 15, 1987), even
       where the interval excludes 0;
     - not reproduced: it is not, and the interval excludes 0;
-    - undecided: neither, or fewer than 2 runs on either side.
+    - undecided: neither, or fewer than 2 runs on either side, or no spread on both.
 
     Args:
         ours: a measured cell.

@@ -19,16 +19,30 @@ def deviations(columns: Mapping[str, Sequence[ScoredRun]], published: PublishedT
     """
     runs = [run for column in columns.values() for run in column]
     lines = [f"data: {'; '.join(_photographs(runs))}; not verified to be the published ones"]
-    for column, own in columns.items():
-        lines += [f"recipe of {column}: {line}" for line in _recipe(own, published.presets)]
+    for line, alike in _grouped({column: _recipe(own, published.presets) for column, own in columns.items()}):
+        lines.append(f"recipe of {alike}: {line}")
     if not published.presets:
         lines.append("recipe: that of the published table is not known here")
     lines.append(f"scoring: {_scoring(runs[0], published.presets)}")
-    for column, own in columns.items():
-        selections = sorted({run.evaluation.meta.selection for run in own})
-        precisions = sorted({run.evaluation.meta.run.precision for run in own})
-        lines.append(f"selection of {column}: {', '.join(selections)}; precision: {', '.join(precisions)}")
+    for line, alike in _grouped({column: [_choice(own)] for column, own in columns.items()}):
+        lines.append(f"selection of {alike}: {line}")
     return lines
+
+
+def _grouped(lines: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Each line once, with the columns that it is true of."""
+    columns: dict[str, list[str]] = {}
+    for column, own in lines.items():
+        for line in own:
+            columns.setdefault(line, []).append(column)
+    return [(line, ", ".join(alike)) for line, alike in columns.items()]
+
+
+def _choice(runs: Sequence[ScoredRun]) -> str:
+    """How checkpoints were chosen, and the precision that they were trained in."""
+    metas = [run.evaluation.meta for run in runs]
+    selections, precisions = {meta.selection for meta in metas}, {meta.run.precision for meta in metas}
+    return f"{', '.join(sorted(selections))}; trained in {', '.join(sorted(precisions))}"
 
 
 def _photographs(runs: Iterable[ScoredRun]) -> list[str]:
