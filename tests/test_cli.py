@@ -21,7 +21,8 @@ def call(*arguments, cwd, code=0):
 
 def test_help_names_the_commands(tmp_path):
     shown = call("--help", cwd=tmp_path).stdout
-    assert all(command in shown for command in ("train", "evaluate", "score", "audit", "predict", "profile", "data"))
+    commands = ("train", "evaluate", "compare", "score", "audit", "predict", "profile", "data")
+    assert all(command in shown for command in commands)
 
 
 def test_help_names_every_operator(tmp_path):
@@ -61,6 +62,9 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
         (["evaluate", "--checkpoint", "bset"], 2, "best"),
         (["evaluate", "--inference", "nativ"], 2, "native"),
         (["evaluate", "--metrics", "dcs"], 2, "did you mean 'dsc'?"),
+        (["compare", "nowhere"], 1, "nowhere: no such folder"),
+        (["compare", "--to", "tvconv22"], 2, "did you mean 'tvconv2022'?"),
+        (["compare", "--to", "tvconv2022", "--ops", "conv,tvconv"], 2, "leave one option out"),
         (["train", "--holdout", "A", "--set", "preset=tiny"], 2, "--config"),
         (["data", "phantom", "out", "--per-domain", "1"], 2, "at least 3 cases"),
         (["data", "check", "nowhere"], 1, "nowhere: no such folder"),
@@ -99,6 +103,19 @@ def test_train_evaluate_predict(draw_root, tmp_path):
     call("predict", run, photographs, "--out", "masks", "--overlay", cwd=tmp_path)
     assert len(list((tmp_path / "masks/masks").glob("*.png"))) == 4
     assert len(list((tmp_path / "masks/overlays").glob("*.png"))) == 4
+
+
+def test_compare(draw_root, tmp_path):
+    draw_root("data/Fundus")
+    call("train", "--config", "tiny", "--holdout", "A", "--op", "conv", "--set", "train.epochs=1", cwd=tmp_path)
+    unscored = call("compare", "--to", "tvconv2022", cwd=tmp_path, code=1).stderr
+    assert unscored.splitlines()[-1].endswith("run `fundus-seg evaluate` on it")
+    call("evaluate", cwd=tmp_path)
+    published = call("compare", "--to", "tvconv2022", "--format", "markdown", cwd=tmp_path).stdout
+    assert "| DSC [%] | cup | A | conv-epochs=1-" in published
+    assert "CVPR 2022, Table 1" in published
+    one = call("compare", cwd=tmp_path, code=2).stderr
+    assert "two operators are compared: name them with --ops, of conv" in one
 
 
 def test_phantom_command(tmp_path):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from fundus_seg.evaluation.metric import METRICS
+from fundus_seg.evaluation.statistics import wilcoxon_p
 
 Ties = Callable[[pd.DataFrame, str, str | None, str | None], set[str]]
 """From case values (`tables.case_values`), a metric, a structure and a holdout (None for all of them) to the columns
@@ -38,10 +37,4 @@ def ties_by_wilcoxon(cases: pd.DataFrame, metric: str, structure: str | None, ho
         return set()
     best = means.idxmax() if METRICS[metric].higher_is_better else means.idxmin()
     by_case = here.groupby(["holdout", "case", "column"])[metric].mean().unstack()
-    return {column for column in means.index if _p_value(by_case[column] - by_case[best]) >= LEVEL}
-
-
-def _p_value(differences: pd.Series) -> float:
-    """Two-sided; 1 where nothing differs, of which the test has no opinion."""
-    found = differences.dropna().to_numpy(np.float64)
-    return float(stats.wilcoxon(found).pvalue) if found.any() else 1.0
+    return {column for column in means.index if wilcoxon_p((by_case[column] - by_case[best]).dropna()) >= LEVEL}

@@ -1,0 +1,51 @@
+"""`fundus-seg compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fundus_seg_cli.evaluate import Checkpoint
+from fundus_seg_cli.table import Format, print_table
+
+
+def compare(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders with runs below (default: runs).")] = None,
+    ops: Annotated[
+        str | None,
+        typer.Option(help="Two operators, as tvconv,depthwise, named as in the table (default: the two there are)."),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Compare with a published table instead: tvconv2022, or a CSV file.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="That operators are compared by.")] = "dsc",
+    difference: Annotated[
+        float, typer.Option(help="Difference, in the metric's unit, to say the needed runs for.")
+    ] = 1.0,
+    checkpoint: Annotated[Checkpoint, typer.Option(help="Whose scores.")] = Checkpoint.best,
+    scoring: Annotated[
+        str | None, typer.Option(help="Scored by this preset (default: the run's own protocol).")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
+) -> None:
+    """Compare two operators with tests, or evaluated runs with a published table."""
+    from fundus_seg.config import preset_settings
+    from fundus_seg.errors import UsageError
+    from fundus_seg.reporting.compare import operators_table
+    from fundus_seg.reporting.published import read_published
+    from fundus_seg.reporting.reproduction import published_table
+    from fundus_seg.reporting.runs import scored_runs
+    from fundus_seg_cli.progress import Terminal
+
+    if to and ops:
+        raise UsageError("--ops with --to: every operator of the published table is compared; leave one option out")
+    published = read_published(to) if to else None
+    protocol = preset_settings(scoring, holdout="").scoring if scoring else None
+    found = scored_runs(runs or [Path("runs")], checkpoint=checkpoint.value, scoring=protocol, progress=Terminal())
+    if published:
+        print_table(published_table(found, published), form)
+    else:
+        names = [name.strip() for name in ops.split(",")] if ops else None
+        print_table(operators_table(found, names, metric=metric, sought=difference), form)

@@ -1,0 +1,1 @@
+"""What is told about results: operators compared, measured beside published."""

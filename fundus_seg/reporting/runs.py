@@ -1,0 +1,50 @@
+"""Runs as they are reported: the case records that are on disk, with the settings that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundus_seg.config import RunConfig, load_config
+from fundus_seg.errors import RunError
+from fundus_seg.evaluation.evaluate import CheckpointName, Evaluation, read_evaluation
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import Scoring
+from fundus_seg.records import trained_runs
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run's scores and settings."""
+
+    evaluation: Evaluation
+    config: RunConfig
+
+
+def scored_runs(
+    paths: Sequence[Path],
+    *,
+    checkpoint: CheckpointName = "best",
+    scoring: Scoring | None = None,
+    progress: Progress = SILENT,
+) -> list[ScoredRun]:
+    """Every trained run at or below the paths, as it was evaluated; photographs are not needed.
+
+    Args:
+        paths: runs, or folders with runs below.
+        checkpoint: `best` or `last`.
+        scoring: the protocol; None for that of each run's own settings.
+        progress: told which runs are not trained to their end.
+
+    Raises:
+        RunError: no run, or one that is not evaluated.
+    """
+    found = []
+    for run in trained_runs(paths, progress=progress):
+        config = load_config(str(run.config))
+        path = run.evaluation((scoring or config.scoring).digest(), checkpoint)
+        if not path.exists():
+            raise RunError(f"{run.path}: no scores of {checkpoint} by this protocol; run `fundus-seg evaluate` on it")
+        found.append(ScoredRun(read_evaluation(path), config))
+    return found

@@ -1,0 +1,216 @@
+"""What `fundus-seg compare` prints: two operators, and ours beside a published table."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fundus_seg.config import load_config
+from fundus_seg.data import open_root
+from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
+from fundus_seg.evaluation.cases import DISTANCES
+from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName, evaluate
+from fundus_seg.reporting.compare import operators_table
+from fundus_seg.reporting.published import published_names, read_published
+from fundus_seg.reporting.reproduction import published_table
+from fundus_seg.reporting.runs import ScoredRun, scored_runs
+from fundus_seg.table import render
+from fundus_seg.training import train
+
+HEADER = "metric,structure,holdout,operator,mean,sd,runs\n"
+
+
+def scored(dsc, hd=10.0, hd95=5.0, *, op="tvconv", holdout="A", seed=0, phantom=False, overrides=(), preset="paper"):
+    """A run whose two cases both have these scores; `dsc` in [0, 1]."""
+    config = load_config(preset, overrides=overrides, arguments={"holdout": holdout, "model.op": op, "seed": seed})
+    operator = config.slug(all_domains="ABCD")
+    rows = [
+        {"structure": structure, "case": case, "dsc": dsc, **dict.fromkeys(DISTANCES, hd95), "hd": hd}
+        for case in ("x", "y")
+        for structure in ("disc", "cup")
+    ]
+    meta = EvaluationMeta(
+        protocol=config.scoring,
+        protocol_digest=config.scoring.digest(),
+        data={f"{holdout}/test": "1a2b3c4d5e"},
+        phantom=phantom,
+        selection=config.train.selection,
+        checkpoint="best",
+        checkpoint_sha256="",
+        run=RunName(preset=preset, operator=operator, holdout=holdout, seed=seed),
+        versions={},
+    )
+    path = Path(f"{preset}/{holdout}/{operator}/seed-{seed}.csv")
+    return ScoredRun(Evaluation(path, meta, pd.DataFrame(rows).assign(truth_pixels=9)), config)
+
+
+def row_of(table, *labels):
+    (row,) = (row for row in table.rows if row[: len(labels)] == labels)
+    return dict(zip(table.columns, row[len(table.labels) :], strict=True))
+
+
+def test_table_1_ships_with_its_source():
+    assert published_names() == ["tvconv2022"]
+    table = read_published("tvconv2022")
+    assert len(table.cells) == 2 * 2 * 4 * 3  # metrics, structures, domains, operators
+    assert "CVPR 2022, Table 1" in table.notes[0]
+    assert {cell.metric for cell in table.cells} == {"dsc", "hd95"}
+    mean = {
+        operator: np.mean(
+            [cell.summary.mean for cell in table.cells if (cell.metric, cell.operator) == ("dsc", operator)]
+        )
+        for operator in ("conv", "depthwise", "tvconv")
+    }
+    assert mean == pytest.approx({"conv": 85.79, "depthwise": 86.10, "tvconv": 87.31}, abs=0.01)
+
+
+def test_ours_stand_beside_table_1():
+    """Drishti-GS, disc: 93.67 ± 1.24 and HD 21.96 ± 3.82 were published."""
+    runs = [scored(dsc, hd=40, hd95=22, seed=seed) for seed, dsc in enumerate((0.9, 0.91, 0.92))]
+    table = published_table(runs, read_published("tvconv2022"))
+    disc = row_of(table, "DSC [%]", "disc", "A", "tvconv")
+    assert (disc["runs"], disc["ours"], disc["published"]) == ("3", "91.00 ± 1.00", "93.67 ± 1.24")
+    assert disc["difference [95 %]"].startswith("-2.67 [")
+    assert disc["verdict"] == "not reproduced"
+    assert disc["our HD"] == "-"
+    distance = row_of(table, "HD95 (there HD)", "disc", "A", "tvconv")
+    assert (distance["ours"], distance["our HD"]) == ("22.00 ± 0.00", "40.00 ± 0.00")
+    assert row_of(table, "DSC [%]", "disc", "B", "tvconv")["ours"] == "missing"
+    assert row_of(table, "DSC [%]", "mean", "A, B, C, D", "tvconv")["ours"] == "missing"
+    assert {row[3] for row in table.rows} == {"tvconv"}
+    assert table.notes[0] == "16 cells: 3 not reproduced, 12 missing, 1 undecided"
+
+
+def test_means_over_all_cells_are_those_of_the_paper():
+    table = published_table([scored(0.9, holdout=holdout) for holdout in "ABCD"], read_published("tvconv2022"))
+    mean = row_of(table, "DSC [%]", "mean", "A, B, C, D", "tvconv")
+    assert (mean["ours"], mean["published"], mean["difference [95 %]"]) == ("90.00", "87.31", "+2.69")
+    assert row_of(table, "HD95 (there HD)", "mean", "A, B, C, D", "tvconv")["published"] == "24.32"
+
+
+def test_every_deviation_stands_below():
+    runs = [scored(0.9, overrides=["optim.lr=0.01", "scoring.threshold=0.5"]), scored(0.9, op="untied")]
+    with pytest.raises(ProtocolError, match="two scoring protocols"):
+        published_table(runs, read_published("tvconv2022"))
+    notes = "\n".join(published_table(runs[:1], read_published("tvconv2022")).notes)
+    assert "data: A 2 test cases (digest 1a2b3c4d); not verified to be the published ones" in notes
+    assert "as preset paper but for optim.lr 0.01 (there 0.001), scoring.threshold 0.5 (there 0.75)" in notes
+    assert "train.sampling passes (there replacement)" in notes
+    assert (
+        "scoring: as preset released-code but for threshold 0.5 (there 0.75), dice_smoothing 0.0 (there 1.0)" in notes
+    )
+    assert ": source-validation; trained in fp32" in notes
+    assert "(oracle)" in notes  # how the published checkpoints were chosen
+
+
+def test_the_preset_itself_does_not_deviate():
+    table = published_table([scored(0.9, preset="released-code")], read_published("tvconv2022"))
+    assert "recipe of tvconv: as preset released-code" in table.notes
+    assert "scoring: as preset released-code" in table.notes
+    distance = row_of(table, "HD95 (there HD)", "disc", "A", "tvconv")
+    assert distance["our HD"] == "-"  # its column hd holds hd95
+
+
+def test_runs_without_a_published_counterpart_are_named():
+    table = published_table([scored(0.9), scored(0.9, op="untied")], read_published("tvconv2022"))
+    assert "not published: untied on A" in table.notes
+    with pytest.raises(ProtocolError, match="of these there is no run, but untied on A"):
+        published_table([scored(0.9, op="untied")], read_published("tvconv2022"))
+
+
+def test_phantom_is_never_beside_published_numbers():
+    with pytest.raises(ProtocolError, match="synthetic photographs, on which nothing was published"):
+        published_table([scored(0.9), scored(0.9, phantom=True, seed=1)], read_published("tvconv2022"))
+
+
+def test_any_published_table_will_do(tmp_path):
+    path = tmp_path / "theirs.csv"
+    path.write_text(f"# Somebody, 2030\n{HEADER}\nHD95,OD,A,tvconv,5.1,0.3,5\ndsc,cup,A,tvconv,90,,1\n")
+    runs = [scored(0.9, hd95=5 + 0.1 * seed, seed=seed) for seed in range(4)]
+    table = published_table(runs, read_published(str(path)))
+    assert row_of(table, "HD95 [px of 800]", "disc", "A", "tvconv")["verdict"] == "reproduced"
+    single = row_of(table, "DSC [%]", "cup", "A", "tvconv")
+    assert (single["published"], single["TOST p"], single["verdict"]) == ("90.00", "-", "undecided")
+    assert "published: Somebody, 2030" in table.notes
+    assert "recipe: that of the published table is not known here" in table.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the first row must name the columns metric,structure"),
+        ("metric,mean\nDSC,3\n", "the first row must name the columns"),
+        (HEADER, "no row below"),
+        (f"{HEADER}DSC,OD,A,tvconv,93.67,1.24\n", "line 2: 6 values for 7 columns"),
+        (f"# note\n{HEADER}DCS,OD,A,tvconv,93.67,1.24,10\n", "line 3: unknown metric 'DCS': did you mean 'DSC'"),
+        (f"{HEADER}DSC,OX,A,tvconv,93.67,1.24,10\n", "line 2: unknown structure 'OX'"),
+        (f"{HEADER}DSC,OD,,tvconv,93.67,1.24,10\n", "line 2: no holdout"),
+        (f"{HEADER}DSC,OD,A,tvconv,93.67 ± 1.24,1.24,10\n", "line 2: mean '93.67 ± 1.24' is not a number"),
+        (f"{HEADER}DSC,OD,A,tvconv,nan,1.24,10\n", "line 2: mean 'nan' is not a number"),
+        (f"{HEADER}DSC,OD,A,tvconv,93.67,-1,10\n", "line 2: sd -1 is below 0"),
+        (f"{HEADER}DSC,OD,A,tvconv,93.67,1.24,ten\n", "line 2: runs 'ten' is not a number of runs"),
+        (f"{HEADER}DSC,OD,A,tvconv,1,1,1\nDSC,disc,A,tvconv,1,1,1\n", "line 3: DSC disc A tvconv stands twice"),
+    ],
+)
+def test_a_bad_table_is_named_with_its_line(text, message, tmp_path):
+    path = tmp_path / "theirs.csv"
+    path.write_text(text, encoding="utf8")
+    with pytest.raises(DataError, match=message) as raised:
+        read_published(str(path))
+    assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_unknown_table_offers_the_nearest(tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'tvconv2022'"):
+        read_published("tvconv22")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_published(str(tmp_path / "binary.csv"))
+
+
+def test_operators_are_compared_in_a_table():
+    runs = [
+        scored(0.9 + 0.01 * gain, op=op, seed=seed) for seed in range(3) for op, gain in (("tvconv", 2), ("conv", 0))
+    ]
+    table = operators_table(runs)
+    assert table.title == "DSC [%], unseen domains: tvconv and conv"
+    disc = row_of(table, "disc", "A")
+    assert (disc["tvconv"], disc["conv"], disc["difference [95 %]"]) == ("92.00", "90.00", "+2.00 [+2.00, +2.00]")
+    assert row_of(table, "all", "all")["rank-biserial"] == "+1.00"
+    assert row_of(operators_table(runs, ["conv", "tvconv"]), "disc", "A")["difference [95 %]"].startswith("-2.00")
+    assert "| disc | A | 92.00 | 90.00 |" in render(table, "markdown")
+
+
+def test_fewer_than_three_runs_are_marked():
+    table = operators_table([scored(0.9, op=op, seed=seed) for op in ("conv", "tvconv") for seed in range(2)])
+    assert row_of(table, "disc", "A")["difference [95 %]"].endswith("*")
+    assert any("says nothing about other seeds" in note for note in table.notes)
+
+
+def test_operators_of_the_phantom_say_so():
+    table = operators_table([scored(0.9, op=op, phantom=True) for op in ("conv", "tvconv")])
+    assert table.title.startswith("PHANTOM")
+
+
+def test_of_three_operators_two_are_asked_for():
+    runs = [scored(0.9, op=op) for op in ("conv", "depthwise", "tvconv")]
+    with pytest.raises(UsageError, match="name them with --ops, of conv, depthwise, tvconv"):
+        operators_table(runs)
+    assert operators_table(runs, ["tvconv", "depthwise"]).columns[:2] == ("tvconv", "depthwise")
+
+
+def test_scores_on_disk_are_read_without_photographs(draw_root, tmp_path):
+    root = draw_root(size=64)
+    settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "B", "model.op": "conv"})
+    run = train(settings, open_root(root), tmp_path / "runs")
+    with pytest.raises(RunError, match="run `fundus-seg evaluate` on it"):
+        scored_runs([tmp_path / "runs"])
+    evaluation = evaluate(run)
+    shutil.rmtree(root)
+    (found,) = scored_runs([tmp_path / "runs"])
+    assert found.evaluation.meta == evaluation.meta
+    assert (found.config.model.op, found.config.holdout) == ("conv", "B")

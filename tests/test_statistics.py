@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fundus_seg.evaluation.equivalence import Summary, equivalence
+from fundus_seg.evaluation.statistics import (
+    bootstrap_interval,
+    detectable_difference,
+    holm,
+    mean_sd,
+    paired_power,
+    rank_biserial,
+    runs_needed,
+    wilcoxon_p,
+)
+
+
+def test_deviation_is_that_of_a_sample():
+    assert mean_sd([85, 95]) == (90, pytest.approx(math.sqrt(50)))  # 5² + 5² over n - 1 = 1
+    mean, sd = mean_sd([85])
+    assert mean == 85
+    assert math.isnan(sd)
+
+
+def draw(rng, runs, cases, sd_run, sd_case, sd_rest):
+    """Scores of mean 0, runs x cases: an effect of each run, of each photograph, and of neither."""
+    effects = rng.normal(0, sd_run, (runs, 1)) + rng.normal(0, sd_case, (1, cases))
+    return effects + rng.normal(0, sd_rest, (runs, cases))
+
+
+@pytest.mark.parametrize("runs", [3, 10])
+@pytest.mark.parametrize(
+    "spread",
+    [(1.0, 0.1, 0.1), (1.0, 8.0, 4.0), (0.5, 2.0, 6.0)],
+    ids=["runs vary", "cases vary", "as a difference"],
+)
+def test_interval_covers_the_mean_of_new_runs_on_new_photographs(runs, spread):
+    rng = np.random.default_rng(0)
+    intervals = [bootstrap_interval(draw(rng, runs, 60, *spread), resamples=500) for _ in range(300)]
+    assert 0.90 <= np.mean([interval.low <= 0 <= interval.high for interval in intervals]) <= 0.99
+
+
+def test_interval_covers_the_mean_over_unseen_domains():
+    rng = np.random.default_rng(0)
+    cells = ((51, 2.0), (60, 1.0), (80, 0.5), (80, 1.0))
+    intervals = [
+        bootstrap_interval(*(draw(rng, 3, cases, sd, 6.0, 4.0) for cases, sd in cells), resamples=300)
+        for _ in range(200)
+    ]
+    assert 0.90 <= np.mean([interval.low <= 0 <= interval.high for interval in intervals]) <= 0.99
+
+
+def test_cases_nested_in_runs_would_not_cover():
+    """Why a resampled photograph is the same in every run: drawn anew in each, it would seem to be R photographs."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(100):
+        scores = draw(rng, 10, 60, 1.0, 8.0, 4.0)
+        picked = scores[rng.integers(0, 10, (200, 10))]
+        nested = (picked * rng.multinomial(60, np.full(60, 1 / 60), (200, 10))).sum(axis=(1, 2)) / 600
+        low, high = np.quantile(nested, [0.025, 0.975])
+        covered.append(low <= 0 <= high)
+    assert np.mean(covered) < 0.8
+
+
+def test_interval_is_that_of_its_seed():
+    scores = draw(np.random.default_rng(0), 5, 20, 1, 1, 1)
+    assert bootstrap_interval(scores, seed=3) == bootstrap_interval(scores, seed=3)
+    assert bootstrap_interval(scores, seed=3) != bootstrap_interval(scores, seed=4)
+
+
+def test_two_runs_give_an_interval_over_cases_that_says_so():
+    cases = np.arange(40.0)
+    interval = bootstrap_interval([cases - 100, cases + 100])  # the runs differ by 200, and the interval cannot know
+    assert interval.over == "cases"
+    half = stats.t.ppf(0.975, 39) * cases.std(ddof=1) / math.sqrt(40)
+    assert (interval.low, interval.high) == pytest.approx((cases.mean() - half, cases.mean() + half), abs=0.3)
+    assert bootstrap_interval([cases] * 3).over == "runs and cases"
+
+
+def test_interval_without_spread_is_a_point_and_of_one_case_undefined():
+    constant = bootstrap_interval(np.full((3, 4), 7.0))
+    assert (constant.low, constant.high) == (7, 7)
+    assert math.isnan(bootstrap_interval([[1.0], [2.0], [3.0]]).low)
+
+
+def test_wilcoxon_by_hand():
+    # Five gains: of the 2⁵ signs only all + and all - are as extreme.
+    assert wilcoxon_p([1, 2, 3, 4, 5]) == pytest.approx(2 / 32)
+    # W- = 1; as extreme are rank sums 0 and 1 on either side: 4 of 32.
+    assert wilcoxon_p([-1, 2, 3, 4, 5]) == pytest.approx(4 / 32)
+    assert wilcoxon_p([0, 0, 0]) == 1
+
+
+def test_rank_biserial_by_hand():
+    assert rank_biserial([-1, 2, 3, 4, 5]) == pytest.approx((14 - 1) / 15)
+    assert rank_biserial([-1, 1, 0]) == 0
+    assert rank_biserial([-1, -2]) == -1
+    assert rank_biserial([0, 0]) == 0
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.5.
+    assert holm([0.03, 0.5, 0.01, 0.02]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
+    # 0.04 · 2 = 0.08, and 0.041 · 1 may not come out below it; nothing exceeds 1.
+    assert holm([0.041, 0.04]) == pytest.approx([0.08, 0.08])
+    assert holm([0.6, 0.7]) == pytest.approx([1, 1])
+
+
+def test_power_of_a_known_design():
+    """Effect 0.5 at 5 %, two-sided: 34 pairs for 80 %, as in Faul et al., Behavior Research Methods 39 (2007)."""
+    assert paired_power(0.5, 1, 34) == pytest.approx(0.8078, abs=1e-4)
+    assert paired_power(0.5, 1, 33) < 0.8
+    assert runs_needed(2.0, 1.0) == 34
+    assert paired_power(1e-9, 1, 10) == pytest.approx(0.05)
+    assert paired_power(100, 1, 10) == 1
+
+
+def test_power_is_that_of_simulated_runs():
+    differences = np.random.default_rng(0).normal(1.0, 0.9, (20_000, 8))
+    found = stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05
+    assert paired_power(1.0, 0.9, 8) == pytest.approx(found.mean(), abs=0.015)
+
+
+@pytest.mark.parametrize("runs", [2, 3, 10, 100])
+def test_detectable_difference_has_the_power_that_it_promises(runs):
+    assert paired_power(detectable_difference(3.0, runs), 3.0, runs) == pytest.approx(0.8)
+
+
+def test_power_is_undefined_where_nothing_is_known():
+    assert math.isnan(detectable_difference(math.nan, 1))
+    assert runs_needed(math.nan, 1.0) is None
+    assert runs_needed(100.0, 0.1) is None
+    assert runs_needed(0.0, 1.0) == 2
+    assert runs_needed(0.01, 1.0) == 2
+
+
+def test_equivalence_by_hand():
+    # SE = sqrt(0.5² / 10 + 0.5² / 10) = 0.2236, 18 degrees of freedom; t = (1 - 0.2) / 0.2236 = 3.578.
+    found = equivalence(Summary(87.2, 0.5, 10), Summary(87.0, 0.5, 10), margin=1)
+    assert found.difference == pytest.approx(0.2)
+    assert found.p == pytest.approx(stats.t.sf(3.5777, 18), rel=1e-3)
+    assert (found.low, found.high) == pytest.approx((0.2 - 2.1009 * 0.22361, 0.2 + 2.1009 * 0.22361), abs=1e-4)
+    assert found.verdict == "reproduced"
+
+
+@pytest.mark.parametrize(("mean", "margin"), [(86.0, 1.0), (88.5, 2.0), (30.0, 2.0)])
+def test_equivalence_is_two_one_sided_welch_tests(mean, margin):
+    ours, theirs = (mean, 1.4, 5), (87.0, 0.6, 10)
+    lower = stats.ttest_ind_from_stats(mean + margin, *ours[1:], *theirs, equal_var=False, alternative="greater")
+    upper = stats.ttest_ind_from_stats(mean - margin, *ours[1:], *theirs, equal_var=False, alternative="less")
+    found = equivalence(Summary(*ours), Summary(*theirs), margin=margin)
+    assert found.p == pytest.approx(max(lower.pvalue, upper.pvalue))
+    two_sided = stats.ttest_ind_from_stats(*ours, *theirs, equal_var=False).pvalue
+    assert (found.low > 0 or found.high < 0) == (two_sided < 0.05)
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        (Summary(87.5, 0.1, 10), "reproduced"),  # the interval excludes 0, but the difference is shown to be small
+        (Summary(84.0, 0.5, 10), "not reproduced"),
+        (Summary(87.5, 3.0, 3), "undecided"),  # neither: too much spread
+        (Summary(87.0, math.nan, 1), "undecided"),
+    ],
+)
+def test_verdicts(ours, verdict):
+    assert equivalence(ours, Summary(87.0, 0.3, 10), margin=1).verdict == verdict
+
+
+def test_one_run_has_a_difference_and_no_interval():
+    found = equivalence(Summary(86.0, math.nan, 1), Summary(87.0, 0.3, 10), margin=1)
+    assert found.difference == -1
+    assert math.isnan(found.low)
+    assert math.isnan(found.p)
