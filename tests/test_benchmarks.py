@@ -70,3 +70,14 @@ def test_the_page_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     text = page.read_text("utf8")
     assert "| inference, batch 1, 64x64, tvconv, baked | depthwise |" in text
     assert "nan" not in text
+
+
+def test_the_readme_shows_the_last_table() -> None:
+    def ratios(page: Path) -> list[str]:
+        return [
+            line for line in page.read_text("utf8").splitlines() if line.startswith(("| operator (", "| training "))
+        ]
+
+    measured = ratios(BENCHMARKS / "cpu.md")
+    assert len(measured) > 10
+    assert ratios(BENCHMARKS.parent / "README.md") == measured

@@ -35,9 +35,9 @@ def empty_map_like(x: Tensor, size: Sequence[int], dtype: torch.dtype | None = N
     return torch.empty(*x.shape[:2], *size, dtype=dtype or x.dtype, device=x.device, memory_format=memory_format)
 
 
-def empty_kernel_like(x: Tensor, k: int) -> Tensor:
-    """(C, k·k, h, w) in the layout and dtype of x (B, C, h, w)."""
+def empty_kernel_like(x: Tensor, k: int, dtype: torch.dtype | None = None) -> Tensor:
+    """(C, k·k, h, w) in the layout of x (B, C, h, w); the dtype of x unless given."""
     channels, height, width = x.shape[1:]
     if is_channels_last(x):
-        return x.new_empty(height, width, k * k, channels).permute(3, 2, 0, 1)
-    return x.new_empty(channels, k * k, height, width)
+        return x.new_empty(height, width, k * k, channels, dtype=dtype).permute(3, 2, 0, 1)
+    return x.new_empty(channels, k * k, height, width, dtype=dtype)

@@ -33,11 +33,11 @@ def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: in
 
 def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
     """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
-    out = empty_kernel_like(grad, k).zero_()
-    grad = grad.to(_accumulator(x.dtype))
+    out = empty_kernel_like(grad, k, _accumulator(grad.dtype)).zero_()
     for tap, (rows, cols), (x_rows, x_cols) in _taps(k, x.shape[2:], grad.shape[2:], stride, dilation):
-        out[:, tap, rows, cols] = (grad[:, :, rows, cols] * x[:, :, x_rows, x_cols]).sum(0)
-    return out
+        for b in range(len(x)):  # into the sum at once: a product of the whole batch would have to be stored
+            out[:, tap, rows, cols].addcmul_(grad[b, :, rows, cols], x[b, :, x_rows, x_cols])
+    return out.to(grad.dtype)
 
 
 def _taps(
