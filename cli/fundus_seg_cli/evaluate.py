@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fundus_seg_cli.table import Format, print_table
+from fundus_seg_cli.table import METRICS_HELP, Format, print_table
 
 
 class Checkpoint(StrEnum):
@@ -41,7 +41,7 @@ def evaluate(
         ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
-    metrics: Annotated[str, typer.Option(help="Of dsc, jaccard, nsd, hd, hd95, hd95_max, asd, assd.")] = "dsc,hd,hd95",
+    metrics: Annotated[str, typer.Option(help=METRICS_HELP)] = "dsc,hd,hd95",
     overlays: Annotated[
         int, typer.Option(min=0, help="Contours to draw per run, from the worst case to the best.")
     ] = 0,

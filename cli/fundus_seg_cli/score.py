@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fundus_seg_cli.table import Format, print_table
+from fundus_seg_cli.table import METRICS_HELP, Format, print_table
 
 Predictions = typer.Option(
     help="Folder of predicted masks, or a pattern as 'out/{name}/seg.nii.gz'; twice for binary masks: disc, then cup."
@@ -36,14 +36,15 @@ def score(
         Path | None, typer.Option(help="Keep the case records here, for `fundus-seg evaluate` to show beside runs.")
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
-    metrics: Annotated[str, typer.Option(help="Of dsc, hd, hd95, asd, assd.")] = "dsc,hd,hd95",
+    metrics: Annotated[str, typer.Option(help=METRICS_HELP)] = "dsc,hd,hd95",
 ) -> None:
     """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table."""
     from fundus_seg.config import load_config
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.data.mask_files import pair_masks
     from fundus_seg.evaluation.external import score_masks
-    from fundus_seg.evaluation.tables import check_metrics, tables
+    from fundus_seg.evaluation.metric import check_metrics
+    from fundus_seg.evaluation.tables import tables
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()

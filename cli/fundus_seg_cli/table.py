@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from fundus_seg.table import Table
 
 
+METRICS_HELP = "Of dsc, jaccard, nsd, hd, hd95, hd95_max, asd, assd."
+
+
 class Format(StrEnum):
     """How a table is written."""
 
