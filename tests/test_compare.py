@@ -12,7 +12,7 @@ import pytest
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.cases import DISTANCES
+from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName, evaluate
 from fundus_seg.reporting.compare import operators_table
 from fundus_seg.reporting.published import published_names, read_published
@@ -29,7 +29,13 @@ def scored(dsc, hd=10.0, hd95=5.0, *, op="tvconv", holdout="A", seed=0, phantom=
     config = load_config(preset, overrides=overrides, arguments={"holdout": holdout, "model.op": op, "seed": seed})
     operator = config.slug(all_domains="ABCD")
     rows = [
-        {"structure": structure, "case": case, "dsc": dsc, **dict.fromkeys(DISTANCES, hd95), "hd": hd}
+        {
+            "structure": structure,
+            "case": case,
+            **dict.fromkeys(OVERLAPS, dsc),
+            **dict.fromkeys(DISTANCES, hd95),
+            "hd": hd,
+        }
         for case in ("x", "y")
         for structure in ("disc", "cup")
     ]
