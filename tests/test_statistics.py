@@ -13,6 +13,7 @@ from fundus_seg.evaluation.statistics import (
     holm,
     mean_sd,
     paired_power,
+    paired_t_p,
     rank_biserial,
     runs_needed,
     wilcoxon_p,
@@ -24,6 +25,7 @@ def test_deviation_is_that_of_a_sample():
     mean, sd = mean_sd([85])
     assert mean == 85
     assert math.isnan(sd)
+    assert np.isnan(mean_sd([])).all()
 
 
 def draw(rng, runs, cases, sd_run, sd_case, sd_rest):
@@ -52,6 +54,17 @@ def test_interval_covers_the_mean_over_unseen_domains():
         for _ in range(200)
     ]
     assert 0.90 <= np.mean([interval.low <= 0 <= interval.high for interval in intervals]) <= 0.99
+
+
+def test_interval_covers_less_where_few_cases_decide_the_mean():
+    """3 % of 60 photographs are missed in every run and count 100: one sample in six has none of them."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):
+        distances = np.where(rng.random(60) < 0.03, 100, 15 + draw(rng, 10, 60, 0.5, 4.0, 3.0))
+        interval = bootstrap_interval(distances, resamples=500)
+        covered.append(interval.low <= 0.97 * 15 + 0.03 * 100 <= interval.high)
+    assert 0.80 <= np.mean(covered) <= 0.90
 
 
 def test_cases_nested_in_runs_would_not_cover():
@@ -94,6 +107,12 @@ def test_wilcoxon_by_hand():
     # W- = 1; as extreme are rank sums 0 and 1 on either side: 4 of 32.
     assert wilcoxon_p([-1, 2, 3, 4, 5]) == pytest.approx(4 / 32)
     assert wilcoxon_p([0, 0, 0]) == 1
+
+
+def test_paired_t_test_by_hand():
+    # Mean 2, SD 1, t = 2 · sqrt(3); with 2 degrees of freedom p = 1 - t / sqrt(t² + 2).
+    assert paired_t_p([1, 2, 3]) == pytest.approx(1 - math.sqrt(12 / 14))
+    assert np.isnan([paired_t_p([2]), paired_t_p([2, 2, 2])]).all()
 
 
 def test_rank_biserial_by_hand():
@@ -164,6 +183,10 @@ def test_equivalence_is_two_one_sided_welch_tests(mean, margin):
     [
         (Summary(87.5, 0.1, 10), "reproduced"),  # the interval excludes 0, but the difference is shown to be small
         (Summary(84.0, 0.5, 10), "not reproduced"),
+        (Summary(85.5, 0.3, 10), "not reproduced"),  # the whole interval, [-1.78, -1.22], lies beyond the margin
+        (Summary(85.7, 0.5, 10), "undecided"),  # [-1.69, -0.91] excludes 0, but not a difference that does not matter
+        (Summary(87.0, 0.1, 2), "undecided"),  # too few runs to know a spread from
+        (Summary(87.0, 0.0, 10), "undecided"),
         (Summary(87.5, 3.0, 3), "undecided"),  # neither: too much spread
         (Summary(87.0, math.nan, 1), "undecided"),
     ],
@@ -172,8 +195,8 @@ def test_verdicts(ours, verdict):
     assert equivalence(ours, Summary(87.0, 0.3, 10), margin=1).verdict == verdict
 
 
-def test_one_run_has_a_difference_and_no_interval():
-    found = equivalence(Summary(86.0, math.nan, 1), Summary(87.0, 0.3, 10), margin=1)
-    assert found.difference == -1
-    assert math.isnan(found.low)
-    assert math.isnan(found.p)
+@pytest.mark.parametrize("ours", [Summary(86.0, math.nan, 1), Summary(86.0, 0.1, 2), Summary(86.0, 0.0, 10)])
+def test_without_a_known_spread_there_is_a_difference_and_no_test(ours):
+    found = equivalence(ours, Summary(87.0, 0.3, 10), margin=1)
+    assert (found.difference, found.tested) == (-1, False)
+    assert np.isnan([found.low, found.high, found.p]).all()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from scipy import stats
 
-from fundus_seg.evaluation.statistics import ALPHA
+from fundus_seg.evaluation.statistics import ALPHA, MINIMAL_RUNS
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
 
@@ -28,7 +28,7 @@ class Equivalence:
 
     Attributes:
         difference: of the first mean from the second.
-        low, high: its 95 % interval; NaN where there is no spread to tell it from.
+        low, high: its 95 % interval; NaN where it was not tested.
         p: of the equivalence test; NaN likewise.
         verdict: reproduced, not reproduced or undecided.
     """
@@ -39,14 +39,22 @@ class Equivalence:
     p: float
     verdict: Verdict
 
+    @property
+    def tested(self) -> bool:
+        """Whether both sides have a spread to test with; undecided if not."""
+        return not math.isnan(self.p)
+
 
 def equivalence(ours: Summary, theirs: Summary, *, margin: float) -> Equivalence:
     """Welch's interval of the difference, and two one-sided tests (TOST) of its being within the margin.
 
     - reproduced: TOST p < 0.05, |difference| < margin is shown (Schuirmann, J. Pharmacokin. Biopharm. 15, 1987), even
       where the interval excludes 0;
-    - not reproduced: it is not, and the interval excludes 0;
-    - undecided: neither, or fewer than 2 runs on either side, or no spread on both.
+    - not reproduced: the whole 95 % interval lies beyond the margin, so a difference that matters is shown;
+    - undecided: neither is shown, or nothing can be: fewer than MINIMAL_RUNS runs of ours or 2 of theirs, or no spread.
+
+    Two one-sided tests at 5 % ask that the 90 % interval lies within the margin, the 95 % interval is wider: so a cell
+    can be reproduced whose 95 % interval reaches a little beyond the margin, never one whose interval lies outside.
 
     Args:
         ours: a measured cell.
@@ -54,7 +62,8 @@ def equivalence(ours: Summary, theirs: Summary, *, margin: float) -> Equivalence
         margin: the largest difference that does not matter, in the unit of the means.
     """
     difference = ours.mean - theirs.mean
-    if min(ours.runs, theirs.runs) < 2 or not ours.sd + theirs.sd > 0:
+    spread = ours.sd > 0 and theirs.sd > 0
+    if ours.runs < MINIMAL_RUNS or theirs.runs < 2 or not spread:
         return Equivalence(difference, math.nan, math.nan, math.nan, "undecided")
     variances = [cell.sd**2 / cell.runs for cell in (ours, theirs)]
     error = math.sqrt(sum(variances))
@@ -65,5 +74,6 @@ def equivalence(ours: Summary, theirs: Summary, *, margin: float) -> Equivalence
     above = stats.t.sf((difference + margin) / error, freedom)  # p that the difference is not above -margin
     below = stats.t.cdf((difference - margin) / error, freedom)
     p = float(max(above, below))
-    verdict: Verdict = "reproduced" if p < ALPHA else "not reproduced" if abs(difference) > half else "undecided"
+    beyond = abs(difference) - half > margin
+    verdict: Verdict = "reproduced" if p < ALPHA else "not reproduced" if beyond else "undecided"
     return Equivalence(difference, difference - half, difference + half, p, verdict)
