@@ -9,6 +9,13 @@ from dataclasses import dataclass
 
 from fundus_seg.errors import UsageError, unknown_name
 
+_LATEX = str.maketrans(
+    {character: "\\" + character for character in "%_&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": "$<$", ">": "$>$", "±": r"$\pm$"}
+)
+"""What TeX would read as a command, or print as another character."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -98,9 +105,7 @@ def _ampersands(cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    for character in "%_&#":
-        text = text.replace(character, "\\" + character)
-    return text.replace("±", r"$\pm$")
+    return text.translate(_LATEX)
 
 
 def _csv(table: Table) -> str:

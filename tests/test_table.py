@@ -54,6 +54,14 @@ def test_latex_is_a_float_whose_rules_part_the_groups():
     ]
 
 
+def test_latex_prints_every_character_as_it_is():
+    table = Table(r"p < 0.001 > 5 % & #1_a {b} $c$ ~d^2 \e ±", (), ("a",), (), ())
+    assert render(table, "latex").splitlines()[2] == (
+        r"\caption{p $<$ 0.001 $>$ 5 \% \& \#1\_a \{b\} \$c\$ \textasciitilde{}d\textasciicircum{}2 \textbackslash{}e"
+        r" $\pm$}"
+    )
+
+
 def test_bold_stands_out_everywhere_but_in_csv(capsys):
     table = dataclasses.replace(TABLE, bold=frozenset({(1, 0)}))
     assert "| HD [px] | cup | **2.5** |" in render(table, "markdown")
