@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fundus_seg.config import OPERATORS
@@ -116,6 +118,14 @@ def test_compare(draw_root, tmp_path):
     assert "CVPR 2022, Table 1" in published
     one = call("compare", cwd=tmp_path, code=2).stderr
     assert "two operators are compared: name them with --ops, of conv" in one
+    call("train", "--config", "tiny", "--holdout", "A", "--op", "tvconv", "--set", "train.epochs=1", cwd=tmp_path)
+    call("evaluate", cwd=tmp_path)
+    two = call("compare", "--metric", "hd95", "--format", "markdown", cwd=tmp_path).stdout
+    assert "selection: source-validation" in two
+    assert "| all | all |" in two
+    assert "penalised, 0 excluded of 4" in two
+    data = pd.read_csv(io.StringIO(call("compare", "--format", "csv", cwd=tmp_path).stdout), comment="#")
+    assert data["difference"].tolist() == pytest.approx((data["first_mean"] - data["second_mean"]).tolist(), abs=1e-3)
 
 
 def test_phantom_command(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
 from fundus_seg.evaluation.comparison import compare_operators
-from fundus_seg.evaluation.statistics import detectable_difference
+from fundus_seg.evaluation.statistics import detectable_difference, paired_t_p
 
 DOMAINS = "ABCD"
 
@@ -55,12 +55,13 @@ def test_power_is_of_the_spread_of_the_runs_differences():
     new = [scores("new", [80 + gain, 80 + gain], seed=seed) for seed, gain in enumerate((1, 2, 3))]
     (cell,) = compare_operators(pd.concat([*old, *new]), "new", "old", sought=1.0).cells
     assert cell.detectable == pytest.approx(detectable_difference(1.0, 3))  # SD of 1, 2, 3 is 1
+    assert cell.p_runs == pytest.approx(paired_t_p([1, 2, 3]))
     assert cell.runs_needed == 10  # effect 1: as G*Power
 
 
 def test_one_run_says_nothing_of_runs():
     (cell,) = compare_operators(pd.concat([scores("old", [1, 2]), scores("new", [2, 4])]), "new", "old").cells
-    assert np.isnan(cell.detectable)
+    assert np.isnan([cell.detectable, cell.p_runs]).all()
     assert cell.runs_needed is None
 
 
@@ -104,6 +105,20 @@ def test_what_has_no_partner_is_named_and_counted():
         "unseen A, disc: not in every run 1 case (2)",
         "unseen B: old alone has 1 seed (0)",
     )
+
+
+def test_overall_is_never_over_part_of_the_cells():
+    whole = experiment(1.0)
+    part = whole[~((whole["column"] == "old") & (whole["structure"] == "cup") & (whole["holdout"] == "D"))]
+    found = compare_operators(part, "new", "old")
+    assert len(found.cells) == 7
+    assert found.overall is None
+    disjoint = [
+        scores(name, [80, 90], structure=structure, excluded=[without])
+        for name in ("old", "new")
+        for structure, without in (("disc", "0"), ("cup", "1"))
+    ]
+    assert compare_operators(pd.concat(disjoint), "new", "old").overall is None  # no case has both structures
 
 
 def test_a_case_without_truth_is_no_missing_partner():

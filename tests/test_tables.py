@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
 from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
+from fundus_seg.evaluation.statistics import bootstrap_interval, wilcoxon_p
 from fundus_seg.evaluation.tables import build_table, build_tidy_table, case_values, summarise, tables
+from fundus_seg.evaluation.ties import BOLD, OVER_CASES, OVER_RUNS, best_columns
 from fundus_seg.protocol import Scoring
 from fundus_seg.table import render
 
@@ -57,11 +61,27 @@ def cell(table, metric, structure, holdout, column):
 
 
 def test_cells_are_means_over_runs_of_means_over_cases():
-    runs = [evaluation([0.8, 0.9], [10, 20], seed=0), evaluation([0.9, 1.0], [10, 10], seed=1)]
+    runs = [
+        evaluation([dsc, dsc + 0.1], [10, hd], seed=seed)
+        for seed, (dsc, hd) in enumerate(((0.7, 16), (0.8, 14), (0.9, 12)))
+    ]
     table = build_table(runs)
-    # Run means 85 and 95: mean 90, SD with n - 1 is sqrt(2 · 5²) = 7.07. Distances 15 and 10.
-    assert cell(table, "DSC", "disc", "A", "tvconv") == "90.00 ± 7.07"
-    assert cell(table, "HD [", "cup ", "A", "tvconv") == "12.50 ± 3.54"
+    # Run means 75, 85 and 95: mean 85, SD with n - 1 is sqrt((10² + 10²) / 2) = 10. Distances 13, 12 and 11.
+    assert cell(table, "DSC", "disc", "A", "tvconv") == "85.00 ± 10.00"
+    assert cell(table, "HD [", "cup ", "A", "tvconv") == "12.00 ± 1.00"
+    assert not any("brackets" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_cells_of_few_runs_have_an_interval_over_cases(runs):
+    """Cases 50, 51, ... 59, in both runs the same: mean 54.5, SD 3.03, standard error 0.96, t of 9 degrees 2.26."""
+    table = build_table([graded("conv", 0, seed=seed) for seed in range(runs)], ["dsc"])
+    mean, low, high = map(float, re.fullmatch(r"(.+) \[(.+), (.+)\]", cell(table, "DSC", "disc", "A", "conv")).groups())
+    assert (mean, low, high) == (54.5, pytest.approx(52.3, abs=0.15), pytest.approx(56.7, abs=0.15))
+    assert any("of these networks alone; says nothing about other seeds" in note for note in table.notes)
+    assert (
+        cell(build_table([evaluation([0.8], [1])]), "DSC", "disc", "A", "tvconv") == "80.00"
+    )  # of one case there is none
 
 
 def test_means_stand_below_and_never_hide_a_missing_cell():
@@ -79,8 +99,8 @@ def test_means_stand_below_and_never_hide_a_missing_cell():
 def test_empty_predictions_are_penalised_and_empty_truths_excluded_and_both_counted():
     run = evaluation([0.8, 0.0, NAN], [10, NAN, NAN], truth=[10, 10, 0])
     table = build_table([run])
-    assert cell(table, "DSC", "disc", "A", "tvconv") == "40.00"  # (80 + 0) / 2
-    assert cell(table, "HD [", "disc", "A", "tvconv") == "55.00"  # (10 + 100) / 2
+    assert cell(table, "DSC", "disc", "A", "tvconv").startswith("40.00 [")  # (80 + 0) / 2
+    assert cell(table, "HD [", "disc", "A", "tvconv").startswith("55.00 [")  # (10 + 100) / 2
     assert "tvconv: disc 1 penalised, 1 excluded of 3; cup 1 penalised, 1 excluded of 3" in table.notes
 
 
@@ -112,8 +132,30 @@ def test_what_must_not_mix_is_refused_by_name(change, message):
 
 def test_a_table_says_when_photographs_were_seen_at_their_own_size():
     probe = build_table([evaluation([0.8], [1], scoring=Scoring(inference="native"))])
-    assert probe.notes[-1].endswith("each photograph seen at its own size")
-    assert "own size" not in build_table([evaluation([0.8], [1])]).notes[-1]
+    assert any(note.endswith("each photograph seen at its own size") for note in probe.notes)
+    assert not any("own size" in note for note in build_table([evaluation([0.8], [1])]).notes)
+
+
+def test_a_table_spells_out_a_protocol_that_is_not_the_default():
+    default = "\n".join(build_table([evaluation([0.8], [1])]).notes)
+    assert (
+        f"penalised: empty prediction, distance 100; excluded: empty truth; scoring protocol {Scoring().digest()}"
+        in default
+    )
+    assert "not the default" not in default
+    scoring = Scoring(dice_smoothing=1, threshold=0.5, empty_check="cup", largest_component=False)
+    other = "\n".join(build_table([evaluation([0.8], [1], scoring=scoring)]).notes)
+    assert "penalised: empty prediction, of the structure itself or of the cup, distance 100" in other
+    assert (
+        f"scoring protocol {scoring.digest()}, not the default: threshold 0.5 (default 0.75), "
+        "largest_component False (default True), dice_smoothing 1.0 (default 0.0), empty_check cup (default own)"
+    ) in other
+
+
+def test_distances_worse_than_a_miss_are_counted():
+    run = evaluation([0.8, 0.0, 0.5], [120, NAN, 99])
+    assert "2 distances above the penalty of 100" in build_table([run], ["hd", "dsc"]).notes  # of disc and of cup
+    assert not any("above the penalty" in note for note in build_table([run], ["dsc"]).notes)
 
 
 def test_columns_say_what_tells_them_apart():
@@ -156,14 +198,14 @@ def test_phantom_is_named_first():
 
 
 def test_forms():
-    table = build_table([evaluation([0.8], [1]), evaluation([0.9], [1], seed=1)], ["dsc"])
+    table = build_table([evaluation([dsc], [1], seed=seed) for seed, dsc in enumerate((0.8, 0.85, 0.9))], ["dsc"])
     markdown = render(table, "markdown")
     assert "| metric | structure | unseen | tvconv |" in markdown
-    assert "| DSC [%] | disc (OD) | A | 85.00 ± 7.07 |" in markdown
+    assert "| DSC [%] | disc (OD) | A | 85.00 ± 5.00 |" in markdown
     latex = render(table, "latex")
-    assert r"DSC [\%] & disc (OD) & A & 85.00 $\pm$ 7.07 \\" in latex
+    assert r"DSC [\%] & disc (OD) & A & 85.00 $\pm$ 5.00 \\" in latex
     assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
-    assert render(table, "csv").splitlines()[4] == "DSC [%],disc (OD),A,85.00 ± 7.07"
+    assert render(table, "csv").splitlines()[4] == "DSC [%],disc (OD),A,85.00 ± 5.00"
     with pytest.raises(UsageError, match="did you mean 'markdown'"):
         render(table, "markdwn")
 
@@ -183,7 +225,7 @@ def test_bold_is_the_best_and_what_the_test_does_not_tell_from_it():
     mixed.cases["dsc"] += [(-1) ** (row // 2) * 0.01 * (1 + row // 2) for row in range(20)]  # mean 0.5 points lower
     table = build_table([graded("conv", 0), mixed, graded("tvconv", 4)], ["dsc"])
     assert [bold_columns(table, row) for row in range(3)] == [{"depthwise", "tvconv"}] * 3
-    assert table.notes[-1].startswith("bold: the best of a row, and what a Wilcoxon")
+    assert table.notes[-1] == f"{BOLD}; {OVER_CASES}"
     assert "**" in render(table, "markdown").split("\n", 1)[1]
 
 
@@ -205,7 +247,7 @@ def test_a_column_with_a_missing_cell_is_not_the_best_mean():
     runs = [graded("conv", 0), graded("conv", 0, holdout="B"), graded("tvconv", 5), graded("untied", -5)]
     runs.append(graded("untied", -5, holdout="B"))
     table = build_table(runs, ["dsc"])
-    assert [row[1:] for row in table.rows] == [
+    assert [(*row[1:3], *(text.split(" [")[0] for text in row[3:])) for row in table.rows] == [
         ("disc (OD)", "A", "54.50", "59.50", "49.50"),
         ("disc (OD)", "B", "54.50", "missing", "49.50"),
         ("cup (OC)", "A", "54.50", "59.50", "49.50"),
@@ -215,31 +257,69 @@ def test_a_column_with_a_missing_cell_is_not_the_best_mean():
     assert [bold_columns(table, row) for row in range(5)] == [{"tvconv"}, {"conv"}, {"tvconv"}, {"conv"}, {"conv"}]
 
 
-def test_another_test_may_choose_what_is_bold():
-    table = build_table(
-        [graded("conv", 0), graded("tvconv", 9)],
-        ["dsc"],
-        ties=lambda cases, metric, structure, holdout: {"conv"} if structure == "cup" else set(),
-        meaning="bold: as asked",
-    )
-    assert [bold_columns(table, row) for row in range(3)] == [set(), {"conv"}, set()]
-    assert table.notes[-1] == "bold: as asked"
+def noisy_runs(rng, operator):
+    """Three runs of an operator as good as any other: on its 40 photographs each run is luckier or not, by 1 point."""
+    photographs = np.linspace(0.7, 0.9, 40)
+    return [
+        evaluation(
+            photographs + rng.normal(0, 0.01) + rng.normal(0, 0.005, 40), [10] * 40, operator=operator, seed=seed
+        )
+        for seed in range(3)
+    ]
+
+
+def test_runs_that_differ_by_luck_are_ties():
+    """Equal operators: Wilcoxon's test, which knows of no other seed, tells most pairs apart, and bold must not."""
+    rng = np.random.default_rng(0)
+    told, by_wilcoxon = [], []
+    for _ in range(40):
+        cases = case_values([*noisy_runs(rng, "conv"), *noisy_runs(rng, "tvconv")])
+        found = best_columns(cases, "dsc", "disc", "A")
+        assert found.tests == {OVER_RUNS}
+        told.append(len(found.columns) == 1)
+        first, second = (cases[(cases["column"] == op) & (cases["structure"] == "disc")] for op in ("conv", "tvconv"))
+        means = [own.groupby("case")["dsc"].mean() for own in (first, second)]
+        by_wilcoxon.append(wilcoxon_p(means[0] - means[1]) < 0.05)
+    assert np.mean(told) <= 0.15
+    assert np.mean(by_wilcoxon) >= 0.4
+
+
+def test_three_paired_runs_tell_a_real_difference():
+    runs = [graded(op, gain + 0.1 * seed, seed=seed) for op, gain in (("conv", 0), ("tvconv", 2)) for seed in range(3)]
+    table = build_table(runs, ["dsc"])
+    assert [bold_columns(table, row) for row in range(3)] == [{"tvconv"}] * 3
+    assert table.notes[-1] == f"{BOLD}; {OVER_RUNS}"
+    unpaired = [graded("conv", 0, seed=seed) for seed in (0, 1, 2)] + [
+        graded("tvconv", 2, seed=seed) for seed in (2, 3, 4)
+    ]
+    assert build_table(unpaired, ["dsc"]).notes[-1] == f"{BOLD}; {OVER_CASES}"
 
 
 def test_csv_is_a_row_a_cell_with_units_and_missing_ones():
     runs = [evaluation([0.8], [10], operator="conv"), evaluation([0.9], [20], operator="conv", seed=1)]
     runs.append(evaluation([0.7], [10], holdout="B"))
     read = pd.read_csv(io.StringIO(render(build_tidy_table(runs, ["dsc", "hd"]), "csv")), comment="#")
-    assert list(read) == ["metric", "unit", "structure", "holdout", "operator", "mean", "sd", "runs"]
+    names = ["metric", "unit", "structure", "holdout", "operator", "mean", "sd", "runs", "low", "high", "over"]
+    assert list(read) == names
     assert len(read) == 2 * 2 * 2 * 2
-    cells = read.set_index(["metric", "unit", "structure", "holdout", "operator"]).sort_index()
-    assert cells.loc[("DSC", "%", "OD", "A", "conv")].tolist() == [85, pytest.approx(7.0711), 2]
-    assert cells.loc[("HD", "px of 800", "OC", "A", "conv")].tolist() == [15, pytest.approx(7.0711), 2]
+    cells = read.set_index(names[:5]).sort_index()[["mean", "sd", "runs"]]
+    assert cells.loc[("DSC", "%", "OD", "A", "conv")].tolist() == [85, pytest.approx(7.07107), 2]
+    assert cells.loc[("HD", "px of 800", "OC", "A", "conv")].tolist() == [15, pytest.approx(7.07107), 2]
     missing, alone = cells.loc[("DSC", "%", "OC", "B")].to_numpy()  # conv, tvconv
     assert alone[0] == 70
     assert math.isnan(alone[1])  # of one run there is no SD
     assert math.isnan(missing[0])
     assert missing[2] == 0
+
+
+def test_csv_gives_every_cell_its_interval():
+    runs = [graded("conv", gain, seed=seed) for seed, gain in enumerate((-1, 0, 1))] + [graded("tvconv", 0)]
+    read = pd.read_csv(io.StringIO(render(build_tidy_table(runs, ["dsc"]), "csv")), comment="#").set_index("operator")
+    many, one = read.loc["conv"].iloc[0], read.loc["tvconv"].iloc[0]
+    assert (many["over"], one["over"]) == ("runs and cases", "cases")
+    assert many["low"] < one["low"] < 54.5 < one["high"] < many["high"]  # the spread of runs comes on top
+    expected = bootstrap_interval([[50.0 + gain + case for case in range(10)] for gain in (-1, 0, 1)])
+    assert (many["low"], many["high"]) == pytest.approx((expected.low, expected.high), rel=1e-4)
 
 
 def test_unknown_metric_offers_the_nearest():

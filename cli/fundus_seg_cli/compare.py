@@ -44,8 +44,9 @@ def compare(
     published = read_published(to) if to else None
     protocol = preset_settings(scoring, holdout="").scoring if scoring else None
     found = scored_runs(runs or [Path("runs")], checkpoint=checkpoint.value, scoring=protocol, progress=Terminal())
+    tidy = form is Format.csv
     if published:
-        print_table(published_table(found, published), form)
+        print_table(published_table(found, published, tidy=tidy), form)
     else:
         names = [name.strip() for name in ops.split(",")] if ops else None
-        print_table(operators_table(found, names, metric=metric, sought=difference), form)
+        print_table(operators_table(found, names, metric=metric, sought=difference, tidy=tidy), form)

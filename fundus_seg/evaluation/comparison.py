@@ -6,7 +6,6 @@ photographs. What has no partner is named, never dropped in silence.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -22,6 +21,7 @@ from fundus_seg.evaluation.statistics import (
     detectable_difference,
     holm,
     mean_sd,
+    paired_t_p,
     rank_biserial,
     runs_needed,
     wilcoxon_p,
@@ -43,6 +43,7 @@ class Cell:
         interval: of the difference.
         p: two-sided, of Wilcoxon's signed-rank test on each case's mean difference over seeds.
         p_holm: adjusted for the family, all cells of one metric and one pair; over all cells it is p, no family.
+        p_runs: two-sided, of the paired t-test over runs, which `detectable` and `runs_needed` are of; NaN for one run.
         rank_biserial: the effect size: 1 where the first operator is larger in every case, -1 in none.
         detectable: smallest true difference that a paired t-test over as many runs finds with 80 % power; NaN for one.
         runs_needed: for the difference that was asked for; None for one run, or for more than 10000.
@@ -58,13 +59,14 @@ class Cell:
     interval: Interval
     p: float
     p_holm: float
+    p_runs: float
     rank_biserial: float
     detectable: float
     runs_needed: int | None
 
 
 @dataclass(frozen=True)
-class Comparison:
+class OperatorComparison:
     """Two operators compared by one metric.
 
     Attributes:
@@ -72,7 +74,7 @@ class Comparison:
         first, second: columns of the table.
         sought: the difference that `runs_needed` is for.
         cells: by structure, then holdout; a cell that either operator lacks is not among them.
-        overall: over the cells, each of the same weight.
+        overall: over the cells, each of the same weight; None if either operator has a cell that is not compared.
         unpaired: a line for what has no partner and so was not compared.
     """
 
@@ -81,17 +83,17 @@ class Comparison:
     second: str
     sought: float
     cells: tuple[Cell, ...]
-    overall: Cell
+    overall: Cell | None
     unpaired: tuple[str, ...]
 
 
-_Block = tuple[pd.DataFrame, pd.DataFrame]
+Block = tuple[pd.DataFrame, pd.DataFrame]
 """Scores of both operators: two frames, seed x case, with equal rows and columns and no NaN."""
 
 
 def compare_operators(
     values: pd.DataFrame, first: str, second: str, *, metric: str = "dsc", sought: float = 1.0, seed: int = 0
-) -> Comparison:
+) -> OperatorComparison:
     """Compare two columns of a table.
 
     Wilcoxon's test tells whether these networks differ on photographs of these centres; what other seeds would give,
@@ -118,21 +120,32 @@ def compare_operators(
         raise UsageError(f"{first} compared with itself: name two operators (there are: {', '.join(columns)})")
     if not sought > 0:
         raise UsageError(f"difference {sought:g}: must be above 0")
-    blocks, unpaired = _pairs(values[values["column"].isin([first, second])], first, second, metric)
+    values = values[values["column"].isin([first, second])]
+    blocks, unpaired = paired_scores(values, first, second, metric)
     if not blocks:
         raise ProtocolError(f"{first} and {second} have nothing in common: {'; '.join(unpaired)}")
     cells = [_cell(*where, [block], sought, seed) for where, block in blocks.items()]
     adjusted = holm([cell.p for cell in cells])
     cells = [replace(cell, p_holm=float(p)) for cell, p in zip(cells, adjusted, strict=True)]
-    overall = _cell(None, None, _by_holdout(blocks), sought, seed)
-    return Comparison(metric, first, second, sought, tuple(cells), overall, unpaired)
+    there = values[~values["excluded"]].groupby(["structure", "holdout"]).ngroups
+    whole = by_holdout(blocks) if len(blocks) == there else []
+    # Cells may be whole and yet have no case with both structures.
+    overall = _cell(None, None, whole, sought, seed) if whole and all(one.size for one, _ in whole) else None
+    return OperatorComparison(metric, first, second, sought, tuple(cells), overall, unpaired)
 
 
-def _pairs(
+def paired_scores(
     values: pd.DataFrame, first: str, second: str, metric: str
-) -> tuple[dict[tuple[str, str], _Block], tuple[str, ...]]:
-    """The block of each (structure, holdout) with a seed and a case in common, and what has no partner."""
-    blocks: dict[tuple[str, str], _Block] = {}
+) -> tuple[dict[tuple[str, str], Block], tuple[str, ...]]:
+    """The block of each (structure, holdout) with a seed and a case in common, and what has no partner.
+
+    Args:
+        values: as for `compare_operators`, of these two columns.
+        first: a name in its `column`, whose scores come first in a block.
+        second: the other one.
+        metric: a key of `METRICS`.
+    """
+    blocks: dict[tuple[str, str], Block] = {}
     unpaired: list[str] = []
     for structure, holdout in product(STRUCTURES, sorted(values["holdout"].unique())):
         cell = values[(values["structure"] == structure) & (values["holdout"] == holdout)]
@@ -160,9 +173,9 @@ def _named(what: str, kind: str, items: Iterable[object]) -> list[str]:
     return [f"{what} {len(names)} {kind}{'s' * (len(names) > 1)} ({', '.join(names[:_NAMED])}{more})"]
 
 
-def _by_holdout(blocks: Mapping[tuple[str, str], _Block]) -> list[_Block]:
+def by_holdout(blocks: Mapping[tuple[str, str], Block]) -> list[Block]:
     """A block for each unseen domain: means over structures, of the cases that have all of them."""
-    by_holdout: dict[str, list[_Block]] = {}
+    by_holdout: dict[str, list[Block]] = {}
     for (_, holdout), block in blocks.items():
         by_holdout.setdefault(holdout, []).append(block)
     return [(_mean([one for one, _ in own]), _mean([other for _, other in own])) for own in by_holdout.values()]
@@ -175,12 +188,13 @@ def _mean(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return means.loc[stacked.groupby(level=1).size() == len(frames)]
 
 
-def _cell(structure: str | None, holdout: str | None, blocks: Sequence[_Block], sought: float, seed: int) -> Cell:
+def _cell(structure: str | None, holdout: str | None, blocks: Sequence[Block], sought: float, seed: int) -> Cell:
     """The statistics of blocks that are independent of one another and weigh the same: one, or one a domain."""
     differences = [one - other for one, other in blocks]
     by_case = np.concatenate([difference.mean() for difference in differences])
     by_run = pd.concat([difference.mean(axis="columns") for difference in differences], axis="columns", join="inner")
-    spread = mean_sd(by_run.mean(axis="columns"))[1] if len(by_run) > 1 else math.nan
+    run_means = by_run.mean(axis="columns")
+    spread = mean_sd(run_means)[1]
     first, second = (float(np.mean([block[side].to_numpy().mean() for block in blocks])) for side in (0, 1))
     p = wilcoxon_p(by_case)
     return Cell(
@@ -194,6 +208,7 @@ def _cell(structure: str | None, holdout: str | None, blocks: Sequence[_Block], 
         interval=bootstrap_interval(*differences, seed=seed),
         p=p,
         p_holm=p,
+        p_runs=paired_t_p(run_means),
         rank_biserial=rank_biserial(by_case),
         detectable=detectable_difference(spread, len(by_run)),
         runs_needed=runs_needed(spread, sought),

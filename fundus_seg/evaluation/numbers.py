@@ -1,4 +1,4 @@
-"""Numbers of comparisons as texts; what is not there reads `missing` or `-`."""
+"""Numbers as texts; what is not there reads `missing` or `-` to people, `NA` to programs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ def mean_sd_text(mean: float, sd: float = math.nan) -> str:
     return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
 
 
+def mean_interval_text(mean: float, low: float, high: float) -> str:
+    """`87.31 [85.0, 89.2]`; the mean alone where the interval is NaN."""
+    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} [{low:.1f}, {high:.1f}]"
+
+
 def difference_text(difference: float, low: float = math.nan, high: float = math.nan) -> str:
     """`+1.21 [+0.40, +2.02]`; without an interval where that is NaN; `missing` where the difference is."""
     if math.isnan(difference):
@@ -22,3 +27,8 @@ def difference_text(difference: float, low: float = math.nan, high: float = math
 def p_text(p: float) -> str:
     """`0.012`, `< 0.001`, or `-` for NaN."""
     return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def data_text(value: float | None) -> str:
+    """Six digits for a program to read; `NA` for NaN and None."""
+    return "NA" if value is None or math.isnan(value) else f"{value:.6g}"

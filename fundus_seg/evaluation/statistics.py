@@ -43,7 +43,7 @@ class Interval:
 
 
 def mean_sd(values: ArrayLike) -> tuple[float, float]:
-    """Mean and standard deviation with n - 1, as in the paper's Table 1; the deviation of one value is NaN, of none both.
+    """Mean and standard deviation with n - 1, as in the paper's Table 1; NaN where there is none.
 
     Args:
         values: (R,) a value each run.

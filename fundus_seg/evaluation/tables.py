@@ -17,7 +17,10 @@ from fundus_seg.config import OPERATORS
 from fundus_seg.errors import ProtocolError
 from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.evaluation.metric import DEFAULT_METRICS, METRICS, check_metrics
-from fundus_seg.evaluation.ties import WILCOXON, Ties, ties_by_wilcoxon
+from fundus_seg.evaluation.notes import counts_and_protocol, table_title
+from fundus_seg.evaluation.numbers import data_text, mean_interval_text, mean_sd_text
+from fundus_seg.evaluation.statistics import MINIMAL_RUNS, Interval, bootstrap_interval, mean_sd
+from fundus_seg.evaluation.ties import BOLD, best_columns
 from fundus_seg.evaluation.values import scored_values
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.table import Table
@@ -26,8 +29,12 @@ _SHORT = {"disc": "OD", "cup": "OC"}
 _NAMES = {structure: f"{structure} ({short})" for structure, short in _SHORT.items()}
 _MEAN = "mean"
 _LABELS = ("metric", "structure", "unseen")
-_TIDY = ("metric", "unit", "structure", "holdout", "operator", "mean", "sd", "runs")
-"""As published tables are shipped, with the unit besides."""
+_TIDY = ("metric", "unit", "structure", "holdout", "operator", "mean", "sd", "runs", "low", "high", "over")
+"""As published tables are shipped, with the unit besides, and the 95 % interval with what it was resampled over."""
+_BRACKETS = (
+    f"in brackets, for fewer than {MINIMAL_RUNS} runs: 95 % interval over cases, of these networks alone; says nothing "
+    "about other seeds"
+)
 
 
 def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -62,21 +69,16 @@ def summarise(cases: pd.DataFrame) -> pd.DataFrame:
 def build_table(
     evaluations: Sequence[Evaluation],
     metrics: Sequence[str] = DEFAULT_METRICS,
-    *,
-    ties: Ties = ties_by_wilcoxon,
-    meaning: str = WILCOXON,
 ) -> Table:
     """The table of some evaluations: a column per operator, told apart by recipe and selection where they differ.
 
     Its title says what was scored, how checkpoints were chosen, and PHANTOM where it is one; its notes count penalised
-    and excluded cases, name the protocol and say what bold means. A column's mean is given where none of its cells is
-    missing.
+    and excluded cases, name the protocol and say what bold means. A cell of fewer than MINIMAL_RUNS runs has an
+    interval over cases in place of the SD. A column's mean is given where none of its cells is missing.
 
     Args:
         evaluations: at least one.
         metrics: keys of `METRICS`.
-        ties: which columns of a row are set in bold.
-        meaning: what bold then means.
 
     Raises:
         ProtocolError: evaluations that must not stand in one table.
@@ -88,43 +90,63 @@ def build_table(
     columns, holdouts = tuple(runs["column"].unique()), sorted(runs["holdout"].unique())
     rows: list[tuple[str, ...]] = []
     bold: set[tuple[int, int]] = set()
+    tests: set[str] = set()
 
     def add(metric: str, structure: str | None, holdout: str | None, values: Sequence[str]) -> None:
-        best = ties(cases, metric, structure, holdout)
-        bold.update((len(rows), number) for number, column in enumerate(columns) if column in best)
+        best = best_columns(cases, metric, structure, holdout)
+        bold.update((len(rows), number) for number, column in enumerate(columns) if column in best.columns)
+        tests.update(best.tests)
         where = (_NAMES[structure] if structure else _MEAN, holdout or ", ".join(holdouts))
         rows.append((METRICS[metric].heading, *where, *values))
 
     for metric in metrics:
         cells = {
-            (structure, holdout): [_over_runs(runs, column, structure, holdout, metric) for column in columns]
+            (structure, holdout): [over_runs(runs, column, structure, holdout, metric) for column in columns]
             for structure in STRUCTURES
             for holdout in holdouts
         }
-        for (structure, holdout), values in cells.items():
-            add(metric, structure, holdout, [_mean_sd(value) for value in values])
+        for where, values in cells.items():
+            texts = [
+                _cell_text(value, cases, column, *where, metric) for column, value in zip(columns, values, strict=True)
+            ]
+            add(metric, *where, texts)
         add(metric, None, None, [_mean_of_cells(column) for column in zip(*cells.values(), strict=True)])
-    notes = (*_notes(evaluations, runs, columns), *((meaning,) if bold else ()))
-    return Table(_title(evaluations, runs), _LABELS, columns, tuple(rows), notes, frozenset(bold))
+    notes = [*counts_and_protocol(evaluations, cases, metrics)]
+    if runs.groupby(["column", "structure", "holdout"]).size().min() < MINIMAL_RUNS:
+        notes.append(_BRACKETS)
+    if bold:
+        notes.append("; ".join([BOLD, *sorted(tests)]))
+    return Table(_title(evaluations, runs), _LABELS, columns, tuple(rows), tuple(notes), frozenset(bold))
 
 
 def build_tidy_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
-    """The same cells for a program to read: a row a cell, mean and SD apart, NA where there is none.
+    """The same cells for a program to read: a row a cell, mean, SD and 95 % interval apart, NA where there is none.
+
+    The interval is over runs and cases, of fewer than MINIMAL_RUNS runs over cases alone; `over` says which.
 
     Raises:
         ProtocolError, UsageError: as `build_table`.
     """
     check_metrics(metrics)
-    runs = summarise(case_values(evaluations))
+    cases = case_values(evaluations)
+    runs = summarise(cases)
     columns, holdouts = tuple(runs["column"].unique()), sorted(runs["holdout"].unique())
     rows = []
     for metric, structure, holdout, column in product(metrics, STRUCTURES, holdouts, columns):
-        values = _over_runs(runs, column, structure, holdout, metric)
-        mean = f"{np.mean(values):.4f}" if values else "NA"
-        sd = f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else "NA"
-        shown = METRICS[metric]
-        rows.append((shown.label, shown.unit, _SHORT[structure], holdout, column, mean, sd, str(len(values))))
-    return Table(_title(evaluations, runs), _TIDY[:5], _TIDY[5:], tuple(rows), _notes(evaluations, runs, columns))
+        values = over_runs(runs, column, structure, holdout, metric)
+        interval = _interval(cases, column, structure, holdout, metric) if values else None
+        ends = (interval.low, interval.high) if interval else (None, None)
+        rows.append(
+            (
+                *(METRICS[metric].label, METRICS[metric].unit, _SHORT[structure], holdout, column),
+                *map(data_text, mean_sd(values)),
+                str(len(values)),
+                *map(data_text, ends),
+                interval.over if interval else "NA",
+            )
+        )
+    notes = counts_and_protocol(evaluations, cases, metrics)
+    return Table(_title(evaluations, runs), _TIDY[:5], _TIDY[5:], tuple(rows), notes)
 
 
 def tables(
@@ -207,54 +229,48 @@ def _column_order(column: str) -> tuple[int, str]:
     return (OPERATORS.index(max(fitting, key=len)) if fitting else len(OPERATORS), column)
 
 
-def _over_runs(runs: pd.DataFrame, column: str, structure: str, holdout: str, metric: str) -> list[float]:
-    """The value of each run of one cell; a run without a defined one is left out."""
-    here = (runs["column"] == column) & (runs["structure"] == structure) & (runs["holdout"] == holdout)
-    return [float(value) for value in runs.loc[here, metric].dropna()]
+def over_runs(runs: pd.DataFrame, column: str, structure: str, holdout: str, metric: str) -> list[float]:
+    """The value of each run of one cell; a run without a defined one is left out.
+
+    Args:
+        runs: as `summarise` gives them.
+        column: of the table.
+        structure: of the cell.
+        holdout: the same.
+        metric: a key of `METRICS`.
+    """
+    return [float(value) for value in runs.loc[_cell(runs, column, structure, holdout), metric].dropna()]
 
 
-def _mean_sd(values: Sequence[float]) -> str:
-    """`87.31 ± 0.52`; the mean alone for one run; `missing` where no run stands."""
-    if not values:
-        return "missing"
-    mean = f"{np.mean(values):.2f}"
-    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+def _cell(values: pd.DataFrame, column: str, structure: str, holdout: str) -> pd.Series:
+    """Which rows are of one cell."""
+    return (values["column"] == column) & (values["structure"] == structure) & (values["holdout"] == holdout)
+
+
+def _interval(cases: pd.DataFrame, column: str, structure: str, holdout: str, metric: str) -> Interval:
+    """Of one cell's mean, from the cases that every run has a value of."""
+    here = cases[_cell(cases, column, structure, holdout)]
+    return bootstrap_interval(here.pivot(index="seed", columns="case", values=metric).dropna(axis="columns"))
+
+
+def _cell_text(
+    values: Sequence[float], cases: pd.DataFrame, column: str, structure: str, holdout: str, metric: str
+) -> str:
+    """`87.31 ± 0.52`; `87.31 [85.0, 89.2]` of fewer than MINIMAL_RUNS runs; `missing` where no run stands."""
+    mean, sd = mean_sd(values)
+    if not 0 < len(values) < MINIMAL_RUNS:
+        return mean_sd_text(mean, sd)
+    interval = _interval(cases, column, structure, holdout, metric)
+    return mean_interval_text(mean, interval.low, interval.high)
 
 
 def _mean_of_cells(cells: Sequence[Sequence[float]]) -> str:
     """The mean of a column's cells, if none is missing."""
-    return f"{np.mean([np.mean(cell) for cell in cells]):.2f}" if all(cells) else "missing"
+    return mean_sd_text(float(np.mean([mean_sd(cell)[0] for cell in cells])))
 
 
 def _title(evaluations: Sequence[Evaluation], runs: pd.DataFrame) -> str:
-    metas = [evaluation.meta for evaluation in evaluations]
-    selections = sorted({meta.selection for meta in metas})
     counts = runs.groupby(["column", "structure", "holdout"]).size()
     least, most = int(counts.min()), int(counts.max())
     number = f"{most}" if least == most else f"{least} to {most}"
-    title = f"Unseen domains, {number} run{'s' * (most > 1)} a cell, selection: {', '.join(selections)}"
-    if "oracle" in selections:
-        title += " (chosen on the scored cases themselves)"
-    return f"PHANTOM, synthetic photographs, says nothing about patients. {title}" if metas[0].phantom else title
-
-
-def _notes(evaluations: Sequence[Evaluation], runs: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
-    protocol = evaluations[0].meta.protocol
-    notes = []
-    for column in columns:
-        counts = []
-        for structure in STRUCTURES:
-            own = runs[(runs["column"] == column) & (runs["structure"] == structure)]
-            penalised, excluded, cases = (int(own[count].sum()) for count in ("penalised", "excluded", "cases"))
-            counts.append(f"{structure} {penalised} penalised, {excluded} excluded of {cases}")
-        notes.append(f"{column}: {'; '.join(counts)}")
-    for meta in (evaluation.meta for evaluation in evaluations):
-        if meta.unpredicted:
-            names = ", ".join(meta.unpredicted)
-            notes.append(f"{meta.run.operator}, {meta.run.holdout}: left out for want of a prediction: {names}")
-    notes.append(
-        f"penalised: empty prediction, distance {protocol.empty_distance:g}; excluded: empty truth; "
-        f"scoring protocol {protocol.digest()}"
-        + (", each photograph seen at its own size" if protocol.inference == "native" else "")
-    )
-    return tuple(notes)
+    return table_title(f"Unseen domains, {number} run{'s' * (most > 1)} a cell", evaluations)

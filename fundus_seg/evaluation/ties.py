@@ -2,39 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
 
+from fundus_seg.evaluation.comparison import by_holdout, paired_scores
 from fundus_seg.evaluation.metric import METRICS
-from fundus_seg.evaluation.statistics import wilcoxon_p
+from fundus_seg.evaluation.statistics import ALPHA, MINIMAL_RUNS, bootstrap_interval, wilcoxon_p
 
-Ties = Callable[[pd.DataFrame, str, str | None, str | None], set[str]]
-"""From case values (`tables.case_values`), a metric, a structure and a holdout (None for all of them) to the columns
-that are the best or not told from it; none where a single column stands."""
-
-LEVEL = 0.05
-"""Of the test; not adjusted for the number of rows."""
-
-WILCOXON = (
-    "bold: the best of a row, and what a Wilcoxon signed-rank test paired by case (values averaged over runs) does not "
-    "tell from it at the 5 % level, each pair on its own"
+BOLD = "bold: the best of a row, and what is not told from it at the 5 % level, each pair on its own"
+"""What bold means, for a table's notes; those of the tests that were used follow."""
+OVER_RUNS = "told by the 95 % interval of the difference, bootstrapped over runs paired by seed and over cases"
+OVER_CASES = (
+    f"with fewer than {MINIMAL_RUNS} paired runs told by a Wilcoxon signed-rank test paired by case (values averaged "
+    "over runs), of these networks; says nothing about other seeds"
 )
-"""What bold means, for a table's notes."""
 
 
-def ties_by_wilcoxon(cases: pd.DataFrame, metric: str, structure: str | None, holdout: str | None) -> set[str]:
-    """The column with the best mean, and every other one whose case values do not differ significantly from its.
+@dataclass(frozen=True)
+class Best:
+    """The best of a row.
 
-    Values are averaged over runs, and over the structures of a case where both are asked for; cells weigh the same in
-    the mean. A column with a missing cell has no mean and takes no part.
+    Attributes:
+        columns: the best one and those not told from it; none where a single column stands.
+        tests: OVER_RUNS, OVER_CASES, as they were used.
+    """
+
+    columns: frozenset[str] = frozenset()
+    tests: frozenset[str] = frozenset()
+
+
+def best_columns(cases: pd.DataFrame, metric: str, structure: str | None, holdout: str | None) -> Best:
+    """The column with the best mean, and every other one whose values do not differ significantly from its.
+
+    With MINIMAL_RUNS runs of common seeds, a column is tied if the bootstrap interval of the paired difference holds
+    0. With fewer, the spread of runs is not known, and Wilcoxon's test tells these very networks apart. Cells weigh the
+    same in the mean; a column with a missing cell has no mean and takes no part.
+
+    Args:
+        cases: as `fundus_seg.evaluation.tables.case_values` gives them.
+        metric: a key of `METRICS`.
+        structure: of the row; None for all of them.
+        holdout: the same.
     """
     here = cases.dropna(subset=metric)
     for name, value in (("structure", structure), ("holdout", holdout)):
         here = here if value is None else here[here[name] == value]
     means = here.groupby(["structure", "holdout", "column"])[metric].mean().unstack().dropna(axis="columns").mean()
     if len(means) < 2:
-        return set()
-    best = means.idxmax() if METRICS[metric].higher_is_better else means.idxmin()
-    by_case = here.groupby(["holdout", "case", "column"])[metric].mean().unstack()
-    return {column for column in means.index if wilcoxon_p((by_case[column] - by_case[best]).dropna()) >= LEVEL}
+        return Best()
+    best = str(means.idxmax() if METRICS[metric].higher_is_better else means.idxmin())
+    told = {column: _tied(here, column, best, metric) for column in map(str, means.index) if column != best}
+    return Best(
+        frozenset({best} | {column for column, (tied, _) in told.items() if tied}),
+        frozenset(test for _, test in told.values()),
+    )
+
+
+def _tied(cases: pd.DataFrame, column: str, best: str, metric: str) -> tuple[bool, str]:
+    """Whether the two are not told apart, and by which test."""
+    both = cases[cases["column"].isin([column, best])]
+    blocks, _ = paired_scores(both, column, best, metric)
+    whole = len(blocks) == both.groupby(["structure", "holdout"]).ngroups
+    if whole and min(len(one) for one, _ in blocks.values()) >= MINIMAL_RUNS:
+        interval = bootstrap_interval(*(one - other for one, other in by_holdout(blocks)))
+        return not (interval.low > 0 or interval.high < 0), OVER_RUNS
+    by_case = both.groupby(["holdout", "case", "column"])[metric].mean().unstack()
+    return wilcoxon_p((by_case[column] - by_case[best]).dropna()) >= ALPHA, OVER_CASES

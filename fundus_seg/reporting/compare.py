@@ -6,27 +6,41 @@ import math
 from collections.abc import Sequence
 
 from fundus_seg.errors import UsageError
-from fundus_seg.evaluation.comparison import Cell, Comparison, compare_operators
+from fundus_seg.evaluation.comparison import Cell, OperatorComparison, compare_operators
 from fundus_seg.evaluation.metric import METRICS
+from fundus_seg.evaluation.notes import counts_and_protocol, table_title
+from fundus_seg.evaluation.numbers import data_text, difference_text, p_text
 from fundus_seg.evaluation.statistics import MINIMAL_RUNS
-from fundus_seg.evaluation.tables import case_values
-from fundus_seg.reporting.numbers import difference_text, p_text
+from fundus_seg.evaluation.tables import case_values, in_order
 from fundus_seg.reporting.runs import ScoredRun
 from fundus_seg.table import Table
 
-_PHANTOM = "PHANTOM, synthetic photographs, says nothing about patients. "
+_NUMBERS = (
+    *("first_mean", "second_mean", "difference", "low", "high", "p", "p_holm", "p_runs", "rank_biserial"),
+    *("runs", "cases", "detectable", "sought", "runs_needed"),
+)
+"""Of a row for a program to read, after its labels and names, before `over`."""
 
 
 def operators_table(
-    runs: Sequence[ScoredRun], names: Sequence[str] | None = None, *, metric: str = "dsc", sought: float = 1.0
+    runs: Sequence[ScoredRun],
+    names: Sequence[str] | None = None,
+    *,
+    metric: str = "dsc",
+    sought: float = 1.0,
+    tidy: bool = False,
 ) -> Table:
     """Two operators compared by one metric, the first minus the second.
+
+    Its title says how checkpoints were chosen, and PHANTOM where it is one; its notes say what the numbers are, what
+    was not compared, the counts and the protocol.
 
     Args:
         runs: with those of both operators among them.
         names: the two columns; None where there are just two, of which the later in a table's order is the first here.
         metric: a key of `METRICS`.
         sought: the difference, in the metric's unit, to say the needed runs for.
+        tidy: for a program to read: every number in a column of its own, NA where there is none.
 
     Raises:
         UsageError: not two columns, or an unknown one or metric.
@@ -39,17 +53,19 @@ def operators_table(
     if len(pair) != 2:
         raise UsageError(f"two operators are compared: name them with --ops, of {', '.join(columns)}")
     comparison = compare_operators(values, *pair, metric=metric, sought=sought)
-    return comparison_table(comparison, phantom=evaluations[0].meta.phantom)
+    own = [evaluation for name, evaluation in in_order(evaluations) if name in pair]
+    title = table_title(f"{METRICS[metric].heading}, unseen domains: {pair[0]} and {pair[1]}", own)
+    notes = (*_notes(comparison), *counts_and_protocol(own, values[values["column"].isin(pair)], [metric]))
+    labels, header, rows = (_tidy if tidy else _printed)(comparison)
+    return Table(title, labels, header, rows, notes)
 
 
-def comparison_table(comparison: Comparison, *, phantom: bool) -> Table:
-    """A row for each cell and one for all: means, difference with its interval, test, effect size, power.
+_Body = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], ...]]
+"""Labels, columns and rows of a table."""
 
-    Args:
-        comparison: of two operators by one metric.
-        phantom: whether its photographs are synthetic.
-    """
-    unit = "points" if METRICS[comparison.metric].unit == "%" else "pixels of 800"
+
+def _printed(comparison: OperatorComparison) -> _Body:
+    """A row for each cell and one for all: means, difference with its interval, tests, effect size, power."""
     columns = (
         comparison.first,
         comparison.second,
@@ -58,31 +74,16 @@ def comparison_table(comparison: Comparison, *, phantom: bool) -> Table:
         "rank-biserial",
         "runs",
         "cases",
+        "p (runs)",
         "detectable",
         f"runs for {comparison.sought:g}",
     )
-    rows = [_comparison_row(cell) for cell in (*comparison.cells, comparison.overall)]
-    few = comparison.overall.interval.over == "cases"
-    notes = (
-        f"difference: {comparison.first} minus {comparison.second} in {unit}, runs paired by seed, cases by name; all: "
-        "the mean over unseen domains of the mean over structures",
-        f"95 % interval: bootstrap over runs and cases; over cases only, marked *, below {MINIMAL_RUNS} runs: it then "
-        "says nothing about other seeds"
-        if few
-        else "95 % interval: bootstrap over runs and cases",
-        f"p: Wilcoxon's signed-rank test on case means over seeds, of these networks; Holm over the "
-        f"{len(comparison.cells)} cells, the test over all on its own",
-        "rank-biserial: 1 where the first is larger in every case, -1 where the second is",
-        f"detectable: the smallest difference that a paired t-test over these runs finds with 80 % power; runs for "
-        f"{comparison.sought:g}: how many it needs to find one of {comparison.sought:g}",
-        *(f"not compared: {line}" for line in comparison.unpaired),
-    )
-    heading = METRICS[comparison.metric].heading
-    title = f"{heading}, unseen domains: {comparison.first} and {comparison.second}"
-    return Table(_PHANTOM * phantom + title, ("structure", "unseen"), columns, tuple(rows), notes)
+    overall = comparison.overall
+    last = _row(overall) if overall else ("all", "all", *["missing"] * 3, *["-"] * (len(columns) - 3))
+    return ("structure", "unseen"), columns, (*map(_row, comparison.cells), last)
 
 
-def _comparison_row(cell: Cell) -> tuple[str, ...]:
+def _row(cell: Cell) -> tuple[str, ...]:
     starred = "*" if cell.interval.over == "cases" else ""
     return (
         cell.structure or "all",
@@ -94,6 +95,55 @@ def _comparison_row(cell: Cell) -> tuple[str, ...]:
         f"{cell.rank_biserial:+.2f}",
         str(cell.runs),
         str(cell.cases),
+        p_text(cell.p_runs),
         "-" if math.isnan(cell.detectable) else f"{cell.detectable:.2f}",
         str(cell.runs_needed) if cell.runs_needed else "-" if cell.runs < 2 else "over 10000",
+    )
+
+
+def _tidy(comparison: OperatorComparison) -> _Body:
+    """The same for a program: NA also for `runs_needed` above 10000."""
+    metric = METRICS[comparison.metric]
+    cells = [*comparison.cells, *([comparison.overall] if comparison.overall else [])]
+    rows = tuple(
+        (
+            *(metric.label, metric.unit, cell.structure or "all", cell.holdout or "all"),
+            *(comparison.first, comparison.second),
+            *map(data_text, _numbers(cell, comparison.sought)),
+            cell.interval.over,
+        )
+        for cell in cells
+    )
+    return ("metric", "unit", "structure", "holdout"), ("first", "second", *_NUMBERS, "over"), rows
+
+
+def _numbers(cell: Cell, sought: float) -> tuple[float | None, ...]:
+    """In the order of _NUMBERS."""
+    return (
+        *(cell.first, cell.second, cell.difference, cell.interval.low, cell.interval.high),
+        *(cell.p, cell.p_holm, cell.p_runs, cell.rank_biserial),
+        *(cell.runs, cell.cases, cell.detectable, sought, cell.runs_needed),
+    )
+
+
+def _notes(comparison: OperatorComparison) -> tuple[str, ...]:
+    unit = "points" if METRICS[comparison.metric].unit == "%" else "pixels of 800"
+    few = any(cell.interval.over == "cases" for cell in comparison.cells)
+    whole = "the mean over unseen domains of the mean over structures"
+    return (
+        f"difference: {comparison.first} minus {comparison.second} in {unit}, runs paired by seed, cases by name; all: "
+        + (whole if comparison.overall else f"{whole}, missing as long as a cell of either operator is not compared"),
+        "95 % interval: bootstrap over runs and cases"
+        + (
+            f"; over cases only, marked *, below {MINIMAL_RUNS} runs: it then says nothing about other seeds"
+            if few
+            else ""
+        ),
+        f"p: Wilcoxon's signed-rank test on case means over seeds, of these networks; Holm over the "
+        f"{len(comparison.cells)} cells; over all it pools the cases of all domains, one test on its own",
+        "rank-biserial: 1 where the first is larger in every case, -1 where the second is",
+        "p (runs): paired t-test over runs, of other seeds too, not adjusted; detectable: the smallest difference that "
+        f"this t-test finds with 80 % power; runs for {comparison.sought:g}: how many it needs to find one of "
+        f"{comparison.sought:g}",
+        *(f"not compared: {line}" for line in comparison.unpaired),
     )

@@ -13,10 +13,11 @@ import pandas as pd
 from fundus_seg.errors import ProtocolError
 from fundus_seg.evaluation.equivalence import Equivalence, Summary, Verdict, equivalence
 from fundus_seg.evaluation.metric import METRICS
-from fundus_seg.evaluation.statistics import mean_sd
-from fundus_seg.evaluation.tables import case_values, in_order
+from fundus_seg.evaluation.notes import counts_and_protocol, table_title
+from fundus_seg.evaluation.numbers import data_text, difference_text, mean_sd_text, p_text
+from fundus_seg.evaluation.statistics import MINIMAL_RUNS, mean_sd
+from fundus_seg.evaluation.tables import case_values, in_order, over_runs, summarise
 from fundus_seg.reporting.deviations import deviations
-from fundus_seg.reporting.numbers import difference_text, mean_sd_text, p_text
 from fundus_seg.reporting.published import PublishedCell, PublishedTable
 from fundus_seg.reporting.runs import ScoredRun
 from fundus_seg.table import Table
@@ -27,7 +28,11 @@ MARGINS = {"%": 1.0, "px of 800": 2.0}
 _LABELS = ("metric", "structure", "unseen", "operator")
 _COLUMNS = ("runs", "ours", "published", "our HD", "difference [95 %]", "TOST p", "verdict")
 _MEAN = "mean"
-_MISSING = Summary(math.nan, math.nan, 0)
+_TIDY_LABELS = ("metric", "unit", "structure", "holdout", "operator")
+_TIDY_NUMBERS = (
+    *("mean", "sd", "runs", "published_mean", "published_sd", "published_runs", "hd_mean", "hd_sd"),
+    *("difference", "low", "high", "p"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,24 @@ class _Beside:
     def verdict(self) -> Verdict | Literal["missing"]:
         return self.found.verdict if self.ours.runs else "missing"
 
+    @property
+    def untested(self) -> bool:
+        """Whether ours is there, but no test was possible."""
+        return bool(self.ours.runs) and not self.found.tested
 
-def published_table(runs: Sequence[ScoredRun], published: PublishedTable) -> Table:
+
+def published_table(runs: Sequence[ScoredRun], published: PublishedTable, *, tidy: bool = False) -> Table:
     """Ours beside published numbers: difference with its interval, equivalence test, verdict, every deviation below.
 
     A column of ours stands beside the published operator of its name, whatever else its recipe changes. Verdicts are
     those of `equivalence` with MARGINS. Beside a published HD95, our HD stands in a column of its own. Means over
     cells, given where none is missing, have no test: what disc and cup of one network have in common is not published.
+    The title says how checkpoints were chosen; counts and protocol stand below.
+
+    Args:
+        runs: of real photographs.
+        published: the table of other people.
+        tidy: for a program to read: every number in a column of its own, NA where there is none, no means over cells.
 
     Raises:
         ProtocolError: the phantom among the runs, runs that must not stand in one table, or none of a published cell.
@@ -63,30 +79,57 @@ def published_table(runs: Sequence[ScoredRun], published: PublishedTable) -> Tab
             raise ProtocolError(
                 f"{run.evaluation.path}: synthetic photographs, on which nothing was published; name runs on real ones"
             )
+    cases = case_values([run.evaluation for run in runs])
     columns, others = _columns(runs, published)
-    means = _run_means(runs)
+    means = summarise(cases)
     compared = [
         _beside(means, column, cell)
         for cell in published.cells
         for column, own in columns.items()
         if own[0].config.model.op == cell.operator
     ]
+    beside = [run.evaluation for own in columns.values() for run in own]
+    where = {(column, run.config.holdout) for column, own in columns.items() for run in own}
+    counted = cases[pd.MultiIndex.from_frame(cases[["column", "holdout"]]).isin(where)]
+    metrics = [*dict.fromkeys(each.cell.metric for each in compared)]
+    notes = (
+        *_notes(compared),
+        *(f"published: {note}" for note in published.notes),
+        *deviations(columns, published),
+        *(f"not published: {other}" for other in others),
+        *counts_and_protocol(beside, counted, metrics),
+    )
+    title = table_title(f"Measured beside {published.name}, mean ± SD over runs", beside)
+    if tidy:
+        body = tuple(map(_tidy_row, compared))
+        return Table(title, _TIDY_LABELS, ("published_metric", *_TIDY_NUMBERS, "verdict"), body, notes)
+    return Table(title, _LABELS, _COLUMNS, tuple(_rows(compared)), notes)
+
+
+def _rows(compared: Sequence[_Beside]) -> list[tuple[str, ...]]:
+    """For each published metric its cells, then a mean over them for each column."""
     rows = []
     for name in dict.fromkeys(each.cell.name for each in compared):
         group = [each for each in compared if each.cell.name == name]
         rows += [_row(each) for each in group]
         for column in dict.fromkeys(each.column for each in group):
             rows.append(_mean_row([each for each in group if each.column == column]))
+    return rows
+
+
+def _notes(compared: Sequence[_Beside]) -> list[str]:
     verdicts = [each.verdict for each in compared]
-    notes = (
+    notes = [
         f"{len(compared)} cells: {', '.join(f'{verdicts.count(one)} {one}' for one in dict.fromkeys(verdicts))}",
-        "reproduced: TOST p < 0.05 of a difference within 1 point or 2 pixels; not reproduced: it is not, and the 95 % "
-        "interval (Welch) excludes 0; undecided: neither, or fewer than 2 runs; not adjusted for the number of cells",
-        *(f"published: {note}" for note in published.notes),
-        *deviations(columns, published),
-        *(f"not published: {other}" for other in others),
-    )
-    return Table(f"Measured beside {published.name}, mean ± SD over runs", _LABELS, _COLUMNS, tuple(rows), notes)
+        "reproduced: TOST p < 0.05 of a difference within 1 point or 2 pixels, for which the 90 % interval lies within "
+        "them; not reproduced: the whole 95 % interval (Welch) lies beyond them; undecided: neither; not adjusted for "
+        "the number of cells",
+    ]
+    if any(each.untested for each in compared):
+        notes.append(
+            f"no test: fewer than {MINIMAL_RUNS} runs of ours or 2 of theirs, or no spread over runs, on either side"
+        )
+    return notes
 
 
 def _columns(runs: Sequence[ScoredRun], published: PublishedTable) -> tuple[dict[str, list[ScoredRun]], list[str]]:
@@ -109,23 +152,12 @@ def _columns(runs: Sequence[ScoredRun], published: PublishedTable) -> tuple[dict
     return columns, list(others)
 
 
-def _run_means(runs: Sequence[ScoredRun]) -> pd.DataFrame:
-    """A row for each column, structure, holdout and seed: the metrics' means over cases."""
-    values = case_values([run.evaluation for run in runs])
-    means = values.groupby(["column", "structure", "holdout", "seed"])[list(METRICS)].mean().reset_index()
-    if runs[0].evaluation.meta.protocol.hausdorff != "maximum":
-        means["hd"] = math.nan  # that protocol's HD is the HD95 of the same row
-    return means
-
-
 def _beside(means: pd.DataFrame, column: str, cell: PublishedCell) -> _Beside:
-    here = (means["column"] == column) & (means["structure"] == cell.structure) & (means["holdout"] == cell.holdout)
-    return _Beside(column, cell, *(_summary(means.loc[here, metric]) for metric in (cell.metric, "hd")))
-
-
-def _summary(values: pd.Series) -> Summary:
-    defined = values.dropna()
-    return Summary(*mean_sd(defined), len(defined)) if len(defined) else _MISSING
+    ours, hausdorff = (
+        Summary(*mean_sd(values), len(values))
+        for values in (over_runs(means, column, cell.structure, cell.holdout, metric) for metric in (cell.metric, "hd"))
+    )
+    return _Beside(column, cell, ours, hausdorff)
 
 
 def _row(beside: _Beside) -> tuple[str, ...]:
@@ -138,8 +170,21 @@ def _row(beside: _Beside) -> tuple[str, ...]:
         _hausdorff(cell, beside.hausdorff.mean, beside.hausdorff.sd),
         difference_text(found.difference, found.low, found.high),
         p_text(found.p),
-        beside.verdict,
+        f"{beside.verdict}{', no test' * beside.untested}",
     )
+
+
+def _tidy_row(beside: _Beside) -> tuple[str, ...]:
+    """Labels, the metric as published, _TIDY_NUMBERS, verdict."""
+    cell, ours, theirs, found = beside.cell, beside.ours, beside.cell.summary, beside.found
+    metric = METRICS[cell.metric]
+    numbers = (
+        *(ours.mean, ours.sd, ours.runs, theirs.mean, theirs.sd, theirs.runs),
+        *(beside.hausdorff.mean, beside.hausdorff.sd),
+        *(found.difference, found.low, found.high, found.p),
+    )
+    labels = (metric.label, metric.unit, cell.structure, cell.holdout, beside.column)
+    return (*labels, cell.name, *map(data_text, numbers), beside.verdict)
 
 
 def _mean_row(group: Sequence[_Beside]) -> tuple[str, ...]:
