@@ -66,10 +66,7 @@ def summarise(cases: pd.DataFrame) -> pd.DataFrame:
     return by_run[list(METRICS)].mean().join(by_run[["cases", "penalised", "excluded"]].sum()).reset_index()
 
 
-def build_table(
-    evaluations: Sequence[Evaluation],
-    metrics: Sequence[str] = DEFAULT_METRICS,
-) -> Table:
+def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
     """The table of some evaluations: a column per operator, told apart by recipe and selection where they differ.
 
     Its title says what was scored, how checkpoints were chosen, and PHANTOM where it is one; its notes count penalised
