@@ -281,6 +281,15 @@ def test_commands(truth, tmp_path):
     assert "selection: unknown" in done.stdout
     shown = call("evaluate", "kept", "--format", "markdown", cwd=tmp_path).stdout
     assert shown == done.stdout
+    clinical = call("evaluate", "kept", "--clinical", "--format", "markdown", cwd=tmp_path).stdout
+    assert clinical.startswith(done.stdout)
+    assert "| vCDR error | unknown | 0.000 |" in clinical
+    score_masks(pairs_of(truth, truth), name="monai", out=tmp_path / "kept")
+    compared = call("compare", "kept", "--ops", "nnunet,monai", "--format", "markdown", cwd=tmp_path).stdout
+    assert "| disc | unknown | 95.00 | 100.00 | -5.00" in compared
+    published = call("compare", "kept", "--to", "tvconv2022", cwd=tmp_path, code=1).stderr.splitlines()
+    assert published[0] == "2 scores of masks from elsewhere left out: of an unknown recipe"
+    assert published[1].startswith("error: kept: no run below")
     audited = call("audit", *common, "--format", "csv", cwd=tmp_path).stdout
     assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited
     wrong = call("score", *common, "--pred-coding", "label", cwd=tmp_path, code=2)

@@ -6,6 +6,7 @@ counts once, every case counts once within its run, and nothing is averaged twic
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
@@ -19,7 +20,7 @@ from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.evaluation.metric import DEFAULT_METRICS, METRICS, check_metrics
 from fundus_seg.evaluation.ties import WILCOXON, Ties, ties_by_wilcoxon
 from fundus_seg.evaluation.values import scored_values
-from fundus_seg.protocol import STRUCTURES
+from fundus_seg.protocol import STRUCTURES, Scoring
 from fundus_seg.table import Table
 
 _SHORT = {"disc": "OD", "cup": "OC"}
@@ -40,12 +41,16 @@ def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     Raises:
         ProtocolError: evaluations that must not stand in one table.
     """
-    _refuse_mixtures(evaluations)
-    _refuse_repetitions(evaluations)
+    check_one_table(evaluations)
+    return joined(evaluations, scored_values)
+
+
+def joined(evaluations: Sequence[Evaluation], of_cases: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
+    """The frames of all in the order of the table's columns, each row with its column, holdout and seed."""
     frames = []
-    for name, evaluation in in_order(evaluations):
+    for column, evaluation in in_order(evaluations):
         run = evaluation.meta.run
-        frames.append(scored_values(evaluation).assign(column=name, holdout=run.holdout, seed=run.seed))
+        frames.append(of_cases(evaluation).assign(column=column, holdout=run.holdout, seed=run.seed))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -97,15 +102,17 @@ def build_table(
 
     for metric in metrics:
         cells = {
-            (structure, holdout): [_over_runs(runs, column, structure, holdout, metric) for column in columns]
+            (structure, holdout): [
+                cell_values(runs, metric, column=column, structure=structure, holdout=holdout) for column in columns
+            ]
             for structure in STRUCTURES
             for holdout in holdouts
         }
         for (structure, holdout), values in cells.items():
-            add(metric, structure, holdout, [_mean_sd(value) for value in values])
-        add(metric, None, None, [_mean_of_cells(column) for column in zip(*cells.values(), strict=True)])
+            add(metric, structure, holdout, [runs_text(value) for value in values])
+        add(metric, None, None, [cells_text(column) for column in zip(*cells.values(), strict=True)])
     notes = (*_notes(evaluations, runs, columns), *((meaning,) if bold else ()))
-    return Table(_title(evaluations, runs), _LABELS, columns, tuple(rows), notes, frozenset(bold))
+    return Table(title_of(evaluations), _LABELS, columns, tuple(rows), notes, frozenset(bold))
 
 
 def build_tidy_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
@@ -119,12 +126,12 @@ def build_tidy_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] =
     columns, holdouts = tuple(runs["column"].unique()), sorted(runs["holdout"].unique())
     rows = []
     for metric, structure, holdout, column in product(metrics, STRUCTURES, holdouts, columns):
-        values = _over_runs(runs, column, structure, holdout, metric)
+        values = cell_values(runs, metric, column=column, structure=structure, holdout=holdout)
         mean = f"{np.mean(values):.4f}" if values else "NA"
         sd = f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else "NA"
         shown = METRICS[metric]
         rows.append((shown.label, shown.unit, _SHORT[structure], holdout, column, mean, sd, str(len(values))))
-    return Table(_title(evaluations, runs), _TIDY[:5], _TIDY[5:], tuple(rows), _notes(evaluations, runs, columns))
+    return Table(title_of(evaluations), _TIDY[:5], _TIDY[5:], tuple(rows), _notes(evaluations, runs, columns))
 
 
 def tables(
@@ -144,6 +151,12 @@ def apart(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
     """Those of patients, then those of the phantom; a kind without any is left out."""
     kinds = [[each for each in evaluations if each.meta.phantom is phantom] for phantom in (False, True)]
     return [kind for kind in kinds if kind]
+
+
+def check_one_table(evaluations: Sequence[Evaluation]) -> None:
+    """Raise ProtocolError for evaluations that must not stand in one table."""
+    _refuse_mixtures(evaluations)
+    _refuse_repetitions(evaluations)
 
 
 def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
@@ -207,32 +220,39 @@ def _column_order(column: str) -> tuple[int, str]:
     return (OPERATORS.index(max(fitting, key=len)) if fitting else len(OPERATORS), column)
 
 
-def _over_runs(runs: pd.DataFrame, column: str, structure: str, holdout: str, metric: str) -> list[float]:
-    """The value of each run of one cell; a run without a defined one is left out."""
-    here = (runs["column"] == column) & (runs["structure"] == structure) & (runs["holdout"] == holdout)
-    return [float(value) for value in runs.loc[here, metric].dropna()]
+def cell_values(values: pd.DataFrame, name: str, **cell: str) -> list[float]:
+    """The defined values of one cell.
+
+    Args:
+        values: a row a run, or a run and case.
+        name: its column with the values.
+        cell: what other columns must hold, as column="tvconv", holdout="A".
+    """
+    here = (values[list(cell)] == pd.Series(cell)).all(axis="columns")
+    return [float(value) for value in values.loc[here, name].dropna()]
 
 
-def _mean_sd(values: Sequence[float]) -> str:
+def runs_text(values: Sequence[float], digits: int = 2) -> str:
     """`87.31 ± 0.52`; the mean alone for one run; `missing` where no run stands."""
     if not values:
         return "missing"
-    mean = f"{np.mean(values):.2f}"
-    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
-def _mean_of_cells(cells: Sequence[Sequence[float]]) -> str:
+def cells_text(cells: Sequence[Sequence[float]], digits: int = 2) -> str:
     """The mean of a column's cells, if none is missing."""
-    return f"{np.mean([np.mean(cell) for cell in cells]):.2f}" if all(cells) else "missing"
+    return f"{np.mean([np.mean(cell) for cell in cells]):.{digits}f}" if all(cells) else "missing"
 
 
-def _title(evaluations: Sequence[Evaluation], runs: pd.DataFrame) -> str:
+def title_of(evaluations: Sequence[Evaluation], what: str = "Unseen domains") -> str:
+    """What was scored, how often, how checkpoints were chosen, and PHANTOM first where it is one."""
     metas = [evaluation.meta for evaluation in evaluations]
     selections = sorted({meta.selection for meta in metas})
-    counts = runs.groupby(["column", "structure", "holdout"]).size()
-    least, most = int(counts.min()), int(counts.max())
+    counts = Counter((name, evaluation.meta.run.holdout) for name, evaluation in in_order(evaluations)).values()
+    least, most = min(counts), max(counts)
     number = f"{most}" if least == most else f"{least} to {most}"
-    title = f"Unseen domains, {number} run{'s' * (most > 1)} a cell, selection: {', '.join(selections)}"
+    title = f"{what}, {number} run{'s' * (most > 1)} a cell, selection: {', '.join(selections)}"
     if "oracle" in selections:
         title += " (chosen on the scored cases themselves)"
     return f"PHANTOM, synthetic photographs, says nothing about patients. {title}" if metas[0].phantom else title
@@ -248,13 +268,20 @@ def _notes(evaluations: Sequence[Evaluation], runs: pd.DataFrame, columns: Seque
             penalised, excluded, cases = (int(own[count].sum()) for count in ("penalised", "excluded", "cases"))
             counts.append(f"{structure} {penalised} penalised, {excluded} excluded of {cases}")
         notes.append(f"{column}: {'; '.join(counts)}")
-    for meta in (evaluation.meta for evaluation in evaluations):
-        if meta.unpredicted:
-            names = ", ".join(meta.unpredicted)
-            notes.append(f"{meta.run.operator}, {meta.run.holdout}: left out for want of a prediction: {names}")
-    notes.append(
-        f"penalised: empty prediction, distance {protocol.empty_distance:g}; excluded: empty truth; "
-        f"scoring protocol {protocol.digest()}"
-        + (", each photograph seen at its own size" if protocol.inference == "native" else "")
-    )
-    return tuple(notes)
+    penalty = f"penalised: empty prediction, distance {protocol.empty_distance:g}; excluded: empty truth"
+    return (*notes, *unpredicted_notes(evaluations), f"{penalty}; {protocol_note(protocol)}")
+
+
+def unpredicted_notes(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line for each that lacks predictions."""
+    return [
+        f"{meta.run.operator}, {meta.run.holdout}: left out for want of a prediction: {', '.join(meta.unpredicted)}"
+        for meta in (evaluation.meta for evaluation in evaluations)
+        if meta.unpredicted
+    ]
+
+
+def protocol_note(protocol: Scoring) -> str:
+    """The protocol's name, and what sets its photographs apart."""
+    seen = ", each photograph seen at its own size" if protocol.inference == "native" else ""
+    return f"scoring protocol {protocol.digest()}{seen}"
