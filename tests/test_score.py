@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from test_cli import call
 
@@ -114,10 +115,24 @@ def test_two_binary_files_are_scored_as_they_are(truth, tmp_path):
         pair_masks(places, [str(truth)], prediction_coding=LABELS)
 
 
+def draw_cups_inside_discs(checkpoint):
+    """One file of labels can hold no other cups."""
+    content = torch.load(checkpoint, weights_only=True)
+    weight, bias = (content["model"][f"decoder.classify.{name}"] for name in ("weight", "bias"))
+    weight[1], bias[1] = weight[0], bias[0] - 0.1
+    torch.save(content, checkpoint)
+
+
 def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
     root = draw_root(size=96)
-    settings = ["train.threads=1", "scoring.threshold=0.5", "train.epochs=4"]
+    settings = [
+        "train.threads=1",
+        "scoring.threshold=0.5",
+        "scoring.largest_component=false",
+        "scoring.fill_holes=false",
+    ]
     run = train(load_config("tiny", overrides=settings, arguments={"holdout": "B"}), open_root(root), tmp_path / "runs")
+    draw_cups_inside_discs(run.checkpoint("best"))
     own = evaluate(run)
     assert own.cases["prediction_pixels"].sum() > 0
     rois = root / "Domain2/test/ROIs"
