@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -208,7 +209,9 @@ def test_unknown_table_offers_the_nearest(tmp_path):
 
 def test_operators_are_compared_in_a_table():
     runs = [
-        scored(0.9 + 0.01 * gain, op=op, seed=seed) for seed in range(3) for op, gain in (("tvconv", 2), ("conv", 0))
+        scored(0.9 + 0.01 * gain, op=op, seed=seed).evaluation
+        for seed in range(3)
+        for op, gain in (("tvconv", 2), ("conv", 0))
     ]
     table = operators_table(runs)
     assert table.title == "DSC [%], unseen domains: tvconv and conv, selection: source-validation"
@@ -220,20 +223,18 @@ def test_operators_are_compared_in_a_table():
 
 
 def test_a_comparison_says_its_selection_protocol_and_counts():
-    runs = [scored(0.9, op=op, seed=seed, preset="released-code") for op in ("conv", "tvconv") for seed in range(3)]
-    runs[0].evaluation.cases.loc[0, list(DISTANCES)] = np.nan
-    runs[1].evaluation.cases.loc[1, "truth_pixels"] = 0
-    table = operators_table(
-        [*runs, scored(0.9, op="depthwise", preset="released-code")], ["tvconv", "conv"], metric="hd"
-    )
+    runs = [own(0.9, op=op, seed=seed, preset="released-code") for op in ("conv", "tvconv") for seed in range(3)]
+    runs[0].cases.loc[0, list(DISTANCES)] = np.nan
+    runs[1].cases.loc[1, "truth_pixels"] = 0
+    table = operators_table([*runs, own(0.9, op="depthwise", preset="released-code")], ["tvconv", "conv"], metric="hd")
     assert table.title.endswith("selection: oracle (chosen on the scored cases themselves)")
     assert "conv: disc 1 penalised, 0 excluded of 6; cup 0 penalised, 1 excluded of 6" in table.notes
     assert not any(note.startswith("depthwise: ") for note in table.notes)
-    assert any(runs[0].evaluation.meta.protocol_digest in note for note in table.notes)
+    assert any(runs[0].meta.protocol_digest in note for note in table.notes)
 
 
 def test_operators_as_data():
-    runs = [scored(0.9 + gain, op=op, seed=seed) for seed in range(3) for op, gain in (("tvconv", 0.02), ("conv", 0))]
+    runs = [own(0.9 + gain, op=op, seed=seed) for seed in range(3) for op, gain in (("tvconv", 0.02), ("conv", 0))]
     read = pd.read_csv(io.StringIO(render(operators_table(runs, tidy=True), "csv")), comment="#")
     assert list(zip(read["structure"], read["holdout"], strict=True)) == [("disc", "A"), ("cup", "A"), ("all", "all")]
     row = read.iloc[-1]
@@ -244,7 +245,7 @@ def test_operators_as_data():
 
 
 def test_all_is_missing_where_a_cell_is():
-    runs = [scored(0.9, op=op, holdout=where) for op, where in (("conv", "A"), ("tvconv", "A"), ("tvconv", "B"))]
+    runs = [own(0.9, op=op, holdout=where) for op, where in (("conv", "A"), ("tvconv", "A"), ("tvconv", "B"))]
     table = operators_table(runs)
     overall = row_of(table, "all", "all")
     assert (overall["tvconv"], overall["conv"], overall["difference [95 %]"]) == ("missing",) * 3
@@ -253,21 +254,66 @@ def test_all_is_missing_where_a_cell_is():
 
 
 def test_fewer_than_three_runs_are_marked():
-    table = operators_table([scored(0.9, op=op, seed=seed) for op in ("conv", "tvconv") for seed in range(2)])
+    table = operators_table(
+        [scored(0.9, op=op, seed=seed).evaluation for op in ("conv", "tvconv") for seed in range(2)]
+    )
     assert row_of(table, "disc", "A")["difference [95 %]"].endswith("*")
     assert any("says nothing about other seeds" in note for note in table.notes)
 
 
 def test_operators_of_the_phantom_say_so():
-    table = operators_table([scored(0.9, op=op, phantom=True) for op in ("conv", "tvconv")])
+    table = operators_table([scored(0.9, op=op, phantom=True).evaluation for op in ("conv", "tvconv")])
     assert table.title.startswith("PHANTOM")
 
 
 def test_of_three_operators_two_are_asked_for():
-    runs = [scored(0.9, op=op) for op in ("conv", "depthwise", "tvconv")]
+    runs = [scored(0.9, op=op).evaluation for op in ("conv", "depthwise", "tvconv")]
     with pytest.raises(UsageError, match="name them with --ops, of conv, depthwise, tvconv"):
         operators_table(runs)
     assert operators_table(runs, ["tvconv", "depthwise"]).columns[:2] == ("tvconv", "depthwise")
+
+
+def elsewhere(dsc, *, name="nnunet", truth_digest="t", **options):
+    """As `fundus-seg score` leaves the scores of masks of another tool."""
+    evaluation = scored(dsc, **options).evaluation
+    unknown = {"selection": "unknown", "checkpoint": None, "data": {}, "truth_digest": truth_digest}
+    run = evaluation.meta.run.model_copy(update={"operator": name, "preset": "unknown", "precision": "unknown"})
+    return replace(
+        evaluation, path=Path(f"{name}.csv"), meta=evaluation.meta.model_copy(update={**unknown, "run": run})
+    )
+
+
+def own(dsc, **options):
+    evaluation = scored(dsc, **options).evaluation
+    return replace(evaluation, meta=evaluation.meta.model_copy(update={"truth_digest": "t"}))
+
+
+def test_masks_from_elsewhere_are_an_operator():
+    runs = [own(0.9, seed=seed) for seed in range(3)]
+    theirs = [elsewhere(0.92, seed=seed) for seed in range(3)]
+    table = operators_table([*runs, *theirs], ["nnunet", "tvconv"])
+    assert table.columns[:2] == ("nnunet [unknown]", "tvconv [source-validation]")
+    assert row_of(table, "cup", "A")["difference [95 %]"] == "+2.00 [+2.00, +2.00]"
+    notes = [note for note in table.notes if "masks from elsewhere" in note]
+    assert [note.split(":")[0] for note in notes] == ["nnunet [unknown]"]
+    both = operators_table([*theirs, *(elsewhere(0.9, name="monai", seed=seed) for seed in range(3))])
+    assert both.columns[:2] == ("nnunet", "monai")
+    assert not any("elsewhere" in note for note in operators_table([*runs, own(0.9, op="conv")]).notes)
+
+
+def test_masks_from_elsewhere_are_compared_on_the_same_truth_by_the_same_protocol():
+    with pytest.raises(ProtocolError, match=r"two sets of true masks \(A\) in one table: t in .*, u in nnunet"):
+        operators_table([own(0.9), elsewhere(0.9, truth_digest="u")], ["nnunet", "tvconv"])
+    with pytest.raises(ProtocolError, match="two scoring protocols"):
+        operators_table([own(0.9), elsewhere(0.9, overrides=["scoring.fill_holes=false"])], ["nnunet", "tvconv"])
+
+
+def test_an_operator_of_two_columns_is_named_in_full():
+    runs = [own(0.9), own(0.8, op="conv"), elsewhere(0.7), elsewhere(0.6, name="conv")]
+    with pytest.raises(UsageError, match=r"'conv': did you mean 'conv \[unknown\]'"):
+        operators_table(runs, ["tvconv", "conv"])
+    full = ("tvconv [source-validation]", "conv [unknown]")
+    assert operators_table(runs, full).columns[:2] == full
 
 
 def test_scores_on_disk_are_read_without_photographs(draw_root, tmp_path):

@@ -191,3 +191,14 @@ def test_scores_of_masks_without_a_run_have_no_learning_curves(evaluation, tmp_p
     evaluation.path.parents[1].joinpath("metrics.csv").unlink()
     written = write_plots([evaluation], tmp_path / "plots", ["dsc"])
     assert {path.stem for path in written} == {"boxes-dsc", "bland-altman-vcdr"}
+
+
+def test_masks_from_elsewhere_stand_in_every_plot_but_the_learning_curves(evaluation, tmp_path):
+    meta = evaluation.meta
+    run = meta.run.model_copy(update={"operator": "nnunet", "preset": "unknown", "precision": "unknown"})
+    unknown = {"selection": "unknown", "checkpoint": None, "data": {}, "run": run}
+    path = tmp_path / "runs/external/B/nnunet/seed-0/evaluations/0-external.csv"
+    theirs = dataclasses.replace(evaluation, path=path, meta=meta.model_copy(update=unknown))
+    written = {path.stem: path for path in write_plots([evaluation, theirs], tmp_path / "plots", ["dsc"])}  # SVG last
+    named = {stem: "nnunet" in path.read_text("utf8") for stem, path in written.items()}
+    assert named == {"boxes-dsc": True, "bland-altman-vcdr": True, "learning-curves": False}

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from test_cli import call
 
@@ -114,10 +115,24 @@ def test_two_binary_files_are_scored_as_they_are(truth, tmp_path):
         pair_masks(places, [str(truth)], prediction_coding=LABELS)
 
 
+def draw_cups_inside_discs(checkpoint):
+    """One file of labels can hold no other cups."""
+    content = torch.load(checkpoint, weights_only=True)
+    weight, bias = (content["model"][f"decoder.classify.{name}"] for name in ("weight", "bias"))
+    weight[1], bias[1] = weight[0], bias[0] - 0.1
+    torch.save(content, checkpoint)
+
+
 def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
     root = draw_root(size=96)
-    settings = ["train.threads=1", "scoring.threshold=0.5", "train.epochs=4"]
+    settings = [
+        "train.threads=1",
+        "scoring.threshold=0.5",
+        "scoring.largest_component=false",
+        "scoring.fill_holes=false",
+    ]
     run = train(load_config("tiny", overrides=settings, arguments={"holdout": "B"}), open_root(root), tmp_path / "runs")
+    draw_cups_inside_discs(run.checkpoint("best"))
     own = evaluate(run)
     assert own.cases["prediction_pixels"].sum() > 0
     rois = root / "Domain2/test/ROIs"
@@ -281,6 +296,15 @@ def test_commands(truth, tmp_path):
     assert "selection: unknown" in done.stdout
     shown = call("evaluate", "kept", "--format", "markdown", cwd=tmp_path).stdout
     assert shown == done.stdout
+    clinical = call("evaluate", "kept", "--clinical", "--format", "markdown", cwd=tmp_path).stdout
+    assert clinical.startswith(done.stdout)
+    assert "| vCDR error | unknown | 0.000 |" in clinical
+    score_masks(pairs_of(truth, truth), name="monai", out=tmp_path / "kept")
+    compared = call("compare", "kept", "--ops", "nnunet,monai", "--format", "markdown", cwd=tmp_path).stdout
+    assert "| disc | unknown | 95.00 | 100.00 | -5.00" in compared
+    published = call("compare", "kept", "--to", "tvconv2022", cwd=tmp_path, code=1).stderr.splitlines()
+    assert published[0] == "2 scores of masks from elsewhere left out: of an unknown recipe"
+    assert published[1].startswith("error: kept: no run below")
     audited = call("audit", *common, "--format", "csv", cwd=tmp_path).stdout
     assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited
     wrong = call("score", *common, "--pred-coding", "label", cwd=tmp_path, code=2)

@@ -30,9 +30,13 @@ def compare(
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
 ) -> None:
-    """Compare two operators with tests, or evaluated runs with a published table."""
+    """Compare two operators with tests, or evaluated runs with a published table.
+
+    What `fundus-seg score --out` left in the same folders is an operator too, under its --name.
+    """
     from fundus_seg.config import preset_settings
     from fundus_seg.errors import UsageError
+    from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.reporting.compare import operators_table
     from fundus_seg.reporting.published import read_published
     from fundus_seg.reporting.reproduction import published_table
@@ -43,10 +47,22 @@ def compare(
         raise UsageError("--ops with --to: every operator of the published table is compared; leave one option out")
     published = read_published(to) if to else None
     protocol = preset_settings(scoring, holdout="").scoring if scoring else None
-    found = scored_runs(runs or [Path("runs")], checkpoint=checkpoint.value, scoring=protocol, progress=Terminal())
+    folders, progress = runs or [Path("runs")], Terminal()
+    elsewhere = external_evaluations(folders)
+    if published and elsewhere:
+        progress.line(f"{len(elsewhere)} scores of masks from elsewhere left out: of an unknown recipe")
+    found = scored_runs(
+        folders,
+        checkpoint=checkpoint.value,
+        scoring=protocol,
+        least=0 if elsewhere and not published else 1,
+        progress=progress,
+    )
     tidy = form is Format.csv
     if published:
         print_table(published_table(found, published, tidy=tidy), form)
     else:
         names = [name.strip() for name in ops.split(",")] if ops else None
-        print_table(operators_table(found, names, metric=metric, sought=difference, tidy=tidy), form)
+        own = [run.evaluation for run in found]
+        evaluations = [*own, *comparable(elsewhere, own, progress=progress)]
+        print_table(operators_table(evaluations, names, metric=metric, sought=difference, tidy=tidy), form)

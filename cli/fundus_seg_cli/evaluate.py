@@ -42,6 +42,9 @@ def evaluate(
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
     metrics: Annotated[str, typer.Option(help=METRICS_HELP)] = "dsc,hd,hd95",
+    clinical: Annotated[
+        bool, typer.Option("--clinical", help="A table of cup-to-disc ratios and impossible anatomy besides.")
+    ] = False,
     overlays: Annotated[
         int, typer.Option(min=0, help="Contours to draw per run, from the worst case to the best.")
     ] = 0,
@@ -55,12 +58,13 @@ def evaluate(
     What `fundus-seg score --out` left in the same folders stands beside them.
     """
     from fundus_seg.config import preset_settings
+    from fundus_seg.evaluation.clinical import clinical_table
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.evaluate import write_overlays
     from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.metric import check_metrics
     from fundus_seg.evaluation.plots import write_plots
-    from fundus_seg.evaluation.tables import build_table, build_tidy_table, tables
+    from fundus_seg.evaluation.tables import apart, build_table, build_tidy_table, tables
     from fundus_seg.records import trained_runs
     from fundus_seg_cli.progress import Terminal
 
@@ -88,5 +92,7 @@ def evaluate(
     evaluations += comparable(elsewhere, evaluations, progress=progress)
     for table in tables(evaluations, names, build_tidy_table if form is Format.csv else build_table):
         print_table(table, form)
+    for kind in apart(evaluations) if clinical else []:
+        print_table(clinical_table(kind), form)
     if plots:
         progress.line(f"{len(write_plots(evaluations, plots, names))} files of plots in {plots}")

@@ -35,20 +35,31 @@ def counts_and_protocol(
     """
     protocol = evaluations[0].meta.protocol
     notes = [f"{column}: {_counts(own)}" for column, own in cases.groupby("column", sort=False)]
-    for meta in (evaluation.meta for evaluation in evaluations):
-        if meta.unpredicted:
-            names = ", ".join(meta.unpredicted)
-            notes.append(f"{meta.run.operator}, {meta.run.holdout}: left out for want of a prediction: {names}")
+    notes += unpredicted_notes(evaluations)
     shown = [metric for metric in metrics if metric in DISTANCES]
     beyond = int((cases.loc[~cases["penalised"], shown] > protocol.empty_distance).to_numpy().sum())
     if beyond:
         notes.append(f"{beyond} distances above the penalty of {protocol.empty_distance:g}")
     notes.append(
         f"penalised: {_PENALISED[protocol.empty_check]}, distance {protocol.empty_distance:g}; excluded: empty truth; "
-        f"scoring protocol {protocol.digest()}{_settings(protocol)}"
-        + (", each photograph seen at its own size" if protocol.inference == "native" else "")
+        f"{protocol_note(protocol)}"
     )
     return tuple(notes)
+
+
+def unpredicted_notes(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line for each that lacks predictions."""
+    return [
+        f"{meta.run.operator}, {meta.run.holdout}: left out for want of a prediction: {', '.join(meta.unpredicted)}"
+        for meta in (evaluation.meta for evaluation in evaluations)
+        if meta.unpredicted
+    ]
+
+
+def protocol_note(protocol: Scoring) -> str:
+    """The protocol's name, its settings that are not the default, and what sets its photographs apart."""
+    seen = ", each photograph seen at its own size" if protocol.inference == "native" else ""
+    return f"scoring protocol {protocol.digest()}{_settings(protocol)}{seen}"
 
 
 def _counts(cases: pd.DataFrame) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 
-def mean_sd_text(mean: float, sd: float = math.nan) -> str:
+def mean_sd_text(mean: float, sd: float = math.nan, digits: int = 2) -> str:
     """`87.31 ± 0.52`; the mean alone where the deviation is NaN; `missing` where the mean is."""
     if math.isnan(mean):
         return "missing"
-    return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
+    return f"{mean:.{digits}f}" if math.isnan(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"
 
 
 def mean_interval_text(mean: float, low: float, high: float) -> str:

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fundus_seg.errors import RunError
+from fundus_seg.evaluation.clinical import case_ratios
 from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.evaluation.metric import DEFAULT_METRICS, METRICS, check_metrics
 from fundus_seg.evaluation.tables import apart, case_values, in_order
-from fundus_seg.evaluation.values import cup_to_disc_ratios
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.records import RunFolder
 from fundus_seg.viz.plots import draw_bland_altman, draw_boxes, draw_learning_curves, save
@@ -53,22 +53,13 @@ def _figures(evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> Itera
         bounds = (0, 100) if shown.unit == "%" else (0, float("inf"))
         frame = by_case.rename("value").reset_index()
         yield f"boxes-{metric}", draw_boxes(frame, label=shown.heading, title=title, bounds=bounds)
-    ratios = _ratios(evaluations)
+    ratios = case_ratios(evaluations).rename(columns={"vcdr": "predicted", "vcdr_truth": "true"})
     if ratios[["predicted", "true"]].notna().all(axis="columns").any():
         yield "bland-altman-vcdr", draw_bland_altman(ratios, title=f"{title}; vertical cup-to-disc ratio")
     epochs = _epochs(evaluations)
     if not epochs.empty:
         curves = {"loss": "training loss"} | {curve: label for curve, label in _CURVES.items() if curve in epochs}
         yield "learning-curves", draw_learning_curves(epochs, curves=curves, title=f"{phantom}Mean and range over runs")
-
-
-def _ratios(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """Vertical cup-to-disc ratios, a row a run and case: column, holdout, predicted, true."""
-    frames = [
-        cup_to_disc_ratios(evaluation).assign(column=column, holdout=evaluation.meta.run.holdout)
-        for column, evaluation in in_order(evaluations)
-    ]
-    return pd.concat(frames, ignore_index=True).rename(columns={"vcdr": "predicted", "vcdr_truth": "true"})
 
 
 def _epochs(evaluations: Sequence[Evaluation]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ counts once, every case counts once within its run, and nothing is averaged twic
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
@@ -47,12 +48,16 @@ def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     Raises:
         ProtocolError: evaluations that must not stand in one table.
     """
-    _refuse_mixtures(evaluations)
-    _refuse_repetitions(evaluations)
+    check_one_table(evaluations)
+    return joined(evaluations, scored_values)
+
+
+def joined(evaluations: Sequence[Evaluation], of_cases: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
+    """The frames of all in the order of the table's columns, each row with its column, holdout and seed."""
     frames = []
-    for name, evaluation in in_order(evaluations):
+    for column, evaluation in in_order(evaluations):
         run = evaluation.meta.run
-        frames.append(scored_values(evaluation).assign(column=name, holdout=run.holdout, seed=run.seed))
+        frames.append(of_cases(evaluation).assign(column=column, holdout=run.holdout, seed=run.seed))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -98,7 +103,9 @@ def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
 
     for metric in metrics:
         cells = {
-            (structure, holdout): [over_runs(runs, column, structure, holdout, metric) for column in columns]
+            (structure, holdout): [
+                cell_values(runs, metric, column=column, structure=structure, holdout=holdout) for column in columns
+            ]
             for structure in STRUCTURES
             for holdout in holdouts
         }
@@ -107,13 +114,13 @@ def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
                 _cell_text(value, cases, column, *where, metric) for column, value in zip(columns, values, strict=True)
             ]
             add(metric, *where, texts)
-        add(metric, None, None, [_mean_of_cells(column) for column in zip(*cells.values(), strict=True)])
+        add(metric, None, None, [cells_text(column) for column in zip(*cells.values(), strict=True)])
     notes = [*counts_and_protocol(evaluations, cases, metrics)]
     if runs.groupby(["column", "structure", "holdout"]).size().min() < MINIMAL_RUNS:
         notes.append(_BRACKETS)
     if bold:
         notes.append("; ".join([BOLD, *sorted(tests)]))
-    return Table(_title(evaluations, runs), _LABELS, columns, tuple(rows), tuple(notes), frozenset(bold))
+    return Table(title_of(evaluations), _LABELS, columns, tuple(rows), tuple(notes), frozenset(bold))
 
 
 def build_tidy_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
@@ -130,7 +137,7 @@ def build_tidy_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] =
     columns, holdouts = tuple(runs["column"].unique()), sorted(runs["holdout"].unique())
     rows = []
     for metric, structure, holdout, column in product(metrics, STRUCTURES, holdouts, columns):
-        values = over_runs(runs, column, structure, holdout, metric)
+        values = cell_values(runs, metric, column=column, structure=structure, holdout=holdout)
         interval = _interval(cases, column, structure, holdout, metric) if values else None
         ends = (interval.low, interval.high) if interval else (None, None)
         rows.append(
@@ -143,7 +150,7 @@ def build_tidy_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] =
             )
         )
     notes = counts_and_protocol(evaluations, cases, metrics)
-    return Table(_title(evaluations, runs), _TIDY[:5], _TIDY[5:], tuple(rows), notes)
+    return Table(title_of(evaluations), _TIDY[:5], _TIDY[5:], tuple(rows), notes)
 
 
 def tables(
@@ -163,6 +170,12 @@ def apart(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
     """Those of patients, then those of the phantom; a kind without any is left out."""
     kinds = [[each for each in evaluations if each.meta.phantom is phantom] for phantom in (False, True)]
     return [kind for kind in kinds if kind]
+
+
+def check_one_table(evaluations: Sequence[Evaluation]) -> None:
+    """Raise ProtocolError for evaluations that must not stand in one table."""
+    _refuse_mixtures(evaluations)
+    _refuse_repetitions(evaluations)
 
 
 def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
@@ -226,27 +239,21 @@ def _column_order(column: str) -> tuple[int, str]:
     return (OPERATORS.index(max(fitting, key=len)) if fitting else len(OPERATORS), column)
 
 
-def over_runs(runs: pd.DataFrame, column: str, structure: str, holdout: str, metric: str) -> list[float]:
-    """The value of each run of one cell; a run without a defined one is left out.
+def cell_values(values: pd.DataFrame, name: str, **cell: str) -> list[float]:
+    """The defined values of one cell.
 
     Args:
-        runs: as `summarise` gives them.
-        column: of the table.
-        structure: of the cell.
-        holdout: the same.
-        metric: a key of `METRICS`.
+        values: a row a run, or a run and case.
+        name: its column with the values.
+        cell: what other columns must hold, as column="tvconv", holdout="A".
     """
-    return [float(value) for value in runs.loc[_cell(runs, column, structure, holdout), metric].dropna()]
-
-
-def _cell(values: pd.DataFrame, column: str, structure: str, holdout: str) -> pd.Series:
-    """Which rows are of one cell."""
-    return (values["column"] == column) & (values["structure"] == structure) & (values["holdout"] == holdout)
+    here = (values[list(cell)] == pd.Series(cell)).all(axis="columns")
+    return [float(value) for value in values.loc[here, name].dropna()]
 
 
 def _interval(cases: pd.DataFrame, column: str, structure: str, holdout: str, metric: str) -> Interval:
     """Of one cell's mean, from the cases that every run has a value of."""
-    here = cases[_cell(cases, column, structure, holdout)]
+    here = cases[(cases["column"] == column) & (cases["structure"] == structure) & (cases["holdout"] == holdout)]
     return bootstrap_interval(here.pivot(index="seed", columns="case", values=metric).dropna(axis="columns"))
 
 
@@ -261,13 +268,19 @@ def _cell_text(
     return mean_interval_text(mean, interval.low, interval.high)
 
 
-def _mean_of_cells(cells: Sequence[Sequence[float]]) -> str:
+def runs_text(values: Sequence[float], digits: int = 2) -> str:
+    """`87.31 ± 0.52`; the mean alone for one run; `missing` where no run stands."""
+    return mean_sd_text(*mean_sd(values), digits)
+
+
+def cells_text(cells: Sequence[Sequence[float]], digits: int = 2) -> str:
     """The mean of a column's cells, if none is missing."""
-    return mean_sd_text(float(np.mean([mean_sd(cell)[0] for cell in cells])))
+    return mean_sd_text(float(np.mean([mean_sd(cell)[0] for cell in cells])), digits=digits)
 
 
-def _title(evaluations: Sequence[Evaluation], runs: pd.DataFrame) -> str:
-    counts = runs.groupby(["column", "structure", "holdout"]).size()
-    least, most = int(counts.min()), int(counts.max())
+def title_of(evaluations: Sequence[Evaluation], what: str = "Unseen domains") -> str:
+    """What was scored, how often, how checkpoints were chosen, and PHANTOM first where it is one."""
+    counts = Counter((name, evaluation.meta.run.holdout) for name, evaluation in in_order(evaluations)).values()
+    least, most = min(counts), max(counts)
     number = f"{most}" if least == most else f"{least} to {most}"
-    return table_title(f"Unseen domains, {number} run{'s' * (most > 1)} a cell", evaluations)
+    return table_title(f"{what}, {number} run{'s' * (most > 1)} a cell", evaluations)

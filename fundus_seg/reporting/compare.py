@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fundus_seg.errors import UsageError
 from fundus_seg.evaluation.comparison import Cell, OperatorComparison, compare_operators
+from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.evaluation.metric import METRICS
 from fundus_seg.evaluation.notes import counts_and_protocol, table_title
 from fundus_seg.evaluation.numbers import data_text, difference_text, p_text
 from fundus_seg.evaluation.statistics import MINIMAL_RUNS
 from fundus_seg.evaluation.tables import case_values, in_order
-from fundus_seg.reporting.runs import ScoredRun
 from fundus_seg.table import Table
 
 _NUMBERS = (
@@ -23,7 +23,7 @@ _NUMBERS = (
 
 
 def operators_table(
-    runs: Sequence[ScoredRun],
+    evaluations: Sequence[Evaluation],
     names: Sequence[str] | None = None,
     *,
     metric: str = "dsc",
@@ -36,28 +36,36 @@ def operators_table(
     was not compared, the counts and the protocol.
 
     Args:
-        runs: with those of both operators among them.
-        names: the two columns; None where there are just two, of which the later in a table's order is the first here.
+        evaluations: of runs, of masks from elsewhere or of both; those of the two operators among them.
+        names: the two columns, or their operators where that is clear; None where there are just two, of which the
+            later in a table's order is the first here.
         metric: a key of `METRICS`.
         sought: the difference, in the metric's unit, to say the needed runs for.
         tidy: for a program to read: every number in a column of its own, NA where there is none.
 
     Raises:
         UsageError: not two columns, or an unknown one or metric.
-        ProtocolError: runs that must not stand in one table, or with nothing in common.
+        ProtocolError: evaluations that must not stand in one table, or with nothing in common.
     """
-    evaluations = [run.evaluation for run in runs]
     values = case_values(evaluations)
-    columns = list(dict.fromkeys(values["column"]))
-    pair = list(names or reversed(columns))
+    named = in_order(evaluations)
+    columns = list(dict.fromkeys(column for column, _ in named))
+    pair = [_column(name, columns) for name in names or reversed(columns)]
     if len(pair) != 2:
         raise UsageError(f"two operators are compared: name them with --ops, of {', '.join(columns)}")
     comparison = compare_operators(values, *pair, metric=metric, sought=sought)
-    own = [evaluation for name, evaluation in in_order(evaluations) if name in pair]
+    own = [evaluation for name, evaluation in named if name in pair]
     title = table_title(f"{METRICS[metric].heading}, unseen domains: {pair[0]} and {pair[1]}", own)
-    notes = (*_notes(comparison), *counts_and_protocol(own, values[values["column"].isin(pair)], [metric]))
+    elsewhere = {column for column, evaluation in named if evaluation.meta.elsewhere}
+    notes = (*_notes(comparison, elsewhere), *counts_and_protocol(own, values[values["column"].isin(pair)], [metric]))
     labels, header, rows = (_tidy if tidy else _printed)(comparison)
     return Table(title, labels, header, rows, notes)
+
+
+def _column(name: str, columns: Sequence[str]) -> str:
+    """The column of that name; else the only one of that operator, if there is just one."""
+    fitting = [column for column in columns if column.partition(" ")[0] == name]
+    return fitting[0] if name not in columns and len(fitting) == 1 else name
 
 
 _Body = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], ...]]
@@ -126,7 +134,7 @@ def _numbers(cell: Cell, sought: float) -> tuple[float | None, ...]:
     )
 
 
-def _notes(comparison: OperatorComparison) -> tuple[str, ...]:
+def _notes(comparison: OperatorComparison, elsewhere: Collection[str]) -> tuple[str, ...]:
     unit = "points" if METRICS[comparison.metric].unit == "%" else "pixels of 800"
     few = any(cell.interval.over == "cases" for cell in comparison.cells)
     whole = "the mean over unseen domains of the mean over structures"
@@ -145,5 +153,10 @@ def _notes(comparison: OperatorComparison) -> tuple[str, ...]:
         "p (runs): paired t-test over runs, of other seeds too, not adjusted; detectable: the smallest difference that "
         f"this t-test finds with 80 % power; runs for {comparison.sought:g}: how many it needs to find one of "
         f"{comparison.sought:g}",
+        *(
+            f"{name}: masks from elsewhere, selection and recipe unknown; its seeds share no batches with the other's"
+            for name in (comparison.first, comparison.second)
+            if name in elsewhere
+        ),
         *(f"not compared: {line}" for line in comparison.unpaired),
     )

@@ -16,7 +16,7 @@ from fundus_seg.evaluation.metric import METRICS
 from fundus_seg.evaluation.notes import counts_and_protocol, table_title
 from fundus_seg.evaluation.numbers import data_text, difference_text, mean_sd_text, p_text
 from fundus_seg.evaluation.statistics import MINIMAL_RUNS, mean_sd
-from fundus_seg.evaluation.tables import case_values, in_order, over_runs, summarise
+from fundus_seg.evaluation.tables import case_values, cell_values, in_order, summarise
 from fundus_seg.reporting.deviations import deviations
 from fundus_seg.reporting.published import PublishedCell, PublishedTable
 from fundus_seg.reporting.runs import ScoredRun
@@ -153,9 +153,10 @@ def _columns(runs: Sequence[ScoredRun], published: PublishedTable) -> tuple[dict
 
 
 def _beside(means: pd.DataFrame, column: str, cell: PublishedCell) -> _Beside:
+    where = {"column": column, "structure": cell.structure, "holdout": cell.holdout}
     ours, hausdorff = (
         Summary(*mean_sd(values), len(values))
-        for values in (over_runs(means, column, cell.structure, cell.holdout, metric) for metric in (cell.metric, "hd"))
+        for values in (cell_values(means, metric, **where) for metric in (cell.metric, "hd"))
     )
     return _Beside(column, cell, ours, hausdorff)
 

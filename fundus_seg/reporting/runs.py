@@ -27,6 +27,7 @@ def scored_runs(
     *,
     checkpoint: CheckpointName = "best",
     scoring: Scoring | None = None,
+    least: int = 1,
     progress: Progress = SILENT,
 ) -> list[ScoredRun]:
     """Every trained run at or below the paths, as it was evaluated; photographs are not needed.
@@ -35,13 +36,14 @@ def scored_runs(
         paths: runs, or folders with runs below.
         checkpoint: `best` or `last`.
         scoring: the protocol; None for that of each run's own settings.
+        least: how many there must be.
         progress: told which runs are not trained to their end.
 
     Raises:
-        RunError: no run, or one that is not evaluated.
+        RunError: fewer runs, or one that is not evaluated.
     """
     found = []
-    for run in trained_runs(paths, progress=progress):
+    for run in trained_runs(paths, least=least, progress=progress):
         config = load_config(str(run.config))
         path = run.evaluation((scoring or config.scoring).digest(), checkpoint)
         if not path.exists():
