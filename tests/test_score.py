@@ -147,18 +147,52 @@ def test_a_part_of_the_cases_stands_in_no_table_beside_all(truth, tmp_path):
         save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number), 0, 1, 2))
     save(tmp_path / "pred" / "eye9.png", coded(eye(), 0, 1, 2))
     told = Lines()
-    part = score_masks(pairs_of(tmp_path / "pred", truth, progress=told), name="part")
+    part = score_masks(pairs_of(tmp_path / "pred", truth, progress=told), name="part", progress=told)
     assert told.lines == [
         "coding of the predictions, as recognised: cup 2, rim 1, background 0",
         "coding of the true masks, as recognised: cup 0, rim 128, background 255",
         f"{tmp_path}/pred/eye9.png: no true mask of that name, left out",
-        f"{truth}/eye2.png: not predicted, left out",
+        f"{truth}/eye2.png: not predicted",
+        "cases without a prediction: 1, in no mean; --missing empty counts them as missed",
     ]
     assert part.meta.unpredicted == ("eye2",)
     assert "part, unknown: left out for want of a prediction: eye2" in build_table([part]).notes
     whole = score_masks(pairs_of(truth, truth), name="whole")
     with pytest.raises(ProtocolError, match=r"two sets of true masks \(unknown\) in one table"):
         build_table([part, whole])
+
+
+def test_cases_without_a_prediction_count_as_missed_where_asked(truth, tmp_path):
+    save(tmp_path / "pred" / "eye0.png", coded(eye(), 0, 1, 2))
+    save(tmp_path / "pred" / "eye2.png", coded(eye(2), 0, 1, 2))
+    pairs, out = pairs_of(tmp_path / "pred", truth), tmp_path / "runs"
+    part = score_masks(pairs, out=out)
+    told = Lines()
+    whole = score_masks(pairs, missing="empty", out=out, progress=told)  # the same masks: written over
+    assert told.lines == ["cases without a prediction: 1, counted as missed"]
+    assert part.cases["dsc"].tolist() == [1] * 4
+    assert whole.cases["case"].tolist() == ["eye0", "eye0", "eye1", "eye1", "eye2", "eye2"]
+    assert whole.cases["dsc"].tolist() == [1, 1, 0, 0, 1, 1]
+    assert whole.cases["prediction_pixels"].tolist() == [400, 100, 0, 0, 400, 100]
+    assert whole.meta.unpredicted == ()
+    assert [each.meta for each in external_evaluations([out])] == [whole.meta]
+
+
+def test_scores_of_other_cases_or_truths_are_left_out_beside_runs(truth, tmp_path):
+    save(tmp_path / "pred" / "eye0.png", coded(eye(), 0, 1, 2))
+    own = score_masks(pairs_of(truth, truth), name="own")
+    part = score_masks(pairs_of(tmp_path / "pred", truth), name="part")
+    whole = score_masks(pairs_of(tmp_path / "pred", truth), name="whole", missing="empty")
+    other = score_masks(pairs_of(truth, tmp_path / "pred"), name="other")
+    elsewhere = score_masks(pairs_of(tmp_path / "pred", truth), name="elsewhere", holdout="B")
+    told = Lines()
+    assert comparable([part, whole, other, elsewhere], [own], progress=told) == [whole, elsewhere]
+    assert told.lines == [
+        "part: cases without a prediction: 2, left out beside runs that have them all; "
+        "`fundus-seg score --missing empty` counts them as missed",
+        "other: of other true masks of unknown than the runs, left out; give `fundus-seg score` the same",
+    ]
+    assert comparable([part, other], []) == [part, other]
 
 
 def test_scores_of_other_masks_are_not_written_over(truth, tmp_path):

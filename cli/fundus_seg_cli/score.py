@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,13 @@ PredictionCoding = typer.Option(
 TruthCoding = typer.Option(help="The same of the true masks (default: recognised).")
 
 
+class Missing(StrEnum):
+    """What becomes of the cases without a prediction."""
+
+    leave_out = "leave-out"
+    empty = "empty"
+
+
 def score(
     pred: Annotated[list[str], Predictions],
     truth: Annotated[list[str], Truths],
@@ -32,6 +40,9 @@ def score(
     raw: Annotated[
         bool, typer.Option("--raw", help="Masks as they are: no largest component, holes not filled; its own protocol.")
     ] = False,
+    missing: Annotated[
+        Missing, typer.Option(help="Cases without a prediction: in no mean, or each an empty prediction.")
+    ] = Missing.leave_out,
     out: Annotated[
         Path | None, typer.Option(help="Keep the case records here, for `fundus-seg evaluate` to show beside runs.")
     ] = None,
@@ -58,7 +69,16 @@ def score(
         "truth_coding": read_coding(truth_coding) if truth_coding else None,
     }
     pairs = pair_masks(pred, truth, progress=progress, **codings)
-    evaluation = score_masks(pairs, name=name, holdout=holdout, seed=seed, scoring=protocol, out=out, progress=progress)
+    evaluation = score_masks(
+        pairs,
+        name=name,
+        holdout=holdout,
+        seed=seed,
+        scoring=protocol,
+        missing=missing.value,
+        out=out,
+        progress=progress,
+    )
     if out:
         progress.line(f"case records: {evaluation.path}")
     for table in tables([evaluation], names):

@@ -185,7 +185,7 @@ def pair_masks(
         progress.line(f"coding of the predictions, as recognised: {predicted_coding}")
     if true_coding != truth_coding:
         progress.line(f"coding of the true masks, as recognised: {true_coding}")
-    sides = ((predicted, true, "no true mask of that name, left out"), (true, predicted, "not predicted, left out"))
+    sides = ((predicted, true, "no true mask of that name, left out"), (true, predicted, "not predicted"))
     for here, there, reason in sides:
         for name, paths in here.items():
             if name not in there:
