@@ -278,7 +278,9 @@ def test_a_coding_that_masks_do_not_show_must_be_given(truth, tmp_path):
     with pytest.raises(DataError, match=r"no mask shows a cup surrounded by its rim, .*--pred-coding labels"):
         pairs_of(tmp_path / "pred", truth)
     pairs = pairs_of(tmp_path / "pred", truth, prediction_coding=LABELS)
-    assert score_masks(pairs).cases["prediction_pixels"].tolist() == [400, 0] * 3
+    told = Lines()
+    assert score_masks(pairs, progress=told).cases["prediction_pixels"].tolist() == [400, 0] * 3
+    assert told.lines == ["no prediction holds a cup: its row counts them as missed"]
     save(tmp_path / "pred" / "eye1.png", coded(eye(1), 0, 1, 2))
     save(tmp_path / "pred" / "eye2.png", coded(eye(2), 0, 2, 1))
     with pytest.raises(DataError, match=r"not clear: cup 2, rim 1, background 0 in .*eye1\.png, cup 1"):

@@ -83,6 +83,7 @@ def score_masks(
     predictions: dict[str, str] = {}
     truths: dict[str, str] = {}
     changed = 0
+    held = np.zeros((2, len(STRUCTURES)), dtype=bool)  # by any prediction, by any truth
     problems = Problems()
     with progress.task("scoring", total=len(cases)) as advance:
         for case in cases:
@@ -94,6 +95,7 @@ def score_masks(
                     largest=scoring.largest_component,
                     fill=scoring.fill_holes,
                 )
+                held |= np.any([given, truth], axis=(2, 3))
                 changed += not np.array_equal(given, processed)
                 identity = {"protocol": scoring.digest(), "domain": holdout, "case": case}
                 rows += score_case(processed, truth, scoring=scoring, **identity)
@@ -102,6 +104,9 @@ def score_masks(
     problems.refuse("masks cannot be scored")
     if changed:
         progress.line(f"post-processing of the protocol changed {changed} of {len(pairs.names)} predictions")
+    for structure, predicted, true in zip(STRUCTURES, *held, strict=True):
+        if true and not predicted:
+            progress.line(f"no prediction holds a {structure}: its row counts them as missed")
     meta = EvaluationMeta(
         protocol=scoring,
         protocol_digest=scoring.digest(),
