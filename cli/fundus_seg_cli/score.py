@@ -49,7 +49,11 @@ def score(
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
     metrics: Annotated[str, typer.Option(help=METRICS_HELP)] = "dsc,hd,hd95",
 ) -> None:
-    """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table."""
+    """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table.
+
+    The first axis of a NIfTI is the image's columns, as nibabel and ITK have it and `fundus-seg predict` writes it: one
+    saved of an array (height, width) reads transposed.
+    """
     from fundus_seg.config import load_config
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.data.mask_files import pair_masks
