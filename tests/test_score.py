@@ -204,6 +204,15 @@ def test_scores_of_other_masks_are_not_written_over(truth, tmp_path):
     other = pairs_of(tmp_path / "pred", truth)
     with pytest.raises(UsageError, match="scores of other masks; give another --name"):
         score_masks(other, name="a", out=out)
+    kept = first.path.read_text(), first.path.with_suffix(".json").read_text()
+    for records, meta in ((kept[0][:99], kept[1]), (kept[0], kept[1].replace('"format": 2', '"format": 1'))):
+        first.path.write_text(records)
+        first.path.with_suffix(".json").write_text(meta)
+        with pytest.raises(UsageError, match="scores of other masks; give another --name"):
+            score_masks(other, name="a", out=out)
+        with pytest.raises(RunError, match=r"-external\.csv: not whole, or of another format; `fundus-seg score`"):
+            external_evaluations([out])
+        assert score_masks(pairs_of(truth, truth), name="a", out=out).cases.equals(first.cases)
     first.path.with_suffix(".json").unlink()  # as a killed writer leaves it
     assert score_masks(other, name="a", out=out).cases["dsc"].max() < 1
     with pytest.raises(UsageError, match=r"'\.\./a' cannot name"):

@@ -6,7 +6,7 @@ input size were the other tool's business; how it chose its weights is unknown, 
 
 from __future__ import annotations
 
-import contextlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -124,12 +124,18 @@ def score_masks(
         return Evaluation(Path(name), meta, pd.DataFrame(rows))
     root = out / "phantom" if pairs.phantom else out
     path = RunFolder(root / _EXTERNAL / holdout / name / f"seed-{seed}").evaluation(scoring.digest(), _EXTERNAL)
-    with contextlib.suppress(RunError):  # a half-written one is made again
-        there = read_evaluation(path).meta.checkpoint_sha256
-        if there != meta.checkpoint_sha256:
-            raise UsageError(f"{path}: scores of other masks; give another --name, --seed or --out, or remove them")
+    if _recorded_masks(path) not in (None, meta.checkpoint_sha256):
+        raise UsageError(f"{path}: scores of other masks; give another --name, --seed or --out, or remove them")
     write_evaluation(path, meta, csv_text(rows))
     return read_evaluation(path)
+
+
+def _recorded_masks(path: Path) -> str | None:
+    """The digest of the masks that scores on disk are of, be those damaged or of an older format; None if unknown."""
+    try:
+        return str(json.loads(path.with_suffix(".json").read_text("utf8"))["checkpoint_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):  # as a writer that was killed leaves them: made again
+        return None
 
 
 def _read(pairs: MaskPairs, case: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -163,7 +169,15 @@ def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
         RunError: one is damaged or of another format.
     """
     found = {path.resolve(): path for folder in paths for path in folder.rglob(f"evaluations/*-{_EXTERNAL}.csv")}
-    return [read_evaluation(path) for path in sorted(found.values())]
+    evaluations = []
+    for path in sorted(found.values()):
+        try:
+            evaluations.append(read_evaluation(path))
+        except RunError as error:
+            raise RunError(
+                f"{path}: not whole, or of another format; `fundus-seg score` its masks again, or remove it"
+            ) from error
+    return evaluations
 
 
 def comparable(
