@@ -400,6 +400,9 @@ def test_commands(truth, tmp_path):
     assert "selection: unknown" in done.stdout
     shown = call("evaluate", "kept", "--format", "markdown", cwd=tmp_path).stdout
     assert shown == done.stdout
+    tidy = call("score", *common, "--name", "nnunet", "--format", "csv", cwd=tmp_path).stdout
+    assert "DSC,%,OD,unknown,nnunet,95.0000,NA,1" in tidy
+    assert tidy == call("evaluate", "kept", "--format", "csv", cwd=tmp_path).stdout
     audited = call("audit", *common, "--format", "csv", cwd=tmp_path).stdout
     assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited
     wrong = call("score", *common, "--pred-coding", "label", cwd=tmp_path, code=2)
