@@ -256,6 +256,14 @@ def test_written_png_reads_back(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), [DISC, CUP])
 
 
+def test_a_tiff_of_several_pages_is_refused(tmp_path):
+    first, *others = (Image.fromarray(np.full((4, 4), grey, dtype=np.uint8)) for grey in (0, 128, 255))
+    first.save(tmp_path / "mask.tif", save_all=True, append_images=others)
+    for read in (read_image, read_mask, read_binary_mask):
+        with pytest.raises(DataError, match=r"mask\.tif: 3 pages are more than one image; export one alone"):
+            read(tmp_path / "mask.tif")
+
+
 def test_written_nifti_has_itk_orientation(tmp_path):
     write_mask(tmp_path / "mask.nii.gz", np.stack([DISC, CUP]), "nifti")
     image = nibabel.load(tmp_path / "mask.nii.gz")

@@ -162,18 +162,52 @@ def test_a_part_of_the_cases_stands_in_no_table_beside_all(truth, tmp_path):
         save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number), 0, 1, 2))
     save(tmp_path / "pred" / "eye9.png", coded(eye(), 0, 1, 2))
     told = Lines()
-    part = score_masks(pairs_of(tmp_path / "pred", truth, progress=told), name="part")
+    part = score_masks(pairs_of(tmp_path / "pred", truth, progress=told), name="part", progress=told)
     assert told.lines == [
         "coding of the predictions, as recognised: cup 2, rim 1, background 0",
         "coding of the true masks, as recognised: cup 0, rim 128, background 255",
         f"{tmp_path}/pred/eye9.png: no true mask of that name, left out",
-        f"{truth}/eye2.png: not predicted, left out",
+        f"{truth}/eye2.png: not predicted",
+        "cases without a prediction: 1, in no mean; --missing empty counts them as missed",
     ]
     assert part.meta.unpredicted == ("eye2",)
     assert "part, unknown: left out for want of a prediction: eye2" in build_table([part]).notes
     whole = score_masks(pairs_of(truth, truth), name="whole")
     with pytest.raises(ProtocolError, match=r"two sets of true masks \(unknown\) in one table"):
         build_table([part, whole])
+
+
+def test_cases_without_a_prediction_count_as_missed_where_asked(truth, tmp_path):
+    save(tmp_path / "pred" / "eye0.png", coded(eye(), 0, 1, 2))
+    save(tmp_path / "pred" / "eye2.png", coded(eye(2), 0, 1, 2))
+    pairs, out = pairs_of(tmp_path / "pred", truth), tmp_path / "runs"
+    part = score_masks(pairs, out=out)
+    told = Lines()
+    whole = score_masks(pairs, missing="empty", out=out, progress=told)  # the same masks: written over
+    assert told.lines == ["cases without a prediction: 1, counted as missed"]
+    assert part.cases["dsc"].tolist() == [1] * 4
+    assert whole.cases["case"].tolist() == ["eye0", "eye0", "eye1", "eye1", "eye2", "eye2"]
+    assert whole.cases["dsc"].tolist() == [1, 1, 0, 0, 1, 1]
+    assert whole.cases["prediction_pixels"].tolist() == [400, 100, 0, 0, 400, 100]
+    assert whole.meta.unpredicted == ()
+    assert [each.meta for each in external_evaluations([out])] == [whole.meta]
+
+
+def test_scores_of_other_cases_or_truths_are_left_out_beside_runs(truth, tmp_path):
+    save(tmp_path / "pred" / "eye0.png", coded(eye(), 0, 1, 2))
+    own = score_masks(pairs_of(truth, truth), name="own")
+    part = score_masks(pairs_of(tmp_path / "pred", truth), name="part")
+    whole = score_masks(pairs_of(tmp_path / "pred", truth), name="whole", missing="empty")
+    other = score_masks(pairs_of(truth, tmp_path / "pred"), name="other")
+    elsewhere = score_masks(pairs_of(tmp_path / "pred", truth), name="elsewhere", holdout="B")
+    told = Lines()
+    assert comparable([part, whole, other, elsewhere], [own], progress=told) == [whole, elsewhere]
+    assert told.lines == [
+        "part: cases without a prediction: 2, left out beside runs that have them all; "
+        "`fundus-seg score --missing empty` counts them as missed",
+        "other: of other true masks of unknown than the runs, left out; give `fundus-seg score` the same",
+    ]
+    assert comparable([part, other], []) == [part, other]
 
 
 def test_scores_of_other_masks_are_not_written_over(truth, tmp_path):
@@ -185,6 +219,15 @@ def test_scores_of_other_masks_are_not_written_over(truth, tmp_path):
     other = pairs_of(tmp_path / "pred", truth)
     with pytest.raises(UsageError, match="scores of other masks; give another --name"):
         score_masks(other, name="a", out=out)
+    kept = first.path.read_text(), first.path.with_suffix(".json").read_text()
+    for records, meta in ((kept[0][:99], kept[1]), (kept[0], kept[1].replace('"format": 2', '"format": 1'))):
+        first.path.write_text(records)
+        first.path.with_suffix(".json").write_text(meta)
+        with pytest.raises(UsageError, match="scores of other masks; give another --name"):
+            score_masks(other, name="a", out=out)
+        with pytest.raises(RunError, match=r"-external\.csv: not whole, or of another format; `fundus-seg score`"):
+            external_evaluations([out])
+        assert score_masks(pairs_of(truth, truth), name="a", out=out).cases.equals(first.cases)
     first.path.with_suffix(".json").unlink()  # as a killed writer leaves it
     assert score_masks(other, name="a", out=out).cases["dsc"].max() < 1
     with pytest.raises(UsageError, match=r"'\.\./a' cannot name"):
@@ -256,14 +299,90 @@ def test_places_that_hold_no_pairs(truth, tmp_path):
 def test_a_coding_that_masks_do_not_show_must_be_given(truth, tmp_path):
     for number in range(3):
         save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number), 0, 1, 1))
-    with pytest.raises(DataError, match=r"no mask shows cup, rim and background, .*--pred-coding labels"):
+    with pytest.raises(DataError, match=r"no mask shows a cup surrounded by its rim, .*--pred-coding labels"):
         pairs_of(tmp_path / "pred", truth)
     pairs = pairs_of(tmp_path / "pred", truth, prediction_coding=LABELS)
-    assert score_masks(pairs).cases["prediction_pixels"].tolist() == [400, 0] * 3
+    told = Lines()
+    assert score_masks(pairs, progress=told).cases["prediction_pixels"].tolist() == [400, 0] * 3
+    assert told.lines == ["no prediction holds a cup: its row counts them as missed"]
     save(tmp_path / "pred" / "eye1.png", coded(eye(1), 0, 1, 2))
     save(tmp_path / "pred" / "eye2.png", coded(eye(2), 0, 2, 1))
     with pytest.raises(DataError, match=r"not clear: cup 2, rim 1, background 0 in .*eye1\.png, cup 1"):
         pairs_of(tmp_path / "pred", truth)
+
+
+def test_inverted_binary_masks_are_refused(truth, tmp_path):
+    for number in range(3):
+        for structure, mask in zip(("od", "oc"), eye(number), strict=True):
+            save(tmp_path / "pred" / structure / f"eye{number}.png", np.uint8(255) * ~mask)
+    save(tmp_path / "pred/oc/eye2.png", np.uint8(255) * eye(2)[1])
+    places = [str(tmp_path / "pred" / structure) for structure in ("od", "oc")]
+    with pytest.raises(DataError) as caught:
+        pair_masks(places, [str(truth)])
+    for place, inverted, line in zip(places, (3, 2), caught.value.problems, strict=True):
+        assert line == (
+            f"{place}: white in the frame's corners in {inverted} of 3 binary masks, and white is inside; "
+            "invert the files to white on black"
+        )
+    with pytest.raises(DataError, match="pred/od: white in the frame's corners"):
+        pair_masks([str(truth)], places)
+
+
+def test_binary_masks_are_not_inverted_where_the_disc_fills_the_frame_or_is_missing(truth, tmp_path):
+    rows, columns = np.mgrid[:40, :40] - 19.5
+    for number in range(3):
+        save(tmp_path / "od" / f"eye{number}.png", np.uint8(255) * (np.hypot(rows, columns) < 23))
+        save(tmp_path / "oc" / f"eye{number}.png", np.zeros((40, 40), dtype=np.uint8))
+    assert len(pair_masks([str(tmp_path / "od"), str(tmp_path / "oc")], [str(truth)]).names) == 3
+
+
+def leaving():
+    """A cup that leaves its disc on one side: it borders on the background along 25 pixels, the rim along 22."""
+    masks = np.zeros((2, 40, 40), dtype=bool)
+    masks[0, 15:25, 5:16] = True
+    masks[1, 14:26, 9:25] = True
+    masks[0] |= masks[1]
+    return masks
+
+
+def test_a_cup_that_leaves_its_disc_says_nothing_about_the_coding(truth, tmp_path):
+    save(tmp_path / "pred" / "eye0.png", coded(leaving(), 0, 1, 2))
+    with pytest.raises(DataError, match=r"pred: no mask shows a cup surrounded by its rim"):
+        pairs_of(tmp_path / "pred", truth)
+    save(tmp_path / "labels" / "eye0.png", coded(eye(), 0, 1, 2))
+    assert pairs_of(tmp_path / "pred", tmp_path / "labels").predictions.annotation.coding == LABELS
+    save(tmp_path / "pred" / "eye1.png", coded(eye(), 0, 1, 2))
+    assert pairs_of(tmp_path / "pred", truth).predictions.annotation.coding == LABELS
+
+
+def test_the_same_colours_in_another_order_are_refused(truth, tmp_path):
+    for number in range(3):
+        save(tmp_path / "labels" / f"eye{number}.png", coded(eye(number), 0, 1, 2))
+        save(tmp_path / "swapped" / f"eye{number}.png", coded(eye(number), 0, 2, 1))
+    swapped = Coding(grey(0), grey(2), grey(1))
+    for codings in ({}, {"prediction_coding": swapped}, {"truth_coding": LABELS}):
+        with pytest.raises(DataError) as caught:
+            pairs_of(tmp_path / "swapped", tmp_path / "labels", **codings)
+        assert str(caught.value) == (
+            f"{tmp_path}/swapped: cup 1, rim 2, background 0 by what they show, but {tmp_path}/labels has the same "
+            "colours as cup 2, rim 1, background 0; say which they are with --pred-coding and --truth-coding"
+        )
+    both = pairs_of(tmp_path / "swapped", tmp_path / "labels", prediction_coding=swapped, truth_coding=LABELS)
+    assert score_masks(both).cases["dsc"].tolist() == [1] * 6
+
+
+def test_only_files_of_both_sides_say_how_they_are_coded(truth, tmp_path):
+    save(tmp_path / "pred" / "another.png", coded(eye(), 0, 2, 1))
+    save(tmp_path / "pred" / "eye0.png", coded(eye(), 0, 1, 2))
+    assert pairs_of(tmp_path / "pred", truth).predictions.annotation.coding == LABELS
+
+
+def test_background_is_in_the_corners_of_a_tight_crop():
+    rows, columns = np.mgrid[:40, :40] - 19.5
+    radius = np.hypot(rows, columns)
+    for colours in ((0, 1, 2), (0, 2, 1), (255, 128, 0)):
+        crop = coded(np.stack([radius < 23, radius < 12]), *colours)
+        assert recognised(np.repeat(crop[..., None], 3, axis=2)).colours == tuple(map(grey, colours))
 
 
 def test_recognised_codings():
@@ -292,10 +411,13 @@ def test_commands(truth, tmp_path):
         save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number + 1), 0, 1, 2))
     common = ["--pred", "pred", "--truth", "truth"]
     done = call("score", *common, "--name", "nnunet", "--out", "kept", "--format", "markdown", cwd=tmp_path)
-    assert "| DSC [%] | disc (OD) | unknown | 95.00 |" in done.stdout
+    assert "| DSC [%] | disc (OD) | unknown | 95.00 [95.0, 95.0] |" in done.stdout
     assert "selection: unknown" in done.stdout
     shown = call("evaluate", "kept", "--format", "markdown", cwd=tmp_path).stdout
     assert shown == done.stdout
+    tidy = call("score", *common, "--name", "nnunet", "--format", "csv", cwd=tmp_path).stdout
+    assert "DSC,%,OD,unknown,nnunet,95,NA,1,95,95,cases" in tidy
+    assert tidy == call("evaluate", "kept", "--format", "csv", cwd=tmp_path).stdout
     clinical = call("evaluate", "kept", "--clinical", "--format", "markdown", cwd=tmp_path).stdout
     assert clinical.startswith(done.stdout)
     assert "| vCDR error | unknown | 0.000 |" in clinical

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,13 @@ PredictionCoding = typer.Option(
 TruthCoding = typer.Option(help="The same of the true masks (default: recognised).")
 
 
+class Missing(StrEnum):
+    """What becomes of the cases without a prediction."""
+
+    leave_out = "leave-out"
+    empty = "empty"
+
+
 def score(
     pred: Annotated[list[str], Predictions],
     truth: Annotated[list[str], Truths],
@@ -32,19 +40,26 @@ def score(
     raw: Annotated[
         bool, typer.Option("--raw", help="Masks as they are: no largest component, holes not filled; its own protocol.")
     ] = False,
+    missing: Annotated[
+        Missing, typer.Option(help="Cases without a prediction: in no mean, or each an empty prediction.")
+    ] = Missing.leave_out,
     out: Annotated[
         Path | None, typer.Option(help="Keep the case records here, for `fundus-seg evaluate` to show beside runs.")
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
     metrics: Annotated[str, typer.Option(help=METRICS_HELP)] = "dsc,hd,hd95",
 ) -> None:
-    """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table."""
+    """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table.
+
+    The first axis of a NIfTI is the image's columns, as nibabel and ITK have it and `fundus-seg predict` writes it: one
+    saved of an array (height, width) reads transposed.
+    """
     from fundus_seg.config import load_config
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.data.mask_files import pair_masks
     from fundus_seg.evaluation.external import score_masks
     from fundus_seg.evaluation.metric import check_metrics
-    from fundus_seg.evaluation.tables import tables
+    from fundus_seg.evaluation.tables import build_table, build_tidy_table, tables
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
@@ -58,8 +73,17 @@ def score(
         "truth_coding": read_coding(truth_coding) if truth_coding else None,
     }
     pairs = pair_masks(pred, truth, progress=progress, **codings)
-    evaluation = score_masks(pairs, name=name, holdout=holdout, seed=seed, scoring=protocol, out=out, progress=progress)
+    evaluation = score_masks(
+        pairs,
+        name=name,
+        holdout=holdout,
+        seed=seed,
+        scoring=protocol,
+        missing=missing.value,
+        out=out,
+        progress=progress,
+    )
     if out:
         progress.line(f"case records: {evaluation.path}")
-    for table in tables([evaluation], names):
+    for table in tables([evaluation], names, build_tidy_table if form is Format.csv else build_table):
         print_table(table, form)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ TOLERANCE = 8
 """How far, in its farthest channel, a pixel may be from its colour; less where two colours are closer than that."""
 STRAY_SHARE, STRAY_SHARE_LOSSY = 0.005, 0.02
 """The share of pixels that may be farther; lossy: after JPEG."""
+MOST_CONTACT = 0.1
+"""How much of the rim's border on the background its cup may have as well, in a mask that its coding is read from."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Coding:
     rim: Colour
     cup: Colour
     bounds: tuple[int, int] | None = None
+
+    @property
+    def colours(self) -> tuple[Colour, Colour, Colour]:
+        """Of background, rim and cup."""
+        return self.background, self.rim, self.cup
 
     def __str__(self) -> str:
         colours = {"cup": self.cup, "rim": self.rim, "background": self.background}
@@ -76,7 +83,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding, *, lossy: bool) -> NDArray
     Raises:
         DataError: too many pixels of colours that the coding does not know; the text names no file.
     """
-    colours = (coding.background, coding.rim, coding.cup)
+    colours = coding.colours
     present, counts, index = _colours_in(pixels)
     if all(_is_grey(colour) for colour in colours) and not all(_is_grey(colour) for colour in present.tolist()):
         raise DataError(f"a coloured mask, but its coding wants greys: {coding}")
@@ -107,21 +114,35 @@ def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool) -> NDArray[np.bool_
 
 
 def recognised(pixels: NDArray[np.uint8]) -> Coding | None:
-    """The coding of a mask (H, W, 3) by what the eye is like: None if fewer than three areas are in it.
+    """The coding of a mask (H, W, 3) by what the eye is like: None if it does not show a cup surrounded by its rim.
 
-    Background is what most of the frame's edge shows. Of the two other commonest colours, rim is the one that borders
-    on the background along more pairs of neighbouring pixels: it surrounds the cup.
+    Background is what most of the frame's corners show. Of the two other commonest colours, rim is the one that borders
+    on the background along more pairs of neighbouring pixels; if the cup does along too many, neither surrounds the
+    other, as where a predicted cup leaves its disc.
     """
     present, counts, index = _colours_in(pixels)
     if len(present) < len(("background", "rim", "cup")):
         return None
-    edge = np.concatenate([index[0], index[-1], index[:, 0], index[:, -1]])
-    background = np.bincount(edge, minlength=len(present)).argmax()
+    background = np.bincount(corners(index), minlength=len(present)).argmax()
     others = [colour for colour in np.argsort(-counts) if colour != background][:2]
-    rim, cup = sorted(others, key=lambda colour: -_contact(index == background, index == colour))
+    contacts = {colour: _contact(index == background, index == colour) for colour in others}
+    cup, rim = sorted(others, key=contacts.__getitem__)
+    if contacts[cup] >= MOST_CONTACT * contacts[rim]:
+        return None
     red_green_blue = (tuple(present[colour].tolist()) for colour in (background, rim, cup))
     coding = Coding(*red_green_blue)
     return DOFE if coding == replace(DOFE, bounds=None) else coding
+
+
+def corners(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The pixels (n,) of the four corners of a frame (H, W), a 16th of it high and wide: outside the widest disc."""
+    height, width = (max(1, length // 16) for length in pixels.shape)
+    ends = (pixels[rows, columns] for rows in _ends(height) for columns in _ends(width))
+    return np.concatenate([end.ravel() for end in ends])
+
+
+def _ends(length: int) -> tuple[slice, slice]:
+    return slice(length), slice(-length, None)
 
 
 def merged(masks: Sequence[NDArray[np.bool_]], merge: Merge) -> NDArray[np.bool_]:

@@ -35,7 +35,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """A photograph as (H, W, 3) uint8 RGB, turned as its EXIF orientation says; transparency is dropped.
 
     Raises:
-        DataError: not a readable 8-bit image, or more than `MAX_PIXELS`.
+        DataError: not one readable 8-bit image, or more than `MAX_PIXELS`.
     """
     pixels, _ = _read(path)
     return pixels
@@ -119,6 +119,8 @@ def _read_picture(path: Path, opaque: bool) -> tuple[NDArray[np.uint8], bool]:
     try:
         with _opened(path) as image:
             _refuse_too_large(path, *image.size)
+            if image.format == "TIFF" and image.n_frames > 1:
+                raise DataError(f"{path}: {image.n_frames} pages are more than one image; export one alone")
             if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):  # PIL cuts deep RGB to 8 bits unasked
                 raise DataError(f"{path}: more than 8 bits a channel; export it with 8 bits")
             if opaque and image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:

@@ -13,18 +13,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.data.coding import Annotation, Coding, recognised
+from fundus_seg.data.coding import Annotation, Coding
 from fundus_seg.data.dataset import read_files, size
 from fundus_seg.data.files import NAME, WILDCARDS, Pattern
-from fundus_seg.data.io import read_image
 from fundus_seg.data.layout import in_phantom
+from fundus_seg.data.recognise import Side, settle_codings
 from fundus_seg.errors import DataError, Problems, UsageError
 from fundus_seg.progress import SILENT, Progress
 
 MASKS = (".png", ".bmp", ".tif", ".tiff", ".nii", ".nii.gz")
 """What a folder's masks end with; its other files, as nnU-Net's dataset.json, are nobody's masks."""
-ENOUGH = 16
-"""Masks that must agree on their coding before it is believed; of fewer files, all that hold three areas."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +48,11 @@ class MaskFiles:
         return read_files(self.files[name], self.annotation, nested=self.nested)
 
 
-def find_masks(where: Sequence[str], coding: Coding | None, option: str, *, nested: bool = True) -> MaskFiles:
-    """The masks in one folder or pattern; of two, of disc and of cup.
-
-    Args:
-        where: one or two folders or patterns.
-        coding: of single files; None recognises it.
-        option: that gives the coding, for messages.
-        nested: the attribute.
+def find_masks(where: Sequence[str], coding: Coding | None = None) -> dict[str, tuple[Path, ...]]:
+    """By the case's name the one mask in a folder or pattern; of two places, the masks of disc and of cup.
 
     Raises:
-        DataError: no mask, two for a case, a disc without a cup or a cup without a disc, all of them listed; or a
-            coding that the masks do not show.
+        DataError: no mask, two for a case, a disc without a cup or a cup without a disc, all of them listed.
         UsageError: more than two places, or a coding of two binary files.
     """
     if len(where) > 2 or (len(where) == 2 and coding is not None):
@@ -73,13 +64,12 @@ def find_masks(where: Sequence[str], coding: Coding | None, option: str, *, nest
             sides.append(_by_name(place))
     problems.refuse("problems with the files of masks")
     if len(sides) == 1:
-        files = {name: (path,) for name, path in sides[0].items()}
-        return MaskFiles(files, Annotation(coding or _recognise(where[0], files, option)), nested)
+        return {name: (path,) for name, path in sides[0].items()}
     discs, cups = sides
     problems.lines += [f"{discs[name]}: a disc without a cup in {where[1]}" for name in discs if name not in cups]
     problems.lines += [f"{cups[name]}: a cup without a disc in {where[0]}" for name in cups if name not in discs]
     problems.refuse("binary masks without their other half")
-    return MaskFiles({name: (discs[name], cups[name]) for name in discs}, Annotation(None), nested)
+    return {name: (discs[name], cups[name]) for name in discs}
 
 
 def _by_name(place: str) -> dict[str, Path]:
@@ -109,29 +99,6 @@ def _by_name(place: str) -> dict[str, Path]:
 
 def _is_mask(path: Path) -> bool:
     return path.name.lower().endswith(MASKS)
-
-
-def _recognise(place: str, files: Mapping[str, tuple[Path, ...]], option: str) -> Coding:
-    """The coding that the first masks with three areas agree on."""
-    shown: dict[Coding, Path] = {}
-    witnesses = 0
-    for (path,) in files.values():
-        try:
-            coding = recognised(read_image(path))
-        except DataError:  # named when all masks are read
-            continue
-        if coding is not None:
-            shown.setdefault(coding, path)
-            witnesses += 1
-        if witnesses == ENOUGH:
-            break
-    if len(shown) == 1:
-        return next(iter(shown))
-    how = f'give it as {option} labels, {option} dofe or {option} "{{cup: 2, rim: 1, background: 0}}"'
-    if not shown:
-        raise DataError(f"{place}: no mask shows cup, rim and background, so their coding cannot be recognised; {how}")
-    (one, first), (other, second), *_ = shown.items()
-    raise DataError(f"{place}: the coding is not clear: {one} in {first}, {other} in {second}; {how}")
 
 
 @dataclass(frozen=True)
@@ -193,28 +160,39 @@ def pair_masks(
         progress: where codings that were recognised and files without a partner are told.
 
     Raises:
-        DataError: as `find_masks`, of both sides at once, or no name in common.
+        DataError: as `find_masks`, of both sides at once; no name in common; or as `settle_codings`.
         UsageError: as `find_masks`.
     """
     problems = Problems()
-    with problems.gather():
-        predicted = find_masks(predictions, prediction_coding, "--pred-coding", nested=False)
-    with problems.gather():
-        true = find_masks(truths, truth_coding, "--truth-coding")
+    found = []
+    for where, coding in ((predictions, prediction_coding), (truths, truth_coding)):
+        with problems.gather():
+            found.append(find_masks(where, coding))
     problems.refuse("problems with the files of masks")
-    names = sorted(predicted.files.keys() & true.files.keys())
+    predicted, true = found
+    names = sorted(predicted.keys() & true.keys())
     if not names:
-        one, other = next(iter(predicted.files)), next(iter(true.files))
+        one, other = next(iter(predicted)), next(iter(true))
         raise DataError(
             f"{predictions[0]}: no name in common with {truths[0]} ('{one}' here, '{other}' there); "
             f"a pattern says which part of a path is the name, as {predictions[0]}/{NAME}_seg.png"
         )
-    for coding, files, side in ((prediction_coding, predicted, "predictions"), (truth_coding, true, "true masks")):
-        if coding is None and files.annotation.coding is not None:
-            progress.line(f"coding of the {side}, as recognised: {files.annotation.coding}")
-    sides = ((predicted, true, "no true mask of that name, left out"), (true, predicted, "not predicted, left out"))
+    predicted_coding, true_coding = settle_codings(
+        Side(predictions, [predicted[name] for name in names], prediction_coding, "--pred-coding"),
+        Side(truths, [true[name] for name in names], truth_coding, "--truth-coding"),
+    )
+    if predicted_coding != prediction_coding:
+        progress.line(f"coding of the predictions, as recognised: {predicted_coding}")
+    if true_coding != truth_coding:
+        progress.line(f"coding of the true masks, as recognised: {true_coding}")
+    sides = ((predicted, true, "no true mask of that name, left out"), (true, predicted, "not predicted"))
     for here, there, reason in sides:
-        for name, paths in here.files.items():
-            if name not in there.files:
+        for name, paths in here.items():
+            if name not in there:
                 progress.line(f"{paths[0]}: {reason}")
-    return MaskPairs(predicted, true, tuple(names), tuple(name for name in true.files if name not in predicted.files))
+    return MaskPairs(
+        MaskFiles(predicted, Annotation(predicted_coding), nested=False),
+        MaskFiles(true, Annotation(true_coding), nested=True),
+        tuple(names),
+        tuple(name for name in true if name not in predicted),
+    )

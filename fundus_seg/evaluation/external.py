@@ -6,14 +6,15 @@ input size were the other tool's business; how it chose its weights is unknown, 
 
 from __future__ import annotations
 
-import contextlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fundus_seg.data.mask_files import MaskPairs
 from fundus_seg.errors import Problems, RunError, UsageError
@@ -35,6 +36,8 @@ from fundus_seg.provenance import versions
 from fundus_seg.records import RunFolder, csv_text
 
 UNKNOWN = "unknown"
+Missing = Literal["leave-out", "empty"]
+"""What becomes of the cases without a prediction: no mean counts them, or each counts as an empty prediction."""
 _EXTERNAL = "external"
 _WORD = re.compile(r"\w[\w.+-]*")  # names folders and columns
 
@@ -46,6 +49,7 @@ def score_masks(
     holdout: str = UNKNOWN,
     seed: int = 0,
     scoring: Scoring | None = None,
+    missing: Missing = "leave-out",
     out: Path | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -57,6 +61,7 @@ def score_masks(
         holdout: the domain that the cases are of.
         seed: which of several runs of the tool.
         scoring: the protocol; None for the paper's.
+        missing: what becomes of the cases without a prediction.
         out: below it the records are kept, at `external/<holdout>/<name>/seed-<n>/evaluations/`, where
             `external_evaluations` finds them; None keeps nothing.
         progress: where to show it.
@@ -69,21 +74,28 @@ def score_masks(
         if not _WORD.fullmatch(word):
             raise UsageError(f"'{word}' cannot name a tool or a domain: take letters, digits and any of . _ + -")
     scoring = scoring or Scoring()
+    unpredicted = pairs.unpredicted if missing == "leave-out" else ()
+    cases = sorted({*pairs.names, *pairs.unpredicted} - set(unpredicted))
+    if pairs.unpredicted:
+        fate = "in no mean; --missing empty counts them as missed" if unpredicted else "counted as missed"
+        progress.line(f"cases without a prediction: {len(pairs.unpredicted)}, {fate}")
     rows: list[dict[str, Any]] = []
     predictions: dict[str, str] = {}
     truths: dict[str, str] = {}
     changed = 0
+    held = np.zeros((2, len(STRUCTURES)), dtype=bool)  # by any prediction, by any truth
     problems = Problems()
-    with progress.task("scoring", total=len(pairs.names)) as advance:
-        for case in pairs.names:
+    with progress.task("scoring", total=len(cases)) as advance:
+        for case in cases:
             with problems.gather():
-                given, truth = pairs.read(case)
+                given, truth = _read(pairs, case)
                 processed = postprocess(
                     given.astype(np.float32),
                     threshold=scoring.threshold,
                     largest=scoring.largest_component,
                     fill=scoring.fill_holes,
                 )
+                held |= np.any([given, truth], axis=(2, 3))
                 changed += not np.array_equal(given, processed)
                 identity = {"protocol": scoring.digest(), "domain": holdout, "case": case}
                 rows += score_case(processed, truth, scoring=scoring, **identity)
@@ -92,6 +104,9 @@ def score_masks(
     problems.refuse("masks cannot be scored")
     if changed:
         progress.line(f"post-processing of the protocol changed {changed} of {len(pairs.names)} predictions")
+    for structure, predicted, true in zip(STRUCTURES, *held, strict=True):
+        if true and not predicted:
+            progress.line(f"no prediction holds a {structure}: its row counts them as missed")
     meta = EvaluationMeta(
         protocol=scoring,
         protocol_digest=scoring.digest(),
@@ -99,9 +114,9 @@ def score_masks(
         phantom=pairs.phantom,
         selection=UNKNOWN,
         checkpoint=None,
-        checkpoint_sha256=short_hash(predictions, digits=64),
+        checkpoint_sha256=short_hash({case: predictions[case] for case in pairs.names}, digits=64),
         truth_digest=truth_digest(truths),
-        unpredicted=pairs.unpredicted,
+        unpredicted=unpredicted,
         run=RunName(preset=UNKNOWN, operator=name, holdout=holdout, seed=seed, precision=UNKNOWN),
         versions=versions(),
     )
@@ -109,12 +124,26 @@ def score_masks(
         return Evaluation(Path(name), meta, pd.DataFrame(rows))
     root = out / "phantom" if pairs.phantom else out
     path = RunFolder(root / _EXTERNAL / holdout / name / f"seed-{seed}").evaluation(scoring.digest(), _EXTERNAL)
-    with contextlib.suppress(RunError):  # a half-written one is made again
-        there = read_evaluation(path).meta.checkpoint_sha256
-        if there != meta.checkpoint_sha256:
-            raise UsageError(f"{path}: scores of other masks; give another --name, --seed or --out, or remove them")
+    if _recorded_masks(path) not in (None, meta.checkpoint_sha256):
+        raise UsageError(f"{path}: scores of other masks; give another --name, --seed or --out, or remove them")
     write_evaluation(path, meta, csv_text(rows))
     return read_evaluation(path)
+
+
+def _recorded_masks(path: Path) -> str | None:
+    """The digest of the masks that scores on disk are of, be those damaged or of an older format; None if unknown."""
+    try:
+        return str(json.loads(path.with_suffix(".json").read_text("utf8"))["checkpoint_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):  # as a writer that was killed leaves them: made again
+        return None
+
+
+def _read(pairs: MaskPairs, case: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Prediction and truth of one case, (2, H, W) each; a prediction that there is not is empty."""
+    if case in pairs.names:
+        return pairs.read(case)
+    truth = pairs.truths.read(case)
+    return np.zeros_like(truth), truth
 
 
 def audit_pairs(pairs: MaskPairs, *, progress: Progress = SILENT) -> Iterator[Pair]:
@@ -140,17 +169,39 @@ def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
         RunError: one is damaged or of another format.
     """
     found = {path.resolve(): path for folder in paths for path in folder.rglob(f"evaluations/*-{_EXTERNAL}.csv")}
-    return [read_evaluation(path) for path in sorted(found.values())]
+    evaluations = []
+    for path in sorted(found.values()):
+        try:
+            evaluations.append(read_evaluation(path))
+        except RunError as error:
+            raise RunError(
+                f"{path}: not whole, or of another format; `fundus-seg score` its masks again, or remove it"
+            ) from error
+    return evaluations
 
 
 def comparable(
     external: Sequence[Evaluation], own: Sequence[Evaluation], *, progress: Progress = SILENT
 ) -> list[Evaluation]:
-    """Those of the protocol of `own`, all where that is empty; the others are named and left out."""
+    """Those of the protocol and the true masks of `own`, all where that is empty; the others are named and left out."""
     protocols = {evaluation.meta.protocol_digest for evaluation in own or external}
+    truths = {evaluation.meta.run.holdout: evaluation.meta.truth_digest for evaluation in own}
+    kept = []
     for evaluation in external:
-        if evaluation.meta.protocol_digest not in protocols:
-            progress.line(
-                f"{evaluation.path}: of another scoring protocol, left out; `fundus-seg score` its masks again"
+        meta = evaluation.meta
+        if meta.protocol_digest not in protocols:
+            what = "of another scoring protocol, left out; `fundus-seg score` its masks again"
+        elif meta.truth_digest == (truths.get(meta.run.holdout) or meta.truth_digest):
+            kept.append(evaluation)
+            continue
+        elif meta.unpredicted:
+            what = (
+                f"cases without a prediction: {len(meta.unpredicted)}, left out beside runs that have them all; "
+                "`fundus-seg score --missing empty` counts them as missed"
             )
-    return [evaluation for evaluation in external if evaluation.meta.protocol_digest in protocols]
+        else:
+            what = (
+                f"of other true masks of {meta.run.holdout} than the runs, left out; give `fundus-seg score` the same"
+            )
+        progress.line(f"{evaluation.path}: {what}")
+    return kept
