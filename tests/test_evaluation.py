@@ -53,10 +53,11 @@ def test_undefined_scores_are_nan():
 def test_released_scoring_differs_as_the_released_code_does():
     released = load_config("released-code", arguments={"holdout": "A"}).scoring
     truth = np.stack([square(64, 8, 8, 40, 40), square(64, 20, 20, 10, 10)])
-    prediction = np.stack([square(64, 8, 8, 40, 44), square(64, 20, 20, 10, 10)])
+    prediction = np.stack([square(64, 8, 8, 40, 40) | square(64, 28, 48, 1, 4), square(64, 20, 20, 10, 10)])
     disc, _ = score_case(prediction, truth, scoring=released)
-    assert disc["dsc"] == (2 * 1600 + 1) / (1600 + 1760 + 1)
-    assert disc["hd"] == disc["hd95"]
+    assert disc["dsc"] == (2 * 1600 + 1) / (1600 + 1604 + 1)
+    assert disc["hd"] == 4 * 800 / 64  # a streak four pixels long: never the HD95 that the released code calls HD
+    assert disc["hd95"] == 0
     prediction[1] = False
     disc, cup = score_case(prediction, truth, scoring=released)
     assert math.isnan(disc["hd"])  # the cup is empty, and the released check looks there
@@ -273,6 +274,6 @@ def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):
     evaluation = evaluate(run)
     path = evaluation.path.with_suffix(".json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
-    with pytest.raises(RunError, match=r"best\.csv: format 1, this version reads 2; evaluate the run again"):
+    with pytest.raises(RunError, match=r"best\.csv: format 1, this version reads 3; evaluate the run again"):
         module.read_evaluation(evaluation.path)
     pd.testing.assert_frame_equal(evaluate(run).cases, evaluation.cases)

@@ -78,13 +78,12 @@ def _scores(
     predicted: NDArray[np.bool_], true: NDArray[np.bool_], pitch: tuple[float, float], scoring: Scoring
 ) -> dict[str, float]:
     distances = surface_distances(predicted, true, spacing=pitch)
-    hd95 = hausdorff95(distances)
     return {
         "dsc": dice(predicted, true, smooth=scoring.dice_smoothing) if true.any() else math.nan,
         "jaccard": jaccard(predicted, true),
         "nsd": normalized_surface_dice(distances, NSD_TOLERANCE),
-        "hd": hd95 if scoring.hausdorff == "pooled-95" else hausdorff(distances),
-        "hd95": hd95,
+        "hd": hausdorff(distances),
+        "hd95": hausdorff95(distances),
         "hd95_max": hausdorff95_max(distances),
         "asd": average_surface_distance(distances),
         "assd": average_symmetric_surface_distance(distances),

@@ -35,8 +35,9 @@ from fundus_seg.training.fit import network_spec
 from fundus_seg.training.run import operator_name
 from fundus_seg.viz.overlay import draw_contours
 
-EVALUATION_FORMAT: Literal[2] = 2
-"""Of 1 the rows had no sizes, faults, Jaccard, NSD or HD95-max: none can be had from the others, so none is read."""
+EVALUATION_FORMAT: Literal[3] = 3
+"""Of 1 the rows had no sizes, faults, Jaccard, NSD or HD95-max; of 2 the faults were counted after post-processing, and
+under `released-code` HD was the HD95. None can be had from the others, so neither is read."""
 _BATCH = 8
 
 CheckpointName = Literal["best", "last"]
@@ -61,7 +62,7 @@ class EvaluationMeta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[2] = EVALUATION_FORMAT
+    format: Literal[3] = EVALUATION_FORMAT
     protocol: Scoring
     protocol_digest: str
     data: dict[str, str]

@@ -112,10 +112,7 @@ def _columns(runs: Sequence[ScoredRun], published: PublishedTable) -> tuple[dict
 def _run_means(runs: Sequence[ScoredRun]) -> pd.DataFrame:
     """A row for each column, structure, holdout and seed: the metrics' means over cases."""
     values = case_values([run.evaluation for run in runs])
-    means = values.groupby(["column", "structure", "holdout", "seed"])[list(METRICS)].mean().reset_index()
-    if runs[0].evaluation.meta.protocol.hausdorff != "maximum":
-        means["hd"] = math.nan  # that protocol's HD is the HD95 of the same row
-    return means
+    return values.groupby(["column", "structure", "holdout", "seed"])[list(METRICS)].mean().reset_index()
 
 
 def _beside(means: pd.DataFrame, column: str, cell: PublishedCell) -> _Beside:
