@@ -14,7 +14,7 @@ from fundus_seg.config import OPERATORS, load_config
 from fundus_seg.data import FundusDataset, open_root
 from fundus_seg.errors import CheckpointError, DataError, ProtocolError, RunError
 from fundus_seg.evaluation import evaluate as module
-from fundus_seg.evaluation.cases import score_case
+from fundus_seg.evaluation.cases import FAULTS, score_case
 from fundus_seg.evaluation.evaluate import evaluate, write_overlays
 from fundus_seg.evaluation.tables import build_table
 from fundus_seg.ops import TVConv2d
@@ -92,7 +92,8 @@ def test_evaluation_equals_the_predictor_on_each_photograph(run):
     rows = [
         row
         for sample in dataset
-        for row in score_case(predictor(sample.image), sample.masks, scoring=Scoring(), case=sample.name)
+        for raw in [predictor.raw_masks(sample.image)]
+        for row in score_case(predictor(sample.image), sample.masks, raw=raw, scoring=Scoring(), case=sample.name)
     ]
     scored = evaluate(run).cases
     pd.testing.assert_frame_equal(pd.DataFrame(rows)[scored.columns[2:]], scored[scored.columns[2:]], check_dtype=False)
@@ -154,6 +155,16 @@ def test_run_with_its_own_threshold_predicts_as_it_is_scored(draw_root, tmp_path
     scored = evaluate(run).cases.groupby("case")["prediction_pixels"].sum()
     assert scored.tolist() == pixels
     assert sum(pixels) > 0
+
+
+def test_faults_are_counted_before_post_processing_hides_them(run):
+    processed, bare = (
+        evaluate(run, scoring=Scoring(threshold=0.5, largest_component=keep, fill_holes=keep)).cases
+        for keep in (True, False)
+    )
+    pd.testing.assert_frame_equal(processed[[*FAULTS]], bare[[*FAULTS]])
+    assert (processed[["components", "holes"]].max() > [1, 0]).any()  # the network of two epochs draws specks
+    assert not processed["prediction_pixels"].equals(bare["prediction_pixels"])
 
 
 def test_another_protocol_has_its_own_file(run):

@@ -235,11 +235,11 @@ def write_overlays(
     by_name = {case.name: case for case in cases}
     written = []
     for rank in picked:
-        sample, prediction = _predict(predictor, by_name[ranked.index[rank]])
+        sample, raw = _predict(predictor, by_name[ranked.index[rank]])
         name = f"{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
         name = f"phantom-{name}" if meta.phantom else name
         with atomic_path(folder / name) as temporary:
-            Image.fromarray(draw_contours(sample.image, prediction, sample.masks)).save(temporary, format="PNG")
+            Image.fromarray(draw_contours(sample.image, predictor.clean(raw), sample.masks)).save(temporary, format="PNG")
         written.append(folder / name)
     return written
 
@@ -267,24 +267,24 @@ def _predictor(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, sc
 def _predictions(
     predictor: Predictor, cases: Sequence[Case], images: NDArray[np.uint8]
 ) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Each case with its predicted and true masks, (2, H, W) bool on its own frame; truth is never resampled."""
+    """Each case with its raw predicted and its true masks, (2, H, W) on its own frame; truth is never resampled."""
     if predictor.scoring.inference == "native":
         for case in cases:
-            sample, prediction = _predict(predictor, case)
-            yield case, prediction, sample.masks
+            sample, raw = _predict(predictor, case)
+            yield case, raw, sample.masks
         return
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
         for case, logits in zip(batch, predictor.logits(images[start : start + _BATCH]), strict=True):
             truth = read_masks(case)
-            yield case, predictor.masks(logits, truth.shape[1:]), truth
+            yield case, predictor.threshold(logits, truth.shape[1:]), truth
 
 
 def _predict(predictor: Predictor, case: Case) -> tuple[Sample, NDArray[np.bool_]]:
-    """The files of one case, and its predicted masks."""
+    """The files of one case, and its predicted masks before post-processing."""
     sample = read_sample(case)
     with about(case.image):
-        return sample, predictor(sample.image)
+        return sample, predictor.raw_masks(sample.image)
 
 
 def _score(
@@ -295,9 +295,9 @@ def _score(
     predictions = _predictions(predictor, cases[begin:], images[begin:])
     rows: list[dict[str, Any]] = []
     with progress.task(task, total=len(cases) - first) as advance:
-        for case, prediction, truth in islice(predictions, first - begin, None):
+        for case, raw, truth in islice(predictions, first - begin, None):
             identity = {"protocol": predictor.scoring.digest(), "domain": case.domain, "case": case.name}
-            rows += score_case(prediction, truth, scoring=predictor.scoring, **identity)
+            rows += score_case(predictor.clean(raw), truth, raw=raw, scoring=predictor.scoring, **identity)
             advance()
     return csv_text(rows)
 
