@@ -131,6 +131,14 @@ def test_released_scoring_as_the_page_says():
     assert released.empty_check == "cup"
 
 
+def test_a_real_distance_can_be_far_above_the_penalty():
+    corners = np.zeros((2, 800, 800), bool)
+    corners[0, 0, 0] = corners[1, -1, -1] = True
+    largest = float(found_on_page(r"√2 = (\d+)")[1])
+    assert largest == pytest.approx(hausdorff(surface_distances(*corners)), abs=0.5)
+    assert largest > Scoring().empty_distance
+
+
 def test_the_empty_policy_is_what_the_records_hold():
     square, nothing = masks()[1], np.zeros((12, 12), bool)
     rows = {name: cells for name, *cells in rows_of("| | prediction empty")}

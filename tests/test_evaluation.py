@@ -250,7 +250,19 @@ def test_half_written_evaluation_is_made_again(run):
     first = evaluate(run)
     first.path.with_suffix(".json").unlink()
     first.path.write_text("protocol,domain\n")
-    pd.testing.assert_frame_equal(evaluate(run).cases, first.cases)
+    progress = Lines()
+    pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
+    assert progress.said == [f"{first.path}: of an older format, or without its JSON; scoring every case again"]
+
+
+def test_scores_of_another_checkpoint_are_made_again(run):
+    first, progress = evaluate(run), Lines()
+    assert evaluate(run, progress=progress).cases.equals(first.cases)
+    assert progress.said == []
+    path = first.path.with_suffix(".json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "checkpoint_sha256": "0"}))
+    pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
+    assert progress.said == [f"{first.path}: of another checkpoint or other data; scoring every case again"]
 
 
 def test_last_is_labelled_last(run):
@@ -287,4 +299,6 @@ def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
     with pytest.raises(RunError, match=r"best\.csv: format 1, this version reads 3; evaluate the run again"):
         module.read_evaluation(evaluation.path)
-    pd.testing.assert_frame_equal(evaluate(run).cases, evaluation.cases)
+    progress = Lines()
+    pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, evaluation.cases)
+    assert progress.said == [f"{evaluation.path}: of an older format, or without its JSON; scoring every case again"]

@@ -113,7 +113,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a run on the test split of its holdout, or read the scores if they are there already.
 
-    The whole cases of a file that was cut off are kept, if together with the others they are what was written.
+    The whole cases of a file that was cut off are kept, if together with the others they are what was written. Rows are
+    written at once, after the last case: a kill in the middle of scoring keeps none, and costs the seconds that it took.
 
     Args:
         run: a trained run.
@@ -161,7 +162,7 @@ def evaluate(
         versions=versions(),
     )
     path = run.evaluation(scoring.digest(), checkpoint)
-    recorded = _recorded(path, meta)
+    recorded = _recorded(path, meta, progress)
     if recorded is None or not path.is_file() or file_digest(path) != recorded.cases_sha256:
         predictor = _predictor(run, config, checkpoint, scoring)
         score = partial(_score, predictor, cases, split.images, progress=progress, task=f"scoring {run.path}")
@@ -315,11 +316,17 @@ def _read_meta(path: Path) -> EvaluationMeta:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
 
 
-def _recorded(path: Path, meta: EvaluationMeta) -> EvaluationMeta | None:
-    """The JSON on disk if it is of these very scores; the versions that made them may differ."""
-    try:
-        there = _read_meta(path)
-    except RunError:
+def _recorded(path: Path, meta: EvaluationMeta, progress: Progress) -> EvaluationMeta | None:
+    """The JSON on disk if it is of these very scores, whatever versions made them; if not, says so."""
+    if not path.exists() and not path.with_suffix(".json").exists():
         return None
     own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest")}
-    return there if there.truth_digest and there.model_copy(update=own) == meta else None
+    try:
+        there = _read_meta(path)
+        if there.truth_digest and there.model_copy(update=own) == meta:
+            return there
+        reason = "of another checkpoint or other data"
+    except RunError:
+        reason = "of an older format, or without its JSON"
+    progress.line(f"{path}: {reason}; scoring every case again")
+    return None
