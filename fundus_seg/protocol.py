@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 STRUCTURES = ("disc", "cup")
 """Order of the channels of every mask, logit and record; the disc includes the cup."""
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
 
 Inference = Literal["resize", "native"]
@@ -42,8 +42,6 @@ class Scoring(BaseModel):
     fill_holes: bool = True
     dice_smoothing: float = Field(0.0, ge=0)
     """s in (2I + s) / (P + G + s): 0 is the exact Dice coefficient, 1 that of the released code."""
-    hausdorff: Literal["maximum", "pooled-95"] = "maximum"
-    """What the column HD holds: the Hausdorff distance, or the 95th percentile that the released code calls so."""
     empty_check: Literal["own", "cup"] = "own"
     """Whose emptiness leaves a structure's distances undefined: its own, or also the cup's, as in the released code."""
     empty_distance: float = Field(100.0, ge=0)

@@ -118,9 +118,11 @@ def test_every_deviation_stands_below():
 
 
 def test_the_preset_itself_does_not_deviate():
-    table = published_table([scored(0.9, preset="released-code")], read_published("tvconv2022"))
+    table = published_table([scored(0.9, hd=40, hd95=22, preset="released-code")], read_published("tvconv2022"))
     assert "recipe of tvconv: as preset released-code" in table.notes
     assert "scoring: as preset released-code" in table.notes
+    distance = row_of(table, "HD95 (there HD)", "disc", "A", "tvconv")
+    assert distance["our HD"] == "40.00"  # the true one, under this protocol too
     assert "selection: oracle (chosen on the scored cases themselves)" in table.title
     (protocol,) = (note for note in table.notes if note.startswith("penalised: "))
     assert "of the structure itself or of the cup" in protocol

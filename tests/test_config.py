@@ -34,11 +34,7 @@ def test_released_code_leaks_on_purpose():
         "replacement",
         "scale-crop",
     )
-    assert (config.scoring.dice_smoothing, config.scoring.hausdorff, config.scoring.empty_check) == (
-        1,
-        "pooled-95",
-        "cup",
-    )
+    assert (config.scoring.dice_smoothing, config.scoring.empty_check) == (1, "cup")
 
 
 def test_learning_rate_drops_at_the_start_of_an_epoch():
@@ -133,7 +129,7 @@ def test_scoring_is_no_part_of_the_recipe_but_for_the_threshold_that_selects():
     def slug(*overrides):
         return load_config("paper", overrides=overrides, arguments={"holdout": "A"}).slug(all_domains="ABCD")
 
-    assert slug("scoring.hausdorff=pooled-95", "scoring.dice_smoothing=1") == "tvconv"
+    assert slug("scoring.empty_check=cup", "scoring.dice_smoothing=1") == "tvconv"
     assert slug("scoring.threshold=0.5").startswith("tvconv-threshold=0.5-")
 
 

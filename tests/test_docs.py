@@ -124,11 +124,19 @@ def test_released_scoring_as_the_page_says():
     released = preset_settings("released-code", holdout="").scoring
     pair = tuple(np.stack([mask, mask]) for mask in masks())
     disc, _ = score_case(*pair, scoring=released)
-    assert disc["hd"] == disc["hd95"]
+    assert disc["hd"] > disc["hd95"]
     assert float(found_on_page(r"73 / 77 = ([\d.]+) %")[1]) == pytest.approx(100 * disc["dsc"], abs=5e-3)
     assert float(found_on_page(r"threshold of ([\d.]+),")[1]) == released.threshold
     assert float(found_on_page(r"empty prediction counts as (\d+),")[1]) == released.empty_distance
     assert released.empty_check == "cup"
+
+
+def test_a_real_distance_can_be_far_above_the_penalty():
+    corners = np.zeros((2, 800, 800), bool)
+    corners[0, 0, 0] = corners[1, -1, -1] = True
+    largest = float(found_on_page(r"√2 = (\d+)")[1])
+    assert largest == pytest.approx(hausdorff(surface_distances(*corners)), abs=0.5)
+    assert largest > Scoring().empty_distance
 
 
 def test_the_empty_policy_is_what_the_records_hold():

@@ -14,7 +14,7 @@ from fundus_seg.config import OPERATORS, load_config
 from fundus_seg.data import FundusDataset, open_root
 from fundus_seg.errors import CheckpointError, DataError, ProtocolError, RunError
 from fundus_seg.evaluation import evaluate as module
-from fundus_seg.evaluation.cases import score_case
+from fundus_seg.evaluation.cases import FAULTS, score_case
 from fundus_seg.evaluation.evaluate import evaluate, write_overlays
 from fundus_seg.evaluation.tables import build_table
 from fundus_seg.ops import TVConv2d
@@ -53,10 +53,11 @@ def test_undefined_scores_are_nan():
 def test_released_scoring_differs_as_the_released_code_does():
     released = load_config("released-code", arguments={"holdout": "A"}).scoring
     truth = np.stack([square(64, 8, 8, 40, 40), square(64, 20, 20, 10, 10)])
-    prediction = np.stack([square(64, 8, 8, 40, 44), square(64, 20, 20, 10, 10)])
+    prediction = np.stack([square(64, 8, 8, 40, 40) | square(64, 28, 48, 1, 4), square(64, 20, 20, 10, 10)])
     disc, _ = score_case(prediction, truth, scoring=released)
-    assert disc["dsc"] == (2 * 1600 + 1) / (1600 + 1760 + 1)
-    assert disc["hd"] == disc["hd95"]
+    assert disc["dsc"] == (2 * 1600 + 1) / (1600 + 1604 + 1)
+    assert disc["hd"] == 4 * 800 / 64  # a streak four pixels long: never the HD95 that the released code calls HD
+    assert disc["hd95"] == 0
     prediction[1] = False
     disc, cup = score_case(prediction, truth, scoring=released)
     assert math.isnan(disc["hd"])  # the cup is empty, and the released check looks there
@@ -91,7 +92,8 @@ def test_evaluation_equals_the_predictor_on_each_photograph(run):
     rows = [
         row
         for sample in dataset
-        for row in score_case(predictor(sample.image), sample.masks, scoring=Scoring(), case=sample.name)
+        for raw in [predictor.raw_masks(sample.image)]
+        for row in score_case(predictor(sample.image), sample.masks, raw=raw, scoring=Scoring(), case=sample.name)
     ]
     scored = evaluate(run).cases
     pd.testing.assert_frame_equal(pd.DataFrame(rows)[scored.columns[2:]], scored[scored.columns[2:]], check_dtype=False)
@@ -153,6 +155,16 @@ def test_run_with_its_own_threshold_predicts_as_it_is_scored(draw_root, tmp_path
     scored = evaluate(run).cases.groupby("case")["prediction_pixels"].sum()
     assert scored.tolist() == pixels
     assert sum(pixels) > 0
+
+
+def test_faults_are_counted_before_post_processing_hides_them(run):
+    processed, bare = (
+        evaluate(run, scoring=Scoring(threshold=0.5, largest_component=keep, fill_holes=keep)).cases
+        for keep in (True, False)
+    )
+    pd.testing.assert_frame_equal(processed[[*FAULTS]], bare[[*FAULTS]])
+    assert (processed[["components", "holes"]].max() > [1, 0]).any()  # the network of two epochs draws specks
+    assert not processed["prediction_pixels"].equals(bare["prediction_pixels"])
 
 
 def test_another_protocol_has_its_own_file(run):
@@ -238,7 +250,19 @@ def test_half_written_evaluation_is_made_again(run):
     first = evaluate(run)
     first.path.with_suffix(".json").unlink()
     first.path.write_text("protocol,domain\n")
-    pd.testing.assert_frame_equal(evaluate(run).cases, first.cases)
+    progress = Lines()
+    pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
+    assert progress.said == [f"{first.path}: of an older format, or without its JSON; scoring every case again"]
+
+
+def test_scores_of_another_checkpoint_are_made_again(run):
+    first, progress = evaluate(run), Lines()
+    assert evaluate(run, progress=progress).cases.equals(first.cases)
+    assert progress.said == []
+    path = first.path.with_suffix(".json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "checkpoint_sha256": "0"}))
+    pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
+    assert progress.said == [f"{first.path}: of another checkpoint or other data; scoring every case again"]
 
 
 def test_last_is_labelled_last(run):
@@ -273,6 +297,8 @@ def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):
     evaluation = evaluate(run)
     path = evaluation.path.with_suffix(".json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
-    with pytest.raises(RunError, match=r"best\.csv: format 1, this version reads 2; evaluate the run again"):
+    with pytest.raises(RunError, match=r"best\.csv: format 1, this version reads 3; evaluate the run again"):
         module.read_evaluation(evaluation.path)
-    pd.testing.assert_frame_equal(evaluate(run).cases, evaluation.cases)
+    progress = Lines()
+    pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, evaluation.cases)
+    assert progress.said == [f"{evaluation.path}: of an older format, or without its JSON; scoring every case again"]

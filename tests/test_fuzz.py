@@ -131,7 +131,7 @@ CASES = {
         check_evaluation_bytes,
         st.tuples(st.just(b"case,dsc\n"), trees.map(lambda tree: json.dumps(tree).encode())),
     ),
-    "evaluation table": (check_evaluation_bytes, st.tuples(st.binary(max_size=100), st.just(b'{"format": 2}'))),
+    "evaluation table": (check_evaluation_bytes, st.tuples(st.binary(max_size=100), st.just(b'{"format": 3}'))),
     "checkpoint": (check_checkpoint_bytes, st.tuples(st.binary(max_size=200))),
 }
 

@@ -30,7 +30,7 @@ OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "untied")
 def cases():
     rng = np.random.default_rng(0)
     rows = [
-        {"column": operator, "holdout": holdout, "structure": structure, "value": value}
+        {"column": operator, "holdout": holdout, "structure": structure, "value": value, "penalised": value < 65}
         for operator in OPERATORS
         for holdout in "BA"
         for structure in ("disc", "cup")
@@ -44,7 +44,7 @@ def pairs():
     rng = np.random.default_rng(0)
     true = rng.uniform(0.3, 0.8, 40)
     frame = pd.DataFrame({"column": ["conv", "tvconv"] * 20, "holdout": ["A", "A", "B", "B"] * 10, "true": true})
-    return frame.assign(predicted=true + rng.normal(0, 0.05, 40))
+    return frame.assign(case=[f"eye{number}" for number in range(40)], predicted=true + rng.normal(0, 0.05, 40))
 
 
 @pytest.fixture
@@ -92,6 +92,12 @@ def test_boxes_are_those_of_the_cases(cases):
     assert sorted(dots[:, 1]) == sorted(cases.query("structure == 'disc'")["value"].dropna())
     assert np.all(np.abs(dots[:, 0] - np.rint(dots[:, 0])) < 0.5)
     assert disc.get_ylim()[1] <= 101
+    hollow = np.concatenate([dots.get_offsets() for dots in disc.collections if dots.get_facecolor().min() == 1])
+    missed = cases.query("structure == 'disc' and penalised")
+    assert sorted(hollow[:, 1]) == sorted(missed["value"])
+    counts = [text.get_text() for text in disc.texts]
+    of_conv = [(missed["column"] == "conv") & (missed["holdout"] == holdout) for holdout in "AB"]
+    assert counts[:2] == [f"12 ({here.sum()})" if here.any() else "12" for here in of_conv]
     assert "PHANTOM" in texts(figure)
 
 
@@ -111,22 +117,42 @@ def test_a_cell_without_cases_is_left_empty(cases):
 
 def test_limits_of_agreement_by_hand():
     """Differences 1, 2, 3: mean 2, SD 1."""
-    assert limits_of_agreement(np.array([2, 4, 6]), np.array([1, 2, 3])) == pytest.approx((2, 0.04, 3.96))
-    assert np.isnan(limits_of_agreement(np.array([2]), np.array([1]))[1:]).all()
+    assert limits_of_agreement(pd.Series([1, 2, 3]), pd.Series([0, 1, 2])) == pytest.approx((2, 0.04, 3.96))
+    assert np.isnan(limits_of_agreement(pd.Series([1, 2]), pd.Series([0, 0]))[1:]).all()
+
+
+def test_limits_of_agreement_over_runs_by_hand():
+    """Two eyes of two runs: means 1 and 5, so 2 · (4 + 4) / 1 = 16 between, (1 + 1 + 1 + 1) / 2 = 2 within."""
+    spread = 1.96 * np.sqrt((16 - 2) / 2 + 2)
+    limits = limits_of_agreement(pd.Series([0, 2, 4, 6]), pd.Series([0, 0, 1, 1]))
+    assert limits == pytest.approx((3, 3 - spread, 3 + spread))
+
+
+def test_the_same_run_twice_tells_nothing_more_of_the_limits():
+    differences, eyes = pd.Series([1.0, 2, 4, 8]), pd.Series([0, 1, 2, 3])
+    twice = [pd.concat([each, each], ignore_index=True) for each in (differences, eyes)]
+    assert limits_of_agreement(*twice) == pytest.approx(limits_of_agreement(differences, eyes))
 
 
 def test_bland_altman_shows_bias_limits_and_every_pair(pairs):
-    pairs.loc[0, "predicted"] = np.nan  # no disc found: no ratio
+    pairs.loc[[0, 2], "predicted"] = np.nan  # no disc found: no ratio
+    pairs.loc[[2, 4], "true"] = np.nan
     figure = draw_bland_altman(pairs, title="Vertical cup-to-disc ratio")
     left = figure.axes[0]
     conv = pairs[pairs["column"] == "conv"].dropna()
-    assert left.get_title().startswith("conv, 19 of 20 pairs\n")
+    assert left.get_title().startswith("conv\n17 pairs of 17 eyes (left out: 1 undefined, 2 without truth)\n")
     assert [line.get_ydata()[0] for line in left.lines] == pytest.approx(
-        limits_of_agreement(conv["predicted"], conv["true"])
+        limits_of_agreement(conv["predicted"] - conv["true"], conv["case"])
     )
     dots = np.concatenate([dots.get_offsets() for dots in left.collections])
     assert sorted(dots[:, 1]) == pytest.approx(sorted(conv["predicted"] - conv["true"]))
     assert "Vertical cup-to-disc ratio" in texts(figure)
+
+
+def test_runs_of_one_eye_are_said_to_be_of_one_eye(pairs):
+    figure = draw_bland_altman(pd.concat([pairs, pairs]), title="vCDR")
+    assert figure.axes[0].get_title().startswith("conv\n40 pairs of 20 eyes\n")
+    assert any("runs of one eye" in text for text in texts(figure))
 
 
 def test_learning_curves_are_mean_and_range_over_runs(epochs):

@@ -220,7 +220,7 @@ def test_scores_of_other_masks_are_not_written_over(truth, tmp_path):
     with pytest.raises(UsageError, match="scores of other masks; give another --name"):
         score_masks(other, name="a", out=out)
     kept = first.path.read_text(), first.path.with_suffix(".json").read_text()
-    for records, meta in ((kept[0][:99], kept[1]), (kept[0], kept[1].replace('"format": 2', '"format": 1'))):
+    for records, meta in ((kept[0][:99], kept[1]), (kept[0], kept[1].replace('"format": 3', '"format": 1'))):
         first.path.write_text(records)
         first.path.with_suffix(".json").write_text(meta)
         with pytest.raises(UsageError, match="scores of other masks; give another --name"):

@@ -129,6 +129,17 @@ def test_records_hold_sizes_and_faults():
     assert all(name in cup_row for name in SCORES)
 
 
+def test_faults_are_those_of_the_raw_masks_and_all_else_of_the_clean_ones():
+    raw, clean, truth = np.stack((DISC, CUP)), np.stack((DISC, CUP)), np.stack((DISC, CUP))
+    raw[0, 25, 22] = False
+    raw[1, 0, 0] = True
+    with_raw, without = (score_case(clean, truth, raw=given, scoring=Scoring()) for given in (raw, None))
+    assert [[row[fault] for fault in FAULTS] for row in with_raw] == [[1, 1, 0], [2, 0, 2]]  # a speck, over the hole
+    assert [[row[fault] for fault in FAULTS] for row in without] == [[1, 0, 0], [1, 0, 0]]
+    for row, other in zip(with_raw, without, strict=True):
+        assert {**row, **dict.fromkeys(FAULTS)} == {**other, **dict.fromkeys(FAULTS)}
+
+
 def test_distances_and_tolerance_are_in_800_pixel_units():
     """An 80x80 frame: one pixel is ten units, and a border that is off by one is off by more than the tolerance."""
     shifted = np.roll(DISC, 1, axis=1)

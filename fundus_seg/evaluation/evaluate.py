@@ -35,8 +35,9 @@ from fundus_seg.training.fit import network_spec
 from fundus_seg.training.run import operator_name
 from fundus_seg.viz.overlay import draw_contours
 
-EVALUATION_FORMAT: Literal[2] = 2
-"""Of 1 the rows had no sizes, faults, Jaccard, NSD or HD95-max: none can be had from the others, so none is read."""
+EVALUATION_FORMAT: Literal[3] = 3
+"""Of 1 the rows had no sizes, faults, Jaccard, NSD or HD95-max; of 2 the faults were counted after post-processing, and
+under `released-code` HD was the HD95. None can be had from the others, so neither is read."""
 _BATCH = 8
 
 CheckpointName = Literal["best", "last"]
@@ -61,7 +62,7 @@ class EvaluationMeta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[2] = EVALUATION_FORMAT
+    format: Literal[3] = EVALUATION_FORMAT
     protocol: Scoring
     protocol_digest: str
     data: dict[str, str]
@@ -112,7 +113,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a run on the test split of its holdout, or read the scores if they are there already.
 
-    The whole cases of a file that was cut off are kept, if together with the others they are what was written.
+    The whole cases of a file that was cut off are kept, if together with the others they are what was written. Rows are
+    written at once, after the last case: a kill in the middle of scoring keeps none, and costs the seconds it took.
 
     Args:
         run: a trained run.
@@ -160,7 +162,7 @@ def evaluate(
         versions=versions(),
     )
     path = run.evaluation(scoring.digest(), checkpoint)
-    recorded = _recorded(path, meta)
+    recorded = _recorded(path, meta, progress)
     if recorded is None or not path.is_file() or file_digest(path) != recorded.cases_sha256:
         predictor = _predictor(run, config, checkpoint, scoring)
         score = partial(_score, predictor, cases, split.images, progress=progress, task=f"scoring {run.path}")
@@ -234,11 +236,13 @@ def write_overlays(
     by_name = {case.name: case for case in cases}
     written = []
     for rank in picked:
-        sample, prediction = _predict(predictor, by_name[ranked.index[rank]])
+        sample, raw = _predict(predictor, by_name[ranked.index[rank]])
         name = f"{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
         name = f"phantom-{name}" if meta.phantom else name
         with atomic_path(folder / name) as temporary:
-            Image.fromarray(draw_contours(sample.image, prediction, sample.masks)).save(temporary, format="PNG")
+            Image.fromarray(draw_contours(sample.image, predictor.clean(raw), sample.masks)).save(
+                temporary, format="PNG"
+            )
         written.append(folder / name)
     return written
 
@@ -266,24 +270,24 @@ def _predictor(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, sc
 def _predictions(
     predictor: Predictor, cases: Sequence[Case], images: NDArray[np.uint8]
 ) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Each case with its predicted and true masks, (2, H, W) bool on its own frame; truth is never resampled."""
+    """Each case with its raw predicted and its true masks, (2, H, W) on its own frame; truth is never resampled."""
     if predictor.scoring.inference == "native":
         for case in cases:
-            sample, prediction = _predict(predictor, case)
-            yield case, prediction, sample.masks
+            sample, raw = _predict(predictor, case)
+            yield case, raw, sample.masks
         return
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
         for case, logits in zip(batch, predictor.logits(images[start : start + _BATCH]), strict=True):
             truth = read_masks(case)
-            yield case, predictor.masks(logits, truth.shape[1:]), truth
+            yield case, predictor.threshold(logits, truth.shape[1:]), truth
 
 
 def _predict(predictor: Predictor, case: Case) -> tuple[Sample, NDArray[np.bool_]]:
-    """The files of one case, and its predicted masks."""
+    """The files of one case, and its predicted masks before post-processing."""
     sample = read_sample(case)
     with about(case.image):
-        return sample, predictor(sample.image)
+        return sample, predictor.raw_masks(sample.image)
 
 
 def _score(
@@ -293,10 +297,11 @@ def _score(
     begin = first // _BATCH * _BATCH  # photographs are predicted in the batches of a whole evaluation, to the same bits
     predictions = _predictions(predictor, cases[begin:], images[begin:])
     rows: list[dict[str, Any]] = []
+    scoring = predictor.scoring
     with progress.task(task, total=len(cases) - first) as advance:
-        for case, prediction, truth in islice(predictions, first - begin, None):
-            identity = {"protocol": predictor.scoring.digest(), "domain": case.domain, "case": case.name}
-            rows += score_case(prediction, truth, scoring=predictor.scoring, **identity)
+        for case, raw, truth in islice(predictions, first - begin, None):
+            identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
+            rows += score_case(predictor.clean(raw), truth, raw=raw, scoring=scoring, **identity)
             advance()
     return csv_text(rows)
 
@@ -314,11 +319,17 @@ def _read_meta(path: Path) -> EvaluationMeta:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
 
 
-def _recorded(path: Path, meta: EvaluationMeta) -> EvaluationMeta | None:
-    """The JSON on disk if it is of these very scores; the versions that made them may differ."""
-    try:
-        there = _read_meta(path)
-    except RunError:
+def _recorded(path: Path, meta: EvaluationMeta, progress: Progress) -> EvaluationMeta | None:
+    """The JSON on disk if it is of these very scores, whatever versions made them; if not, says so."""
+    if not path.exists() and not path.with_suffix(".json").exists():
         return None
     own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest")}
-    return there if there.truth_digest and there.model_copy(update=own) == meta else None
+    try:
+        there = _read_meta(path)
+        if there.truth_digest and there.model_copy(update=own) == meta:
+            return there
+        reason = "of another checkpoint or other data"
+    except RunError:
+        reason = "of an older format, or without its JSON"
+    progress.line(f"{path}: {reason}; scoring every case again")
+    return None

@@ -28,7 +28,7 @@ from fundus_seg.evaluation.evaluate import (
     truth_digest,
     write_evaluation,
 )
-from fundus_seg.inference.postprocess import postprocess
+from fundus_seg.inference.postprocess import clean
 from fundus_seg.metrics.audit import Pair
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, Scoring, short_hash, spacing
@@ -89,16 +89,11 @@ def score_masks(
         for case in cases:
             with problems.gather():
                 given, truth = _read(pairs, case)
-                processed = postprocess(
-                    given.astype(np.float32),
-                    threshold=scoring.threshold,
-                    largest=scoring.largest_component,
-                    fill=scoring.fill_holes,
-                )
+                processed = clean(given, largest=scoring.largest_component, fill=scoring.fill_holes)
                 held |= np.any([given, truth], axis=(2, 3))
                 changed += not np.array_equal(given, processed)
-                identity = {"protocol": scoring.digest(), "domain": holdout, "case": case}
-                rows += score_case(processed, truth, scoring=scoring, **identity)
+                identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": holdout, "case": case}
+                rows += score_case(processed, truth, raw=given, scoring=scoring, **identity)
                 predictions[case], truths[case] = mask_digest(given), mask_digest(truth)
             advance()
     problems.refuse("masks cannot be scored")

@@ -25,8 +25,9 @@ def write_plots(
 ) -> list[Path]:
     """Write every plot that the records allow, as PNG and SVG; those of the phantom apart, and named so.
 
-    `boxes-<metric>`: every case, averaged over its runs; `bland-altman-vcdr`: every case of every run, since an average
-    over runs would narrow the limits; `learning-curves`: of the runs that the evaluations lie in.
+    `boxes-<metric>`: every case, averaged over its runs, marked where one of them predicts nothing.
+    `bland-altman-vcdr`: every case of every run, since an average over runs would narrow the limits.
+    `learning-curves`: of the runs that the evaluations lie in.
 
     Raises:
         ProtocolError: evaluations that must not stand in one plot.
@@ -49,9 +50,9 @@ def _figures(evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> Itera
     cases = case_values(evaluations)
     for metric in metrics:
         shown = METRICS[metric]
-        by_case = cases.groupby(["column", "structure", "holdout", "case"], sort=False)[metric].mean()
+        by_case = cases.groupby(["column", "structure", "holdout", "case"], sort=False)
+        frame = by_case.agg(value=(metric, "mean"), penalised=("penalised", "any")).reset_index()
         bounds = (0, 100) if shown.unit == "%" else (0, float("inf"))
-        frame = by_case.rename("value").reset_index()
         yield f"boxes-{metric}", draw_boxes(frame, label=shown.heading, title=title, bounds=bounds)
     ratios = case_ratios(evaluations).rename(columns={"vcdr": "predicted", "vcdr_truth": "true"})
     if ratios[["predicted", "true"]].notna().all(axis="columns").any():

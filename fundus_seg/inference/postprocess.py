@@ -31,7 +31,11 @@ def postprocess(
     """
     if probabilities.ndim != 3 or len(probabilities) != 2:
         raise ValueError(f"probabilities must be (2, H, W), got shape {probabilities.shape}")
-    masks = probabilities > threshold
+    return clean(probabilities > threshold, largest=largest, fill=fill)
+
+
+def clean(masks: NDArray[np.bool_], *, largest: bool = True, fill: bool = True) -> NDArray[np.bool_]:
+    """`postprocess` without its threshold: the largest component of each of the (2, H, W) masks, its holes filled."""
     if largest:
         masks = np.stack([largest_component(mask) for mask in masks])
     if fill:

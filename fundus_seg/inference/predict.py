@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.errors import CheckpointError, DataError, RunError
-from fundus_seg.inference.postprocess import postprocess
+from fundus_seg.inference.postprocess import clean
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
 from fundus_seg.models.encoders import DEEP_STRIDE
@@ -61,7 +61,11 @@ class Predictor:
         self.interpolation = RESAMPLING[interpolation]
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8.
+        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8; raises what `raw_masks` raises."""
+        return self.clean(self.raw_masks(image))
+
+    def raw_masks(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8 as the network leaves them: not post-processed.
 
         Raises:
             ValueError: not such an array.
@@ -74,7 +78,7 @@ class Predictor:
         else:
             resized = Image.fromarray(image).resize((self.size, self.size), self.interpolation)
             logits = self.logits(np.asarray(resized)[None])[0]
-        return self.masks(logits, image.shape[:2])
+        return self.threshold(logits, image.shape[:2])
 
     @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
@@ -98,16 +102,15 @@ class Predictor:
         return logits[:, top : top + height, left : left + width]
 
     @torch.inference_mode()
-    def masks(self, logits: Tensor, frame: Sequence[int]) -> NDArray[np.bool_]:
-        """Masks (2, H, W) bool on a frame (H, W) from logits (2, h, w): upsampled, thresholded, post-processed."""
+    def threshold(self, logits: Tensor, frame: Sequence[int]) -> NDArray[np.bool_]:
+        """Masks (2, H, W) bool on a frame (H, W) from logits (2, h, w): upsampled and thresholded."""
         height, width = frame
         upsampled = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
-        return postprocess(
-            upsampled.sigmoid().cpu().numpy(),
-            threshold=self.scoring.threshold,
-            largest=self.scoring.largest_component,
-            fill=self.scoring.fill_holes,
-        )
+        return upsampled.sigmoid().cpu().numpy() > self.scoring.threshold
+
+    def clean(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Thresholded masks (2, H, W) after the protocol's post-processing."""
+        return clean(masks, largest=self.scoring.largest_component, fill=self.scoring.fill_holes)
 
 
 def _margins(side: int) -> tuple[int, int]:

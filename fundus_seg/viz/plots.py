@@ -7,6 +7,7 @@ colours say. Figures are drawn apart from pyplot and from the user's matplotlibr
 from __future__ import annotations
 
 import contextlib
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +17,11 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from fundus_seg.records import atomic_path
 
@@ -51,10 +52,12 @@ def draw_boxes(cases: pd.DataFrame, *, label: str, title: str, bounds: tuple[flo
     """Box plots of one metric: a row of axes per structure, a group per unseen domain, a box per operator.
 
     Boxes hold the middle half of the cases with the median; whiskers end at the last case within 1.5 times the box's
-    height; every case is a dot.
+    height; every case is a dot, hollow where it is `penalised`. Above each box stands how many cases it is of, and in
+    brackets how many of them are penalised.
 
     Args:
-        cases: columns column (whose order is that of the boxes), holdout, structure and value, a row a case.
+        cases: columns column (whose order is that of the boxes), holdout, structure, value and penalised (whether an
+            empty prediction has a part in the value), a row a case; rows whose value is NaN are left out.
         label: the metric with its unit.
         title: of the figure.
         bounds: least and largest value that the metric can have.
@@ -66,16 +69,13 @@ def draw_boxes(cases: pd.DataFrame, *, label: str, title: str, bounds: tuple[flo
         figure, grid = _figure(title, (max(width, 4.5), 2.7 * len(structures)), len(structures), 1, sharex=True)
         pitch = 0.86 / len(columns)
         for axes, structure in zip(grid[:, 0], structures, strict=True):
-            here = cases[cases["structure"] == structure]
+            here = cases[cases["structure"] == structure].dropna(subset="value")
             for number, column in enumerate(columns):
-                values = [
-                    here.loc[(here["column"] == column) & (here["holdout"] == holdout), "value"].dropna().to_numpy()
-                    for holdout in holdouts
-                ]
+                cells = [here[(here["column"] == column) & (here["holdout"] == holdout)] for holdout in holdouts]
                 centres = np.arange(len(holdouts)) + (number - (len(columns) - 1) / 2) * pitch
                 box, median = _box(number), {"color": "black", "linewidth": 1.5}
                 axes.boxplot(
-                    values,
+                    [cell["value"].to_numpy() for cell in cells],
                     positions=centres,
                     widths=0.8 * pitch,
                     patch_artist=True,
@@ -83,31 +83,46 @@ def draw_boxes(cases: pd.DataFrame, *, label: str, title: str, bounds: tuple[flo
                     boxprops=box,
                     medianprops=median,
                 )
-                for centre, cell in zip(centres, values, strict=True):
-                    spread = (_GOLDEN * np.arange(cell.size) % 1 - 0.5) * 0.6 * pitch
-                    axes.scatter(centre + spread, cell, s=4, color="black", alpha=0.5, linewidths=0, zorder=3)
+                for centre, cell in zip(centres, cells, strict=True):
+                    _dots(axes, centre, 0.6 * pitch, cell)
             axes.set(ylabel=f"{structure}: {label}", xlim=(-0.5, len(holdouts) - 0.5))
             axes.set_xticks(range(len(holdouts)), holdouts)
             if bounds:
                 low, high = axes.get_ylim()
                 axes.set_ylim(max(low, bounds[0] - 0.02 * (high - low)), min(high, bounds[1] + 0.02 * (high - low)))
-        grid[-1, 0].set_xlabel("unseen domain (a dot is a case)")
+        grid[-1, 0].set_xlabel("unseen domain\n(a dot is a case; hollow and in brackets: empty prediction)")
         _legend(figure, [Patch(**_box(number), label=column) for number, column in enumerate(columns)])
     return figure
+
+
+def _dots(axes: Axes, centre: float, width: float, cell: pd.DataFrame) -> None:
+    """The cases of one box, with their numbers above it."""
+    spread = (_GOLDEN * np.arange(len(cell)) % 1 - 0.5) * width
+    penalised = cell["penalised"].to_numpy(bool)
+    across, values = centre + spread, cell["value"].to_numpy()
+    axes.scatter(across[~penalised], values[~penalised], s=4, color="black", alpha=0.5, linewidths=0, zorder=3)
+    missed = axes.scatter(across[penalised], values[penalised], s=9, color="white", linewidths=0.7, zorder=3)
+    missed.set_edgecolor("black")
+    count = f"{len(cell)}" + (f" ({penalised.sum()})" if penalised.any() else "")
+    axes.annotate(count, (centre, 1), xycoords=("data", "axes fraction"), fontsize=6, ha="center", va="bottom")
 
 
 def draw_bland_altman(cases: pd.DataFrame, *, title: str) -> Figure:
     """Bland-Altman plots of one quantity, axes per operator: prediction - truth over the mean of the two.
 
-    The solid line is the bias, the dashed ones the 95 % limits of agreement (`limits_of_agreement`).
+    The solid line is the bias, the dashed ones the 95 % limits of agreement (`limits_of_agreement`). Several runs of
+    one eye are several pairs, but not as good as those of several eyes: the limits know which eye a pair is of.
 
     Args:
-        cases: columns column, holdout, predicted and true, a row a pair; pairs with a NaN are left out and counted.
+        cases: columns column, holdout, case, predicted and true, a row a pair. Pairs without a true value are left out
+            and counted, and so, apart from them, are those without a predicted one.
         title: of the figure; names the quantity, with its unit, if any.
     """
-    rows = cases["column"].value_counts(sort=False)  # in order of appearance
+    every = cases
     cases = cases.dropna(subset=["predicted", "true"])
-    columns = [column for column in rows.index if (cases["column"] == column).any()]
+    columns = [column for column in every["column"].unique() if (cases["column"] == column).any()]
+    if cases.duplicated(["column", "holdout", "case"]).any():
+        title = f"{title}. A dot is a run of an eye; limits allow for runs of one eye (Bland and Altman 2007)"
     holdouts = sorted(cases["holdout"].unique())
     across = min(3, len(columns))
     down = -(-len(columns) // across)
@@ -119,13 +134,13 @@ def draw_bland_altman(cases: pd.DataFrame, *, title: str) -> Figure:
             for number, holdout in enumerate(holdouts):
                 predicted, true = here.loc[here["holdout"] == holdout, ["predicted", "true"]].to_numpy(float).T
                 axes.scatter((predicted + true) / 2, predicted - true, s=12, alpha=0.7, linewidths=0, **_dot(number))
-            bias, low, high = limits_of_agreement(here["predicted"].to_numpy(), here["true"].to_numpy())
+            eyes = here.groupby(["holdout", "case"]).ngroup()
+            bias, low, high = limits_of_agreement(here["predicted"] - here["true"], eyes)
             for level, line in ((bias, "-"), (low, "--"), (high, "--")):
                 axes.axhline(level, color="black", linewidth=0.9, linestyle=line)
-            axes.set_title(
-                f"{column}, {len(here)} of {rows[column]} pairs\nbias {bias:+.3f}, limits {low:+.3f} to {high:+.3f}",
-                fontsize=8,
-            )
+            counts = _counts(every[every["column"] == column], eyes.nunique())
+            limits = f"bias {bias:+.3f}, limits {low:+.3f} to {high:+.3f}"
+            axes.set_title(f"{column}\n{counts}\n{limits}", fontsize=8)
         for axes in grid.flat[len(columns) :]:
             axes.remove()
         for axes in grid.flat[: len(columns)][-across:]:  # the lowest of each column
@@ -141,14 +156,40 @@ def draw_bland_altman(cases: pd.DataFrame, *, title: str) -> Figure:
     return figure
 
 
-def limits_of_agreement(predicted: NDArray[np.floating], true: NDArray[np.floating]) -> tuple[float, float, float]:
-    """Bias and 95 % limits of agreement of two measurements (N,): mean of predicted - true, and that ∓ 1.96 SD (n - 1).
+def _counts(pairs: pd.DataFrame, eyes: int) -> str:
+    """`36 pairs of 12 eyes (left out: 3 undefined, 1 without truth)`."""
+    truthless = pairs["true"].isna()
+    excluded, undefined = int(truthless.sum()), int((pairs["predicted"].isna() & ~truthless).sum())
+    why = [f"{count} {what}" for count, what in ((undefined, "undefined"), (excluded, "without truth")) if count]
+    left_out = f" (left out: {', '.join(why)})" if why else ""
+    return f"{len(pairs) - excluded - undefined} pairs of {eyes} eyes{left_out}"
 
-    Source: Bland and Altman, Lancet 1986. NaN limits for fewer than two pairs.
+
+def limits_of_agreement(differences: pd.Series, eyes: pd.Series) -> tuple[float, float, float]:
+    """Bias and 95 % limits of agreement: the mean difference of two measurements, and that ∓ 1.96 SD.
+
+    The SD is that of one more measurement of one more eye: its variance is that between eyes plus that within an eye,
+    by a one-way analysis of variance (Bland and Altman, Journal of Biopharmaceutical Statistics 17, 2007). With one
+    pair an eye it is the SD (n - 1) of the differences (Bland and Altman, Lancet 1986).
+
+    Args:
+        differences: (N,) predicted - true.
+        eyes: (N,) which eye each is of, on the same index.
+
+    Returns:
+        Bias, lower limit, upper limit. NaN limits for fewer than two eyes.
     """
-    differences = np.asarray(predicted, float) - np.asarray(true, float)
     bias = float(differences.mean())
-    spread = 1.96 * float(differences.std(ddof=1)) if differences.size > 1 else float("nan")
+    by_eye = differences.groupby(eyes)
+    sizes, means, pairs, count = by_eye.size(), by_eye.mean(), len(differences), by_eye.ngroups
+    if count < 2:
+        return bias, math.nan, math.nan
+    between = float((sizes * (means - bias) ** 2).sum()) / (count - 1)  # mean squares
+    within = float(((differences - by_eye.transform("mean")) ** 2).sum()) / max(pairs - count, 1)
+    runs = (pairs - float((sizes**2).sum()) / pairs) / (
+        count - 1
+    )  # of an eye; as many as each has, if all have as many
+    spread = 1.96 * math.sqrt(max(between - within, 0) / runs + within)
     return bias, bias - spread, bias + spread
 
 
