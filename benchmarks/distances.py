@@ -18,7 +18,7 @@ from medpy.metric import binary as medpy
 from numpy.typing import NDArray
 
 from fundus_seg.evaluation.cases import score_case
-from fundus_seg.inference.postprocess import postprocess
+from fundus_seg.inference.postprocess import clean, postprocess
 from fundus_seg.metrics import average_surface_distance, hausdorff, hausdorff95, surface_distances
 from fundus_seg.protocol import STRUCTURES, Scoring
 from fundus_seg.provenance import machine
@@ -46,6 +46,7 @@ def measure(rounds: int) -> Timings:
     """Time both structures' distances and a whole case."""
     probabilities, truth = drawn_case()
     prediction = postprocess(probabilities)
+    threshold = Scoring().threshold
 
     def theirs(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> list[float]:
         return [score(pred, target, connectivity=1) for score in (medpy.hd, medpy.hd95, medpy.asd)]
@@ -55,7 +56,8 @@ def measure(rounds: int) -> Timings:
         return [score(distances) for score in (hausdorff, hausdorff95, average_surface_distance)]
 
     def case() -> object:
-        return score_case(postprocess(probabilities), truth, scoring=Scoring())
+        raw = probabilities > threshold
+        return score_case(clean(raw), truth, raw=raw, scoring=Scoring())
 
     jobs = {"whole case": case, "post-processing": lambda: postprocess(probabilities)}
     for structure, *pair in zip(STRUCTURES, prediction, truth, strict=True):

@@ -14,8 +14,6 @@ from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
 from fundus_seg.protocol import Scoring
 from fundus_seg.table import render
 
-RAW = Scoring(largest_component=False, fill_holes=False)
-
 
 def case(disc, cup, *, true_disc=40, true_cup=16, disc_faults=(1, 0, 0), cup_faults=(1, 0, 0)):
     """Rows of one case: masks are squares of these sides; faults are components, holes, pixels outside the disc."""
@@ -33,8 +31,8 @@ def case(disc, cup, *, true_disc=40, true_cup=16, disc_faults=(1, 0, 0), cup_fau
     ]  # fmt: skip
 
 
-def evaluation(*cases, operator="tvconv", holdout="A", seed=0, phantom=False, scoring=None, unpredicted=()):
-    protocol = scoring or Scoring()
+def evaluation(*cases, operator="tvconv", holdout="A", seed=0, phantom=False, unpredicted=()):
+    protocol = Scoring()
     rows = [{"case": str(number), **row} for number, rows in enumerate(cases) for row in rows]
     meta = EvaluationMeta(
         protocol=protocol,
@@ -76,6 +74,7 @@ def test_undefined_and_excluded_cases_are_counted_and_in_no_error():
     ])  # fmt: skip
     assert cells(table, "vCDR error", "A") == ("0.250 ± 0.212",)  # 0.1, and 0.4 of a cup that was missed
     assert table.notes[0] == "tvconv: 1 undefined, 2 excluded of 5"
+    assert table.notes[-1].startswith(f"scoring protocol {Scoring().digest()}")
 
 
 def test_a_run_without_any_ratio_is_missing():
@@ -88,9 +87,9 @@ def test_a_run_without_any_ratio_is_missing():
 def test_impossible_predictions_are_counted_over_runs_once_a_case():
     broken = case(40, 20, disc_faults=(3, 1, 0), cup_faults=(2, 0, 7))
     table = clinical_table([
-        evaluation(broken, case(40, 20), scoring=RAW),
-        evaluation(case(40, 20, cup_faults=(1, 0, 1)), case(40, 20, true_disc=0), seed=1, scoring=RAW),
-        evaluation(case(40, 20, cup_faults=(0, 0, 0)), holdout="B", scoring=RAW),
+        evaluation(broken, case(40, 20)),
+        evaluation(case(40, 20, cup_faults=(1, 0, 1)), case(40, 20, true_disc=0), seed=1),
+        evaluation(case(40, 20, cup_faults=(0, 0, 0)), holdout="B"),
     ])  # fmt: skip
     counts = {unseen: [cells(table, fault, unseen) for fault in ("cup outside disc", "several components", "holes")]
               for unseen in ("A", "B", "all")}  # fmt: skip
@@ -99,22 +98,6 @@ def test_impossible_predictions_are_counted_over_runs_once_a_case():
         "B": [("0 of 1",)] * 3,
         "all": [("2 of 5",), ("1 of 5",), ("1 of 5",)],
     }
-
-
-@pytest.mark.parametrize(
-    ("scoring", "names"),
-    [
-        (Scoring(), "several components, holes"),
-        (Scoring(fill_holes=False), "several components"),
-        (Scoring(largest_component=False), "holes"),
-        (RAW, None),
-    ],
-)
-def test_what_post_processing_removes_is_said(scoring, names):
-    notes = clinical_table([evaluation(case(40, 20), scoring=scoring)]).notes
-    said = [note.rpartition(": ")[2] for note in notes if note.startswith("0 by construction")]
-    assert said == ([names] if names else [])
-    assert notes[-1].startswith(f"scoring protocol {scoring.digest()}")
 
 
 def test_a_missing_cell_is_in_no_mean_and_no_sum():

@@ -20,7 +20,6 @@ from fundus_seg.evaluation.tables import (
     title_of,
 )
 from fundus_seg.evaluation.values import RATIOS, cup_to_disc_ratios
-from fundus_seg.protocol import Scoring
 from fundus_seg.table import Table
 
 _LABELS = ("measure", "unseen")
@@ -77,8 +76,7 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Table:
         "error: |predicted - true ratio| of cup to disc, v of their rows, h of their columns, a of their pixels; mean "
         "over cases, then over runs",
         "n of N: of the predictions of all runs, those with cup pixels outside the disc, or whose disc or cup has "
-        "several components (8-connected) or holes",
-        *_construction_notes(protocol),
+        "several components (8-connected) or holes, before post-processing",
         *unpredicted_notes(evaluations),
         protocol_note(protocol),
     )
@@ -105,10 +103,3 @@ def _undefined_note(column: str, ratios: pd.DataFrame) -> str:
     excluded = ratios["excluded"]
     undefined = ratios["undefined"] & ~excluded  # without truth there was no error to define
     return f"{column}: {undefined.sum()} undefined, {excluded.sum()} excluded of {len(ratios)}"
-
-
-def _construction_notes(protocol: Scoring) -> list[str]:
-    """What the protocol's post-processing removes from every prediction before it is counted."""
-    removed = {"several components": protocol.largest_component, "holes": protocol.fill_holes}
-    names = [name for name, away in removed.items() if away]
-    return [f"0 by construction, removed by the protocol's post-processing: {', '.join(names)}"] if names else []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fundus_seg.metrics.overlap import Mask, check_frames
+from fundus_seg.metrics.overlap import Mask, bounding_box, check_frames
 
 
 def component_count(mask: Mask) -> int:
@@ -35,8 +35,4 @@ def pixels_outside(mask: Mask, container: Mask) -> int:
 def _padded_box(mask: Mask) -> np.ndarray:
     """The mask in its bounding box with a pixel of background around, 0 and 1."""
     check_frames(mask, mask)
-    pixels = mask.view(np.uint8)
-    left, top, width, height = cv2.boundingRect(pixels)
-    box = np.zeros((height + 2, width + 2), np.uint8)
-    box[1:-1, 1:-1] = pixels[top : top + height, left : left + width]
-    return box
+    return np.pad(mask[bounding_box(mask)].view(np.uint8), 1)

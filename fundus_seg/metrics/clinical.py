@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 
-from fundus_seg.metrics.overlap import Mask, check_frames
+from fundus_seg.metrics.overlap import Mask, bounding_box, check_frames
 
 
 def extents(mask: Mask) -> tuple[int, int]:
     """Rows and columns from the first to the last that holds a pixel of the (H, W) mask; (0, 0) if it is empty."""
-    _, _, columns, rows = cv2.boundingRect(mask.view(np.uint8))
-    return rows, columns
+    rows, columns = bounding_box(mask)
+    return rows.stop - rows.start, columns.stop - columns.start
 
 
 def vertical_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +32,12 @@ def check_frames(first: Mask, second: Mask) -> None:
     check_masks(first, second)
     if first.ndim != 2:
         raise ValueError(f"masks must be (H, W), got shape {first.shape}")
+
+
+def bounding_box(mask: Mask) -> tuple[slice, slice]:
+    """Rows and columns from the first to the last that holds a pixel of the (H, W) mask; of an empty mask, none."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return slice(top, top + height), slice(left, left + width)
 
 
 def dice(pred: Mask, target: Mask, *, smooth: float = 0.0) -> float:

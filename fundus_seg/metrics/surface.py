@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from fundus_seg.metrics.overlap import Mask, check_frames
+from fundus_seg.metrics.overlap import Mask, bounding_box, check_frames
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -128,12 +128,12 @@ def normalized_surface_dice(d: SurfaceDistances, tolerance: float) -> float:
 
 def _border_points(mask: Mask, spacing: tuple[float, float]) -> NDArray[np.float64]:
     """Centres of the border pixels, (N, 2) as (row, column) * spacing, (0, 2) of an empty mask."""
-    pixels = mask.view(np.uint8)
-    left, top, width, height = cv2.boundingRect(pixels)
-    if width == 0:
+    where = bounding_box(mask)
+    box = mask[where].view(np.uint8)
+    if box.size == 0:
         return np.empty((0, 2))
-    box = pixels[top : top + height, left : left + width]
     # Outside its bounding box the mask has no pixel, as beyond the frame: zeros are right on all four sides.
     interior = cv2.erode(box, _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     columns, rows = cv2.findNonZero(box - interior).reshape(-1, 2).T
+    top, left = (span.start for span in where)
     return np.column_stack(((rows + top) * spacing[0], (columns + left) * spacing[1]))
