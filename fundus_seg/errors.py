@@ -70,6 +70,14 @@ class RunError(FundusSegError):
     """A run folder cannot be used as asked: other settings, not trained, incomplete."""
 
 
+class BusyError(RunError):
+    """Another process is writing into the folder."""
+
+
+class LeaseLostError(RunError):
+    """Another process has taken the folder over from this one, which must not write there any more."""
+
+
 class CheckpointError(FundusSegError):
     """A checkpoint cannot be read, or does not fit the network it names."""
 

@@ -9,6 +9,7 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n
   be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay out of
   it; so do rim widths, whose sectors have names only where it is known which eye it is
 - overlays/: contours drawn on photographs
+- .lease: which process may write (`fundus_seg.lease`)
 - TRAINED, DONE: markers of a run that is trained, and of one that is evaluated too
 """
 
@@ -19,7 +20,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,28 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_guard: ContextVar[Callable[[], None]] = ContextVar("guard", default=lambda: None)
+
+
+@contextlib.contextmanager
+def guarded(check: Callable[[], None]) -> Iterator[None]:
+    """Within, in this thread, every write calls `check` when its temporary file is whole, before that takes its place.
+
+    An error of `check` ends the write: what stood there before still stands.
+    """
+    before = _guard.set(check)
+    try:
+        yield
+    finally:
+        _guard.reset(before)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed, at any depth."""
+    for leftover in folder.rglob(f".*{TEMPORARY}"):
+        leftover.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and put it in place, else remove it.
@@ -56,10 +80,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.chmod(0o666 & ~_umask())
+            _guard.get()()
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
+        _guard.get()()  # who has taken the folder over has removed the temporary file
         raise RunError(
             f"{path}: cannot be written ({error.strerror or error}); make room, or choose another folder"
         ) from error
@@ -136,10 +162,10 @@ class RunFolder:
         """Set a marker."""
         write_text(self.path / marker, "")
 
-    def sweep(self) -> None:
-        """Remove the temporary files of writers that were killed."""
-        for leftover in self.path.rglob(f".*{TEMPORARY}"):
-            leftover.unlink(missing_ok=True)
+    def stamp(self) -> tuple[int, ...]:
+        """Changes whenever a run has written its settings or an epoch; equal stamps, equal state."""
+        files = [path.stat() for path in (self.config, self.checkpoint("last")) if path.exists()]
+        return tuple(number for file in files for number in (file.st_ino, file.st_mtime_ns))
 
     def read_config(self) -> dict[str, Any]:
         """The content of config.yaml.

@@ -26,6 +26,7 @@ from fundus_seg.errors import CheckpointError, DataError, RunError, about
 from fundus_seg.evaluation.cases import FAULTS, SCORES, SIZES, score_case
 from fundus_seg.evaluation.recovery import recover
 from fundus_seg.inference.predict import Predictor, load_model
+from fundus_seg.lease import leased
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Inference, Scoring, short_hash
 from fundus_seg.provenance import versions
@@ -125,7 +126,7 @@ def evaluate(
         progress: where to show it.
 
     Raises:
-        RunError: the run is not trained.
+        RunError: the run is not trained, or another process is writing into it.
         CheckpointError: the checkpoint is not of the network that the run's settings name.
         DataError: the photographs are not those that the run was made with, cannot be read, or are too large to be
             seen at their own size.
@@ -163,14 +164,18 @@ def evaluate(
     )
     path = run.evaluation(scoring.digest(), checkpoint)
     recorded = _recorded(path, meta, progress)
-    if recorded is None or not path.is_file() or file_digest(path) != recorded.cases_sha256:
-        predictor = _predictor(run, config, checkpoint, scoring)
-        score = partial(_score, predictor, cases, split.images, progress=progress, task=f"scoring {run.path}")
-        with reproducible(config.train.threads):
-            if recorded is None or not recover(path, recorded.cases_sha256, len(cases), score, progress=progress):
-                truths = {case.name: mask_digest(read_masks(case)) for case in cases}
-                write_evaluation(path, meta.model_copy(update={"truth_digest": truth_digest(truths)}), score(0))
-    run.mark("DONE")
+    whole = recorded is not None and path.is_file() and file_digest(path) == recorded.cases_sha256
+    if whole and run.has("DONE"):
+        return read_evaluation(path)
+    with leased(run.path):
+        if not whole:
+            predictor = _predictor(run, config, checkpoint, scoring)
+            score = partial(_score, predictor, cases, split.images, progress=progress, task=f"scoring {run.path}")
+            with reproducible(config.train.threads):
+                if recorded is None or not recover(path, recorded.cases_sha256, len(cases), score, progress=progress):
+                    truths = {case.name: mask_digest(read_masks(case)) for case in cases}
+                    write_evaluation(path, meta.model_copy(update={"truth_digest": truth_digest(truths)}), score(0))
+        run.mark("DONE")
     return read_evaluation(path)
 
 
@@ -186,7 +191,8 @@ def truth_digest(masks: Mapping[str, str]) -> str:
 
 def write_evaluation(path: Path, meta: EvaluationMeta, text: str) -> None:
     """Write the CSV of case records and, beside it, the JSON that says what they are."""
-    path.with_suffix(".json").unlink(missing_ok=True)  # a CSV is whole only while its JSON says what it is
+    if path.with_suffix(".json").exists():  # a CSV is whole only while its JSON says what it is
+        write_text(path.with_suffix(".json"), "")
     write_text(path, text)
     meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
     write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))

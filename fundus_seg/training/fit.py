@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import torch
 from fundus_seg.config import RunConfig
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError
+from fundus_seg.lease import leased
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.models.checkpoint import network_state, read_checkpoint
 from fundus_seg.progress import SILENT, Progress
@@ -28,6 +29,7 @@ from fundus_seg.records import RunFolder, write_checkpoint, write_rows
 from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.torchvision_compat import import_module
 from fundus_seg.training.data import RunData, load_run_data
+from fundus_seg.training.observer import Observer
 from fundus_seg.training.run import record, resolve_sources, run_folder, take_up
 from fundus_seg.training.selection import score, validation_dice
 from fundus_seg.training.task import LOSSES
@@ -47,12 +49,22 @@ class _State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = SILENT) -> RunFolder:
+def train(
+    config: RunConfig, root: DataRoot, out: Path, *, observers: Sequence[Observer] = (), progress: Progress = SILENT
+) -> RunFolder:
     """Train one run below `out`, or go on with it where it stopped; a run that is trained is left as it is.
+
+    Args:
+        config: settings.
+        root: where the photographs are.
+        out: folder of all runs.
+        observers: told of every epoch; what they do changes nothing of the run.
+        progress: where to show it.
 
     Raises:
         DataError: files that training must not see, all of them listed.
         UsageError: domains that the data root does not hold.
+        BusyError: another process is at this very run.
         RunError: the folder holds another run, cannot be written, or the loss is no longer finite.
     """
     config = resolve_sources(config, root)
@@ -64,20 +76,34 @@ def train(config: RunConfig, root: DataRoot, out: Path, *, progress: Progress = 
         return folder
     fabric = _fabric(config)
     with reproducible(config.train.threads):
+        before = folder.stamp()
         state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
-        record(folder, config, data.inputs, root)  # only now can nothing be wrong with the settings any more
-        try:
-            _fit(folder, config, fabric, state, data, progress)
-        except KeyboardInterrupt:
-            progress.line(f"interrupted after epoch {state.epoch}; the same command goes on from there")
-            raise
-    folder.mark("TRAINED")
+        with leased(folder.path):  # only now can nothing be wrong with the settings any more
+            if folder.stamp() != before:
+                raise BusyError(f"{folder.path}: another process has just written here; run the command again")
+            for observer in observers:
+                observer.begin(folder, config, state.history)
+            record(folder, config, data.inputs, root)
+            try:
+                _fit(folder, config, fabric, state, data, observers, progress)
+            except KeyboardInterrupt:
+                progress.line(f"interrupted after epoch {state.epoch}; the same command goes on from there")
+                raise
+            folder.mark("TRAINED")
     sizes = (f"{name} {folder.checkpoint(name).stat().st_size / 1e6:.1f} MB" for name in ("best", "last"))
     progress.line(f"checkpoints, weights only: {', '.join(sizes)}")
     return folder
 
 
-def _fit(folder: RunFolder, config: RunConfig, fabric: Any, state: _State, data: RunData, progress: Progress) -> None:
+def _fit(
+    folder: RunFolder,
+    config: RunConfig,
+    fabric: Any,
+    state: _State,
+    data: RunData,
+    observers: Sequence[Observer],
+    progress: Progress,
+) -> None:
     batches = DomainBatches(data.sources, config.train, seed=config.seed)
     epochs = config.train.epochs
     if state.epoch:
@@ -106,6 +132,8 @@ def _fit(folder: RunFolder, config: RunConfig, fabric: Any, state: _State, data:
             state.best = max(state.best, score(dice_of))
         state.epoch += 1
         state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
+        for observer in observers:
+            observer.epoch(state.history[-1], state.network)
         _write_epoch(folder, config, state, improved=improved, finished=state.epoch == epochs)
         progress.line(_epoch_line(row, epochs))
 

@@ -62,7 +62,6 @@ def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, 
     Raises:
         RunError: the folder holds a run of other settings or inputs; the differing keys are named.
     """
-    folder.sweep()
     there = folder.read_config() if folder.config.exists() else None
     config = _for_machine(config, there)
     if there is None:
