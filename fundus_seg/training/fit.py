@@ -196,7 +196,8 @@ def _train_epoch(
 
 def _fabric(config: RunConfig) -> Any:
     fabric = import_module("lightning.fabric")
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # the precision stands in the run's settings
+    for speaker in ("lightning.fabric", "lightning.pytorch"):  # the precision stands in the run's settings
+        logging.getLogger(speaker).setLevel(logging.WARNING)
     return fabric.Fabric(devices=1, precision=_PRECISIONS[str(config.train.precision)])
 
 
