@@ -140,3 +140,12 @@ def test_every_problem_is_listed_however_many(draw_root):
         open_root(root).cases("B", "train")
     assert str(caught.value).startswith("30 problems with the files of B/train:\n")
     assert len(caught.value.problems) == 30
+
+
+def test_a_phantom_of_another_size_is_another_phantom(tmp_path, monkeypatch):
+    """The cache may hold one that an older version drew."""
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
+    for per_domain in (3, 4):
+        monkeypatch.setattr("fundus_seg.data.layout.EMBEDDED_PER_DOMAIN", per_domain)
+        root = open_root("phantom")
+        assert sum(len(root.cases("A", split)) for split in ("train", "test")) == per_domain

@@ -134,7 +134,7 @@ def _classic(root: Path, domain: Domain) -> DomainFiles:
 
 
 def _embedded_phantom(progress: Progress) -> Path:
-    folder = cache_folder() / f"phantom-v{PHANTOM_VERSION}"
+    folder = cache_folder() / f"phantom-v{PHANTOM_VERSION}-{EMBEDDED_PER_DOMAIN}"
     if not folder.is_dir():
         try:
             with progress.task("drawing the phantom", total=len(DOMAINS) * EMBEDDED_PER_DOMAIN) as advance:
