@@ -165,6 +165,18 @@ def test_columns_say_what_tells_them_apart():
     assert "chosen on the scored cases themselves" in table.title
 
 
+def test_a_recipe_that_all_runs_share_is_a_note_and_no_column():
+    slug = "-batch_per_domain=12-epochs=10-47b65c81"
+    shared = build_table(
+        [evaluation([0.8], [1], operator=f"{op}{slug}") for op in ("depthwise-wide", "tvconv")], ["dsc"]
+    )
+    assert shared.columns == ("tvconv", "depthwise-wide")
+    assert f"recipe of all runs, where it differs from the preset: {slug[1:]}" in shared.notes
+    apart = build_table([evaluation([0.8], [1], operator=op) for op in (f"tvconv{slug}", "tvconv")], ["dsc"])
+    assert apart.columns == ("tvconv", f"tvconv{slug}")
+    assert not any(note.startswith("recipe") for note in apart.notes)
+
+
 def test_columns_stand_in_the_order_of_the_operators():
     ordered = ["depthwise", "depthwise-lr=0.1-1a2b3c4d", "tvconv", "depthwise-dilated", "depthwise-wide", "alien"]
     runs = [evaluation([0.8], [1], operator=operator) for operator in reversed(ordered)]

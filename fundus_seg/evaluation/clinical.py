@@ -10,7 +10,7 @@ import pandas as pd
 
 from fundus_seg.evaluation.cases import FAULTS
 from fundus_seg.evaluation.evaluate import Evaluation
-from fundus_seg.evaluation.notes import protocol_note, unpredicted_notes
+from fundus_seg.evaluation.notes import protocol_note, recipe_notes, unpredicted_notes
 from fundus_seg.evaluation.tables import (
     cell_values,
     cells_text,
@@ -77,6 +77,7 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Table:
         "over cases, then over runs",
         "n of N: of the predictions of all runs, those with cup pixels outside the disc, or whose disc or cup has "
         "several components (8-connected) or holes, before post-processing",
+        *recipe_notes(evaluations),
         *unpredicted_notes(evaluations),
         protocol_note(protocol),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -11,6 +12,8 @@ from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.protocol import STRUCTURES, Scoring
 
 _PHANTOM = "PHANTOM, synthetic photographs, says nothing about patients. "
+_SLUG = re.compile(r"-\w+=.*-[0-9a-f]{8}$")
+"""Of a run's operator, what `RunConfig.slug` puts behind its name."""
 _PENALISED = {"own": "empty prediction", "cup": "empty prediction, of the structure itself or of the cup"}
 """By the protocol's `empty_check`."""
 
@@ -35,7 +38,7 @@ def counts_and_protocol(
     """
     protocol = evaluations[0].meta.protocol
     notes = [f"{column}: {_counts(own)}" for column, own in cases.groupby("column", sort=False)]
-    notes += unpredicted_notes(evaluations)
+    notes += [*recipe_notes(evaluations), *unpredicted_notes(evaluations)]
     shown = [metric for metric in metrics if metric in DISTANCES]
     beyond = int((cases.loc[~cases["penalised"], shown] > protocol.empty_distance).to_numpy().sum())
     if beyond:
@@ -45,6 +48,19 @@ def counts_and_protocol(
         f"{protocol_note(protocol)}"
     )
     return tuple(notes)
+
+
+def shared_recipe(evaluations: Sequence[Evaluation]) -> str:
+    """What the names of all runs' operators end on, `-epochs=10-47b65c81`: where they differ from the preset alike."""
+    runs = [evaluation.meta.run.operator for evaluation in evaluations if not evaluation.meta.elsewhere]
+    slugs = {found[0] if (found := _SLUG.search(operator)) else "" for operator in runs}
+    return slugs.pop() if len(slugs) == 1 else ""
+
+
+def recipe_notes(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line that says how the recipe of all runs differs from the preset, if it does."""
+    shared = shared_recipe(evaluations)
+    return [f"recipe of all runs, where it differs from the preset: {shared[1:]}"] if shared else []
 
 
 def unpredicted_notes(evaluations: Sequence[Evaluation]) -> list[str]:

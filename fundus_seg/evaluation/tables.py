@@ -18,7 +18,7 @@ from fundus_seg.config import OPERATORS
 from fundus_seg.errors import ProtocolError
 from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.evaluation.metric import DEFAULT_METRICS, METRICS, check_metrics
-from fundus_seg.evaluation.notes import counts_and_protocol, table_title
+from fundus_seg.evaluation.notes import counts_and_protocol, shared_recipe, table_title
 from fundus_seg.evaluation.numbers import data_text, mean_interval_text, mean_sd_text
 from fundus_seg.evaluation.statistics import MINIMAL_RUNS, Interval, bootstrap_interval, mean_sd
 from fundus_seg.evaluation.ties import BOLD, best_columns
@@ -214,14 +214,15 @@ def _refuse_repetitions(evaluations: Sequence[Evaluation]) -> None:
 def in_order(evaluations: Sequence[Evaluation]) -> list[tuple[str, Evaluation]]:
     """Evaluations in the order of the table's columns, each under the name of its column.
 
-    That is the operator, then whatever else tells the evaluations apart.
+    That is the operator, then whatever else tells the evaluations apart; what all runs' recipes share is a note's.
     """
     metas = [evaluation.meta for evaluation in evaluations]
+    shared = shared_recipe(evaluations)
     own = [meta.run for meta in metas if not meta.elsewhere]  # of a tool elsewhere no more is known
     presets, precisions = ({getattr(run, key) for run in own} for key in ("preset", "precision"))
     selections = {meta.selection for meta in metas}
     names = [
-        meta.run.operator
+        (meta.run.operator if meta.elsewhere else meta.run.operator.removesuffix(shared))
         + (f" ({meta.run.preset})" if len(presets) > 1 and not meta.elsewhere else "")
         + (f" ({meta.run.precision})" if len(precisions) > 1 and not meta.elsewhere else "")
         + (f" [{meta.selection}]" if len(selections) > 1 else "")

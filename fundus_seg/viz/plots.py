@@ -140,7 +140,7 @@ def draw_bland_altman(cases: pd.DataFrame, *, title: str) -> Figure:
                 axes.axhline(level, color="black", linewidth=0.9, linestyle=line)
             counts = _counts(every[every["column"] == column], eyes.nunique())
             limits = f"bias {bias:+.3f}, limits {low:+.3f} to {high:+.3f}"
-            axes.set_title(f"{column}\n{counts}\n{limits}", fontsize=8)
+            axes.set_title(f"{textwrap.fill(column, 40)}\n{counts}\n{limits}", fontsize=8)
         for axes in grid.flat[len(columns) :]:
             axes.remove()
         for axes in grid.flat[: len(columns)][-across:]:  # the lowest of each column
@@ -255,8 +255,11 @@ def _figure(title: str, size: tuple[float, float], rows: int, columns: int, **sh
 
 def _legend(figure: Figure, keys: Sequence[Artist]) -> None:
     """Below the axes, in as many columns as the figure's width holds."""
+    width = int(12 * figure.get_figwidth())
+    for key in keys:
+        key.set_label(textwrap.fill(str(key.get_label()), width - 6, break_on_hyphens=False))
     longest = max(len(str(key.get_label())) for key in keys) + 6
-    columns = max(1, int(12 * figure.get_figwidth() / longest))
+    columns = max(1, width // longest)
     figure.legend(handles=list(keys), loc="outside lower center", ncols=min(columns, len(keys)))
 
 
