@@ -20,14 +20,14 @@ _QUARTILES = (0.5, 0.25, 0.75)
 
 def measures_table(atlas: Atlas) -> Table:
     """A row a measure, a column a domain: median [quartiles] over its cases."""
-    groups = dict(iter(atlas.cases.groupby("domain", sort=False)))
+    groups = {str(domain): group for domain, group in atlas.cases.groupby("domain", sort=False)}
     rows = [("cases", *(str(len(group)) for group in groups.values()))]
     for name, label in {**_FRAME, **MEASURES}.items():
         rows.append((label, *(_quartiles_text(group[name]) for group in groups.values())))
     undefined = int(atlas.cases[list(MEASURES)].isna().any(axis=1).sum())
     notes = (
-        "median [quartiles] over cases, of the camera's field of view; photographs measured at 256x256, masks at their "
-        "own size",
+        "median [quartiles] over cases, within the camera's field of view; red, green, blue: of 255; photographs are "
+        "measured at 256x256, masks at their own size",
         "contrast: SD of L*; unevenness: SD of the quadratic surface fitted to L* outside the disc; sharpness: SD of "
         "the Laplacian of L*; disc contrast: L* of the disc - L* around it; cup contrast: L* of cup - L* of rim",
         "disc diameter: of the circle of its area, in % of the square root of the frame's; CDR: cup-to-disc ratio",

@@ -236,10 +236,10 @@ def draw_small_multiples(cases: pd.DataFrame, *, labels: Mapping[str, str], titl
         title: of the figure.
     """
     domains = list(dict.fromkeys(cases["domain"]))
-    across = min(5, len(labels))
+    across = min(7, len(labels))
     down = -(-len(labels) // across)
     with _style():
-        figure, grid = _figure(title, (max(1.9 * across, 4.5), 1.7 * down + 0.5), down, across)
+        figure, grid = _figure(title, (max(1.6 * across, 4.5), 1.7 * down + 0.5), down, across)
         for axes, (measure, label) in zip(grid.flat, labels.items(), strict=False):
             for number, domain in enumerate(domains):
                 values = cases.loc[cases["domain"] == domain, measure].dropna().to_numpy()
