@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import zlib
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def reproducible(threads: int | None) -> Iterator[None]:
     threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fills = memory.fill_uninitialized_memory
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses cuBLAS, being told to repeat
     torch.set_num_threads(threads or threads_before)
     torch.use_deterministic_algorithms(True)
     memory.fill_uninitialized_memory = False

@@ -7,6 +7,7 @@ from fundus_seg.config import TrainConfig
 from fundus_seg.data.batches import DomainBatches, draw_cases
 from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.data.transforms import augmentation
+from fundus_seg.seeding import generator
 
 
 def split(count: int, size: int = 32) -> ResizedSplit:
@@ -66,6 +67,41 @@ def test_augmentation_repeats_with_its_seed():
     batches = DomainBatches({"B": split(8)}, TrainConfig(batch_per_domain=4, augment="scale-crop"), seed=5)
     for first, second in zip(batches.epoch(2), batches.epoch(2), strict=True):
         assert torch.equal(first.images, second.images)
+
+
+def test_batches_are_the_drawn_cases_of_the_shared_arrays():
+    rng = np.random.default_rng(0)
+    sources = {}
+    for domain, count in (("B", 7), ("C", 5)):
+        images, masks = rng.integers(256, size=(count, 8, 8, 3)), rng.integers(2, size=(count, 2, 8, 8))
+        images, masks = images.astype(np.uint8), masks.astype(np.uint8)
+        images.flags.writeable = masks.flags.writeable = False  # as a memory map's
+        sources[domain] = ResizedSplit("", tuple(map(str, range(count))), ("",) * count, images, masks, ())
+    batches = DomainBatches(sources, TrainConfig(batch_per_domain=3), seed=4)
+    drawn = {
+        key: draw_cases(len(s.names), 9, "passes", generator(4, 1, f"batches/{key}")) for key, s in sources.items()
+    }
+    for step, batch in enumerate(batches.epoch(1)):
+        picked = {key: indices[3 * step : 3 * step + 3] for key, indices in drawn.items()}
+        images = np.concatenate([sources[key].images[indices] for key, indices in picked.items()])
+        assert np.array_equal(batch.images, images.transpose(0, 3, 1, 2))
+        assert np.array_equal(batch.masks, np.concatenate([sources[key].masks[picked[key]] for key in picked]))
+    assert [kept.data_ptr() for kept in batches._images] == [each.images.ctypes.data for each in sources.values()]
+
+
+def test_batches_are_made_on_the_device_without_waiting_for_it():
+    """A meta tensor has no values: whatever asks the device for one raises."""
+    batches = DomainBatches({"B": split(5), "C": split(3)}, TrainConfig(batch_per_domain=2), seed=0, device="meta")
+    epoch = list(batches.epoch(0))
+    assert len(epoch) == 3
+    assert {each.device.type for batch in epoch for each in (batch.images, batch.masks, batch.domains)} == {"meta"}
+    assert (epoch[0].images.shape, epoch[0].masks.shape) == ((4, 3, 32, 32), (4, 2, 32, 32))
+
+
+def test_augmented_batches_are_made_on_the_cpu():
+    train = TrainConfig(batch_per_domain=2, augment="scale-crop")
+    batch = next(DomainBatches({"B": split(5)}, train, seed=0, device="meta").epoch(0))
+    assert batch.images.device.type == "cpu"
 
 
 def test_no_augmentation_is_none():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from fundus_seg.config import load_config
+from fundus_seg.data import open_root
 from fundus_seg.models import build_model
 from fundus_seg.ops import translation_variant_conv2d
 
@@ -70,6 +75,53 @@ def test_the_page_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     text = page.read_text("utf8")
     assert "| inference, batch 1, 64x64, tvconv, baked | depthwise |" in text
     assert "nan" not in text
+
+
+class _Mark:
+    """As a CUDA event, on the host's clock."""
+
+    def __init__(self) -> None:
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, end: _Mark) -> float:
+        return 1e3 * (end.at - self.at)
+
+
+def test_the_gpu_table_times_the_steps_of_a_real_run(
+    draw_root: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_table
+
+    monkeypatch.setattr(gpu_table, "mark", _Mark)
+    monkeypatch.setattr(gpu_table, "waiting_refused", contextlib.nullcontext)
+    settings = ["train.threads=1", "train.epochs=3"]
+    config = load_config("tiny", overrides=settings, arguments={"holdout": "A"})
+    cost = gpu_table.measure(config, open_root(draw_root(domains="AB")))
+    assert [len(marks) for marks in gpu_table.TimedBatches.marks] == [3, 3, 3]  # two steps an epoch
+    assert 0 < 2 * cost.step.first <= 1e3 * cost.epoch.third
+    assert cost.evaluation > 0
+
+
+def test_the_gpu_table_extrapolates_to_120_runs() -> None:
+    """A run: 6 s once, 40 epochs of 0.5 s, 4 s of evaluation, half a minute; 3 x 40 of them, an hour."""
+    from gpu_table import Cost, report
+    from timing import Spread
+
+    cost = Cost(Spread(20.0, 19.0, 21.0), Spread(0.5, 0.5, 0.5), once=6.0, evaluation=4.0)
+    text = report(dict.fromkeys(("conv", "depthwise", "tvconv"), cost), "a GPU")
+    assert "| tvconv | 20.00 (19.00-21.00) | 0.50 (0.50-0.50) | 6.0 | 4.0 | 0.50 |" in text
+    assert text.endswith("120 runs, one after another, take 60 minutes; aim: less than 60, not reached.")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_the_gpu_table_says_that_there_is_no_gpu(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_table
+
+    monkeypatch.setattr(sys, "argv", ["gpu_table.py"])
+    assert gpu_table.main() == 1
+    assert capsys.readouterr().err == "error: no CUDA device here: run this on a machine with an NVIDIA GPU.\n"
 
 
 def test_the_readme_shows_the_last_table() -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fundus_seg_cli.table import Format, print_table
+
 app = typer.Typer(help="Photographs and masks.", no_args_is_help=True)
+
+
+class Splits(StrEnum):
+    """Which cases."""
+
+    train = "train"
+    test = "test"
+    all = "all"
 
 
 @app.callback()
@@ -51,6 +62,38 @@ def check(
         print_check(found)
     if found.problems("error"):
         raise typer.Exit(1)
+
+
+@app.command()
+def atlas(
+    root: Annotated[str, typer.Argument(help="Data root, YAML file of domains, or 'phantom'.")],
+    split: Annotated[Splits, typer.Option(help="Which cases.")] = Splits.all,
+    form: Annotated[Format, typer.Option("--format", help="How the tables are written.")] = Format.rich,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Folder for atlas.png and atlas.svg, or one file's name: its other form stands beside it."),
+    ] = None,
+) -> None:
+    """What each domain is like, and how far it is from the rest: colour, light, sharpness, disc sizes, cup ratios."""
+    from fundus_seg.data import open_root
+    from fundus_seg.data.files import SPLITS
+    from fundus_seg.evaluation.atlas import survey
+    from fundus_seg.evaluation.atlas_tables import measures_table, shift_table, tidy_table, write_plot
+    from fundus_seg_cli.progress import Terminal
+
+    progress = Terminal()
+    splits = tuple(each for each in SPLITS if split in (Splits.all, each))
+    found = survey(open_root(root, least=1, progress=progress), splits, progress=progress)
+    for problem in found.problems:
+        progress.line(f"left out: {problem}")
+    if form is Format.csv:
+        print_table(tidy_table(found), form)
+    else:
+        print_table(measures_table(found), form)
+        if found.cases["domain"].nunique() > 1:
+            print_table(shift_table(found), form)
+    if plot:
+        progress.line(f"plots: {', '.join(map(str, write_plot(found, plot)))}")
 
 
 @app.command()

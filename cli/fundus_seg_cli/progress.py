@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -35,13 +36,23 @@ class Terminal:
             bar = bars.add_task(description, total=total, shown="")
 
             def advance(**shown: Any) -> None:
-                bars.update(bar, advance=1, shown="  ".join(f"{key} {_short(value)}" for key, value in shown.items()))
+                bars.update(bar, advance=1, shown=_Shown(shown))
 
             yield advance
 
     def line(self, text: str) -> None:
         """One line that stays."""
         self.console.print(text, highlight=False, markup=False)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Values as text, made when the bar is drawn: a loss on a GPU is waited for then, not in every step."""
+
+    values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return "  ".join(f"{key} {_short(value)}" for key, value in self.values.items())
 
 
 def _short(value: Any) -> str:

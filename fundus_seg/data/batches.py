@@ -1,12 +1,14 @@
 """Training batches from memory: the same number of cases from each source domain in every step.
 
 What (seed, epoch, step) draws depends on nothing else: not on the operator, nor on where a run was interrupted.
+On a GPU the photographs lie there, and so do an epoch's draws: no step waits for the host.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,47 +32,67 @@ class Batch:
 
 
 class DomainBatches:
-    """Batches of `train.batch_per_domain` cases from each of the source domains, whose order gives `Batch.domains`."""
+    """Batches of `train.batch_per_domain` cases from each of the source domains, whose order gives `Batch.domains`.
 
-    def __init__(self, sources: Mapping[str, ResizedSplit], train: TrainConfig, *, seed: int) -> None:
-        self.sources = dict(sources)
+    Args:
+        sources: the training split of each source domain.
+        train: how many cases a step draws, and how.
+        seed: of the run.
+        device: where the photographs are kept and batches made; on the CPU they stay in the memory map that all runs
+            share. Augmentations run on the CPU, and so do their batches.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, ResizedSplit], train: TrainConfig, *, seed: int, device: str | torch.device = "cpu"
+    ) -> None:
         self.train = train
         self.seed = seed
-        largest = max(len(split.names) for split in self.sources.values())
-        self.steps = train.steps_per_epoch or math.ceil(largest / train.batch_per_domain)
+        self.device = torch.device(device if train.augment == "none" else "cpu")
+        self._images = [_tensor(split.images).to(self.device) for split in sources.values()]
+        self._masks = [_tensor(split.masks).to(self.device) for split in sources.values()]
+        self._domains = torch.arange(len(sources), device=self.device).repeat_interleave(train.batch_per_domain)
+        self._counts = {domain: len(split.names) for domain, split in sources.items()}
+        self.steps = train.steps_per_epoch or math.ceil(max(self._counts.values()) / train.batch_per_domain)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, counted from 0."""
         per_domain = self.train.batch_per_domain
-        drawn = {
-            domain: draw_cases(
-                len(split.names),
-                self.steps * per_domain,
-                self.train.sampling,
-                generator(self.seed, epoch, f"batches/{domain}"),
-            )
-            for domain, split in self.sources.items()
-        }
-        size = next(iter(self.sources.values())).images.shape[1]
+        drawn = [
+            torch.from_numpy(
+                draw_cases(
+                    count,
+                    self.steps * per_domain,
+                    self.train.sampling,
+                    generator(self.seed, epoch, f"batches/{domain}"),
+                )
+            ).to(self.device)
+            for domain, count in self._counts.items()
+        ]
         augment = augmentation(
-            self.train.augment, size, seed=int(generator(self.seed, epoch, "augment").integers(2**32))
+            self.train.augment,
+            self._images[0].shape[1],
+            seed=int(generator(self.seed, epoch, "augment").integers(2**32)),
         )
         for step in range(self.steps):
             picked = slice(step * per_domain, (step + 1) * per_domain)
-            yield self._gather({domain: indices[picked] for domain, indices in drawn.items()}, augment)
+            yield self._gather([indices[picked] for indices in drawn], augment)
 
-    def _gather(self, picked: Mapping[str, NDArray[np.int64]], augment: Augmentation | None) -> Batch:
-        images = np.concatenate([self.sources[domain].images[indices] for domain, indices in picked.items()])
-        masks = np.concatenate([self.sources[domain].masks[indices] for domain, indices in picked.items()])
-        if augment is not None:
-            pairs = [augment(image, mask) for image, mask in zip(images, masks, strict=True)]
-            images, masks = np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
-        numbers = np.repeat(np.arange(len(picked)), self.train.batch_per_domain)
-        return Batch(
-            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
-            torch.from_numpy(masks),
-            torch.from_numpy(numbers),
+    def _gather(self, picked: Sequence[Tensor], augment: Augmentation | None) -> Batch:
+        images, masks = (
+            torch.cat([cases.index_select(0, indices) for cases, indices in zip(domains, picked, strict=True)])
+            for domains in (self._images, self._masks)
         )
+        if augment is not None:
+            pairs = [augment(image, mask) for image, mask in zip(images.numpy(), masks.numpy(), strict=True)]
+            images, masks = (torch.from_numpy(np.stack(stack)) for stack in zip(*pairs, strict=True))
+        return Batch(images.permute(0, 3, 1, 2).contiguous(), masks, self._domains)
+
+
+def _tensor(cases: NDArray[np.uint8]) -> Tensor:
+    """The array itself as a tensor, not a copy; it may be a memory map that nobody must write to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(cases)
 
 
 def draw_cases(available: int, count: int, sampling: str, rng: np.random.Generator) -> NDArray[np.int64]:

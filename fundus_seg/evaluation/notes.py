@@ -11,7 +11,7 @@ from fundus_seg.evaluation.cases import DISTANCES
 from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.protocol import STRUCTURES, Scoring
 
-_PHANTOM = "PHANTOM, synthetic photographs, says nothing about patients. "
+PHANTOM_HEADING = "PHANTOM, synthetic photographs, says nothing about patients. "
 _SLUG = re.compile(r"-\w+=.*-[0-9a-f]{8}$")
 """Of a run's operator, what `RunConfig.slug` puts behind its name."""
 _PENALISED = {"own": "empty prediction", "cup": "empty prediction, of the structure itself or of the cup"}
@@ -22,7 +22,7 @@ def table_title(title: str, evaluations: Sequence[Evaluation]) -> str:
     """The title with PHANTOM before it where that is what was scored, and after it how checkpoints were chosen."""
     selections = sorted({evaluation.meta.selection for evaluation in evaluations})
     oracle = " (chosen on the scored cases themselves)" if "oracle" in selections else ""
-    phantom = _PHANTOM if evaluations[0].meta.phantom else ""
+    phantom = PHANTOM_HEADING if evaluations[0].meta.phantom else ""
     return f"{phantom}{title}, selection: {', '.join(selections)}{oracle}"
 
 

@@ -104,7 +104,7 @@ def _fit(
     observers: Sequence[Observer],
     progress: Progress,
 ) -> None:
-    batches = DomainBatches(data.sources, config.train, seed=config.seed)
+    batches = DomainBatches(data.sources, config.train, seed=config.seed, device=fabric.device)
     epochs = config.train.epochs
     if state.epoch:
         progress.line(f"{folder.path}: going on after epoch {state.epoch} of {epochs}")

@@ -1,4 +1,4 @@
-"""Plots for a paper: box plots by unseen domain, Bland-Altman plots, learning curves; as PNG and SVG.
+"""Plots for a paper: box plots by domain, Bland-Altman plots, learning curves; as PNG and SVG.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; hatches and line styles repeat what the
 colours say. Figures are drawn apart from pyplot and from the user's matplotlibrc, so equal data give equal files.
@@ -224,6 +224,41 @@ def draw_learning_curves(epochs: pd.DataFrame, *, curves: Mapping[str, str], tit
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend(figure, [Line2D([], [], **_line(number), label=column) for number, column in enumerate(columns)])
+    return figure
+
+
+def draw_small_multiples(cases: pd.DataFrame, *, labels: Mapping[str, str], title: str) -> Figure:
+    """Box plots of many measures: axes per measure, a box per domain, a dot per case.
+
+    Args:
+        cases: columns domain (whose order is that of the boxes) and those of `labels`, a row a case; NaN is left out.
+        labels: of the measures, with units, by column of `cases`.
+        title: of the figure.
+    """
+    domains = list(dict.fromkeys(cases["domain"]))
+    across = min(7, len(labels))
+    down = -(-len(labels) // across)
+    with _style():
+        figure, grid = _figure(title, (max(1.6 * across, 4.5), 1.7 * down + 0.5), down, across)
+        for axes, (measure, label) in zip(grid.flat, labels.items(), strict=False):
+            for number, domain in enumerate(domains):
+                values = cases.loc[cases["domain"] == domain, measure].dropna().to_numpy()
+                axes.boxplot(
+                    values,
+                    positions=[number],
+                    widths=0.7,
+                    patch_artist=True,
+                    showfliers=False,
+                    boxprops=_box(number),
+                    medianprops={"color": "black", "linewidth": 1.5},
+                )
+                spread = (_GOLDEN * np.arange(len(values)) % 1 - 0.5) * 0.6
+                axes.scatter(number + spread, values, s=2, color="black", alpha=0.35, linewidths=0, zorder=3)
+            axes.set_title(label)
+            axes.set_xlim(-0.6, len(domains) - 0.4)
+            axes.set_xticks(range(len(domains)), domains)
+        for axes in grid.flat[len(labels) :]:
+            axes.remove()
     return figure
 
 
