@@ -38,7 +38,7 @@ def measures_table(atlas: Atlas) -> Table:
 
 
 def shift_table(atlas: Atlas) -> Table:
-    """A row a measure, a column a domain: signed distance from all other domains; the mean of |distance| at the end.
+    """A row a measure, a column a domain: signed distance from all other domains; at the end the median of |distance|.
 
     Raises:
         UsageError: fewer than two domains.
@@ -48,7 +48,7 @@ def shift_table(atlas: Atlas) -> Table:
         (label, *("-" if math.isnan(value) else f"{value:+.2f}" for value in shift[name]))
         for name, label in MEASURES.items()
     ]
-    rows.append(("mean of |distance|", *(f"{value:.2f}" for value in shift.abs().mean(axis="columns"))))
+    rows.append(("median |distance|", *(f"{value:.2f}" for value in shift.abs().median(axis="columns"))))
     farthest = shift.abs().eq(shift.abs().max()).to_numpy().T
     bold = frozenset((int(row), int(column)) for row, column in np.argwhere(farthest) if len(shift) > 2)
     notes = (
@@ -101,14 +101,14 @@ def _digits(value: float) -> str:
 def _split_note(cases: pd.DataFrame) -> tuple[str, ...]:
     """How far the splits of one domain are apart, which is what chance and a domain's own splitting come to."""
     apart = {
-        str(domain): float(domain_shift(group.assign(domain=group["split"])).abs().mean(axis="columns").iloc[0])
+        str(domain): float(domain_shift(group.assign(domain=group["split"])).abs().median(axis="columns").iloc[0])
         for domain, group in cases.groupby("domain", sort=False)
         if group["split"].nunique() > 1
     }
     if not apart:
         return ()
     each = ", ".join(f"{domain} {distance:.2f}" for domain, distance in apart.items())
-    return (f"for comparison, the mean of |distance| between train and test of one domain: {each}",)
+    return (f"for comparison, the median |distance| between train and test of one domain: {each}",)
 
 
 def _left_out(atlas: Atlas) -> tuple[str, ...]:
