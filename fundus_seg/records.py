@@ -11,6 +11,7 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n
 - overlays/: contours drawn on photographs
 - .lease: which process may write (`fundus_seg.lease`)
 - TRAINED, DONE: markers of a run that is trained, and of one that is evaluated too
+- FAILED: why a run of a grid came to nothing; removed when it is tried again
 """
 
 from __future__ import annotations
@@ -155,12 +156,12 @@ class RunFolder:
         return self.path / "overlays" / f"{scoring}-{checkpoint}"
 
     def has(self, marker: str) -> bool:
-        """Whether the marker `TRAINED` or `DONE` stands."""
+        """Whether the marker `TRAINED`, `DONE` or `FAILED` stands."""
         return (self.path / marker).is_file()
 
-    def mark(self, marker: str) -> None:
-        """Set a marker."""
-        write_text(self.path / marker, "")
+    def mark(self, marker: str, text: str = "") -> None:
+        """Set a marker, which may say something."""
+        write_text(self.path / marker, text)
 
     def stamp(self) -> tuple[int, ...]:
         """Changes whenever a run has written its settings or an epoch; equal stamps, equal state."""
