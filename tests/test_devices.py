@@ -84,6 +84,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(root, tmp_path, overrides, mes
         train(settings(*overrides), root, tmp_path)
 
 
+def test_a_worker_that_may_start_no_process_says_so(root, tmp_path, monkeypatch):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    with pytest.raises(UsageError, match=r"train.devices 2: .*; take the executor serial or ray"):
+        train(settings(), root, tmp_path)
+    assert not any(tmp_path.rglob("seed-0"))
+
+
 def test_devices_name_the_run(root):
     assert settings().slug(all_domains=root.experiment).startswith("tvconv-devices=2-")
 

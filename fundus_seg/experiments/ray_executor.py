@@ -153,7 +153,8 @@ def _outcome(ray: Any, ended: Any) -> Outcome:
     try:
         return ray.get(ended)
     except ray.exceptions.RayTaskError as error:
-        return Outcome("failed", " ".join(str(error.cause).split()), str(error))
+        text = " ".join(str(error.cause).split())
+        return Outcome("failed", f"{type(error.cause).__name__}: {text}", str(error))
     except ray.exceptions.RayError as error:
         reason = f"its worker or node died {RETRIES + 1} times ({type(error).__name__}); is there memory enough for it?"
         return Outcome("failed", reason, str(error))

@@ -45,7 +45,7 @@ def fabric_for(train: TrainConfig, assist: Callable[..., Any], *arguments: Any) 
         arguments: picklable.
 
     Raises:
-        UsageError: fewer GPUs than devices.
+        UsageError: fewer GPUs than devices, or a calling process that may start no other.
         RunError: a further process has ended before its time.
     """
     if train.devices == 1:
@@ -54,6 +54,10 @@ def fabric_for(train: TrainConfig, assist: Callable[..., Any], *arguments: Any) 
     if torch.cuda.is_available() and torch.cuda.device_count() < train.devices:
         raise UsageError(
             f"train.devices {train.devices}: only {torch.cuda.device_count()} GPUs here; choose at most that"
+        )
+    if multiprocessing.current_process().daemon:
+        raise UsageError(
+            f"train.devices {train.devices}: a worker starts no processes; take the executor serial or ray"
         )
     context = multiprocessing.get_context("spawn")  # a fork would share what CUDA and thread pools cannot share
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(train.devices)}
