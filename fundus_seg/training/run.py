@@ -37,8 +37,17 @@ def resolve_sources(config: RunConfig, root: DataRoot) -> RunConfig:
             f"data.sources {list(sources)} with holdout {config.holdout}: "
             "name one or more other domains, each once; the holdout never trains"
         )
-    if len(sources) * config.train.batch_per_domain < 2:
-        raise UsageError("train.batch_per_domain 1 with one source: batch norms need two or more cases in a batch")
+    per_domain, devices = config.train.batch_per_domain, config.train.devices
+    if per_domain % devices:
+        raise UsageError(
+            f"train.batch_per_domain {per_domain} with train.devices {devices}: each takes as many cases of every "
+            f"domain; choose a multiple of {devices}"
+        )
+    if len(sources) * per_domain // devices < 2:
+        raise UsageError(
+            f"train.batch_per_domain {per_domain} with one source: batch norms need two or more cases in a batch "
+            "on each device"
+        )
     return config.model_copy(update={"data": config.data.model_copy(update={"sources": sources})})
 
 
@@ -118,7 +127,7 @@ def record(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], root
 
 def _recorded(there: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run that is there, those among them that it had before they could be chosen."""
-    return {"train.precision": "fp32", "train.channels_last": False, **flatten(there)}
+    return {"train.precision": "fp32", "train.channels_last": False, "train.devices": 1, **flatten(there)}
 
 
 def _for_machine(config: RunConfig, there: Mapping[str, Any] | None) -> RunConfig:
