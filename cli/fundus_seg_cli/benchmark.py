@@ -25,6 +25,7 @@ class Engine(StrEnum):
 
     serial = "serial"
     processes = "processes"
+    ray = "ray"
 
 
 def benchmark(
@@ -47,14 +48,21 @@ def benchmark(
         ),
     ] = None,
     executor: Annotated[
-        Engine, typer.Option(help="One run after the other in this process, or several worker processes.")
+        Engine,
+        typer.Option(help="One run after the other in this process, several worker processes, or a Ray cluster."),
     ] = Engine.processes,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Worker processes (default: what cores, and GPUs' free memory, allow)."),
     ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster (default: $RAY_ADDRESS, or the one of this machine).")
+    ] = None,
+    gpus: Annotated[
+        float, typer.Option("--gpus-per-run", min=0, help="With Ray: of 0.25, four runs share a GPU; 0 for the CPU.")
+    ] = 0,
     probe_holdout: Annotated[
-        bool, typer.Option("--probe-holdout", help="Score the unseen domain after each epoch; changes no run.")
+        bool, typer.Option("--probe-holdout", help="As `train --probe-holdout`, for every run.")
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Take up again the runs that failed before.")
@@ -97,12 +105,13 @@ def benchmark(
     if dry_run:
         print_table(overview(cells, jobs or _jobs(cells)), form)
         return
+    engine = _executor(executor, cells, jobs, address, gpus)
     if retry_failed:
         for cell in cells:
             forgive(cell)
     failures, done = [], []
     with GridProgress(cells, progress.console) as shown:
-        for cell, outcome in run_grid(cells, _executor(executor, jobs, cells), progress=progress):
+        for cell, outcome in run_grid(cells, engine, progress=progress):
             shown.tell(cell, outcome)
             if outcome.state == "failed":
                 failures.append(f"{cell.name}: {outcome.reason}")
@@ -135,11 +144,16 @@ def _print_tables(evaluations: Sequence[Evaluation], form: Format, plots: Path |
         progress.line(f"{len(write_plots(evaluations, plots))} files of plots in {plots}")
 
 
-def _executor(engine: Engine, jobs: int | None, cells: Sequence[Cell]) -> Executor:
+def _executor(name: Engine, cells: Sequence[Cell], jobs: int | None, address: str | None, gpus: float) -> Executor:
     from fundus_seg.experiments.capacity import gpu_count
     from fundus_seg.experiments.executors import processes, serial
 
-    if engine is Engine.serial:
+    if name is Engine.ray:
+        from fundus_seg.experiments.ray_executor import ray_executor
+
+        threads = max(cell.config.train.threads or 1 for cell in cells)
+        return ray_executor(address=address, cpus=threads, gpus=gpus)
+    if name is Engine.serial:
         return serial
     return processes(jobs or _jobs(cells), gpus=gpu_count())
 
