@@ -4,7 +4,7 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n
 
 - config.yaml: resolved settings, digests of the inputs, provenance
 - metrics.csv: a row an epoch
-- checkpoints/{last,best}.ckpt
+- checkpoints/{last,best}.ckpt; of a run whose holdout was probed, oracle.ckpt, and probe.csv: a row an epoch
 - evaluations/<scoring>-<checkpoint>.csv: a row a case and structure, with a .json beside it. A row holds what cannot
   be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay out of
   it; so do rim widths, whose sectors have names only where it is known which eye it is
@@ -143,8 +143,13 @@ class RunFolder:
         """A row an epoch."""
         return self.path / "metrics.csv"
 
+    @property
+    def probe(self) -> Path:
+        """A row an epoch, of the holdout."""
+        return self.path / "probe.csv"
+
     def checkpoint(self, name: str) -> Path:
-        """`last` or `best`."""
+        """`last`, `best` or `oracle`."""
         return self.path / "checkpoints" / f"{name}.ckpt"
 
     def evaluation(self, scoring: str, checkpoint: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,7 @@ from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.lease import holder
 from fundus_seg.records import RunFolder
 from fundus_seg.training import train
-from fundus_seg.training.observer import Observer
+from fundus_seg.training.probe import HoldoutProbe
 from fundus_seg.training.run import resolve_sources, run_folder
 
 Status = Literal["done", "running", "failed", "trained", "started", "missing"]
@@ -131,7 +130,9 @@ def run_cell(cell: Cell) -> Outcome:
     if outcome := settled(cell):
         return outcome
     try:
-        run = train(cell.config, open_root(cell.data), cell.out, observers=observers_of(cell))
+        root = open_root(cell.data)
+        observers = [HoldoutProbe(root)] if cell.probe else []
+        run = train(cell.config, root, cell.out, observers=observers)
         evaluate(run, cell.data)
     except (BusyError, LeaseLostError) as error:
         return Outcome("busy", str(error))
@@ -142,8 +143,3 @@ def run_cell(cell: Cell) -> Outcome:
         text = " ".join(str(error).split())
         return Outcome("failed", f"{type(error).__name__}: {text}", traceback.format_exc())
     return Outcome("done")
-
-
-def observers_of(cell: Cell) -> Sequence[Observer]:
-    """Who watches the run of a cell."""
-    return ()

@@ -49,8 +49,6 @@ def processes(jobs: int, *, gpus: int = 0) -> Executor:
     """
 
     def execute(work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
-        from fundus_seg.experiments.cell import Outcome
-
         waiting = deque((cell, 0) for cell in cells)
         workers = [_Worker(work, slot % gpus if gpus else None) for slot in range(min(jobs, len(cells)))]
         try:
@@ -68,7 +66,7 @@ def processes(jobs: int, *, gpus: int = 0) -> Executor:
                         continue
                     if outcome is None:
                         worker.replace()
-                        outcome = Outcome("failed", f"worker died {deaths + 1} times; is there memory enough for it?")
+                        outcome = _given_up(deaths + 1)
                     if waiting:
                         worker.begin(*waiting.popleft())
                     yield cell, outcome
@@ -77,6 +75,12 @@ def processes(jobs: int, *, gpus: int = 0) -> Executor:
                 worker.stop()
 
     return execute
+
+
+def _given_up(deaths: int) -> Outcome:
+    from fundus_seg.experiments.cell import Outcome
+
+    return Outcome("failed", f"worker died {deaths} times; is there memory enough for it?")
 
 
 class _Worker:

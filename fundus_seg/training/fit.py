@@ -22,7 +22,7 @@ from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError
 from fundus_seg.lease import leased
 from fundus_seg.models import build_model, scale_photographs
-from fundus_seg.models.checkpoint import network_state, read_checkpoint
+from fundus_seg.models.checkpoint import read_checkpoint
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.records import RunFolder, write_checkpoint, write_rows
@@ -30,7 +30,8 @@ from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.training.data import RunData, load_run_data
 from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.observer import Observer
-from fundus_seg.training.run import record, resolve_sources, run_folder, take_up
+from fundus_seg.training.probe import HoldoutProbe
+from fundus_seg.training.run import record, resolve_sources, run_folder, take_up, weights_state
 from fundus_seg.training.selection import score, validation_dice
 from fundus_seg.training.task import LOSSES
 
@@ -62,12 +63,14 @@ def train(
         DataError: files that training must not see, all of them listed.
         UsageError: domains that the data root does not hold.
         BusyError: another process is at this very run.
-        RunError: the folder holds another run, cannot be written, or the loss is no longer finite.
+        RunError: the folder holds another run, or one that was begun without a probe that is now among the observers, or
+            with one that is missing; cannot be written; or the loss is no longer finite.
     """
     config = resolve_sources(config, root)
     data = load_run_data(config, root, progress=progress)
     folder = run_folder(config, root, out)
-    config = take_up(folder, config, data.inputs, progress=progress)
+    probed = any(isinstance(observer, HoldoutProbe) for observer in observers)
+    config = take_up(folder, config, data.inputs, probed=probed, progress=progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
@@ -79,7 +82,7 @@ def train(
                 raise BusyError(f"{folder.path}: another process has just written here; run the command again")
             for observer in observers:
                 observer.begin(folder, config, state.history)
-            record(folder, config, data.inputs, root)
+            record(folder, config, data.inputs, root, probed=probed)
             try:
                 _fit(folder, config, fabric, state, data, observers, progress)
             except KeyboardInterrupt:
@@ -211,8 +214,7 @@ def _memory_format(config: RunConfig) -> torch.memory_format:
 
 def _write_epoch(folder: RunFolder, config: RunConfig, state: _State, *, improved: bool, finished: bool) -> None:
     """`best` and metrics first, `last` at the end: a run killed in between repeats its epoch and rewrites them."""
-    usage = {"image_interpolation": config.data.image_interpolation, "scoring": config.scoring.model_dump(mode="json")}
-    weights = {**network_state(state.network, usage), "epoch": state.epoch}
+    weights = weights_state(state.network, config, state.epoch)
     if improved:
         write_checkpoint(folder.checkpoint("best"), weights)
     write_rows(folder.metrics, state.history)
