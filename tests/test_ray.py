@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -112,8 +113,6 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(cells, cluster, tmp_pa
             list(ray_executor(gpus=0.5)(run_cell, planned))
 
         def dies(cell):
-            import os
-
             os._exit(1)
 
         def raises(cell):
@@ -129,10 +128,10 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(cells, cluster, tmp_pa
         def lingers(cell):
             if cell != planned[0]:
                 time.sleep(600)
-            return Outcome("done")
+            return Outcome("done", f"sees the GPUs {os.environ['CUDA_VISIBLE_DEVICES']!r}")
 
         outcomes = ray_executor()(lingers, planned)
-        assert next(outcomes) == (planned[0], Outcome("done"))
+        assert next(outcomes) == (planned[0], Outcome("done", "sees the GPUs ''"))
         outcomes.close()
         while ray.available_resources().get("CPU") != 2:  # nobody is left at work
             time.sleep(0.1)

@@ -41,7 +41,8 @@ def described(draw_root):
     return describe
 
 
-def test_a_folder_arrives_as_it_is_and_once(draw_root):
+def test_a_folder_arrives_as_it_is_and_once(draw_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path / "cache"))
     root = open_root(draw_root())
     (root.path / "letters.txt").write_text("not for sending")
     parcel = pack(root)

@@ -1,8 +1,9 @@
 """The cells of a grid on a Ray cluster.
 
-Ray queues the cells, keeps its workers warm, gives each its share of a GPU, and takes a cell up again whose worker or
-node died. The folder of runs must be one that every node sees: a cell then goes on after its last whole epoch, wherever
-that is. The photographs may lie on such a path too; a node that does not see them gets them once, into its cache.
+Ray queues the cells, gives each its share of a GPU, and takes a cell up again whose worker or node died. On CPUs its
+workers stay warm from one run to the next; on GPUs each run begins in a fresh one, as Ray's are bound to their GPU.
+The folder of runs must be one that every node sees: a cell then goes on after its last whole epoch, wherever that is.
+The photographs may lie on such a path too; a node that does not see them gets them once, into its cache.
 """
 
 from __future__ import annotations
@@ -142,8 +143,11 @@ def _look(token: Path, roots: set[str]) -> tuple[bool, set[str]]:
 
 def _work_on(work: Work, cell: Cell, parcel: list[Any] | None) -> Outcome:
     """On a node: the work for one cell, whose data comes in `parcel` where it is not to be seen."""
+    ray = _ray()
+    if not ray.get_gpu_ids():  # Ray hides none from a task that asked for none
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if parcel is not None and not Path(cell.data).exists():
-        cell = replace(cell, data=str(unpack(_ray().get(parcel[0]))))
+        cell = replace(cell, data=str(unpack(ray.get(parcel[0]))))
     return work(cell)
 
 
