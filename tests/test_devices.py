@@ -123,6 +123,7 @@ def test_a_step_is_that_of_the_slices_mean_gradient(root, tmp_path, monkeypatch)
     assert row["loss_disc"] == pytest.approx((losses[0][0] + losses[1][0]).item() / 2, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_death_of_a_process_is_told_in_one_line(root, tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "_assist", assist_and_die)
     with pytest.raises(RunError, match="one of the 2 processes of the run has ended"):
