@@ -12,7 +12,7 @@ demo: .venv/installed
 test: lint
 	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
-test-all: lint
+test-all: lint .venv/ray
 	$(BIN)/pytest -n 2 --dist worksteal
 
 bench: .venv/installed
@@ -28,6 +28,10 @@ lint: .venv/installed
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/ray: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	touch $@
 
 clean:

@@ -90,6 +90,8 @@ class TrainConfig(Section):
     loss: Literal["bce"] = "bce"
     augment: Literal["none", "scale-crop"] = "none"
     selection: Literal["source-validation", "last", "oracle"] = "source-validation"
+    devices: Positive = 1
+    """Processes, each on its own device, that share every batch. Batch norms see one slice each, so it is a recipe."""
     threads: Positive | None = None
     """CPU threads of the run; null: torch's own choice, recorded in the run's settings and kept when it resumes."""
     precision: Literal["fp32", "bf16"] | None = None

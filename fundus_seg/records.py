@@ -4,13 +4,14 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n
 
 - config.yaml: resolved settings, digests of the inputs, provenance
 - metrics.csv: a row an epoch
-- checkpoints/{last,best}.ckpt
+- checkpoints/{last,best}.ckpt; of a run whose holdout was probed, oracle.ckpt, and probe.csv: a row an epoch
 - evaluations/<scoring>-<checkpoint>.csv: a row a case and structure, with a .json beside it. A row holds what cannot
   be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay out of
   it; so do rim widths, whose sectors have names only where it is known which eye it is
 - overlays/: contours drawn on photographs
 - .lease: which process may write (`fundus_seg.lease`)
 - TRAINED, DONE: markers of a run that is trained, and of one that is evaluated too
+- FAILED: why a run of a grid came to nothing; removed when it is tried again
 """
 
 from __future__ import annotations
@@ -142,8 +143,13 @@ class RunFolder:
         """A row an epoch."""
         return self.path / "metrics.csv"
 
+    @property
+    def probe(self) -> Path:
+        """A row an epoch, of the holdout."""
+        return self.path / "probe.csv"
+
     def checkpoint(self, name: str) -> Path:
-        """`last` or `best`."""
+        """`last`, `best` or `oracle`."""
         return self.path / "checkpoints" / f"{name}.ckpt"
 
     def evaluation(self, scoring: str, checkpoint: str) -> Path:
@@ -155,12 +161,12 @@ class RunFolder:
         return self.path / "overlays" / f"{scoring}-{checkpoint}"
 
     def has(self, marker: str) -> bool:
-        """Whether the marker `TRAINED` or `DONE` stands."""
+        """Whether the marker `TRAINED`, `DONE` or `FAILED` stands."""
         return (self.path / marker).is_file()
 
-    def mark(self, marker: str) -> None:
-        """Set a marker."""
-        write_text(self.path / marker, "")
+    def mark(self, marker: str, text: str = "") -> None:
+        """Set a marker, which may say something."""
+        write_text(self.path / marker, text)
 
     def stamp(self) -> tuple[int, ...]:
         """Changes whenever a run has written its settings or an epoch; equal stamps, equal state."""

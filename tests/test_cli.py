@@ -23,7 +23,7 @@ def call(*arguments, cwd, code=0):
 
 def test_help_names_the_commands(tmp_path):
     shown = call("--help", cwd=tmp_path).stdout
-    commands = ("train", "evaluate", "compare", "score", "audit", "predict", "profile", "data")
+    commands = ("train", "evaluate", "benchmark", "compare", "score", "audit", "predict", "profile", "data")
     assert all(command in shown for command in commands)
 
 

@@ -31,6 +31,14 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run (default: 0).")] = None,
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+    probe_holdout: Annotated[
+        bool,
+        typer.Option(
+            "--probe-holdout",
+            help="Score the unseen domain after each epoch and keep what that would pick, as oracle.ckpt; the run itself "
+            "does not change by a bit.",
+        ),
+    ] = False,
 ) -> None:
     """Train on every domain but one. The same command again goes on with an interrupted run."""
     from fundus_seg.config import load_config, recorded_provenance
@@ -45,8 +53,10 @@ def train(
 
     from fundus_seg.provenance import changes
     from fundus_seg.training import train as train_run  # torch and lightning, only once the arguments are right
+    from fundus_seg.training.probe import HoldoutProbe
 
     for change in changes(recorded) if recorded else ():
         progress.line(f"warning: {config}: {change}; the bits may differ")
-    run = train_run(settings, root, out, progress=progress)
+    observers = [HoldoutProbe(root, progress=progress)] if probe_holdout else []
+    run = train_run(settings, root, out, observers=observers, progress=progress)
     print(run.path)

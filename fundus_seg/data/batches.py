@@ -30,6 +30,10 @@ class Batch:
     masks: Tensor
     domains: Tensor
 
+    def slice(self, part: int, parts: int) -> Batch:
+        """The `part`-th of `parts` equal slices: as many cases of every domain, whose number `parts` must divide."""
+        return Batch(self.images[part::parts], self.masks[part::parts], self.domains[part::parts])
+
 
 class DomainBatches:
     """Batches of `train.batch_per_domain` cases from each of the source domains, whose order gives `Batch.domains`.

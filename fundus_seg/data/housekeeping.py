@@ -24,6 +24,7 @@ _HELD = {
     "resized/*": "a resized split",
     "hashes/*": "hashes of files",
     "compiled/*": "a compiled operator",
+    "shipped/*": "photographs that came from another machine",
 }
 
 

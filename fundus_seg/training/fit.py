@@ -1,12 +1,12 @@
 """One run: train on the source domains, keep the weights that the selection picks, stop and go on anywhere.
 
-The loop is explicit, on Lightning Fabric, which places the network and its batches on the device: epochs reseed every
-generator from (seed, epoch), so what a run computes does not depend on where it was interrupted.
+The loop is explicit, on Lightning Fabric, which places the network and its batches on the device, or their slices on
+several (`devices.py`). Epochs reseed every generator from (seed, epoch), so what a run computes does not depend on
+where it was interrupted.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -22,20 +22,18 @@ from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError
 from fundus_seg.lease import leased
 from fundus_seg.models import build_model, scale_photographs
-from fundus_seg.models.checkpoint import network_state, read_checkpoint
+from fundus_seg.models.checkpoint import read_checkpoint
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.records import RunFolder, write_checkpoint, write_rows
 from fundus_seg.seeding import reproducible, seeded
-from fundus_seg.torchvision_compat import import_module
 from fundus_seg.training.data import RunData, load_run_data
+from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.observer import Observer
-from fundus_seg.training.run import record, resolve_sources, run_folder, take_up
+from fundus_seg.training.probe import HoldoutProbe
+from fundus_seg.training.run import record, resolve_sources, run_folder, take_up, weights_state
 from fundus_seg.training.selection import score, validation_dice
 from fundus_seg.training.task import LOSSES
-
-_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
-"""Of `train.precision`, in Fabric's words."""
 
 
 @dataclass
@@ -65,25 +63,26 @@ def train(
         DataError: files that training must not see, all of them listed.
         UsageError: domains that the data root does not hold.
         BusyError: another process is at this very run.
-        RunError: the folder holds another run, cannot be written, or the loss is no longer finite.
+        RunError: the folder holds another run, or one that was begun without a probe that is now among the observers, or
+            with one that is missing; cannot be written; or the loss is no longer finite.
     """
     config = resolve_sources(config, root)
     data = load_run_data(config, root, progress=progress)
     folder = run_folder(config, root, out)
-    config = take_up(folder, config, data.inputs, progress=progress)
+    probed = any(isinstance(observer, HoldoutProbe) for observer in observers)
+    config = take_up(folder, config, data.inputs, probed=probed, progress=progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
-    fabric = _fabric(config)
-    with reproducible(config.train.threads):
-        before = folder.stamp()
-        state = _begin(config, fabric, resume_from=folder.checkpoint("last"))
+    before, last = folder.stamp(), folder.checkpoint("last")
+    with reproducible(config.train.threads), fabric_for(config.train, _assist, config, root, last) as fabric:
+        state = _begin(config, fabric, resume_from=last)
         with leased(folder.path):  # only now can nothing be wrong with the settings any more
             if folder.stamp() != before:
                 raise BusyError(f"{folder.path}: another process has just written here; run the command again")
             for observer in observers:
                 observer.begin(folder, config, state.history)
-            record(folder, config, data.inputs, root)
+            record(folder, config, data.inputs, root, probed=probed)
             try:
                 _fit(folder, config, fabric, state, data, observers, progress)
             except KeyboardInterrupt:
@@ -110,12 +109,8 @@ def _fit(
         progress.line(f"{folder.path}: going on after epoch {state.epoch} of {epochs}")
     while state.epoch < epochs:
         started = time.perf_counter()
-        learning_rate = config.optim.lr_at(state.epoch)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate
-        with seeded(config.seed, state.epoch, "epoch"):
-            losses = _train_epoch(config, fabric, state, batches, progress)
-        row = {"epoch": state.epoch + 1, "lr": learning_rate}
+        losses = _train_epoch(config, fabric, state, batches, progress)
+        row = {"epoch": state.epoch + 1, "lr": config.optim.lr_at(state.epoch)}
         row |= {f"loss_{name}": loss for name, loss in zip(STRUCTURES, losses, strict=True)}
         if not math.isfinite(sum(losses)):
             raise RunError(f"{folder.path}: the loss is no longer finite in epoch {row['epoch']}; lower optim.lr")
@@ -136,6 +131,21 @@ def _fit(
             observer.epoch(state.history[-1], state.network)
         _write_epoch(folder, config, state, improved=improved, finished=state.epoch == epochs)
         progress.line(_epoch_line(row, epochs))
+
+
+def _assist(fabric: Any, config: RunConfig, root: DataRoot, resume_from: Path) -> _State:
+    """What every process of a run does but the first: its slice of each step, from the same start; it writes nothing.
+
+    The checkpoint cannot have changed since the first process read it: setting up the network waits for all.
+    """
+    data = load_run_data(config, root)
+    with reproducible(config.train.threads):
+        state = _begin(config, fabric, resume_from)
+        batches = DomainBatches(data.sources, config.train, seed=config.seed)
+        while state.epoch < config.train.epochs:
+            _train_epoch(config, fabric, state, batches, SILENT)
+            state.epoch += 1
+    return state
 
 
 def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
@@ -177,12 +187,16 @@ def _train_epoch(
     config: RunConfig, fabric: Any, state: _State, batches: DomainBatches, progress: Progress
 ) -> list[float]:
     """Mean loss of each structure over one epoch."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.optim.lr_at(state.epoch)
     loss_of = LOSSES[config.train.loss]
     state.network.train()
     total = torch.zeros(len(STRUCTURES), device=fabric.device)
     shown = _dice_text(state.history[-1]) if state.history else {}
-    with progress.task(f"epoch {state.epoch + 1}/{config.train.epochs}", total=batches.steps) as advance:
-        for batch in batches.epoch(state.epoch):
+    task = progress.task(f"epoch {state.epoch + 1}/{config.train.epochs}", total=batches.steps)
+    with seeded(config.seed, state.epoch, "epoch"), task as advance:
+        for whole in batches.epoch(state.epoch):
+            batch = whole.slice(fabric.global_rank, config.train.devices)
             images, masks = fabric.to_device((batch.images, batch.masks))
             images = scale_photographs(images).to(memory_format=_memory_format(config))
             losses = loss_of(state.network(images), masks)
@@ -191,14 +205,7 @@ def _train_epoch(
             state.optimizer.step()
             total += losses.detach()
             advance(**{f"loss {name}": value.detach() for name, value in zip(STRUCTURES, losses, strict=True)}, **shown)
-    return (total / batches.steps).tolist()
-
-
-def _fabric(config: RunConfig) -> Any:
-    fabric = import_module("lightning.fabric")
-    for speaker in ("lightning.fabric", "lightning.pytorch"):  # the precision stands in the run's settings
-        logging.getLogger(speaker).setLevel(logging.WARNING)
-    return fabric.Fabric(devices=1, precision=_PRECISIONS[str(config.train.precision)])
+    return (fabric.all_reduce(total) / batches.steps).tolist()
 
 
 def _memory_format(config: RunConfig) -> torch.memory_format:
@@ -207,8 +214,7 @@ def _memory_format(config: RunConfig) -> torch.memory_format:
 
 def _write_epoch(folder: RunFolder, config: RunConfig, state: _State, *, improved: bool, finished: bool) -> None:
     """`best` and metrics first, `last` at the end: a run killed in between repeats its epoch and rewrites them."""
-    usage = {"image_interpolation": config.data.image_interpolation, "scoring": config.scoring.model_dump(mode="json")}
-    weights = {**network_state(state.network, usage), "epoch": state.epoch}
+    weights = weights_state(state.network, config, state.epoch)
     if improved:
         write_checkpoint(folder.checkpoint("best"), weights)
     write_rows(folder.metrics, state.history)

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from fundus_seg.config import RunConfig, flatten
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import RunError, UsageError, unknown_name
+from fundus_seg.models.checkpoint import network_state
 from fundus_seg.progress import Progress
 from fundus_seg.provenance import changes, provenance
 from fundus_seg.records import RunFolder
@@ -34,8 +37,17 @@ def resolve_sources(config: RunConfig, root: DataRoot) -> RunConfig:
             f"data.sources {list(sources)} with holdout {config.holdout}: "
             "name one or more other domains, each once; the holdout never trains"
         )
-    if len(sources) * config.train.batch_per_domain < 2:
-        raise UsageError("train.batch_per_domain 1 with one source: batch norms need two or more cases in a batch")
+    per_domain, devices = config.train.batch_per_domain, config.train.devices
+    if per_domain % devices:
+        raise UsageError(
+            f"train.batch_per_domain {per_domain} with train.devices {devices}: each takes as many cases of every "
+            f"domain; choose a multiple of {devices}"
+        )
+    if len(sources) * per_domain // devices < 2:
+        raise UsageError(
+            f"train.batch_per_domain {per_domain} with one source: batch norms need two or more cases in a batch "
+            "on each device"
+        )
     return config.model_copy(update={"data": config.data.model_copy(update={"sources": sources})})
 
 
@@ -50,17 +62,21 @@ def operator_name(config: RunConfig, root: DataRoot) -> str:
     return config.slug(all_domains=root.experiment)
 
 
-def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, progress: Progress) -> RunConfig:
+def take_up(
+    folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, probed: bool, progress: Progress
+) -> RunConfig:
     """The settings to run with in `folder`, the machine's spelt out: a new run's, or of the same run if it is there.
 
     Args:
         folder: the run's folder, which need not exist.
         config: settings, sources spelt out.
         inputs: digests of what the settings name but do not contain: data, encoder weights.
+        probed: whether the holdout is to be probed.
         progress: told what differs from the machine and the versions that the run began on.
 
     Raises:
-        RunError: the folder holds a run of other settings or inputs; the differing keys are named.
+        RunError: the folder holds a run of other settings or inputs; the differing keys are named. Or one that was
+            begun with a probe and would go on without it, or the reverse: a probe that missed epochs is no oracle.
     """
     there = folder.read_config() if folder.config.exists() else None
     config = _for_machine(config, there)
@@ -73,23 +89,45 @@ def take_up(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], *, 
     if differing:
         named = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
         raise RunError(f"{folder.path}: holds another run ({named}); choose another --out, or delete it")
+    was_probed = is_probed(there)
+    if probed and not was_probed:
+        raise RunError(
+            f"{folder.path}: begun without --probe-holdout, and a probe that missed epochs is no oracle; "
+            "go on without it, choose another --out, or delete the run"
+        )
+    if was_probed and not probed and not folder.has("TRAINED"):
+        raise RunError(f"{folder.path}: begun with --probe-holdout; go on with it, or the probe would miss epochs")
     for change in changes(there.get("provenance") or {}):
         progress.line(f"warning: {folder.path}: {change}; the bits may differ")
     return config
 
 
-def record(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], root: DataRoot) -> None:
-    """Write what the run is into its folder, unless it is there already."""
+def is_probed(content: Mapping[str, Any]) -> bool:
+    """Whether the run with this config.yaml had its holdout probed; those of older versions had not."""
+    return bool((content.get("provenance") or {}).get("probed"))
+
+
+def weights_state(network: nn.Module, config: RunConfig, epoch: int) -> dict[str, Any]:
+    """What `best` and `oracle` hold: the weights after `epoch`, and what rebuilds and uses their network."""
+    usage = {"image_interpolation": config.data.image_interpolation, "scoring": config.scoring.model_dump(mode="json")}
+    return {**network_state(network, usage), "epoch": epoch}
+
+
+def record(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], root: DataRoot, *, probed: bool) -> None:
+    """Write what the run is into its folder, unless it is there already.
+
+    That its holdout is probed is no setting: the run computes the same bits.
+    """
     if folder.config.exists():
         return
-    surroundings = {**provenance(), "data_root": root.name, "phantom": root.phantom}
+    surroundings = {**provenance(), "data_root": root.name, "phantom": root.phantom, "probed": probed}
     settings = config.model_dump(mode="json")
     folder.write_config({"format": RUN_FORMAT, **settings, "inputs": dict(inputs), "provenance": surroundings})
 
 
 def _recorded(there: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run that is there, those among them that it had before they could be chosen."""
-    return {"train.precision": "fp32", "train.channels_last": False, **flatten(there)}
+    return {"train.precision": "fp32", "train.channels_last": False, "train.devices": 1, **flatten(there)}
 
 
 def _for_machine(config: RunConfig, there: Mapping[str, Any] | None) -> RunConfig:

@@ -1,0 +1,164 @@
+"""The cells of a grid on a Ray cluster.
+
+Ray queues the cells, gives each its share of a GPU, and takes a cell up again whose worker or node died. On CPUs its
+workers stay warm from one run to the next; on GPUs each run begins in a fresh one, as Ray's are bound to their GPU.
+The folder of runs must be one that every node sees: a cell then goes on after its last whole epoch, wherever that is.
+The photographs may lie on such a path too; a node that does not see them gets them once, into its cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fundus_seg.data.layout import PHANTOM, open_root
+from fundus_seg.data.shipping import pack, unpack
+from fundus_seg.errors import RunError, UsageError
+from fundus_seg.experiments.executors import RETRIES, Executor, Work
+
+if TYPE_CHECKING:
+    from fundus_seg.experiments.cell import Cell, Outcome
+
+
+def ray_executor(*, address: str | None = None, cpus: float = 1, gpus: float = 0) -> Executor:
+    """An executor on a Ray cluster, on whose nodes fundus-seg is installed.
+
+    It raises a RunError when it begins, if a node does not see the folder of runs, or no node could take a run.
+
+    Args:
+        address: of a running cluster, as `ray.init` takes it. None: $RAY_ADDRESS, or a cluster that was started on this
+            machine, or one of this machine alone, for the time.
+        cpus: cores for each run.
+        gpus: GPUs for each run; of 0.25, four runs share one. 0: the run computes on the CPU.
+
+    Raises:
+        UsageError: Ray is not installed.
+    """
+    ray = _ray()
+
+    def execute(work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+        with _connected(ray, address):
+            nodes = _nodes(ray, cpus, gpus)
+            lacking = {data for out in {cell.out for cell in cells} for data in _survey(ray, nodes, out, cells)}
+            # In a list, since Ray brings an argument that is itself a reference to every node, needed or not.
+            parcels = {data: [ray.put(pack(open_root(data)))] for data in sorted(lacking)}
+            task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_work_on)
+            waiting = {task.remote(work, cell, parcels.get(cell.data)): cell for cell in cells}
+            try:
+                while waiting:
+                    (ended,), _ = ray.wait(list(waiting))
+                    yield waiting.pop(ended), _outcome(ray, ended)
+            finally:
+                for left in waiting:
+                    ray.cancel(left, force=True)
+
+    return execute
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves a hospital's machine unasked
+    try:
+        import ray
+        import ray.exceptions
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise UsageError("the executor ray needs Ray: pip install 'fundus-seg[ray]'") from error
+    return ray
+
+
+@contextlib.contextmanager
+def _connected(ray: Any, address: str | None) -> Iterator[None]:
+    """A connection to the cluster; one that the caller has already made is used, and left open."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RunError(
+            f"no Ray cluster at {address or 'hand'} ({reason}); start one with `ray start --head`"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _nodes(ray: Any, cpus: float, gpus: float) -> list[dict[str, Any]]:
+    """The nodes that are able to take a run."""
+    needs = {"CPU": cpus, "GPU": gpus}
+    nodes = [
+        node
+        for node in ray.nodes()
+        if node["Alive"] and all(node["Resources"].get(kind, 0) >= amount for kind, amount in needs.items())
+    ]
+    if not nodes:
+        raise RunError(f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for a run; ask for less")
+    return nodes
+
+
+def _survey(ray: Any, nodes: Sequence[dict[str, Any]], out: Path, cells: Sequence[Cell]) -> set[str]:
+    """The data roots that some node does not see; all of them must see the folder of runs."""
+    roots = {cell.data for cell in cells} - {PHANTOM}  # which every node draws by itself
+    out.mkdir(parents=True, exist_ok=True)
+    token = out / f".seen-{uuid.uuid4().hex}"
+    token.touch()
+    pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    look = ray.remote(num_cpus=0)(_look)
+    lacking = set()
+    try:
+        views = [
+            look.options(scheduling_strategy=pinned(node["NodeID"], soft=False)).remote(token, roots) for node in nodes
+        ]
+        for node, view in zip(nodes, views, strict=True):
+            name = node["NodeManagerHostname"]
+            try:
+                writable, missing = ray.get(view)
+            except ray.exceptions.RayError as error:
+                raise RunError(
+                    f"node {name}: cannot look at {out} ({type(error).__name__}); install this fundus-seg there"
+                ) from error
+            if not writable:
+                raise RunError(f"{out}: node {name} cannot write there; put --out on a path that all nodes share")
+            lacking |= missing
+    finally:
+        token.unlink(missing_ok=True)
+    return lacking
+
+
+def _look(token: Path, roots: set[str]) -> tuple[bool, set[str]]:
+    """On a node: whether it may write beside `token`, and the data roots that it does not see."""
+    writable = False
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=token.parent):
+        writable = token.exists()
+    return writable, {root for root in roots if not Path(root).exists()}
+
+
+def _work_on(work: Work, cell: Cell, parcel: list[Any] | None) -> Outcome:
+    """On a node: the work for one cell, whose data comes in `parcel` where it is not to be seen."""
+    ray = _ray()
+    if not ray.get_gpu_ids():  # Ray hides none from a task that asked for none
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if parcel is not None and not Path(cell.data).exists():
+        cell = replace(cell, data=str(unpack(ray.get(parcel[0]))))
+    return work(cell)
+
+
+def _outcome(ray: Any, ended: Any) -> Outcome:
+    from fundus_seg.experiments.cell import Outcome
+
+    try:
+        return ray.get(ended)
+    except ray.exceptions.RayTaskError as error:
+        text = " ".join(str(error.cause).split())
+        return Outcome("failed", f"{type(error.cause).__name__}: {text}", str(error))
+    except ray.exceptions.RayError as error:
+        reason = f"its worker or node died {RETRIES + 1} times ({type(error).__name__}); is there memory enough for it?"
+        return Outcome("failed", reason, str(error))

@@ -1,0 +1,178 @@
+"""The leave-one-domain-out grid: what it plans, where each cell stands, what fails and what goes on."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+import pytest
+
+from fundus_seg.data.layout import open_root
+from fundus_seg.errors import DataError, UsageError
+from fundus_seg.experiments import cell as cell_module
+from fundus_seg.experiments.cell import Outcome, failure, forgive, mark_failed, run_cell, settled, status
+from fundus_seg.experiments.estimate import estimate
+from fundus_seg.experiments.executors import serial
+from fundus_seg.experiments.grid import run_grid
+from fundus_seg.experiments.leave_one_out import plan
+from fundus_seg.experiments.overview import overview
+from fundus_seg.lease import leased
+
+
+@pytest.fixture
+def root(draw_root):
+    return open_root(draw_root())
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "runs"
+
+
+def cells_of(root, out, *, ops=("conv",), seeds=(0,), holdouts=("A",), **options):
+    return plan(root, out, ops=ops, seeds=seeds, holdouts=holdouts, config="tiny", **options)
+
+
+def test_the_first_table_is_planned_first(root, out):
+    cells = cells_of(root, out, ops=["conv", "tvconv"], seeds=[0, 1], holdouts=None)
+    named = [(cell.config.seed, cell.config.holdout, cell.config.model.op) for cell in cells]
+    assert named == [(seed, holdout, op) for seed in (0, 1) for holdout in "ABCD" for op in ("conv", "tvconv")]
+    assert cells[0].config.data.sources == ("B", "C", "D")
+    assert {cell.config.train.threads for cell in cells} == {1}
+    assert len({cell.folder.path for cell in cells}) == len(cells)
+
+
+def test_every_combination_of_varied_settings_is_a_column(root, out):
+    cells = cells_of(root, out, vary=["optim.lr=1e-3,3e-4", "optim.drop_epochs=[1],[1,2]"])
+    assert [(cell.config.optim.lr, cell.config.optim.drop_epochs) for cell in cells] == [
+        (lr, drops) for lr in (1e-3, 3e-4) for drops in ((1,), (1, 2))
+    ]
+    assert len({cell.folder.path.parent for cell in cells}) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ops": ["tvcnov"]}, "did you mean 'tvconv'"),
+        ({"holdouts": ["A", "E"]}, "unknown domain 'E'"),
+        ({"vary": ["optim.lrr=1,2"]}, "did you mean 'optim.lr'"),
+        ({"vary": ["optim.lr"]}, "write it as section.key=value,value"),
+        ({"vary": ["seed=1,2"]}, "seed: a grid takes it from --runs and --seed-from"),
+        ({"overrides": ["model.op=conv"]}, "model.op: a grid takes it from --ops"),
+        ({"vary": ["scoring.threshold=0.5,0.75"]}, "a table never mixes scoring protocols"),
+        ({"vary": ["train.threads=1,2"]}, "2 cells of this grid would be the one run"),
+        ({"ops": ["conv", "conv"]}, "2 cells of this grid would be the one run"),
+    ],
+)
+def test_a_wrong_grid_is_refused_before_anything_runs(root, out, options, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        cells_of(root, out, **options)
+    assert not out.exists()
+
+
+def test_where_a_cell_stands(root, out):
+    (cell,) = cells_of(root, out)
+    assert (status(cell), settled(cell)) == ("missing", None)
+    with leased(cell.folder.path):
+        assert status(cell) == "running"
+        assert run_cell(cell).state == "busy"
+    cell.folder.config.touch()
+    assert status(cell) == "started"
+    mark_failed(cell, Outcome("failed", "the reason", "a traceback\nof lines"))
+    assert (status(cell), failure(cell)) == ("failed", "the reason")
+    assert settled(cell) == run_cell(cell) == Outcome("failed", "the reason")
+    forgive(cell)
+    cell.folder.config.unlink()
+    assert run_cell(cell) == Outcome("done")
+    assert (status(cell), settled(cell)) == ("done", Outcome("done"))
+    (cell.folder.path / "DONE").unlink()
+    assert status(cell) == "trained"
+
+
+def test_a_run_that_is_there_keeps_its_threads(root, out):
+    (cell,) = cells_of(root, out, overrides=["train.threads=2", "train.epochs=1"])
+    assert run_cell(cell) == Outcome("done")
+    (cell.folder.path / "DONE").unlink()
+    (again,) = cells_of(root, out, overrides=["train.epochs=1"])
+    assert again.folder == cell.folder
+    assert run_cell(again) == Outcome("done")
+
+
+def test_a_diverging_run_fails_and_the_rest_go_on(root, out):
+    cells = cells_of(root, out, vary=["optim.lr=1e30,1e-3"], overrides=["train.steps_per_epoch=3"])
+    outcomes = dict(run_grid(cells, serial))
+    assert [outcomes[cell].state for cell in cells] == ["failed", "done"]
+    assert "the loss is no longer finite" in outcomes[cells[0]].reason
+    assert "Traceback" not in (cells[0].folder.path / "FAILED").read_text()
+    at_work = []
+
+    def watched(work, cells):
+        at_work.extend(cells)
+        return serial(work, cells)
+
+    assert dict(run_grid(cells, watched)) == outcomes
+    assert at_work == []
+    forgive(cells[0])
+    assert dict(run_grid(cells, watched)) == outcomes
+    assert at_work == [cells[0]]
+
+
+def test_a_full_disk_fails_the_run_with_its_reason(root, out, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.save", full)
+    (cell,) = cells_of(root, out)
+    ((_, outcome),) = run_grid([cell], serial)
+    assert outcome.state == "failed"
+    assert "No space left on device" in outcome.reason
+    assert status(cell) == "failed"
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(root, out, monkeypatch):
+    monkeypatch.setattr(cell_module, "train", lambda *_, **__: {}["nothing"])
+    (cell,) = cells_of(root, out)
+    ((_, outcome),) = run_grid([cell], serial)
+    assert outcome.reason == "KeyError: 'nothing'"
+    assert "Traceback" in (cell.folder.path / "FAILED").read_text()
+
+
+def test_photographs_are_looked_at_before_anything_runs(root, out):
+    damaged = next((root.path / "Domain3/train/ROIs/image").iterdir())
+    damaged.write_bytes(b"no photograph")
+    with pytest.raises(DataError, match=damaged.name):
+        list(run_grid(cells_of(root, out), serial))
+    assert not out.exists()
+    partly = cells_of(root, out, holdouts=["A", "C"], overrides=["data.sources=[B]", "train.epochs=1"])
+    outcomes = [outcome.state for _, outcome in run_grid(partly, serial)]
+    assert sorted(outcomes) == ["done", "done"]  # the damaged one only trains, and C does not
+    with pytest.raises(DataError, match=damaged.name):
+        list(run_grid(cells_of(root, out, holdouts=["B"]), serial))
+
+
+def test_cells_of_another_process_are_waited_for(root, out):
+    cells = cells_of(root, out, ops=["conv", "tvconv"])
+    theirs = leased(cells[0].folder.path)
+    theirs.__enter__()
+    order = []
+    for cell, outcome in run_grid(cells, serial):
+        order.append((cell.config.model.op, outcome.state))
+        if cell is cells[1]:
+            theirs.__exit__(None, None, None)
+    assert order == [("tvconv", "done"), ("conv", "done")]
+
+
+def test_dry_run_lists_and_estimates(root, out):
+    cells = cells_of(root, out, ops=["conv", "tvconv"], holdouts=["A", "B"])
+    table = overview(cells, jobs=2)
+    assert table.notes == ("no finished run of conv, tvconv to estimate from",)
+    run_cell(cells[0])
+    metrics = cells[0].folder.metrics
+    metrics.write_text("epoch,seconds\n1,3600\n2,3600\n")
+    cost = estimate(cells, cells[1:])
+    assert (cost.cells, cost.seconds, cost.unknown) == (3, 7200, ("tvconv",))
+    assert cost.bytes == sum(path.stat().st_size for path in cells[0].folder.path.rglob("*") if path.is_file())
+    table = overview(cells, jobs=2)
+    assert table.title == "4 runs: 1 done, 3 missing"
+    assert "about 1 h 0 min of training with 2 at a time" in table.notes[0]
+    assert table.rows[0] == ("A", "conv", "0", "done", "2/2", "")

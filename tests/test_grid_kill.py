@@ -1,0 +1,130 @@
+"""SIGKILL of the command and of its workers, two commands at once: the bytes of an undisturbed grid."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fundus_seg import records
+from fundus_seg.data.layout import open_root
+from fundus_seg.experiments.executors import serial
+from fundus_seg.experiments.grid import run_grid
+from fundus_seg.experiments.leave_one_out import plan
+
+EPOCHS = 3
+SETTINGS = [f"train.epochs={EPOCHS}"]
+OPS = ["conv", "tvconv"]
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload([__name__])
+
+
+def whole_grid(root, out, log=None):
+    """The grid in this process, one cell after the other; each file that it writes is a line of `log`."""
+    if log:
+        replace = Path.replace
+
+        def logged(self, target):
+            with log.open("a") as file:
+                file.write(f"{target}\n")
+            return replace(self, target)
+
+        records.Path.replace = logged
+    cells = plan(open_root(root), out, ops=OPS, seeds=[0], holdouts=["A", "B"], config="tiny", overrides=SETTINGS)
+    assert {outcome.state for _, outcome in run_grid(cells, serial)} == {"done"}
+
+
+def command(root, out):
+    program = str(Path(sys.executable).with_name("fundus-seg"))
+    options = ["--data", root, "--out", out, "--config", "tiny", "--set", *SETTINGS, "--runs", 1, "--holdouts", "A,B"]
+    return subprocess.Popen(
+        [program, "benchmark", *map(str, options), "--ops", ",".join(OPS), "--jobs", "2", "--format", "markdown"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def scores(out):
+    """The bytes of every evaluation file, checkpoint digests among them."""
+    return {path.relative_to(out): path.read_bytes() for path in out.rglob("evaluations/*")}
+
+
+def files(out):
+    return [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+
+def wait_for_files(out, count, process):
+    while len(files(out)) < count and process.poll() is None:
+        time.sleep(0.01)
+
+
+def kill_workers(out):
+    """Those that hold a lease."""
+    for lease in out.rglob(".lease"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            os.kill(json.loads(lease.read_text())["pid"], signal.SIGKILL)
+
+
+def survive(root, out, points):
+    """Kill a worker when so many files are there, then the command at so many more; at last let it end."""
+    for worker, more in points:
+        process = command(root, out)
+        wait_for_files(out, worker, process)
+        kill_workers(out)
+        wait_for_files(out, worker + more, process)
+        process.kill()
+        process.communicate()
+    process = command(root, out)
+    printed, told = process.communicate(timeout=300)
+    assert process.returncode == 0, told
+    return printed
+
+
+def test_a_killed_grid_ends_as_an_undisturbed_one(draw_root, tmp_path):
+    root = draw_root()
+    whole_grid(root, tmp_path / "whole")
+    printed = survive(root, tmp_path / "killed", [(5, 6)])
+    assert scores(tmp_path / "killed") == scores(tmp_path / "whole")
+    assert len(scores(tmp_path / "whole")) == 2 * 4
+    assert "| DSC [%] | disc (OD) | A |" in printed
+    assert "unseen domains: tvconv and conv" in printed
+
+
+@pytest.mark.slow
+def test_killed_at_random_points(draw_root, tmp_path):
+    root = draw_root()
+    whole_grid(root, tmp_path / "whole")
+    rng = np.random.default_rng(0)
+    for trial in range(5):
+        out = tmp_path / str(trial)
+        survive(root, out, [tuple(rng.integers(1, 14, size=2)) for _ in range(3)])
+        assert scores(out) == scores(tmp_path / "whole"), trial
+
+
+def test_two_copies_train_every_cell_once(draw_root, tmp_path):
+    root, out, log = draw_root(), tmp_path / "both", tmp_path / "log"
+    copies = [context.Process(target=whole_grid, args=(root, out, log)) for _ in range(2)]
+    for copy in copies:
+        copy.start()
+    for copy in copies:
+        copy.join(300)
+        assert copy.exitcode == 0
+    written = Counter(Path(line) for line in log.read_text().splitlines())
+    runs = [marker.parent for marker in out.rglob("TRAINED")]
+    assert len(runs) == 4
+    for run in runs:
+        assert [written[run / name] for name in ("config.yaml", "metrics.csv", "TRAINED")] == [1, EPOCHS, 1]
+    whole_grid(root, tmp_path / "whole")
+    assert scores(out) == scores(tmp_path / "whole")
