@@ -76,7 +76,7 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
     ],
 )
 def test_wrong_arguments(draw_root, tmp_path, arguments, code, message):
-    if arguments[0] == "train":
+    if arguments[0] in ("train", "benchmark"):
         arguments = [*arguments, "--data", draw_root()]
     (tmp_path / "file").touch()
     done = call(*arguments, cwd=tmp_path, code=code)
