@@ -18,6 +18,7 @@ test-all: lint .venv/ray
 bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/distances.py
+	$(BIN)/python benchmarks/grid.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -55,6 +55,8 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
         (["train", "--op", "tvcnov", "--holdout", "A"], 2, "did you mean 'tvconv'?"),
         (["train", "--op", "depthwise_dilated", "--holdout", "A"], 2, "did you mean 'depthwise-dilated'?"),
         (["train", "--holdout", "E"], 2, "unknown domain 'E'"),
+        (["benchmark", "--ops", "conv,tvcnov"], 2, "did you mean 'tvconv'?"),
+        (["benchmark", "--vary", "optim.lrr=1,2"], 2, "did you mean 'optim.lr'?"),
         (["train"], 2, "no holdout"),
         (["train", "--holdut", "A"], 2, "--holdout"),
         (["train", "--holdout", "A", "--config", "demmo"], 2, "did you mean 'demo'?"),
@@ -74,7 +76,7 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
     ],
 )
 def test_wrong_arguments(draw_root, tmp_path, arguments, code, message):
-    if arguments[0] == "train":
+    if arguments[0] in ("train", "benchmark"):
         arguments = [*arguments, "--data", draw_root()]
     (tmp_path / "file").touch()
     done = call(*arguments, cwd=tmp_path, code=code)

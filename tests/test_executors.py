@@ -88,7 +88,7 @@ def test_closed_early_it_leaves_nobody_at_work(tmp_path):
 
 
 def _linger_in_folders(cell):
-    return executor_work.linger(cell) if cell.is_dir() else None
+    return executor_work.linger(cell) if cell.is_dir() else True
 
 
 def test_workers_die_with_a_command_that_is_killed(tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
+from functools import partial
 
 import pytest
+from typer.testing import CliRunner
 
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import DataError, UsageError
+from fundus_seg.errors import DataError, RunError, UsageError
 from fundus_seg.experiments import cell as cell_module
 from fundus_seg.experiments.cell import Outcome, failure, forgive, mark_failed, run_cell, settled, status
 from fundus_seg.experiments.estimate import estimate
@@ -17,6 +19,7 @@ from fundus_seg.experiments.grid import run_grid
 from fundus_seg.experiments.leave_one_out import plan
 from fundus_seg.experiments.overview import overview
 from fundus_seg.lease import leased
+from fundus_seg_cli.main import app
 
 
 @pytest.fixture
@@ -176,3 +179,20 @@ def test_dry_run_lists_and_estimates(root, out):
     assert table.title == "4 runs: 1 done, 3 missing"
     assert "about 1 h 0 min of training with 2 at a time" in table.notes[0]
     assert table.rows[0] == ("A", "conv", "0", "done", "2/2", "")
+
+
+def test_the_command_prints_the_table_of_what_is_done_then_what_failed(root, out, tmp_path):
+    options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A", "--ops", "conv"]
+    options += ["--vary", "optim.lr=1e30,1e-3,1e-4", "--set", "train.steps_per_epoch=3", "--executor", "serial"]
+    call = partial(CliRunner().invoke, app)
+    done = call(["benchmark", *map(str, options), "--format", "markdown", "--plots", str(tmp_path / "plots")])
+    assert re.search(r"\| metric \| structure \| unseen \| conv-lr=\S+ \| conv-steps\S+ \|\n", done.stdout)
+    assert "| all | all |" in done.stdout
+    assert (tmp_path / "plots" / "boxes-dsc.png").exists()
+    assert isinstance(done.exception, RunError)
+    assert str(done.exception).startswith("1 of 3 runs failed; --retry-failed takes them up again:\n  A conv-lr=1e+30")
+    listed = call(["benchmark", *map(str, options), "--format", "markdown", "--dry-run"]).stdout
+    assert "3 runs: 1 failed, 2 done" in listed
+    assert "the loss is no longer finite" in listed
+    assert "nothing left to run" in listed
+    assert isinstance(call(["benchmark", *map(str, options), "--retry-failed"]).exception, RunError)

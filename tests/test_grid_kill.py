@@ -41,15 +41,15 @@ def whole_grid(root, out, log=None):
             return replace(self, target)
 
         records.Path.replace = logged
-    cells = plan(open_root(root), out, ops=OPS, seeds=[0], holdouts=["A", "B"], config="tiny", overrides=SETTINGS)
+    cells = plan(open_root(root), out, ops=OPS, seeds=[0], holdouts=["A"], config="tiny", overrides=SETTINGS)
     assert {outcome.state for _, outcome in run_grid(cells, serial)} == {"done"}
 
 
-def command(root, out):
+def command(root, out, jobs):
     program = str(Path(sys.executable).with_name("fundus-seg"))
-    options = ["--data", root, "--out", out, "--config", "tiny", "--set", *SETTINGS, "--runs", 1, "--holdouts", "A,B"]
+    options = ["--data", root, "--out", out, "--config", "tiny", "--set", *SETTINGS, "--runs", 1, "--holdouts", "A"]
     return subprocess.Popen(
-        [program, "benchmark", *map(str, options), "--ops", ",".join(OPS), "--jobs", "2", "--format", "markdown"],
+        [program, "benchmark", *map(str, options), "--ops", ",".join(OPS), "--jobs", str(jobs), "--format", "markdown"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -77,16 +77,16 @@ def kill_workers(out):
             os.kill(json.loads(lease.read_text())["pid"], signal.SIGKILL)
 
 
-def survive(root, out, points):
+def survive(root, out, points, jobs):
     """Kill a worker when so many files are there, then the command at so many more; at last let it end."""
     for worker, more in points:
-        process = command(root, out)
+        process = command(root, out, jobs)
         wait_for_files(out, worker, process)
         kill_workers(out)
         wait_for_files(out, worker + more, process)
         process.kill()
         process.communicate()
-    process = command(root, out)
+    process = command(root, out, jobs)
     printed, told = process.communicate(timeout=300)
     assert process.returncode == 0, told
     return printed
@@ -95,11 +95,11 @@ def survive(root, out, points):
 def test_a_killed_grid_ends_as_an_undisturbed_one(draw_root, tmp_path):
     root = draw_root()
     whole_grid(root, tmp_path / "whole")
-    printed = survive(root, tmp_path / "killed", [(5, 6)])
+    printed = survive(root, tmp_path / "killed", [(5, 4)], jobs=1)
     assert scores(tmp_path / "killed") == scores(tmp_path / "whole")
-    assert len(scores(tmp_path / "whole")) == 2 * 4
+    assert len(scores(tmp_path / "whole")) == 2 * 2
     assert "| DSC [%] | disc (OD) | A |" in printed
-    assert "unseen domains: tvconv and conv" in printed
+    assert "unseen domains: tvconv-epochs=3" in printed
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_killed_at_random_points(draw_root, tmp_path):
     rng = np.random.default_rng(0)
     for trial in range(5):
         out = tmp_path / str(trial)
-        survive(root, out, [tuple(rng.integers(1, 14, size=2)) for _ in range(3)])
+        survive(root, out, [tuple(rng.integers(1, 14, size=2)) for _ in range(3)], jobs=2)
         assert scores(out) == scores(tmp_path / "whole"), trial
 
 
@@ -123,7 +123,7 @@ def test_two_copies_train_every_cell_once(draw_root, tmp_path):
         assert copy.exitcode == 0
     written = Counter(Path(line) for line in log.read_text().splitlines())
     runs = [marker.parent for marker in out.rglob("TRAINED")]
-    assert len(runs) == 4
+    assert len(runs) == 2
     for run in runs:
         assert [written[run / name] for name in ("config.yaml", "metrics.csv", "TRAINED")] == [1, EPOCHS, 1]
     whole_grid(root, tmp_path / "whole")

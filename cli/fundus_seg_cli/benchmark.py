@@ -81,7 +81,7 @@ def benchmark(
     computes with one thread unless --set train.threads says otherwise, so that its bits depend on nothing beside it.
     """
     from fundus_seg.data import open_root
-    from fundus_seg.errors import RunError, listing
+    from fundus_seg.errors import RunError
     from fundus_seg.evaluation.evaluate import read_evaluation
     from fundus_seg.experiments.cell import forgive
     from fundus_seg.experiments.grid import run_grid
@@ -119,7 +119,8 @@ def benchmark(
                 done.append(cell)
     _print_tables([read_evaluation(cell.evaluation) for cell in cells if cell in done], form, plots, progress)
     if failures:
-        raise RunError(listing(failures, "runs failed; --retry-failed takes them up again"))
+        told = "".join(f"\n  {failure}" for failure in failures)
+        raise RunError(f"{len(failures)} of {len(cells)} runs failed; --retry-failed takes them up again:{told}")
 
 
 def _print_tables(evaluations: Sequence[Evaluation], form: Format, plots: Path | None, progress: Progress) -> None:

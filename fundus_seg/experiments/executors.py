@@ -61,15 +61,11 @@ def processes(jobs: int, *, gpus: int = 0) -> Executor:
                     assert cell is not None
                     outcome = worker.outcome()
                     if outcome is None and deaths < RETRIES:
-                        worker.replace()
                         worker.begin(cell, deaths + 1)
                         continue
-                    if outcome is None:
-                        worker.replace()
-                        outcome = _given_up(deaths + 1)
                     if waiting:
                         worker.begin(*waiting.popleft())
-                    yield cell, outcome
+                    yield cell, outcome or _given_up(deaths + 1)
         finally:
             for worker in workers:
                 worker.stop()
@@ -101,8 +97,11 @@ class _Worker:
         theirs.close()  # so that its death ends the pipe
 
     def begin(self, cell: Cell, deaths: int) -> None:
+        """Hand it a cell, on whose behalf so many workers have died; one that is dead itself is replaced."""
+        if not self.process.is_alive():
+            self._start()
         self.cell, self.deaths = cell, deaths
-        with contextlib.suppress(OSError):  # dead already: the end of its pipe says so
+        with contextlib.suppress(OSError):  # it has just died: the end of its pipe says so
             self.pipe.send((self.work, cell))
 
     def outcome(self) -> Outcome | None:
@@ -111,11 +110,8 @@ class _Worker:
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
+            self.stop()
             return None
-
-    def replace(self) -> None:
-        self.stop()
-        self._start()
 
     def stop(self) -> None:
         self.process.kill()
