@@ -35,8 +35,8 @@ def train(
         bool,
         typer.Option(
             "--probe-holdout",
-            help="Score the unseen domain after each epoch and keep what that would pick, as oracle.ckpt; the run itself "
-            "does not change by a bit.",
+            help="Score the unseen domain after each epoch and keep what that would pick, as oracle.ckpt; the run "
+            "itself does not change by a bit.",
         ),
     ] = False,
 ) -> None:
