@@ -14,12 +14,12 @@ from fundus_seg.errors import ProtocolError
 from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.evaluation.metric import METRICS
 from fundus_seg.evaluation.notes import protocol_note
-from fundus_seg.evaluation.tables import in_order, runs_text, title_of
+from fundus_seg.evaluation.tables import cell_values, in_order, runs_text, title_of
 from fundus_seg.evaluation.values import scored_values
 from fundus_seg.table import Table
 
 _METRIC = "dsc"
-_COLUMNS = ("in_domain", "out_of_domain", "gap")
+_LABELS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain", "gap": "gap"}
 
 
 def domain_gaps(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def domain_gaps(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> pd.DataFrame:
 
 
 def domain_gap_table(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Table:
-    """A row an operator and unseen domain: in-domain and out-of-domain Dice and their gap, mean ± SD over runs.
+    """In-domain and out-of-domain Dice and their gap, mean ± SD over runs: three rows an unseen domain.
 
     Args:
         pairs: at least one, as for `domain_gaps`.
@@ -57,9 +57,15 @@ def domain_gap_table(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Table:
         ProtocolError: as `domain_gaps`.
     """
     gaps = domain_gaps(pairs)
+    columns = tuple(gaps["column"].unique())
     rows = [
-        (str(column), str(holdout), *(runs_text(runs[name].dropna().tolist()) for name in _COLUMNS))
-        for (column, holdout), runs in gaps.groupby(["column", "holdout"], sort=False)
+        (
+            holdout,
+            label,
+            *(runs_text(cell_values(gaps, score, column=column, holdout=holdout)) for column in columns),
+        )
+        for holdout in sorted(gaps["holdout"].unique())
+        for score, label in _LABELS.items()
     ]
     outside = [out for out, _ in pairs]
     notes = (
@@ -69,7 +75,7 @@ def domain_gap_table(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Table:
         protocol_note(outside[0].meta.protocol),
     )
     title = title_of(outside, "In-domain beside unseen domains")
-    return Table(title, ("operator", "unseen"), ("in-domain", "out-of-domain", "gap"), tuple(rows), notes)
+    return Table(title, ("unseen", "Dice"), columns, tuple(rows), notes)
 
 
 def _score(evaluation: Evaluation) -> float:

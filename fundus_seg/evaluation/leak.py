@@ -13,7 +13,7 @@ from fundus_seg.evaluation.evaluate import CheckpointName, Evaluation
 from fundus_seg.evaluation.metric import METRICS
 from fundus_seg.evaluation.notes import protocol_note, table_title
 from fundus_seg.evaluation.numbers import difference_text
-from fundus_seg.evaluation.statistics import bootstrap_interval
+from fundus_seg.evaluation.statistics import MINIMAL_RUNS, bootstrap_interval
 from fundus_seg.evaluation.tables import case_values
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.records import RunFolder
@@ -74,10 +74,10 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Table | None:
         columns.append([_text(cell) for cell in cells])
     rows = zip([*holdouts, "mean"], *columns, strict=True)
     notes.append(
-        "in brackets: 95 % interval over runs and cases, of fewer than 3 runs over cases alone; above 0, the oracle "
-        "shows more than a user of these networks would get"
+        f"{LEAKING} minus {HONEST}, of the same runs; in brackets: 95 % interval over runs and cases, of fewer than "
+        f"{MINIMAL_RUNS} runs over cases alone; above 0, the oracle shows more than a user of these networks would get"
     )
-    title = table_title(f"Leak meter, {METRICS[_METRIC].heading}, {LEAKING} minus {HONEST}", kept)
+    title = table_title(f"Leak meter, {METRICS[_METRIC].heading}", kept)
     return Table(title, ("unseen",), tuple(operators), tuple(rows), (*notes, protocol_note(kept[0].meta.protocol)))
 
 

@@ -132,5 +132,5 @@ def _store_errors() -> Iterator[None]:
     try:
         yield
     except mlflow.exceptions.MlflowException as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise RunError(f"MLflow at {mlflow.get_tracking_uri()}: {reason}; check MLFLOW_TRACKING_URI") from error
