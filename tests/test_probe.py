@@ -125,7 +125,7 @@ def test_a_probe_joins_no_run_late_and_leaves_none_early(root, tmp_path, stop_af
     for out, observers in (("plain", []), ("probed", [HoldoutProbe(root)])):
         with pytest.raises(KeyboardInterrupt):
             train(settings(), root, tmp_path / out, observers=observers)
-    with pytest.raises(RunError, match="begun without --probe-holdout.*choose another --out"):
+    with pytest.raises(RunError, match=r"begun without --probe-holdout.*choose another --out"):
         probed(root, tmp_path / "plain")
     with pytest.raises(RunError, match="begun with --probe-holdout; go on with it"):
         train(settings(), root, tmp_path / "probed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,13 @@ class Checkpoint(StrEnum):
 
     best = "best"
     last = "last"
+    oracle = "oracle"
+
+
+class Selection(StrEnum):
+    """Whose checkpoints."""
+
+    all = "all"
 
 
 class Inference(StrEnum):
@@ -31,7 +39,22 @@ def evaluate(
         str | None,
         typer.Option(help="Folder, YAML file of domains, or 'phantom' (default: the run's own)."),
     ] = None,
-    checkpoint: Annotated[Checkpoint, typer.Option(help="Which weights.")] = Checkpoint.best,
+    checkpoint: Annotated[
+        Checkpoint | None, typer.Option(help="Which weights (default: best); oracle needs train --probe-holdout.")
+    ] = None,
+    selection: Annotated[
+        Selection | None,
+        typer.Option(
+            help="all: last, best and oracle of every run side by side, and what choosing on the scored cases "
+            "themselves would seem to gain."
+        ),
+    ] = None,
+    in_domain: Annotated[
+        bool,
+        typer.Option(
+            "--in-domain", help="Score the source domains too, on test cases that chose no checkpoint; a table besides."
+        ),
+    ] = False,
     scoring: Annotated[str | None, typer.Option(help="Score by this preset (default: the run's own protocol).")] = None,
     inference: Annotated[
         Inference | None,
@@ -58,41 +81,48 @@ def evaluate(
     What `fundus-seg score --out` left in the same folders stands beside them.
     """
     from fundus_seg.config import preset_settings
+    from fundus_seg.errors import UsageError
     from fundus_seg.evaluation.clinical import clinical_table
+    from fundus_seg.evaluation.evaluate import CheckpointName, write_overlays
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
-    from fundus_seg.evaluation.evaluate import write_overlays
     from fundus_seg.evaluation.external import comparable, external_evaluations
+    from fundus_seg.evaluation.in_domain import domain_gap_table
+    from fundus_seg.evaluation.leak import checkpoints_to_compare, leak_table
     from fundus_seg.evaluation.metric import check_metrics
     from fundus_seg.evaluation.plots import write_plots
     from fundus_seg.evaluation.tables import apart, build_table, build_tidy_table, tables
     from fundus_seg.records import trained_runs
     from fundus_seg_cli.progress import Terminal
 
+    if selection and checkpoint:
+        raise UsageError("--checkpoint with --selection all, which scores every one: leave one of the two out")
     progress = Terminal()
     names = [metric.strip() for metric in metrics.split(",")]
     check_metrics(names)
     protocol = preset_settings(scoring, holdout="").scoring if scoring else None
     folders = runs or [Path("runs")]
     elsewhere = external_evaluations(folders)
-    evaluations = []
+    score = partial(evaluate_run, scoring=protocol, inference=inference.value if inference else None, progress=progress)
+    evaluations, pairs = [], []
     for run in trained_runs(folders, least=0 if elsewhere else 1, progress=progress):
-        evaluations.append(
-            evaluate_run(
-                run,
-                data,
-                checkpoint=checkpoint.value,
-                scoring=protocol,
-                inference=inference.value if inference else None,
-                progress=progress,
-            )
-        )
-        if overlays:
-            written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
-            progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
+        given: list[CheckpointName] = [(checkpoint or Checkpoint.best).value]
+        for name in checkpoints_to_compare(run, progress=progress) if selection else given:
+            evaluations.append(score(run, data, checkpoint=name))
+            if in_domain:
+                pairs.append((evaluations[-1], score(run, data, checkpoint=name, scored="in-domain")))
+            if overlays:
+                written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
+                progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
     evaluations += comparable(elsewhere, evaluations, progress=progress)
     for table in tables(evaluations, names, build_tidy_table if form is Format.csv else build_table):
         print_table(table, form)
     for kind in apart(evaluations) if clinical else []:
         print_table(clinical_table(kind), form)
+    for kind in apart(evaluations) if selection else []:
+        if leak := leak_table(kind):
+            print_table(leak, form)
+    for phantom in (False, True):
+        if kind_pairs := [pair for pair in pairs if pair[0].meta.phantom is phantom]:
+            print_table(domain_gap_table(kind_pairs), form)
     if plots:
         progress.line(f"{len(write_plots(evaluations, plots, names))} files of plots in {plots}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ DATA_HELP = (
     "Folder with Domain1..4, a YAML file that describes domains of your own (see the README), or 'phantom'. "
     "Default: $FUNDUS_SEG_DATA, then data/Fundus."
 )
+
+
+class Track(StrEnum):
+    """What shows a run while it trains."""
+
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
 
 
 def train(
@@ -35,10 +43,13 @@ def train(
         bool,
         typer.Option(
             "--probe-holdout",
-            help="Score the unseen domain after each epoch and keep what that would pick, as oracle.ckpt; the run itself "
-            "does not change by a bit.",
+            help="Score the unseen domain after each epoch and keep what that would pick, as oracle.ckpt; the run "
+            "itself does not change by a bit.",
         ),
     ] = False,
+    track: Annotated[
+        list[Track] | None, typer.Option(help="Show the run in TensorBoard or MLflow besides; repeat for both.")
+    ] = None,
 ) -> None:
     """Train on every domain but one. The same command again goes on with an interrupted run."""
     from fundus_seg.config import load_config, recorded_provenance
@@ -53,10 +64,14 @@ def train(
 
     from fundus_seg.provenance import changes
     from fundus_seg.training import train as train_run  # torch and lightning, only once the arguments are right
+    from fundus_seg.training.observer import Observer
     from fundus_seg.training.probe import HoldoutProbe
+    from fundus_seg.training.tracking import tracker
 
     for change in changes(recorded) if recorded else ():
         progress.line(f"warning: {config}: {change}; the bits may differ")
-    observers = [HoldoutProbe(root, progress=progress)] if probe_holdout else []
+    observers: list[Observer] = [tracker(each.value) for each in track or []]
+    if probe_holdout:
+        observers.append(HoldoutProbe(root, progress=progress))
     run = train_run(settings, root, out, observers=observers, progress=progress)
     print(run.path)

@@ -18,13 +18,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from fundus_seg.config import RunConfig, load_config
-from fundus_seg.data.cache import load_resized
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
-from fundus_seg.errors import CheckpointError, DataError, RunError, about
+from fundus_seg.errors import CheckpointError, RunError, about
 from fundus_seg.evaluation.cases import FAULTS, SCORES, SIZES, score_case
 from fundus_seg.evaluation.recovery import recover
+from fundus_seg.evaluation.scored import Scored, cases_to_score, truth_name
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.lease import leased
 from fundus_seg.progress import SILENT, Progress
@@ -33,7 +33,7 @@ from fundus_seg.provenance import versions
 from fundus_seg.records import RunFolder, atomic_path, csv_text, file_digest, write_json, write_text
 from fundus_seg.seeding import reproducible
 from fundus_seg.training.fit import network_spec
-from fundus_seg.training.run import operator_name
+from fundus_seg.training.run import is_probed, operator_name
 from fundus_seg.viz.overlay import draw_contours
 
 EVALUATION_FORMAT: Literal[3] = 3
@@ -41,7 +41,7 @@ EVALUATION_FORMAT: Literal[3] = 3
 under `released-code` HD was the HD95. None can be had from the others, so neither is read."""
 _BATCH = 8
 
-CheckpointName = Literal["best", "last"]
+CheckpointName = Literal["best", "last", "oracle"]
 
 
 class RunName(BaseModel):
@@ -72,6 +72,9 @@ class EvaluationMeta(BaseModel):
     selection: str
     checkpoint: CheckpointName | None
     """None: masks from elsewhere."""
+    scored: Scored = "holdout"
+    probed: bool = False
+    """Whether the holdout was scored after each epoch of the run, which changes nothing of it."""
     checkpoint_sha256: str
     cases_sha256: str = ""
     """Of the CSV: a file that was cut or edited is not taken for whole."""
@@ -108,11 +111,12 @@ def evaluate(
     data: str | Path | None = None,
     *,
     checkpoint: CheckpointName = "best",
+    scored: Scored = "holdout",
     scoring: Scoring | None = None,
     inference: Inference | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Score a run on the test split of its holdout, or read the scores if they are there already.
+    """Score a run, by default on the test split of its holdout, or read the scores if they are there already.
 
     The whole cases of a file that was cut off are kept, if together with the others they are what was written. Rows are
     written at once, after the last case: a kill in the middle of scoring keeps none, and costs the seconds it took.
@@ -120,38 +124,37 @@ def evaluate(
     Args:
         run: a trained run.
         data: data root; None for the one that the run was trained on.
-        checkpoint: `best` or `last`.
+        checkpoint: `best`, `last` or, of a run that was probed, `oracle`.
+        scored: the cases; scores of either kind have a file of their own, and never stand in one table.
         scoring: the protocol; None for the one of the run's own settings.
         inference: what the network sees, in place of what the protocol says.
         progress: where to show it.
 
     Raises:
-        RunError: the run is not trained, or another process is writing into it.
+        RunError: the run is not trained, has no such checkpoint, or another process is writing into it.
         CheckpointError: the checkpoint is not of the network that the run's settings name.
-        DataError: the photographs are not those that the run was made with, cannot be read, or are too large to be
-            seen at their own size.
+        DataError: the photographs are not those that the run was made with, cannot be read, are too large to be seen
+            at their own size, or a source domain has none in the half for in-domain scores.
     """
     config, content = _trained(run)
     scoring = scoring or config.scoring
     if inference is not None:
         scoring = scoring.model_copy(update={"inference": inference})
     root = _data_root(content, data, progress)
-    cases = root.cases(config.holdout, "test")
-    split = load_resized(cases, config.data, progress=progress)
-    recorded = content["inputs"].get(f"{config.holdout}/test")
-    if split.digest != recorded:
-        raise DataError(
-            f"{root.path}: {config.holdout}/test is not what {run.path} was made with "
-            f"(digest {split.digest}, recorded {recorded}); give its data with --data"
-        )
     weights = run.checkpoint(checkpoint)
+    if not weights.is_file():
+        fix = "train with --probe-holdout" if checkpoint == "oracle" else "delete the run and train again"
+        raise RunError(f"{weights}: no such checkpoint; {fix}")
+    cases, images = cases_to_score(scored, run, content["inputs"], root, config, progress=progress)
     meta = EvaluationMeta(
         protocol=scoring,
         protocol_digest=scoring.digest(),
         data={where: digest for where, digest in content["inputs"].items() if "/" in where},
         phantom=root.phantom,
-        selection=config.train.selection if checkpoint == "best" else "last",
+        selection=config.train.selection if checkpoint == "best" else checkpoint,
         checkpoint=checkpoint,
+        scored=scored,
+        probed=is_probed(content),
         checkpoint_sha256=file_digest(weights),
         run=RunName(
             preset=config.preset,
@@ -162,20 +165,21 @@ def evaluate(
         ),
         versions=versions(),
     )
-    path = run.evaluation(scoring.digest(), checkpoint)
+    path = run.evaluation(scoring.digest(), checkpoint if scored == "holdout" else f"{checkpoint}-{scored}")
     recorded = _recorded(path, meta, progress)
     whole = recorded is not None and path.is_file() and file_digest(path) == recorded.cases_sha256
-    if whole and run.has("DONE"):
+    if whole and (run.has("DONE") or scored != "holdout"):
         return read_evaluation(path)
     with leased(run.path):
         if not whole:
             predictor = _predictor(run, config, checkpoint, scoring)
-            score = partial(_score, predictor, cases, split.images, progress=progress, task=f"scoring {run.path}")
+            score = partial(_score, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
             with reproducible(config.train.threads):
                 if recorded is None or not recover(path, recorded.cases_sha256, len(cases), score, progress=progress):
-                    truths = {case.name: mask_digest(read_masks(case)) for case in cases}
+                    truths = {truth_name(case, scored): mask_digest(read_masks(case)) for case in cases}
                     write_evaluation(path, meta.model_copy(update={"truth_digest": truth_digest(truths)}), score(0))
-        run.mark("DONE")
+        if scored == "holdout":
+            run.mark("DONE")
     return read_evaluation(path)
 
 

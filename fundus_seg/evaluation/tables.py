@@ -184,6 +184,7 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
     for evaluation in evaluations:
         meta = evaluation.meta
         traits = {"kinds of photographs": "synthetic" if meta.phantom else "real"}
+        traits["kinds of cases"] = meta.scored
         traits |= {f"scoring protocols ({key})": value for key, value in meta.protocol.model_dump().items()}
         traits["scoring protocols"] = meta.protocol_digest
         traits |= {f"sets of photographs ({where})": digest for where, digest in meta.data.items()}

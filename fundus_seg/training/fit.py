@@ -63,8 +63,8 @@ def train(
         DataError: files that training must not see, all of them listed.
         UsageError: domains that the data root does not hold.
         BusyError: another process is at this very run.
-        RunError: the folder holds another run, or one that was begun without a probe that is now among the observers, or
-            with one that is missing; cannot be written; or the loss is no longer finite.
+        RunError: the folder holds another run, one that was begun without the probe among the observers, or with one
+            that is not among them; it cannot be written; or the loss is no longer finite.
     """
     config = resolve_sources(config, root)
     data = load_run_data(config, root, progress=progress)

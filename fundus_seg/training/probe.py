@@ -44,8 +44,8 @@ class HoldoutProbe:
             RunError: the record lacks epochs that the run has.
         """
         split = load_resized(self.root.cases(config.holdout, "test"), config.data, progress=self.progress)
-        for structure, there in zip(STRUCTURES, split.masks.any(axis=(0, 2, 3)), strict=True):
-            if not there:
+        for channel, structure in enumerate(STRUCTURES):
+            if not split.masks[:, channel].any():
                 raise DataError(
                     f"{self.root.path}: no case of {config.holdout}/test has a {structure}; nothing to probe"
                 )
@@ -55,7 +55,8 @@ class HoldoutProbe:
         self._rows = _read_rows(folder)[: len(history)]
         if len(self._rows) < len(history) or (history and not folder.checkpoint("oracle").exists()):
             raise RunError(
-                f"{folder.path}: probe.csv or oracle.ckpt lacks epochs that were trained; delete the run and train again"
+                f"{folder.path}: probe.csv or oracle.ckpt lacks epochs that were trained; "
+                "delete the run and train again"
             )
 
     def epoch(self, row: Mapping[str, Any], network: nn.Module) -> None:

@@ -1,0 +1,145 @@
+"""`evaluate --selection all`: a column for each selection, and what the leaking one would seem to gain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fundus_seg.config import load_config
+from fundus_seg.data.layout import open_root
+from fundus_seg.errors import ProtocolError, RunError
+from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS
+from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName, evaluate
+from fundus_seg.evaluation.in_domain import domain_gap_table, domain_gaps
+from fundus_seg.evaluation.leak import HONEST, LEAKING, checkpoints_to_compare, leak_table
+from fundus_seg.evaluation.statistics import bootstrap_interval
+from fundus_seg.evaluation.tables import build_table
+from fundus_seg.progress import Silent
+from fundus_seg.protocol import Scoring, source_half
+from fundus_seg.training import train
+from fundus_seg.training.probe import HoldoutProbe
+
+
+def evaluation(dsc, *, selection=HONEST, holdout="A", seed=0, operator="tvconv", domains=None, scored="holdout"):
+    """Scores with the same Dice (a value a case) for disc and cup."""
+    domains = domains or [holdout] * len(dsc)
+    rows = [
+        {"structure": structure, "domain": domain, "case": str(case), "truth_pixels": 10,
+         **dict.fromkeys(OVERLAPS, value), **dict.fromkeys(DISTANCES, 1.0)}
+        for case, (value, domain) in enumerate(zip(dsc, domains, strict=True))
+        for structure in ("disc", "cup")
+    ]  # fmt: skip
+    meta = EvaluationMeta(
+        protocol=Scoring(),
+        protocol_digest=Scoring().digest(),
+        data={},
+        phantom=False,
+        selection=selection,
+        checkpoint="oracle" if selection == LEAKING else "best",
+        scored=scored,
+        checkpoint_sha256="",
+        run=RunName(preset="paper", operator=operator, holdout=holdout, seed=seed),
+        versions={},
+    )
+    return Evaluation(Path(f"{operator}-{holdout}-{seed}-{selection}-{scored}.csv"), meta, pd.DataFrame(rows))
+
+
+def pair(honest, gain, **run):
+    return [evaluation(honest, **run), evaluation(np.asarray(honest) + gain, selection=LEAKING, **run)]
+
+
+def test_the_meter_is_the_paired_difference_with_its_interval():
+    """Gains of 1, 2 and 3 points in three runs of A, of 2 in those of B: 2 over all, and no other column takes part."""
+    cases = [0.5, 0.7, 0.9]
+    runs = [each for seed in range(3) for each in pair(cases, 0.01 * (seed + 1), seed=seed)]
+    runs += [each for seed in range(3) for each in pair(cases, 0.02, seed=seed, holdout="B")]
+    table = leak_table([*runs, *(evaluation(cases, selection="last", seed=seed) for seed in range(3))])
+    assert table.columns == ("tvconv",)
+    assert [row[0] for row in table.rows] == ["A", "B", "mean"]
+    gains = np.array([[1.0] * 3, [2.0] * 3, [3.0] * 3])
+    interval = bootstrap_interval(gains)
+    assert table.rows[0][1] == f"+2.00 [{interval.low:+.2f}, {interval.high:+.2f}]"
+    assert table.rows[1][1] == "+2.00 [+2.00, +2.00]"
+    both = bootstrap_interval(gains, np.full((3, 3), 2.0))
+    assert table.rows[2][1] == f"+2.00 [{both.low:+.2f}, {both.high:+.2f}]"
+    assert interval.low < 1.5 and interval.high > 2.5
+    assert "DSC [%]" in table.title and "(chosen on the scored cases themselves)" in table.title
+    assert "oracle minus source-validation" in table.notes[-2]
+
+
+def test_a_run_without_a_probe_is_named_and_no_mean_is_made_of_some_domains():
+    table = leak_table([
+        *pair([0.5, 0.6], 0.01, seed=0), evaluation([0.5, 0.6], seed=7),
+        evaluation([0.5, 0.6], holdout="B"), *pair([0.5, 0.6], 0.0, operator="conv", holdout="B"),
+    ])  # fmt: skip
+    cells = {(row[0], name): row[position] for row in table.rows for position, name in enumerate(table.columns, 1)}
+    assert cells["A", "tvconv"].startswith("+1.00 [")
+    missing = [("B", "tvconv"), ("mean", "tvconv"), ("A", "conv"), ("mean", "conv")]
+    assert [cells[where] for where in missing] == ["missing"] * 4
+    assert any("unseen A: tvconv [source-validation] alone has 1 seed (7)" in note for note in table.notes)
+
+
+def test_without_both_selections_there_is_no_meter():
+    assert leak_table([evaluation([0.5, 0.6]), evaluation([0.5, 0.6], selection="last")]) is None
+
+
+def test_the_gap_of_a_run_is_its_mean_over_cases_then_source_domains():
+    """In-domain 0.9 in B (one case) and (0.6 + 0.8) / 2 in C: 0.8; the unseen domain has 0.5."""
+    inside = evaluation([0.9, 0.6, 0.8], domains=["B", "C", "C"], scored="in-domain")
+    (row,) = domain_gaps([(evaluation([0.4, 0.6]), inside)]).to_dict("records")
+    assert (row["in_domain"], row["out_of_domain"], row["gap"]) == pytest.approx((80, 50, 30))
+    table = domain_gap_table([(evaluation([0.4, 0.6]), inside)])
+    assert table.columns == ("tvconv",)
+    assert table.rows == (("A", "in-domain", "80.00"), ("A", "out-of-domain", "50.00"), ("A", "gap", "30.00"))
+
+
+def test_in_domain_scores_stand_in_no_table_of_unseen_domains():
+    inside = evaluation([0.9], scored="in-domain", seed=1)
+    with pytest.raises(ProtocolError, match=r"two kinds of cases in one table: holdout in .*, in-domain in"):
+        build_table([evaluation([0.5]), inside])
+    with pytest.raises(ProtocolError, match="not the in-domain scores of"):
+        domain_gaps([(evaluation([0.5]), inside)])
+
+
+class Lines(Silent):
+    def __init__(self):
+        self.said = []
+
+    def line(self, text):
+        self.said.append(text)
+
+
+def settings(seed=0):
+    return load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A", "seed": seed})
+
+
+def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
+    root = open_root(draw_root())
+    probed = train(settings(), root, tmp_path, observers=[HoldoutProbe(root)])
+    plain = train(settings(seed=1), root, tmp_path)
+    progress = Lines()
+    assert sorted(checkpoints_to_compare(probed, progress=progress)) == ["best", "last", "oracle"]
+    assert progress.said == []
+    assert sorted(checkpoints_to_compare(plain, progress=progress)) == ["best", "last"]
+    assert progress.said == [
+        f"{plain.path}: trained without --probe-holdout, missing in the column of selection oracle"
+    ]
+    with pytest.raises(RunError, match=r"oracle\.ckpt: no such checkpoint; train with --probe-holdout"):
+        evaluate(plain, checkpoint="oracle")
+    oracle, best = evaluate(probed, checkpoint="oracle"), evaluate(probed)
+    assert (oracle.meta.selection, best.meta.selection) == (LEAKING, HONEST)
+    assert oracle.meta.probed and best.meta.probed and not evaluate(plain).meta.probed
+    assert leak_table([oracle, best]).columns == ("tvconv",)
+
+    before = best.path.read_bytes()
+    inside = evaluate(probed, scored="in-domain")
+    assert inside.path == best.path.with_name(f"{best.path.stem}-in-domain.csv")
+    expected = {(case.domain, case.name) for domain in "BCD" for case in root.cases(domain, "test")}
+    expected = {(domain, name) for domain, name in expected if source_half(name) == "calibrate"}
+    assert set(zip(inside.cases["domain"], inside.cases["case"], strict=True)) == expected
+    assert best.path.read_bytes() == before
+    assert evaluate(probed, scored="in-domain").cases.equals(inside.cases)
+    assert len(domain_gaps([(best, inside)])) == 1

@@ -1,0 +1,135 @@
+"""A run as TensorBoard and MLflow show it: every epoch once, however often the run was interrupted."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+
+import pytest
+
+from fundus_seg.config import flatten, load_config
+from fundus_seg.data.layout import open_root
+from fundus_seg.errors import RunError, UsageError
+from fundus_seg.records import find_runs
+from fundus_seg.training import fit, train
+from fundus_seg.training.tracking import tracker
+
+METRICS = ("lr", "loss_disc", "loss_cup", "dice_disc", "dice_cup")
+
+
+def settings(*overrides):
+    return load_config("tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": "A"})
+
+
+@pytest.fixture
+def root(draw_root):
+    return open_root(draw_root())
+
+
+def tracked(root, out, name):
+    return train(settings("train.epochs=3"), root, out, observers=[tracker(name)])
+
+
+def metrics(run):
+    with run.metrics.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def mlflow(tmp_path, monkeypatch):
+    """The module, with a store of files; skipped where it is not installed, since it brings two dozen packages."""
+    module = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    module.set_tracking_uri((tmp_path / "store").as_uri())
+    yield module
+    module.set_tracking_uri(None)
+
+
+def interrupt(root, out, name, monkeypatch):
+    """A run that was stopped in its second epoch, after its observers were told of it."""
+    original = fit._write_epoch
+
+    def stopped(folder, config, state, **options):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+        original(folder, config, state, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit, "_write_epoch", stopped)
+        tracked(root, out, name)
+    (run,) = find_runs([out])
+    return run
+
+
+def test_tensorboard_shows_every_epoch_once_and_the_settings(root, tmp_path, monkeypatch):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    interrupt(root, tmp_path, "tensorboard", monkeypatch)
+    run = tracked(root, tmp_path, "tensorboard")
+    folder = run.path / "tensorboard"
+    assert len(list(folder.iterdir())) == 1
+    events = event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    rows = metrics(run)
+    for name in METRICS:
+        shown = events.Scalars(name)
+        assert [event.step for event in shown] == [1, 2, 3], name
+        assert [event.value for event in shown] == pytest.approx([float(row[name]) for row in rows]), name
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    started = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert started.hparams["optim.lr"].number_value == settings().optim.lr
+    assert started.hparams["model.op"].string_value == "tvconv"
+
+
+def test_a_run_that_was_not_tracked_is_shown_from_its_start(root, tmp_path, monkeypatch):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    original = fit._write_epoch
+
+    def stopped(folder, config, state, **options):
+        original(folder, config, state, **options)
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit, "_write_epoch", stopped)
+        train(settings("train.epochs=3"), root, tmp_path)
+    run = tracked(root, tmp_path, "tensorboard")
+    events = event_accumulator.EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("lr")] == [1, 2, 3]
+
+
+def test_mlflow_shows_every_epoch_once_and_the_settings(root, tmp_path, monkeypatch, mlflow):
+    interrupt(root, tmp_path / "runs", "mlflow", monkeypatch)
+    run = tracked(root, tmp_path / "runs", "mlflow")
+    client = mlflow.MlflowClient()
+    (experiment,) = client.search_experiments(filter_string="name = 'fundus-seg'")
+    (shown,) = client.search_runs([experiment.experiment_id])
+    assert (shown.info.status, shown.info.run_name) == ("FINISHED", run.path.relative_to(tmp_path / "runs").as_posix())
+    assert shown.info.run_id == (run.path / "mlflow-run").read_text().strip()
+    assert shown.data.params.keys() == flatten(settings().model_dump(mode="json")).keys()
+    rows = metrics(run)
+    for name in METRICS:
+        history = sorted(client.get_metric_history(shown.info.run_id, name), key=lambda metric: metric.step)
+        assert [metric.step for metric in history] == [1, 2, 3], name
+        assert [metric.value for metric in history] == pytest.approx([float(row[name]) for row in rows]), name
+
+
+def test_an_mlflow_run_that_is_not_in_the_store_is_told(root, tmp_path, monkeypatch, mlflow):
+    interrupt(root, tmp_path / "runs", "mlflow", monkeypatch)
+    mlflow.set_tracking_uri((tmp_path / "elsewhere").as_uri())
+    with pytest.raises(RunError, match=r"MLflow at file:.*elsewhere: .*check MLFLOW_TRACKING_URI"):
+        tracked(root, tmp_path / "runs", "mlflow")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_tracker_that_is_not_installed_names_the_command(monkeypatch, name):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=rf"{name} is not installed: pip install 'fundus-seg\[{name}\]'"):
+        tracker(name)
+
+
+def test_an_unknown_tracker_is_refused():
+    with pytest.raises(UsageError, match="did you mean 'mlflow'"):
+        tracker("mlflwo")
