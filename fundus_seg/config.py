@@ -25,7 +25,7 @@ LOSSES = ("bce",)
 """The keys of `fundus_seg.training.task.LOSSES`."""
 AUGMENTATIONS = ("none", "scale-crop")
 """The keys of `fundus_seg.data.transforms.AUGMENTATIONS`."""
-METHODS = ("mixstyle", "fourier", "vrex")
+METHODS = ("none", "mixstyle", "fourier", "vrex")
 """The keys of `fundus_seg.training.methods.METHODS`."""
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
 """That take `package.module:factory` in place of a built-in name."""
@@ -105,8 +105,8 @@ class TrainConfig(Section):
     """null: as many as one pass over the largest source domain takes."""
     loss: Annotated[str, _name("loss", LOSSES)] = "bce"
     augment: Annotated[str, _name("augmentation", AUGMENTATIONS)] = "none"
-    method: Annotated[str, _name("method", METHODS)] | None = None
-    """Of domain generalisation; null: none, the domains' cases together."""
+    method: Annotated[str, _name("method", METHODS)] = "none"
+    """Of domain generalisation; none: the domains' cases together."""
     selection: Literal["source-validation", "last", "oracle"] = "source-validation"
     threads: Positive | None = None
     """CPU threads of the run; null: torch's own choice, recorded in the run's settings and kept when it resumes."""

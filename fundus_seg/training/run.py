@@ -89,7 +89,7 @@ def record(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], root
 
 def _recorded(there: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run that is there, those among them that it had before they could be chosen."""
-    return {"train.precision": "fp32", "train.channels_last": False, **flatten(there)}
+    return {"train.precision": "fp32", "train.channels_last": False, "train.method": "none", **flatten(there)}
 
 
 def _for_machine(config: RunConfig, there: Mapping[str, Any] | None) -> RunConfig:

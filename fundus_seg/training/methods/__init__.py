@@ -11,17 +11,15 @@ from fundus_seg.training.methods.fourier import FourierMix
 from fundus_seg.training.methods.mixstyle import MixStyle
 from fundus_seg.training.methods.vrex import VREx
 
-METHODS: dict[str, Callable[[], Method]] = {"mixstyle": MixStyle, "fourier": FourierMix, "vrex": VREx}
+METHODS: dict[str, Callable[[], Method]] = {"none": Method, "mixstyle": MixStyle, "fourier": FourierMix, "vrex": VREx}
 
 
-def build_method(name: str | None) -> Method:
-    """The method `name`: a key of METHODS, `package.module:factory`, or None for none.
+def build_method(name: str) -> Method:
+    """The method `name`: a key of METHODS, or `package.module:factory` of such a factory.
 
     Raises:
         UsageError: an unknown name, a plugin that cannot be loaded or gives something else than a Method.
     """
-    if name is None:
-        return Method()
     method = find("method", name, METHODS)()
     if not isinstance(method, Method):
         raise UsageError(f"{name}: gives {type(method).__name__}: return an instance of fundus_seg.training.Method")
