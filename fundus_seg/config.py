@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fundus_seg.errors import ConfigError, FundusSegError, UsageError, unknown_name
+from fundus_seg.plugins import check_name, is_plugin
 from fundus_seg.protocol import Scoring, short_hash
 
 OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "depthwise-wide", "untied", "linear", "coordconv")
 """The keys of `fundus_seg.models.OPERATORS`, known here without importing torch; a table's columns in this order."""
+LOSSES = ("bce",)
+"""The keys of `fundus_seg.training.task.LOSSES`."""
+AUGMENTATIONS = ("none", "scale-crop")
+"""The keys of `fundus_seg.data.transforms.AUGMENTATIONS`."""
+METHODS = ("none", "mixstyle", "fourier", "vrex")
+"""The keys of `fundus_seg.training.methods.METHODS`."""
+PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
+"""That take `package.module:factory` in place of a built-in name."""
 RUN_FILE_KEYS = ("format", "inputs", "provenance")
 """What a run's config.yaml holds beside its settings."""
 
@@ -27,6 +36,20 @@ MACHINE_SETTINGS = ("train.threads", "train.precision", "train.channels_last")
 """Left null, the machine decides them when a run begins: recorded in its settings, not part of its folder's name."""
 
 _SELECTS = "scoring.threshold"
+
+
+def _name(kind: str, builtin: Sequence[str]) -> AfterValidator:
+    """Accepts a name of `builtin`, or one of the form package.module:factory, which is not imported here."""
+
+    def check(name: str) -> str:
+        try:
+            return check_name(kind, name, builtin)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(check)
+
+
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -49,20 +72,13 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Which network."""
 
-    op: str = "tvconv"
+    op: Annotated[str, _name("operator", OPERATORS)] = "tvconv"
     encoder: str = "mobilenet_v2"
     encoder_weights: str = "imagenet"
     """`imagenet` (downloaded once by segmentation-models-pytorch), `none`, or the path of a state dict."""
     aspp_channels: Positive = 256
     expansion: Positive = 6
     generator_channels: Positive = 64
-
-    @field_validator("op")
-    @classmethod
-    def _known_operator(cls, op: str) -> str:
-        if op not in OPERATORS:
-            raise ValueError(unknown_name("operator", op, OPERATORS))
-        return op
 
 
 class OptimConfig(Section):
@@ -87,8 +103,10 @@ class TrainConfig(Section):
     """Shuffled passes over each domain, smaller domains cycling; or independent draws."""
     steps_per_epoch: Positive | None = None
     """null: as many as one pass over the largest source domain takes."""
-    loss: Literal["bce"] = "bce"
-    augment: Literal["none", "scale-crop"] = "none"
+    loss: Annotated[str, _name("loss", LOSSES)] = "bce"
+    augment: Annotated[str, _name("augmentation", AUGMENTATIONS)] = "none"
+    method: Annotated[str, _name("method", METHODS)] = "none"
+    """Of domain generalisation; none: the domains' cases together."""
     selection: Literal["source-validation", "last", "oracle"] = "source-validation"
     devices: Positive = 1
     """Processes, each on its own device, that share every batch. Batch norms see one slice each, so it is a recipe."""
@@ -117,6 +135,11 @@ class RunConfig(Section):
         flat = flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if not key.startswith("scoring.") or key == _SELECTS}
 
+    def plugins(self) -> dict[str, str]:
+        """The settings that name code from outside the package, by dotted setting."""
+        recipe = self.recipe()
+        return {setting: recipe[setting] for setting in PLUGIN_SETTINGS if is_plugin(recipe[setting])}
+
     def differences(self, *, all_domains: Iterable[str]) -> dict[str, Any]:
         """Settings of the recipe that differ from the preset's, without those that the run folder names or records.
 
@@ -130,12 +153,16 @@ class RunConfig(Section):
         return differing if domains == sorted(all_domains) else {**differing, "domains": domains}
 
     def slug(self, *, all_domains: Iterable[str]) -> str:
-        """`op`, or `op-setting=value-...-hash` naming what differs from the preset; safe as a folder name."""
+        """`op`, or `op-setting=value-...-hash` naming what differs from the preset; safe as a folder name.
+
+        An operator `package.module:factory` is `package.module.factory`: no other's name, since a factory has no dot.
+        """
         differing = self.differences(all_domains=all_domains)
+        op = self.model.op.replace(":", ".")
         if not differing:
-            return self.model.op
+            return op
         parts = (f"{key.rsplit('.', 1)[-1]}={_readable(value)}" for key, value in sorted(differing.items()))
-        return f"{self.model.op}-{'-'.join(parts)[:80]}-{short_hash(differing)}"
+        return f"{op}-{'-'.join(parts)[:80]}-{short_hash(differing)}"
 
 
 def preset_names() -> list[str]:

@@ -133,10 +133,10 @@ def test_what_the_machine_chooses_is_recorded_and_kept(root, tmp_path, monkeypat
 
 
 def test_a_run_from_before_there_was_a_precision_is_one_of_fp32(root, tmp_path):
-    chosen = ["train.precision=fp32", "train.channels_last=false"]
+    chosen = ["train.precision=fp32", "train.channels_last=false"]  # nor methods
     run = train(settings(*chosen), root, tmp_path)
     content = run.read_config()
-    for setting in ("precision", "channels_last"):
+    for setting in ("precision", "channels_last", "method"):
         del content["train"][setting]
     run.write_config(content)
     assert train(settings(), root, tmp_path) == run

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fundus_seg_cli.predict import OP_HELP
 from fundus_seg_cli.table import METRICS_HELP, Format, print_table
 
 
@@ -75,6 +76,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for box plots, Bland-Altman plots and learning curves, as PNG and SVG."),
     ] = None,
+    op: Annotated[list[str] | None, typer.Option(help=f"{OP_HELP} Repeat for more.")] = None,
 ) -> None:
     """Score runs on their unseen domain, write the case records, print the table.
 
@@ -91,11 +93,14 @@ def evaluate(
     from fundus_seg.evaluation.metric import check_metrics
     from fundus_seg.evaluation.plots import write_plots
     from fundus_seg.evaluation.tables import apart, build_table, build_tidy_table, tables
+    from fundus_seg.plugins import load
     from fundus_seg.records import trained_runs
     from fundus_seg_cli.progress import Terminal
 
     if selection and checkpoint:
         raise UsageError("--checkpoint with --selection all, which scores every one: leave one of the two out")
+    for name in op or []:
+        load(name)
     progress = Terminal()
     names = [metric.strip() for metric in metrics.split(",")]
     check_metrics(names)

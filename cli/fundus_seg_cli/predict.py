@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+OP_HELP = "Operator of your own, package.module:factory, which is imported: no checkpoint does that by itself."
+
 
 class MaskFormat(StrEnum):
     """How masks are written."""
@@ -35,11 +37,15 @@ def predict(
     precision: Annotated[
         Precision, typer.Option(help="bf16: faster where the machine has it; a few pixels may differ.")
     ] = Precision.fp32,
+    op: Annotated[str | None, typer.Option(help=OP_HELP)] = None,
 ) -> None:
     """Write the masks of photographs at their own size, with a table of sizes and cup-to-disc ratios."""
     from fundus_seg.inference.folder import predict_folder
+    from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
 
+    if op:
+        load(op)
     progress = Terminal()
     written = predict_folder(
         model,

@@ -29,7 +29,7 @@ def train(
         str | None,
         typer.Option(
             help="Operator: conv, depthwise or tvconv (default); or a control: depthwise-dilated, depthwise-wide, "
-            "untied, linear or coordconv."
+            "untied, linear or coordconv; or package.module:factory of your own."
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,

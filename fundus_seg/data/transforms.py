@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # albumentations asks the network for its latest version at import
 import albumentations as A
 
+from fundus_seg.errors import UsageError
+from fundus_seg.plugins import find
+
 Augmentation = Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
 RELEASED_SCALE = (1.0, 1.5)
@@ -34,19 +37,44 @@ class RandomScaleCrop(A.RandomResizedCrop):
         return {"crop_coords": (left, top, left + window_w, top + window_h)}
 
 
-def augmentation(name: str, size: int, seed: int) -> Augmentation | None:
-    """The augmentation `name` for size x size images, seeded; None for `none`."""
-    transforms = {
-        "none": lambda: None,
-        "scale-crop": lambda: RandomScaleCrop(size=(size, size), p=0.5),
-    }
-    transform = transforms[name]()
-    if transform is None:
-        return None
-    pipeline = A.Compose([transform], seed=seed)
+def scale_crop(size: int, seed: int) -> Augmentation:
+    """The released code's: for half of the cases RandomScaleCrop of size x size images."""
+    pipeline = A.Compose([RandomScaleCrop(size=(size, size), p=0.5)], seed=seed)
 
     def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         augmented = pipeline(image=image, masks=masks)
         return augmented["image"], np.asarray(augmented["masks"])
+
+    return apply
+
+
+AUGMENTATIONS: dict[str, Callable[[int, int], Augmentation | None]] = {
+    "none": lambda size, seed: None,
+    "scale-crop": scale_crop,
+}
+
+
+def augmentation(name: str, size: int, seed: int) -> Augmentation | None:
+    """The augmentation `name` for size x size images, seeded; None for `none`.
+
+    Args:
+        name: a key of AUGMENTATIONS, or `package.module:factory` of such a factory.
+        size: of the images.
+        seed: of its generator.
+
+    Raises:
+        UsageError: an unknown name, a plugin that cannot be loaded; when called, one that changes shapes or types.
+    """
+    augment: Augmentation | None = find("augmentation", name, AUGMENTATIONS)(size, seed)
+    return _checked(name, augment) if augment and name not in AUGMENTATIONS else augment
+
+
+def _checked(name: str, augment: Augmentation) -> Augmentation:
+    def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        pair = augment(image, masks)
+        given, taken = ([f"{array.shape} {array.dtype}" for array in arrays] for arrays in (pair, (image, masks)))
+        if given != taken:
+            raise UsageError(f"{name}: gives {' and '.join(given)}: return image and masks as {' and '.join(taken)}")
+        return pair
 
     return apply

@@ -27,6 +27,7 @@ from fundus_seg.evaluation.recovery import recover
 from fundus_seg.evaluation.scored import Scored, cases_to_score, truth_name
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.lease import leased
+from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Inference, Scoring, short_hash
 from fundus_seg.provenance import versions
@@ -132,7 +133,8 @@ def evaluate(
 
     Raises:
         RunError: the run is not trained, has no such checkpoint, or another process is writing into it.
-        CheckpointError: the checkpoint is not of the network that the run's settings name.
+        CheckpointError: the checkpoint is not of the network that the run's settings name, or its operator is a plugin
+            that the caller has not loaded, or that has changed.
         DataError: the photographs are not those that the run was made with, cannot be read, are too large to be seen
             at their own size, or a source domain has none in the half for in-domain scores.
     """
@@ -270,8 +272,11 @@ def _data_root(content: dict[str, Any], data: str | Path | None, progress: Progr
 
 
 def _predictor(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
-    """The run's network, if it is the one that its settings name."""
+    """The run's network, if it is the one that its settings name, of the same code."""
     predictor = load_model(run.path, checkpoint=checkpoint, scoring=scoring)
+    op = config.model.op
+    if is_plugin(op) and load(op).digest != run.read_config()["inputs"].get("model.op"):
+        raise CheckpointError(f"{run.path}: the file of {op} has changed since training; restore it, or train again")
     if predictor.network.spec != network_spec(config):
         raise CheckpointError(f"{run.checkpoint(checkpoint)}: not of the network that {run.config} names; train again")
     return predictor

@@ -11,6 +11,7 @@ from torch import nn
 
 from fundus_seg.errors import CheckpointError, FundusSegError
 from fundus_seg.models.deeplab import build_model
+from fundus_seg.plugins import is_unnamed
 
 CHECKPOINT_FORMAT = 1
 
@@ -53,11 +54,19 @@ def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a checkpoint, in evaluation mode, and its usage.
 
     Raises:
-        CheckpointError: as `read_checkpoint`, or weights that do not fit the network that `model_spec` names.
+        CheckpointError: as `read_checkpoint`, weights that do not fit the network that `model_spec` names, or an
+            operator from outside the package that the caller has not named: a checkpoint alone imports no code.
     """
     content = read_checkpoint(path)
+    spec = content["model_spec"]
+    op = spec.get("op") if isinstance(spec, dict) else None
+    if is_unnamed(op):
+        raise CheckpointError(
+            f"{path}: its operator {op} is code, which no file may import by itself: "
+            f"if you trust it, name it with --op {op}, or call fundus_seg.plugins.load('{op}') first"
+        )
     try:
-        network = build_model(**content["model_spec"])
+        network = build_model(**spec)
         network.load_state_dict(content["model"])
     except (FundusSegError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: its weights do not fit the network it names") from error

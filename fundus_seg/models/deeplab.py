@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fundus_seg.errors import UsageError, unknown_name
+from fundus_seg.errors import UsageError
 from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
 from fundus_seg.models.encoders import DEEP_STRIDE, Encoder, build_encoder
 from fundus_seg.models.operators import OPERATORS, BranchSettings
+from fundus_seg.plugins import find
 from fundus_seg.protocol import STRUCTURES
 
 LOW_LEVEL_WIDTH = 48
@@ -34,7 +35,7 @@ def build_model(
 
     Args:
         op: what the ASPP's three spatial branches are made of, a key of OPERATORS: "conv", "depthwise", "tvconv" or one
-            of their controls.
+            of their controls; or `package.module:factory` of a factory like theirs, which is imported.
         encoder: a name that segmentation_models_pytorch can run at output stride 16.
         encoder_weights: "imagenet", the path of a state dict (.pth, .pt or .safetensors), or None ("none").
         image_size: height and width in pixels that the network trains at, a multiple of 16. It takes other multiples of
@@ -44,16 +45,16 @@ def build_model(
         generator_channels: width of TVConv's weight generator; "depthwise-wide" is as wide as that makes it.
 
     Raises:
-        UsageError: an unknown operator, an encoder that cannot be used, an image size that is no multiple of 16.
+        UsageError: an unknown operator or a plugin that cannot be loaded, an encoder that cannot be used, an image size
+            that is no multiple of 16.
         CheckpointError: encoder weights that cannot be had or do not fit.
     """
-    if op not in OPERATORS:
-        raise UsageError(unknown_name("operator", op, OPERATORS))
+    operator = find("operator", op, OPERATORS)
     if image_size < DEEP_STRIDE or image_size % DEEP_STRIDE:
         near = max(1, round(image_size / DEEP_STRIDE)) * DEEP_STRIDE
         raise UsageError(f"image_size {image_size} is not a multiple of {DEEP_STRIDE}: {near} is")
     size = image_size // DEEP_STRIDE
-    make_branch = OPERATORS[op](BranchSettings((size, size), expansion, generator_channels))
+    make_branch = operator(BranchSettings((size, size), expansion, generator_channels))
     body = build_encoder(encoder, encoder_weights)
     return DeepLabV3Plus(
         body,

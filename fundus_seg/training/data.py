@@ -11,6 +11,7 @@ from fundus_seg.data.cache import ResizedSplit, load_resized
 from fundus_seg.data.files import Split
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import DataError, Problems
+from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
 from fundus_seg.records import file_digest
@@ -26,8 +27,8 @@ class RunData:
     Attributes:
         sources: the training split of each source domain, by domain.
         validation: the cases that may choose the checkpoint, by domain; none for the selection `last`.
-        inputs: digests of all that the settings name but do not contain: each split, by `domain/split`, and a file of
-            encoder weights.
+        inputs: digests of all that the settings name but do not contain: each split, by `domain/split`, a file of
+            encoder weights, and the source of each plugin, by its setting.
     """
 
     sources: Mapping[str, ResizedSplit]
@@ -41,7 +42,9 @@ def load_run_data(config: RunConfig, root: DataRoot, *, progress: Progress = SIL
     Raises:
         DataError: files that cannot be used or must not train, those of all splits in one list; too few cases to
             select on.
+        UsageError: a plugin that cannot be loaded.
     """
+    sources = {setting: load(name).digest for setting, name in config.plugins().items()}
     assert config.data.sources is not None
     domains: dict[Split, tuple[str, ...]] = {
         "train": config.data.sources,
@@ -63,7 +66,7 @@ def load_run_data(config: RunConfig, root: DataRoot, *, progress: Progress = SIL
     weights = config.model.encoder_weights
     if weights not in ("imagenet", "none") and Path(weights).is_file():
         inputs["encoder_weights"] = file_digest(Path(weights))[:16]
-    return RunData(loaded["train"], _validation_sets(config, loaded["test"]), inputs)
+    return RunData(loaded["train"], _validation_sets(config, loaded["test"]), inputs | sources)
 
 
 def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[str]:

@@ -29,11 +29,13 @@ from fundus_seg.records import RunFolder, write_checkpoint, write_rows
 from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.training.data import RunData, load_run_data
 from fundus_seg.training.devices import fabric_for
+from fundus_seg.training.method import Method
+from fundus_seg.training.methods import build_method
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.probe import HoldoutProbe
 from fundus_seg.training.run import record, resolve_sources, run_folder, take_up, weights_state
 from fundus_seg.training.selection import score, validation_dice
-from fundus_seg.training.task import LOSSES
+from fundus_seg.training.task import find_loss
 
 
 @dataclass
@@ -42,6 +44,7 @@ class _State:
 
     network: Any
     optimizer: torch.optim.Optimizer
+    method: Method
     epoch: int = 0
     best: float = -math.inf
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -155,13 +158,15 @@ def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
         weights = None if there else config.model.encoder_weights
         network = build_model(**network_spec(config), encoder_weights=weights)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True)
+    method = build_method(config.train.method)
+    method.attach(network)
     network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     network, optimizer = fabric.setup(network, optimizer)
     if there is None:
-        return _State(network, optimizer)
+        return _State(network, optimizer, method)
     try:
         network.load_state_dict(there["model"])
-        state = _State(network, optimizer, there["epoch"], there["best"], there["history"])
+        state = _State(network, optimizer, method, there["epoch"], there["best"], there["history"])
         if state.epoch < config.train.epochs:  # the last epoch leaves the optimiser out
             optimizer.load_state_dict(there["optimizer"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -189,17 +194,18 @@ def _train_epoch(
     """Mean loss of each structure over one epoch."""
     for group in state.optimizer.param_groups:
         group["lr"] = config.optim.lr_at(state.epoch)
-    loss_of = LOSSES[config.train.loss]
+    loss_of = find_loss(config.train.loss)
     state.network.train()
     total = torch.zeros(len(STRUCTURES), device=fabric.device)
     shown = _dice_text(state.history[-1]) if state.history else {}
     task = progress.task(f"epoch {state.epoch + 1}/{config.train.epochs}", total=batches.steps)
     with seeded(config.seed, state.epoch, "epoch"), task as advance:
-        for whole in batches.epoch(state.epoch):
+        for step, whole in enumerate(batches.epoch(state.epoch), start=state.epoch * batches.steps):
             batch = whole.slice(fabric.global_rank, config.train.devices)
             images, masks = fabric.to_device((batch.images, batch.masks))
+            images, masks = state.method.batch(images, masks, batch.domains, step)
             images = scale_photographs(images).to(memory_format=_memory_format(config))
-            losses = loss_of(state.network(images), masks)
+            losses = state.method.loss(loss_of, state.network(images), masks, batch.domains, step)
             state.optimizer.zero_grad()
             fabric.backward(losses.mean())
             state.optimizer.step()

@@ -43,6 +43,11 @@ def resolve_sources(config: RunConfig, root: DataRoot) -> RunConfig:
             f"train.batch_per_domain {per_domain} with train.devices {devices}: each takes as many cases of every "
             f"domain; choose a multiple of {devices}"
         )
+    if devices > 1 and config.train.method != "none":
+        raise UsageError(
+            f"train.method {config.train.method} with train.devices {devices}: a method sees whole batches; "
+            "take one device"
+        )
     if len(sources) * per_domain // devices < 2:
         raise UsageError(
             f"train.batch_per_domain {per_domain} with one source: batch norms need two or more cases in a batch "
@@ -127,7 +132,8 @@ def record(folder: RunFolder, config: RunConfig, inputs: Mapping[str, str], root
 
 def _recorded(there: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run that is there, those among them that it had before they could be chosen."""
-    return {"train.precision": "fp32", "train.channels_last": False, "train.devices": 1, **flatten(there)}
+    chosen_later = {"train.precision": "fp32", "train.channels_last": False, "train.devices": 1, "train.method": "none"}
+    return {**chosen_later, **flatten(there)}
 
 
 def _for_machine(config: RunConfig, there: Mapping[str, Any] | None) -> RunConfig:

@@ -7,6 +7,10 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from fundus_seg.errors import UsageError
+from fundus_seg.plugins import find
+from fundus_seg.protocol import STRUCTURES
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """logits (B, 2, H, W), masks (B, 2, H, W) of 0 and 1 -> losses (2,), one per structure; their mean is minimised."""
 
@@ -18,3 +22,20 @@ def binary_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {"bce": binary_cross_entropy}
+
+
+def find_loss(name: str) -> Loss:
+    """The loss `name`: a key of LOSSES, or `package.module:function` of such a function.
+
+    Raises:
+        UsageError: an unknown name, a plugin that cannot be loaded; when called, one that is not a loss per structure.
+    """
+    loss_of: Loss = find("loss", name, LOSSES)
+
+    def checked(logits: Tensor, masks: Tensor) -> Tensor:
+        losses = loss_of(logits, masks)
+        if losses.shape != (len(STRUCTURES),):
+            raise UsageError(f"{name}: gives losses {tuple(losses.shape)}: return one per structure, (2,)")
+        return losses
+
+    return checked

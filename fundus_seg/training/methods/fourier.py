@@ -1,0 +1,45 @@
+"""Fourier amplitude mix: photographs take on a mixture of their own amplitude spectrum and that of another domain's.
+
+Q. Xu, R. Zhang, Y. Zhang, Y. Wang, Q. Tian: A Fourier-based Framework for Domain Generalization. CVPR 2021: its
+augmentation, without its teacher. Y. Yang, S. Soatto: FDA: Fourier Domain Adaptation for Semantic Segmentation. CVPR
+2020, swaps low frequencies alone. The phase, which holds the shapes, stays, and so do the masks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fundus_seg.training.method import Method, draw_partners
+
+
+class FourierMix(Method):
+    """Mixes the amplitudes of photographs in training.
+
+    Args:
+        p: probability that a case is mixed. The paper trains on each photograph twice, as it is and mixed.
+        eta: the share of the other's amplitude is drawn from U(0, eta).
+    """
+
+    def __init__(self, p: float = 0.5, eta: float = 1.0) -> None:
+        self.p = p
+        self.eta = eta
+
+    def batch(self, images: Tensor, masks: Tensor, domains: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Mixes each case with one of another domain; photographs come back as floats from 0 to 255."""
+        share = self.eta * torch.rand(len(images), 1, 1, 1) * (torch.rand(len(images), 1, 1, 1) < self.p)
+        return mix_amplitudes(images.float(), draw_partners(domains), share.to(images.device)), masks
+
+
+def mix_amplitudes(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
+    """Photographs x (B, C, H, W) from 0 to 255 with mixed amplitude spectra, clipped to the same range.
+
+        F^-1[((1 - l) |F(x)| + l |F(x')|) exp(i arg F(x))]
+
+    F is the Fourier transform of each channel, x' are the partners, (B,) indices into the batch, l = `share`
+    (B, 1, 1, 1).
+    """
+    spectra = torch.fft.rfft2(images)
+    amplitudes = spectra.abs()
+    mixed = torch.polar(torch.lerp(amplitudes, amplitudes[partners], share), spectra.angle())
+    return torch.fft.irfft2(mixed, s=images.shape[-2:]).clamp(0, 255)

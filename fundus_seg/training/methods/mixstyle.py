@@ -1,0 +1,90 @@
+"""MixStyle: features take on a mixture of their own style and that of a case of another domain.
+
+K. Zhou, Y. Yang, Y. Qiao, T. Xiang: Domain Generalization with MixStyle. ICLR 2021; here with domain labels.
+In the paper it follows the first residual stages of a ResNet; here the encoder's features at strides 4 and 8, where
+the first two of a ResNet end. The decoder reads those at stride 4 as well, mixed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fundus_seg.errors import UsageError
+from fundus_seg.models.deeplab import DeepLabV3Plus
+from fundus_seg.models.encoders import DEEP_STRIDE, Encoder
+from fundus_seg.training.method import Method, draw_partners
+
+_STAGES = slice(2, 4)
+"""Of the encoder's features, those at strides 4 and 8."""
+
+
+class MixStyle(Method):
+    """Mixes the style of features in training, at each of two stages on its own.
+
+    Args:
+        p: probability that a stage mixes in a step.
+        alpha: of Beta(alpha, alpha), which gives each case the weight of its own style.
+    """
+
+    def __init__(self, p: float = 0.5, alpha: float = 0.1) -> None:
+        self.p = p
+        self.weights = torch.distributions.Beta(alpha, alpha)
+        self.domains = torch.empty(0)
+
+    def attach(self, network: DeepLabV3Plus) -> None:
+        """Hook the modules where the encoder's first two stages end."""
+        for module in _ends_of_stages(network.encoder):
+            module.register_forward_hook(self._mix)
+
+    def batch(self, images: Tensor, masks: Tensor, domains: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Leaves the batch as it is, and keeps the domains for the features to come."""
+        self.domains = domains
+        return images, masks
+
+    def _mix(self, module: nn.Module, _: Any, features: Tensor) -> Tensor:
+        if not module.training or torch.rand(()) >= self.p:
+            return features
+        own = self.weights.sample((len(features), 1, 1, 1)).to(features.device)
+        return mix_styles(features, draw_partners(self.domains), own)
+
+
+def mix_styles(features: Tensor, partners: Tensor, own: Tensor) -> Tensor:
+    """Features x (B, C, H, W) with mixed means and standard deviations over H and W.
+
+        (l s(x) + (1 - l) s(x')) (x - m(x)) / s(x) + l m(x) + (1 - l) m(x')
+
+    x' are the partners, (B,) indices into the batch, l = `own` (B, 1, 1, 1). No gradient flows through m and s.
+    """
+    x = features.float()
+    with torch.no_grad():
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+        deviation = (variance + 1e-6).sqrt()
+        mixed_mean = own * mean + (1 - own) * mean[partners]
+        mixed_deviation = own * deviation + (1 - own) * deviation[partners]
+    return ((x - mean) / deviation * mixed_deviation + mixed_mean).to(features.dtype)
+
+
+def _ends_of_stages(encoder: Encoder) -> list[nn.Module]:
+    """The outermost module that makes each stage's features, found by a trial: encoders name their parts freely."""
+    calls: list[tuple[nn.Module, Any, Any]] = []
+    hooks = [
+        module.register_forward_hook(lambda *call: calls.append(call))
+        for module in encoder.body.modules()
+        if module is not encoder.body
+    ]
+    mode = encoder.training
+    with torch.no_grad():
+        features = encoder.eval().body(torch.zeros(1, 3, 4 * DEEP_STRIDE, 4 * DEEP_STRIDE))
+    encoder.train(mode)
+    for hook in hooks:
+        hook.remove()
+    ends = [
+        [module for module, given, output in calls if output is feature and not any(x is feature for x in given)]
+        for feature in features[_STAGES]
+    ]
+    if not all(ends):
+        raise UsageError("train.method mixstyle: this encoder hides where its stages end; choose a ResNet, say")
+    return [modules[-1] for modules in ends]

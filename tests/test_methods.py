@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fundus_seg import load_model
+from fundus_seg.config import METHODS, load_config
+from fundus_seg.data.layout import open_root
+from fundus_seg.errors import UsageError
+from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.models import build_model
+from fundus_seg.training import Method, fit, methods, train
+from fundus_seg.training.method import domain_risks, draw_partners
+from fundus_seg.training.methods.fourier import FourierMix, mix_amplitudes
+from fundus_seg.training.methods.mixstyle import MixStyle, mix_styles
+from fundus_seg.training.methods.vrex import VREx
+from fundus_seg.training.task import binary_cross_entropy
+
+TINY = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8}
+DOMAINS = torch.tensor([0, 0, 1, 1])
+
+
+def settings(*overrides):
+    return load_config("tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": "A"})
+
+
+def content(run):
+    return torch.load(run.checkpoint("last"), weights_only=True)
+
+
+def assert_same_weights(first, second):
+    one, other = content(first)["model"], content(second)["model"]
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def train_in_two_parts(config, root, out, monkeypatch):
+    """Killed after `best` and before `last` of the second epoch, and taken up again."""
+    original = fit.write_rows
+
+    def killed(path, rows):
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+        original(path, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "write_rows", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, root, out)
+    return train(config, root, out)
+
+
+def mean_logits(logits, masks):
+    """A loss whose value can be written down."""
+    return logits.mean(dim=(0, 2, 3))
+
+
+def two_risks():
+    """Two domains of two cases with the risks (1, 2) and (3, 2) by `mean_logits`."""
+    risks = torch.tensor([[0.0, 2.0], [2.0, 2.0], [3.0, 1.0], [3.0, 3.0]])
+    return risks[:, :, None, None].expand(4, 2, 2, 2)
+
+
+def test_partners_are_of_other_domains():
+    torch.manual_seed(0)
+    drawn = torch.stack([draw_partners(DOMAINS) for _ in range(50)])
+    assert (DOMAINS[drawn] != DOMAINS).all()
+    assert set(drawn[:, 0].tolist()) == {2, 3}
+
+
+def test_partners_are_anybody_where_there_is_one_domain():
+    torch.manual_seed(0)
+    drawn = torch.stack([draw_partners(torch.zeros(3)) for _ in range(50)])
+    assert set(drawn[:, 0].tolist()) == {0, 1, 2}
+
+
+def test_mixed_styles_by_hand():
+    """Mean and deviation 2 and 1, 20 and 10: a quarter of the first and three of the second are 15.5 and 7.75."""
+    features = torch.tensor([[1.0, 3.0], [10.0, 30.0]]).view(2, 1, 1, 2).requires_grad_()
+    mixed = mix_styles(features, torch.tensor([1, 0]), torch.full((2, 1, 1, 1), 0.25))
+    expected = torch.tensor([[7.75, 23.25], [6.5 - 3.25, 6.5 + 3.25]])
+    assert mixed.detach().view(2, 2) == pytest.approx(expected, rel=1e-5)
+    mixed.sum().backward()
+    assert features.grad.flatten() == pytest.approx([7.75, 7.75, 0.325, 0.325], rel=1e-5)  # none through the statistics
+
+
+def test_a_case_that_keeps_nothing_of_its_style_has_its_partner_s():
+    features = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 5).view(4, 1, 1, 1)
+    partners = torch.tensor([2, 3, 1, 0])
+    mixed = mix_styles(features, partners, torch.zeros(4, 1, 1, 1))
+    for statistic in (torch.mean, torch.std):
+        mixed_values, values = statistic(mixed, (2, 3)), statistic(features, (2, 3))
+        torch.testing.assert_close(mixed_values, values[partners], atol=1e-4, rtol=1e-4)
+    kept = mix_styles(features, partners, torch.ones(4, 1, 1, 1))
+    torch.testing.assert_close(kept, features)
+
+
+def test_mixed_styles_keep_the_precision_of_the_features():
+    features = torch.randn(2, 3, 8, 8).bfloat16()
+    assert mix_styles(features, torch.tensor([1, 0]), torch.full((2, 1, 1, 1), 0.5)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("encoder", ["tu-mobilenetv2_035", "mobilenet_v2", "resnet18", "efficientnet-b0"])
+def test_mixstyle_works_on_the_first_stages_in_training_alone(encoder):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_model("conv", **TINY | {"encoder": encoder})
+        keys, images = network.state_dict().keys(), torch.randn(4, 3, 64, 64)
+        plain = network.eval()(images)
+        method = MixStyle(p=1.0)
+        method.attach(network)
+        method.batch(images, images, DOMAINS, 0)
+        assert torch.equal(network(images), plain)
+        assert network.state_dict().keys() == keys
+        shapes = []
+        hooked = [module for module in network.modules() if module._forward_hooks]
+        for module in hooked:
+            module.register_forward_hook(lambda *call: shapes.append(call[2].shape[2:]))
+        network.aspp.project[-1].p = 0.0
+        first, second = (network.train()(images) for _ in range(2))
+        assert shapes == 2 * [(16, 16), (8, 8)]
+        assert not torch.equal(first, second)  # other partners, other weights
+
+
+def test_mixstyle_leaves_alone_what_it_does_not_draw():
+    network = build_model("conv", **TINY)
+    method = MixStyle(p=0.0)
+    method.attach(network)
+    hooked = [module for module in network.modules() if module._forward_hooks]
+    features = torch.randn(2, 3, 4, 4)
+    assert all(hook(module, (), features) is features for module in hooked for hook in module._forward_hooks.values())
+
+
+def test_mixstyle_says_where_an_encoder_hides_its_stages():
+    with pytest.raises(UsageError, match="mixstyle: this encoder hides where its stages end; choose"):
+        MixStyle().attach(build_model("conv", **TINY | {"encoder": "mit_b0"}))
+
+
+def test_mixed_amplitudes_by_hand():
+    """Of [[10, 20], [30, 40]] the spectrum is [[100, -20], [-40, 0]], of the other [[16, -16], [0, 0]].
+
+    Half and half the amplitudes are 58, 18, 20, 0; the signs stay, and a quarter of sums and differences goes back.
+    """
+    images = torch.tensor([[[10.0, 20], [30, 40]], [[0, 8], [0, 8]]])[:, None]
+    mixed = mix_amplitudes(images, torch.tensor([1, 0]), torch.tensor([0.5, 0.0]).view(2, 1, 1, 1))
+    assert mixed[0, 0].flatten() == pytest.approx([5, 14, 15, 24], abs=1e-4)
+    torch.testing.assert_close(mixed[1], images[1], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
+def test_the_amplitude_is_mixed_and_the_phase_stays(size):
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, *size, generator=draw) * 20 + 100  # far from what is clipped
+    mixed = mix_amplitudes(images, torch.tensor([1, 0]), torch.full((2, 1, 1, 1), 0.3))
+    amplitudes, spectra = torch.fft.fft2(images).abs(), torch.fft.fft2(mixed)
+    torch.testing.assert_close(spectra.abs()[0], 0.7 * amplitudes[0] + 0.3 * amplitudes[1], atol=1e-2, rtol=1e-3)
+    turned = torch.exp(1j * (spectra.angle() - torch.fft.fft2(images).angle()))
+    torch.testing.assert_close(turned.real, torch.ones_like(turned.real), atol=1e-3, rtol=0)
+
+
+def test_fourier_mix_stays_in_range_and_leaves_masks_and_undrawn_cases():
+    torch.manual_seed(0)
+    images, masks = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8), torch.zeros(4, 2, 16, 16)
+    mixed, same = FourierMix(p=1.0).batch(images, masks, DOMAINS, 0)
+    assert same is masks
+    assert mixed.min() >= 0 and mixed.max() <= 255
+    assert (mixed - images).abs().amax(dim=(1, 2, 3)).min() > 1
+    undrawn, _ = FourierMix(p=0.0).batch(images, masks, DOMAINS, 0)
+    torch.testing.assert_close(undrawn, images.float(), atol=1e-3, rtol=0)
+
+
+def test_vrex_by_hand():
+    """Risks (1, 2) and (3, 2): mean (2, 2), variance (1, 0)."""
+    logits = two_risks()
+    method = VREx(beta=10.0, warm_up=5)
+    risks = domain_risks(mean_logits, logits, logits, DOMAINS)
+    assert risks.tolist() == [[1, 2], [3, 2]]
+    assert method.loss(mean_logits, logits, logits, DOMAINS, 4).tolist() == [3, 2]
+    assert method.loss(mean_logits, logits, logits, DOMAINS, 5).tolist() == [12, 2]
+
+
+def test_no_method_is_the_loss_itself_and_vrex_of_one_domain_is_too():
+    logits, masks = two_risks(), torch.ones(4, 2, 2, 2)
+    plain = binary_cross_entropy(logits, masks)
+    assert torch.equal(Method().loss(binary_cross_entropy, logits, masks, DOMAINS, 0), plain)
+    alone = VREx().loss(binary_cross_entropy, logits, masks, torch.zeros(4), 900)
+    torch.testing.assert_close(alone, plain)
+
+
+@pytest.mark.parametrize("name", METHODS[1:])
+def test_a_run_with_a_method_goes_on_to_the_same_bits_and_leaves_a_plain_network(
+    name, draw_root, tmp_path, monkeypatch
+):
+    root, config = open_root(draw_root()), settings(f"train.method={name}")
+    whole = train(config, root, tmp_path / "whole")
+    assert_same_weights(train_in_two_parts(config, root, tmp_path / "parts", monkeypatch), whole)
+    plain = train(settings(), root, tmp_path / "whole")
+    ours, theirs = content(whole), content(plain)
+    assert ours["model_spec"] == theirs["model_spec"]
+    assert ours["model"].keys() == theirs["model"].keys()
+    assert any(not torch.equal(ours["model"][key], theirs["model"][key]) for key in ours["model"])
+    assert not any(module._forward_hooks for module in load_model(whole.path).network.modules())
+    assert evaluate(whole).meta.run.operator.startswith(f"tvconv-method={name}-")
+
+
+def test_a_method_is_told_of_domains_and_of_steps_since_the_run_began(draw_root, tmp_path, monkeypatch):
+    told = []
+
+    class Recorder(Method):
+        def batch(self, images, masks, domains, step):
+            assert (images.dtype, images.shape, masks.shape) == (torch.uint8, (6, 3, 64, 64), (6, 2, 64, 64))
+            told.append((step, domains.tolist()))
+            return images, masks
+
+        def loss(self, loss_of, logits, masks, domains, step):
+            assert told[-1] == (step, domains.tolist())
+            return super().loss(loss_of, logits, masks, domains, step)
+
+    monkeypatch.setitem(methods.METHODS, "mixstyle", Recorder)
+    root = open_root(draw_root())
+    run = train(settings("train.method=mixstyle"), root, tmp_path / "recorded")
+    assert told == [(step, [0, 0, 1, 1, 2, 2]) for step in range(4)]
+    told.clear()
+    train_in_two_parts(settings("train.method=mixstyle"), root, tmp_path / "parts", monkeypatch)
+    assert [step for step, _ in told] == [0, 1, 2, 3, 2, 3]  # the epoch that was cut off is repeated
+    assert_same_weights(run, train(settings(), root, tmp_path / "plain"))  # to watch changes nothing

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fundus_seg import load_model, plugins
+from fundus_seg.config import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, load_config
+from fundus_seg.data import transforms
+from fundus_seg.data.layout import open_root
+from fundus_seg.errors import CheckpointError, RunError, UsageError
+from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.tables import build_table
+from fundus_seg.models import OPERATORS as OPERATOR_FACTORIES
+from fundus_seg.training import fit, methods, task, train
+
+PAGE = Path(__file__).parents[1].joinpath("docs", "extending.md").read_text("utf8")
+EXAMPLES = {text.split()[1].removesuffix(".py"): text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}
+USED = {
+    "model.op": "separable:block",
+    "train.loss": "overlap:soft_dice",
+    "train.augment": "mirror:left_right",
+    "train.method": "worst:WorstDomain",
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty current directory, and a process that has loaded nothing."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(plugins, "_loaded", {})
+    yield folder
+    forget(monkeypatch)
+
+
+@pytest.fixture
+def examples(here):
+    for name, text in EXAMPLES.items():
+        (here / f"{name}.py").write_text(text)
+
+
+def settings(*overrides):
+    return load_config("tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": "A"})
+
+
+def forget(monkeypatch):
+    """As in a new process."""
+    monkeypatch.setattr(plugins, "_loaded", {})
+    for name in (*EXAMPLES, "broken", "odd"):
+        sys.modules.pop(name, None)
+
+
+def weights(run):
+    return torch.load(run.checkpoint("last"), weights_only=True)["model"]
+
+
+def test_names_in_the_settings_are_those_of_the_tables():
+    assert tuple(OPERATOR_FACTORIES) == OPERATORS
+    assert tuple(task.LOSSES) == LOSSES
+    assert tuple(transforms.AUGMENTATIONS) == AUGMENTATIONS
+    assert tuple(methods.METHODS) == METHODS
+
+
+def test_the_page_has_an_example_of_fifteen_lines_for_every_setting():
+    assert set(EXAMPLES) == {name.split(":")[0] for name in USED.values()}
+    for text in EXAMPLES.values():
+        assert len([line for line in text.splitlines() if line and not line.startswith("#")]) <= 15
+    for setting, name in USED.items():
+        assert f"--op {name}" in PAGE if setting == "model.op" else f"--set {setting}={name}" in PAGE
+
+
+@pytest.mark.parametrize("setting", USED)
+def test_each_example_changes_the_run_and_is_recorded(setting, examples, draw_root, tmp_path):
+    root = open_root(draw_root())
+    plain = train(settings(), root, tmp_path / "runs")
+    run = train(settings(f"{setting}={USED[setting]}"), root, tmp_path / "runs")
+    section, key = setting.split(".")
+    content = run.read_config()
+    assert content[section][key] == USED[setting]
+    assert content["inputs"][setting] == plugins.load(USED[setting]).digest
+    assert run.path != plain.path
+    assert ":" not in run.path.relative_to(tmp_path).as_posix()
+    ours, theirs = weights(run), weights(plain)
+    assert ours.keys() != theirs.keys() or any(not torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_of_four_examples_goes_on_to_the_same_bits_and_is_scored(examples, draw_root, tmp_path, monkeypatch):
+    root = open_root(draw_root())
+    overrides = [f"{setting}={name}" for setting, name in USED.items()]
+    whole = train(settings(*overrides), root, tmp_path / "whole")
+
+    def killed(path, rows):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        original = fit.write_rows
+        patch.setattr(fit, "write_rows", lambda path, rows: (killed if len(rows) == 2 else original)(path, rows))
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(*overrides), root, tmp_path / "parts")
+    forget(monkeypatch)
+    parts = train(settings(*overrides), root, tmp_path / "parts")
+    ours, theirs = weights(parts), weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    column = evaluate(parts).meta.run.operator
+    assert column.startswith("separable.block-augment=mirror_left_right-loss=overlap_soft_dice-method=worst_WorstDom")
+    other = train(settings(), root, tmp_path / "parts")
+    assert build_table([evaluate(parts), evaluate(other)]).columns == ("tvconv", column)
+
+
+def test_a_checkpoint_imports_nothing_that_the_caller_has_not_named(examples, draw_root, tmp_path, monkeypatch):
+    run = train(settings("model.op=separable:block"), open_root(draw_root()), tmp_path / "runs")
+    forget(monkeypatch)
+    for attempt in (lambda: load_model(run.path), lambda: evaluate(run)):
+        with pytest.raises(CheckpointError, match=r"separable:block is code, .* --op separable:block"):
+            attempt()
+    assert "separable" not in sys.modules
+    import separable  # noqa: F401  # type: ignore[import-not-found]
+
+    with pytest.raises(CheckpointError, match="which no file may import"):
+        load_model(run.path)
+    plugins.load("separable:block")
+    assert load_model(run.path)(np.zeros((50, 50, 3), np.uint8)).shape == (2, 50, 50)
+
+
+def test_a_changed_file_is_refused(examples, here, draw_root, tmp_path, monkeypatch):
+    root = open_root(draw_root())
+    run = train(settings("model.op=separable:block"), root, tmp_path / "runs")
+    (here / "separable.py").write_text(EXAMPLES["separable"].replace("padding=rate, dilation=rate", "padding=1"))
+    forget(monkeypatch)
+    with pytest.raises(RunError, match=r"another run \(inputs.model.op: \w+ there, \w+ now\)"):
+        train(settings("model.op=separable:block"), root, tmp_path / "runs")
+    with pytest.raises(CheckpointError, match="file of separable:block has changed since training"):
+        evaluate(run)
+
+
+def test_two_plugins_never_share_a_folder_and_no_name_needs_quoting():
+    names = ["a.b:c", "a_b:c", "a:b_c", "a.b_c:d", "a.b:c_d", "tvconv:c"]
+    slugs = [settings(f"model.op={name}").slug(all_domains="ABCD") for name in names]
+    slugs += [settings(f"train.loss={name}").slug(all_domains="ABCD") for name in names]
+    assert len({slug.lower() for slug in slugs}) == len(slugs)
+    assert all(re.fullmatch(r"[\w.=-]+", slug) for slug in slugs)
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind", "near"),
+    [
+        ("model.op=tvcnov", "operator", "tvconv"),
+        ("train.loss=bec", "loss", "bce"),
+        ("train.augment=scalecrop", "augmentation", "scale-crop"),
+        ("train.method=mixstile", "method", "mixstyle"),
+        ("train.method=mix.style", "method", "mixstyle"),
+    ],
+)
+def test_an_unknown_name_offers_the_nearest_and_the_form_of_a_plugin(setting, kind, near):
+    name = re.escape(setting.split("=")[1])
+    with pytest.raises(UsageError, match=rf"unknown {kind} '{name}': did you mean '{near}'\?.*package\.module:factory"):
+        settings(setting)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("", "nowhere:block", r"nowhere:block: no module 'nowhere' in \S+here or on the Python path; start in"),
+        ("", "broken.inner:block", r"no module 'broken.inner'"),
+        (
+            "def block(): ...",
+            "broken:blok",
+            r"unknown factory 'blok': did you mean 'block'\? \(valid: block\) in \S+\.py",
+        ),
+        ("block = 3", "broken:block", r"unknown factory 'block': \(valid: \)"),
+        ("import nowhere", "broken:block", r"raises ModuleNotFoundError at \S+broken\.py:1: No module named 'nowhere'"),
+        ("x = 1\n1 / 0", "broken:block", r"importing broken raises ZeroDivisionError at \S+broken\.py:2: division by"),
+        ("def (", "broken:block", r"importing broken raises SyntaxError .*broken\.py, line 1"),
+        ("", "sys:exit", r"sys has no file whose digest"),
+        ("", "tvconv", r"'tvconv' is not the name of a plugin: write it as package\.module:factory"),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_is_told_in_one_line(text, name, message, here):
+    (here / "broken.py").write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        plugins.load(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_gives_the_wrong_thing_is_told(here):
+    (here / "odd.py").write_text(
+        "def loss(logits, masks): return logits.mean()\n"
+        "def augment(size, seed): return lambda image, masks: (image / 255, masks)\n"
+        "def method(): return 3\n"
+    )
+    logits = torch.zeros(2, 2, 4, 4)
+    with pytest.raises(UsageError, match=r"odd:loss: gives losses \(\): return one per structure, \(2,\)"):
+        task.find_loss("odd:loss")(logits, logits)
+    pair = np.zeros((4, 4, 3), np.uint8), np.zeros((2, 4, 4), np.uint8)
+    with pytest.raises(UsageError, match=r"odd:augment: gives \(4, 4, 3\) float64 and \(2, 4, 4\) uint8: return"):
+        transforms.augmentation("odd:augment", 4, seed=0)(*pair)
+    with pytest.raises(UsageError, match="odd:method: gives int: return an instance"):
+        methods.build_method("odd:method")
+
+
+def test_an_idea_that_cannot_be_loaded_leaves_no_run(draw_root, tmp_path):
+    with pytest.raises(UsageError, match="no module 'nowhere'"):
+        train(settings("train.method=nowhere:idea"), open_root(draw_root()), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
