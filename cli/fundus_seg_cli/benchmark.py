@@ -80,11 +80,13 @@ def benchmark(
     another that shares the folder: they part the work. A run that fails is passed over, and told at the end. Each run
     computes with one thread unless --set train.threads says otherwise, so that its bits depend on nothing beside it.
     """
+    from itertools import chain
+
     from fundus_seg.data import open_root
     from fundus_seg.errors import RunError
     from fundus_seg.evaluation.evaluate import read_evaluation
     from fundus_seg.experiments.cell import forgive
-    from fundus_seg.experiments.grid import run_grid
+    from fundus_seg.experiments.grid import prepare, run_grid
     from fundus_seg.experiments.leave_one_out import plan
     from fundus_seg.experiments.overview import overview
     from fundus_seg_cli.grid_progress import GridProgress
@@ -110,8 +112,9 @@ def benchmark(
         for cell in cells:
             forgive(cell)
     failures, done = [], []
+    faults = prepare(cells, progress=progress)
     with GridProgress(cells, progress.console) as shown:
-        for cell, outcome in run_grid(cells, engine, progress=progress):
+        for cell, outcome in chain(faults.items(), run_grid([cell for cell in cells if cell not in faults], engine)):
             shown.tell(cell, outcome)
             if outcome.state == "failed":
                 failures.append(f"{cell.name}: {outcome.reason}")

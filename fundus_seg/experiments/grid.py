@@ -16,28 +16,37 @@ _POLL = 2.0
 """Seconds between two looks at cells that other processes are at."""
 
 
-def run_grid(
-    cells: Sequence[Cell], executor: Executor, *, progress: Progress = SILENT
-) -> Iterator[tuple[Cell, Outcome]]:
+def prepare(cells: Sequence[Cell], *, progress: Progress = SILENT) -> dict[Cell, Outcome]:
+    """Decode and resize once every photograph that is still needed; the cells whose photographs cannot be used, failed.
+
+    Nothing is marked in their folders: photographs are looked at anew at each start.
+
+    Raises:
+        DataError: those of no cell can.
+    """
+    needed = [cell for cell in cells if settled(cell) is None]
+    first_with: dict[object, Cell] = {}
+    for cell in needed:
+        first_with.setdefault(_reads(cell), cell)
+    errors: dict[object, DataError] = {}
+    for reads, cell in first_with.items():
+        try:
+            load_run_data(cell.config, open_root(cell.data, progress=progress), progress=progress)
+        except DataError as error:
+            errors[reads] = error
+    if errors and len(errors) == len(first_with):
+        raise next(iter(errors.values()))
+    return {cell: Outcome("failed", str(errors[_reads(cell)])) for cell in needed if _reads(cell) in errors}
+
+
+def run_grid(cells: Sequence[Cell], executor: Executor) -> Iterator[tuple[Cell, Outcome]]:
     """Do what is missing, and give every cell with its outcome, `done` or `failed`, as it is known.
 
     Cells that are done are given at once, and so are those that failed before (`forgive` lets them be tried again).
     Those that another process is at come last: when it has done them, or has left them. Each failure is marked in the
-    run's folder, but for photographs that cannot be used: they are looked at anew at each start.
-
-    Raises:
-        DataError: the photographs of no cell can be used.
+    run's folder. Workers share the photographs that `prepare` has decoded.
     """
-    waiting: list[Cell] = []
-    for cell in cells:
-        outcome = settled(cell)
-        if outcome is None or outcome.state == "busy":
-            waiting.append(cell)
-        else:
-            yield cell, outcome
-    faults = _prepare(waiting, progress)
-    yield from faults.items()
-    waiting = [cell for cell in waiting if cell not in faults]
+    waiting = list(cells)
     while waiting:
         free = [cell for cell in waiting if status(cell) != "running"]
         waiting = [cell for cell in waiting if cell not in free]
@@ -59,26 +68,6 @@ def _settle(cells: Sequence[Cell], executor: Executor) -> Iterator[tuple[Cell, O
             if outcome.state == "failed":
                 mark_failed(cell, outcome)
             yield cell, outcome
-
-
-def _prepare(cells: Sequence[Cell], progress: Progress) -> dict[Cell, Outcome]:
-    """Decode and resize every photograph once, before workers share them; the cells whose photographs are not usable.
-
-    Raises:
-        DataError: those of no cell are.
-    """
-    first_with: dict[object, Cell] = {}
-    for cell in cells:
-        first_with.setdefault(_reads(cell), cell)
-    errors: dict[object, DataError] = {}
-    for reads, cell in first_with.items():
-        try:
-            load_run_data(cell.config, open_root(cell.data, progress=progress), progress=progress)
-        except DataError as error:
-            errors[reads] = error
-    if errors and len(errors) == len(first_with):
-        raise next(iter(errors.values()))
-    return {cell: Outcome("failed", str(errors[_reads(cell)])) for cell in cells if _reads(cell) in errors}
 
 
 def _reads(cell: Cell) -> object:
