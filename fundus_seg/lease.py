@@ -94,11 +94,14 @@ class _Lease:
 
     def take(self) -> None:
         there = self.read()
-        if self.held(there):
-            raise BusyError(f"{self.path.parent}: process {_text(there)} is writing here; wait, or stop it")
+        self._refuse_if_held(there)
         own = json.dumps({"token": self.token, "host": socket.gethostname(), "machine": _machine(), **_process()})
         if there is not None:
-            write_text(self.path, own)
+            try:
+                write_text(self.path, own)
+            except RunError:  # one who was quicker has swept the temporary file away
+                self._refuse_if_held(self.read())
+                raise
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +113,10 @@ class _Lease:
             raise RunError(
                 f"{self.path}: cannot be written ({error.strerror or error}); choose another folder"
             ) from error
+
+    def _refuse_if_held(self, there: dict[str, Any] | None) -> None:
+        if self.held(there):
+            raise BusyError(f"{self.path.parent}: process {_text(there)} is writing here; wait, or stop it")
 
     def check(self) -> None:
         if not self._mine():

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -177,4 +178,19 @@ def test_where_no_folder_can_be(tmp_path):
         pytest.raises(RunError, match=r"\.lease: cannot be written .*choose another folder"),
         leased(tmp_path / "file" / "run"),
     ):
+        pass
+
+
+def test_two_at_a_left_lease(tmp_path, monkeypatch):
+    """The quicker one sweeps the slower one's temporary file away."""
+    left(tmp_path / "run", json.dumps(FOREIGN), age=61)
+    fsync, quicker = os.fsync, contextlib.ExitStack()
+
+    def overtaken(handle):
+        fsync(handle)
+        monkeypatch.setattr(os, "fsync", fsync)
+        quicker.enter_context(leased(tmp_path / "run"))
+
+    monkeypatch.setattr(os, "fsync", overtaken)
+    with quicker, pytest.raises(BusyError, match=f"process {os.getpid()} on"), leased(tmp_path / "run"):
         pass

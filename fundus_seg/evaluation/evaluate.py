@@ -168,12 +168,11 @@ def evaluate(
         versions=versions(),
     )
     path = run.evaluation(scoring.digest(), checkpoint if scored == "holdout" else f"{checkpoint}-{scored}")
-    recorded = _recorded(path, meta, progress)
-    whole = recorded is not None and path.is_file() and file_digest(path) == recorded.cases_sha256
-    if whole and (run.has("DONE") or scored != "holdout"):
+    if _is_whole(path, _recorded(path, meta, progress)) and (run.has("DONE") or scored != "holdout"):
         return read_evaluation(path)
     with leased(run.path):
-        if not whole:
+        recorded = _recorded(path, meta, SILENT)  # again: another process may just have scored it
+        if not _is_whole(path, recorded):
             predictor = _predictor(run, config, checkpoint, scoring)
             score = partial(_score, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
             with reproducible(config.train.threads):
@@ -332,6 +331,10 @@ def _read_meta(path: Path) -> EvaluationMeta:
         return EvaluationMeta.model_validate(meta)
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
+
+
+def _is_whole(path: Path, recorded: EvaluationMeta | None) -> bool:
+    return recorded is not None and path.is_file() and file_digest(path) == recorded.cases_sha256
 
 
 def _recorded(path: Path, meta: EvaluationMeta, progress: Progress) -> EvaluationMeta | None:
