@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all bench bench-grid lint clean
 
 demo: .venv/installed
 	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
@@ -18,6 +18,8 @@ test-all: lint .venv/ray
 bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/distances.py
+
+bench-grid: .venv/installed
 	$(BIN)/python benchmarks/grid.py
 
 lint: .venv/installed

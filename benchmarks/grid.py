@@ -1,6 +1,6 @@
 """What a grid of runs costs beside the training itself: two at a time, the start of a run, the loop around a step.
 
-    make bench
+    make bench-grid
 
 On the phantom, preset `demo` without augmentation, float32, one thread a run. `grid.md` keeps the last page.
 """
@@ -160,7 +160,7 @@ def report(throughput: list[float], starts: list[float], steps: Timings) -> str:
         "",
         f"{machine()}. Phantom, preset demo without augmentation, float32, one thread a run.",
         "",
-        "Written by `make bench`. Shown are the median over rounds, or steps, and in brackets the quartiles.",
+        "Written by `make bench-grid`. Shown are the median over rounds, or steps, and in brackets the quartiles.",
         "",
         "| what | measured | to reach | reached |",
         "|---|---:|---:|---|",
