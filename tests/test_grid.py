@@ -81,11 +81,15 @@ def test_where_a_cell_stands(root, out):
         assert run_cell(cell).state == "busy"
     cell.folder.config.touch()
     assert status(cell) == "started"
+        mark_failed(cell, Outcome("failed", "of another copy"))
+        assert not cell.folder.has("FAILED")
     mark_failed(cell, Outcome("failed", "the reason", "a traceback\nof lines"))
     assert (status(cell), failure(cell)) == ("failed", "the reason")
     assert settled(cell) == run_cell(cell) == Outcome("failed", "the reason")
     forgive(cell)
     cell.folder.config.unlink()
+    mark_failed(cell, Outcome("failed", "of another copy"))
+    assert (cell.folder.path / "FAILED").read_text() == "the reason\na traceback\nof lines"
     assert run_cell(cell) == Outcome("done")
     assert (status(cell), settled(cell)) == ("done", Outcome("done"))
     (cell.folder.path / "DONE").unlink()

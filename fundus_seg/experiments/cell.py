@@ -115,9 +115,13 @@ def failure(cell: Cell) -> str:
 
 
 def mark_failed(cell: Cell, outcome: Outcome) -> None:
-    """Leave the reason in the run's folder, where the disk lets it: the next start then passes the cell over."""
-    with contextlib.suppress(RunError):
-        cell.folder.mark("FAILED", f"{outcome.reason}\n{outcome.details}")
+    """Leave the reason in the run's folder, where the disk lets it: the next start then passes the cell over.
+
+    Not in one that others have settled, or are at: their mark says more, and a cell at work has not failed.
+    """
+    if settled(cell) is None:
+        with contextlib.suppress(RunError):
+            cell.folder.mark("FAILED", f"{outcome.reason}\n{outcome.details}")
 
 
 def forgive(cell: Cell) -> None:
