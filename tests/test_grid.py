@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 from functools import partial
 
 import pytest
 from typer.testing import CliRunner
 
+from fundus_seg import plugins
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError, RunError, UsageError
 from fundus_seg.experiments import cell as cell_module
@@ -156,6 +158,61 @@ def test_photographs_are_looked_at_before_anything_runs(root, out):
     assert list(faults) == [seen]
     assert damaged.name in faults[seen].reason
     assert not out.exists()
+
+
+def test_photographs_that_became_unreadable_stop_only_what_is_left(root, out):
+    done, left = cells_of(root, out, seeds=[0, 1], overrides=["data.sources=[C]"])
+    run_cell(done)
+    for damaged in list((root.path / "Domain3/train/ROIs/image").iterdir())[:2]:
+        damaged.write_bytes(b"no photograph")
+    assert prepare([done]) == {}
+    faults = prepare([done, left])
+    assert list(faults) == [left]
+    assert re.fullmatch("2 .*:", faults[left].reason)
+    assert damaged.name in faults[left].details
+    with pytest.raises(DataError, match=damaged.name):
+        prepare([left])
+
+
+@pytest.fixture
+def write_plugin(tmp_path, monkeypatch):
+    """A function that writes the loss `grid_loss:loss`, which this process has then not loaded."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(factor):
+        monkeypatch.setattr(plugins, "_loaded", {})
+        sys.modules.pop("grid_loss", None)
+        text = (
+            f"def loss(logits, masks):\n    return {factor} * ((logits.sigmoid() - masks) ** 2).mean(dim=(0, 2, 3))\n"
+        )
+        (tmp_path / "grid_loss.py").write_text(text)
+
+    yield write
+    sys.modules.pop("grid_loss", None)
+
+
+def test_runs_of_other_inputs_are_refused_before_anything_runs(root, out, write_plugin):
+    write_plugin(1)
+    overrides = ["train.loss=grid_loss:loss"]
+    (done,) = cells_of(root, out, overrides=overrides)
+    assert run_cell(done) == Outcome("done")
+    cells = cells_of(root, out, ops=["conv", "tvconv"], overrides=overrides)
+    assert prepare(cells) == {}
+    with pytest.raises(RunError, match="begun without --probe-holdout"):
+        prepare(cells_of(root, out, overrides=overrides, probe=True))
+    write_plugin(2)
+    options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A"]
+    options += ["--ops", "tvconv,conv", "--set", *overrides, "--executor", "serial"]
+    refused = CliRunner().invoke(app, ["benchmark", *map(str, options)])
+    assert isinstance(refused.exception, RunError)
+    assert re.search(r"conv.*seed-0: holds another run \(inputs\.train\.loss: \w+ there, ", str(refused.exception))
+    write_plugin(1)
+    changed, *_ = (root.path / "Domain2/train/ROIs/image").iterdir()
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    with pytest.raises(RunError, match=r"holds another run \(inputs\.B/train: "):
+        prepare(cells)
+    assert [status(cell) for cell in cells] == ["done", "missing"]
 
 
 def test_cells_of_another_process_are_waited_for(root, out):

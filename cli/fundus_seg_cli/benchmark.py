@@ -113,6 +113,8 @@ def benchmark(
             forgive(cell)
     failures, done = [], []
     faults = prepare(cells, progress=progress)
+    for fault in dict.fromkeys(f"{fault.reason}\n{fault.details}" for fault in faults.values() if fault.details):
+        progress.line(fault)
     with GridProgress(cells, progress.console) as shown:
         for cell, outcome in chain(faults.items(), run_grid([cell for cell in cells if cell not in faults], engine)):
             shown.tell(cell, outcome)
