@@ -84,8 +84,7 @@ def benchmark(
 
     from fundus_seg.data import open_root
     from fundus_seg.errors import RunError
-    from fundus_seg.evaluation.evaluate import read_evaluation
-    from fundus_seg.experiments.cell import forgive
+    from fundus_seg.experiments.cell import forgive, read_scores
     from fundus_seg.experiments.grid import prepare, run_grid
     from fundus_seg.experiments.leave_one_out import plan
     from fundus_seg.experiments.overview import overview
@@ -122,10 +121,22 @@ def benchmark(
                 failures.append(f"{cell.name}: {outcome.reason}")
             else:
                 done.append(cell)
-    _print_tables([read_evaluation(cell.evaluation) for cell in cells if cell in done], form, plots, progress)
+    evaluations = []
+    for cell in sorted(done, key=cells.index):
+        try:
+            evaluations.append(read_scores(cell))
+        except RunError as error:
+            failures.append(f"{cell.name}: {error}")
+    told = "".join(f"\n  {failure}" for failure in failures)
+    told = f"{len(failures)} of {len(cells)} runs failed; --retry-failed takes them up again:{told}"
+    try:
+        _print_tables(evaluations, form, plots, progress)
+    except Exception:
+        if failures:
+            progress.line(told)  # the error that ends the command tells of the tables alone
+        raise
     if failures:
-        told = "".join(f"\n  {failure}" for failure in failures)
-        raise RunError(f"{len(failures)} of {len(cells)} runs failed; --retry-failed takes them up again:{told}")
+        raise RunError(told)
 
 
 def _print_tables(evaluations: Sequence[Evaluation], form: Format, plots: Path | None, progress: Progress) -> None:
