@@ -53,7 +53,7 @@ def benchmark(
     ] = Engine.processes,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Worker processes (default: what cores, and GPUs' free memory, allow)."),
+        typer.Option(min=1, help="Worker processes (default: what cores and free memory allow)."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster (default: $RAY_ADDRESS, or the one of this machine).")
@@ -162,7 +162,7 @@ def _print_tables(evaluations: Sequence[Evaluation], form: Format, plots: Path |
 
 
 def _executor(name: Engine, cells: Sequence[Cell], jobs: int | None, address: str | None, gpus: float) -> Executor:
-    from fundus_seg.experiments.capacity import gpu_count
+    from fundus_seg.errors import UsageError
     from fundus_seg.experiments.executors import processes, serial
 
     if name is Engine.ray:
@@ -172,13 +172,19 @@ def _executor(name: Engine, cells: Sequence[Cell], jobs: int | None, address: st
         return ray_executor(address=address, cpus=threads, gpus=gpus)
     if name is Engine.serial:
         return serial
-    return processes(jobs or _jobs(cells), gpus=gpu_count())
+    devices = max(cell.config.train.devices for cell in cells)
+    if devices > 1:
+        raise UsageError(
+            f"train.devices {devices} with --executor processes: its workers start no processes of their own; "
+            "take --executor serial"
+        )
+    return processes(_slots(cells, jobs))
 
 
-def _jobs(cells: Sequence[Cell]) -> int:
-    from fundus_seg.experiments.capacity import default_jobs, gpu_count
+def _slots(cells: Sequence[Cell], jobs: int | None) -> list[int | None]:
+    from fundus_seg.experiments.capacity import gpu_count, worker_slots
 
-    return default_jobs(cells, gpu_count())
+    return worker_slots(cells, gpu_count(), jobs)
 
 
 def _names(text: str) -> list[str]:
