@@ -104,7 +104,8 @@ def benchmark(
         probe=probe_holdout,
     )
     if dry_run:
-        print_table(overview(cells, jobs or _jobs(cells)), form)
+        at_once = 1 if executor is Engine.serial else len(_slots(cells, jobs))
+        print_table(overview(cells, at_once, retry_failed=retry_failed), form)
         return
     engine = _executor(executor, cells, jobs, address, gpus)
     if retry_failed:
