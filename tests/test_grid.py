@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fundus_seg import plugins
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import DataError, RunError, UsageError
+from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
 from fundus_seg.experiments import cell as cell_module
 from fundus_seg.experiments.cell import Outcome, failure, forgive, mark_failed, run_cell, settled, status
 from fundus_seg.experiments.estimate import estimate
@@ -81,17 +81,17 @@ def test_where_a_cell_stands(root, out):
     with leased(cell.folder.path):
         assert status(cell) == "running"
         assert run_cell(cell).state == "busy"
-    cell.folder.config.touch()
-    assert status(cell) == "started"
         mark_failed(cell, Outcome("failed", "of another copy"))
         assert not cell.folder.has("FAILED")
+    cell.folder.config.touch()
+    assert status(cell) == "started"
     mark_failed(cell, Outcome("failed", "the reason", "a traceback\nof lines"))
     assert (status(cell), failure(cell)) == ("failed", "the reason")
     assert settled(cell) == run_cell(cell) == Outcome("failed", "the reason")
-    forgive(cell)
-    cell.folder.config.unlink()
     mark_failed(cell, Outcome("failed", "of another copy"))
     assert (cell.folder.path / "FAILED").read_text() == "the reason\na traceback\nof lines"
+    forgive(cell)
+    cell.folder.config.unlink()
     assert run_cell(cell) == Outcome("done")
     assert (status(cell), settled(cell)) == ("done", Outcome("done"))
     (cell.folder.path / "DONE").unlink()
@@ -241,6 +241,45 @@ def test_dry_run_lists_and_estimates(root, out):
     assert table.title == "4 runs: 1 done, 3 missing"
     assert "about 1 h 0 min of training with 2 at a time" in table.notes[0]
     assert table.rows[0] == ("A", "conv", "0", "done", "2/2", "")
+    assert "about 0 h 40 min of training with 3 at a time" in overview(cells, jobs=8).notes[0]
+    mark_failed(cells[2], Outcome("failed", "the reason"))
+    assert overview(cells, jobs=8).notes == ("no finished run of tvconv to estimate from",)
+    assert "3 runs left: about" in overview(cells, jobs=8, retry_failed=True).notes[0]
+
+
+def test_damaged_scores_hide_no_table_and_are_made_again(root, out, monkeypatch):
+    options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A"]
+    options += ["--ops", "conv,tvconv", "--executor", "serial", "--format", "markdown"]
+    call = partial(CliRunner().invoke, app, ["benchmark", *map(str, options)])
+    first = call()
+    assert first.exception is None
+    cells = cells_of(root, out, ops=["conv", "tvconv"])
+    whole = cells[0].evaluation.read_bytes()
+    cells[0].evaluation.write_bytes(whole[: len(whole) // 2])
+    second = call()
+    assert "| tvconv |" in second.stdout
+    assert "1 of 2 runs failed" in str(second.exception)
+    assert cells[0].evaluation.name in str(second.exception)
+    third = call()
+    assert (third.exception, third.stdout) == (None, first.stdout)
+    assert cells[0].evaluation.read_bytes() == whole
+
+    def refuse(*_):
+        raise ProtocolError("not in one table")
+
+    cells[0].evaluation.write_bytes(b"")
+    monkeypatch.setattr("fundus_seg_cli.benchmark._print_tables", refuse)
+    fourth = call()
+    assert isinstance(fourth.exception, ProtocolError)
+    assert "1 of 2 runs failed" in fourth.stderr
+
+
+def test_workers_refuse_runs_over_several_devices(root, out):
+    options = ["--data", root.path, "--out", out, "--config", "tiny", "--set", "train.devices=2"]
+    refused = CliRunner().invoke(app, ["benchmark", *map(str, options)]).exception
+    assert isinstance(refused, UsageError)
+    assert "train.devices 2 with --executor processes" in str(refused)
+    assert not out.exists()
 
 
 def test_the_command_prints_the_table_of_what_is_done_then_what_failed(root, out, tmp_path):
