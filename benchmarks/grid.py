@@ -60,7 +60,7 @@ def _throughput(root: DataRoot, runs: int, jobs: int) -> float:
     """Runs a second once every worker is warm: from the first outcome of each on."""
     with tempfile.TemporaryDirectory() as out:
         cells = _cells(root, Path(out), range(runs + jobs))
-        ends = [time.perf_counter() for _ in processes(jobs)(run_cell, cells)]
+        ends = [time.perf_counter() for _ in processes([None] * jobs)(run_cell, cells)]
     return runs / (ends[-1] - ends[jobs - 1])
 
 

@@ -19,7 +19,7 @@ import executor_work
 from fundus_seg.experiments.executors import processes
 
 if __name__ == "__main__":
-    list(processes(1)(executor_work.linger, [Path(sys.argv[1])]))
+    list(processes([None])(executor_work.linger, [Path(sys.argv[1])]))
 """
 
 
@@ -47,31 +47,31 @@ def test_serial_keeps_the_order(cells):
 
 
 def test_no_more_workers_than_jobs_and_each_stays_warm(cells):
-    outcomes = dict(processes(2)(executor_work.give_pid, cells))
+    outcomes = dict(processes([None, None])(executor_work.give_pid, cells))
     assert set(outcomes) == set(cells)
     assert len(set(outcomes.values())) <= 2
     assert not any(map(alive, outcomes.values()))
 
 
 def test_no_cells_no_workers():
-    assert list(processes(2)(executor_work.give_pid, [])) == []
+    assert list(processes([None, None])(executor_work.give_pid, [])) == []
 
 
-def test_gpus_are_dealt_out_in_turn(cells, monkeypatch):
+def test_each_worker_sees_the_gpu_of_its_slot(cells, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert set(dict(processes(3, gpus=2)(executor_work.give_gpu, cells)).values()) <= {"4", "7"}
+    assert set(dict(processes([0, 0, 1])(executor_work.give_gpu, cells)).values()) <= {"4", "7"}
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert dict(processes(1, gpus=2)(executor_work.give_gpu, cells[:1])) == {cells[0]: "0"}
+    assert dict(processes([0, 1])(executor_work.give_gpu, cells[:1])) == {cells[0]: "0"}
 
 
 def test_a_dead_worker_is_replaced_and_its_cell_tried_again(cells):
-    outcomes = dict(processes(1)(executor_work.die_once, cells[:2]))
+    outcomes = dict(processes([None])(executor_work.die_once, cells[:2]))
     assert list(outcomes) == cells[:2]
     assert len(set(outcomes.values())) == 2
 
 
 def test_a_cell_whose_worker_dies_every_time_fails_alone(cells):
-    outcomes = dict(processes(2)(executor_work.die, cells[:2]))
+    outcomes = dict(processes([None, None])(executor_work.die, cells[:2]))
     assert {outcome.state for outcome in outcomes.values()} == {"failed"}
     assert outcomes[cells[0]].reason.startswith(f"worker died {RETRIES + 1} times")
 
@@ -79,7 +79,7 @@ def test_a_cell_whose_worker_dies_every_time_fails_alone(cells):
 def test_closed_early_it_leaves_nobody_at_work(tmp_path):
     quick, slow = tmp_path / "quick", tmp_path
     quick.touch()
-    running = processes(2)(_linger_in_folders, [quick, slow])
+    running = processes([None, None])(_linger_in_folders, [quick, slow])
     assert next(running)[0] == quick
     (marker,) = eventually(lambda: list(tmp_path.glob("*.pid")))
     assert alive(marker.stem)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 from functools import partial
 
 import pytest
 from typer.testing import CliRunner
 
+from fundus_seg import plugins
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import DataError, RunError, UsageError
+from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
 from fundus_seg.experiments import cell as cell_module
 from fundus_seg.experiments.cell import Outcome, failure, forgive, mark_failed, run_cell, settled, status
 from fundus_seg.experiments.estimate import estimate
@@ -79,11 +81,15 @@ def test_where_a_cell_stands(root, out):
     with leased(cell.folder.path):
         assert status(cell) == "running"
         assert run_cell(cell).state == "busy"
+        mark_failed(cell, Outcome("failed", "of another copy"))
+        assert not cell.folder.has("FAILED")
     cell.folder.config.touch()
     assert status(cell) == "started"
     mark_failed(cell, Outcome("failed", "the reason", "a traceback\nof lines"))
     assert (status(cell), failure(cell)) == ("failed", "the reason")
     assert settled(cell) == run_cell(cell) == Outcome("failed", "the reason")
+    mark_failed(cell, Outcome("failed", "of another copy"))
+    assert (cell.folder.path / "FAILED").read_text() == "the reason\na traceback\nof lines"
     forgive(cell)
     cell.folder.config.unlink()
     assert run_cell(cell) == Outcome("done")
@@ -154,6 +160,61 @@ def test_photographs_are_looked_at_before_anything_runs(root, out):
     assert not out.exists()
 
 
+def test_photographs_that_became_unreadable_stop_only_what_is_left(root, out):
+    done, left = cells_of(root, out, seeds=[0, 1], overrides=["data.sources=[C]"])
+    run_cell(done)
+    for damaged in list((root.path / "Domain3/train/ROIs/image").iterdir())[:2]:
+        damaged.write_bytes(b"no photograph")
+    assert prepare([done]) == {}
+    faults = prepare([done, left])
+    assert list(faults) == [left]
+    assert re.fullmatch("2 .*:", faults[left].reason)
+    assert damaged.name in faults[left].details
+    with pytest.raises(DataError, match=damaged.name):
+        prepare([left])
+
+
+@pytest.fixture
+def write_plugin(tmp_path, monkeypatch):
+    """A function that writes the loss `grid_loss:loss`, which this process has then not loaded."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(factor):
+        monkeypatch.setattr(plugins, "_loaded", {})
+        sys.modules.pop("grid_loss", None)
+        text = (
+            f"def loss(logits, masks):\n    return {factor} * ((logits.sigmoid() - masks) ** 2).mean(dim=(0, 2, 3))\n"
+        )
+        (tmp_path / "grid_loss.py").write_text(text)
+
+    yield write
+    sys.modules.pop("grid_loss", None)
+
+
+def test_runs_of_other_inputs_are_refused_before_anything_runs(root, out, write_plugin):
+    write_plugin(1)
+    overrides = ["train.loss=grid_loss:loss"]
+    (done,) = cells_of(root, out, overrides=overrides)
+    assert run_cell(done) == Outcome("done")
+    cells = cells_of(root, out, ops=["conv", "tvconv"], overrides=overrides)
+    assert prepare(cells) == {}
+    with pytest.raises(RunError, match="begun without --probe-holdout"):
+        prepare(cells_of(root, out, overrides=overrides, probe=True))
+    write_plugin(2)
+    options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A"]
+    options += ["--ops", "tvconv,conv", "--set", *overrides, "--executor", "serial"]
+    refused = CliRunner().invoke(app, ["benchmark", *map(str, options)])
+    assert isinstance(refused.exception, RunError)
+    assert re.search(r"conv.*seed-0: holds another run \(inputs\.train\.loss: \w+ there, ", str(refused.exception))
+    write_plugin(1)
+    changed, *_ = (root.path / "Domain2/train/ROIs/image").iterdir()
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    with pytest.raises(RunError, match=r"holds another run \(inputs\.B/train: "):
+        prepare(cells)
+    assert [status(cell) for cell in cells] == ["done", "missing"]
+
+
 def test_cells_of_another_process_are_waited_for(root, out):
     cells = cells_of(root, out, ops=["conv", "tvconv"])
     theirs = leased(cells[0].folder.path)
@@ -180,6 +241,45 @@ def test_dry_run_lists_and_estimates(root, out):
     assert table.title == "4 runs: 1 done, 3 missing"
     assert "about 1 h 0 min of training with 2 at a time" in table.notes[0]
     assert table.rows[0] == ("A", "conv", "0", "done", "2/2", "")
+    assert "about 0 h 40 min of training with 3 at a time" in overview(cells, jobs=8).notes[0]
+    mark_failed(cells[2], Outcome("failed", "the reason"))
+    assert overview(cells, jobs=8).notes == ("no finished run of tvconv to estimate from",)
+    assert "3 runs left: about" in overview(cells, jobs=8, retry_failed=True).notes[0]
+
+
+def test_damaged_scores_hide_no_table_and_are_made_again(root, out, monkeypatch):
+    options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A"]
+    options += ["--ops", "conv,tvconv", "--executor", "serial", "--format", "markdown"]
+    call = partial(CliRunner().invoke, app, ["benchmark", *map(str, options)])
+    first = call()
+    assert first.exception is None
+    cells = cells_of(root, out, ops=["conv", "tvconv"])
+    whole = cells[0].evaluation.read_bytes()
+    cells[0].evaluation.write_bytes(whole[: len(whole) // 2])
+    second = call()
+    assert "| tvconv |" in second.stdout
+    assert "1 of 2 runs failed" in str(second.exception)
+    assert cells[0].evaluation.name in str(second.exception)
+    third = call()
+    assert (third.exception, third.stdout) == (None, first.stdout)
+    assert cells[0].evaluation.read_bytes() == whole
+
+    def refuse(*_):
+        raise ProtocolError("not in one table")
+
+    cells[0].evaluation.write_bytes(b"")
+    monkeypatch.setattr("fundus_seg_cli.benchmark._print_tables", refuse)
+    fourth = call()
+    assert isinstance(fourth.exception, ProtocolError)
+    assert "1 of 2 runs failed" in fourth.stderr
+
+
+def test_workers_refuse_runs_over_several_devices(root, out):
+    options = ["--data", root.path, "--out", out, "--config", "tiny", "--set", "train.devices=2"]
+    refused = CliRunner().invoke(app, ["benchmark", *map(str, options)]).exception
+    assert isinstance(refused, UsageError)
+    assert "train.devices 2 with --executor processes" in str(refused)
+    assert not out.exists()
 
 
 def test_the_command_prints_the_table_of_what_is_done_then_what_failed(root, out, tmp_path):

@@ -70,6 +70,11 @@ def wait_for_files(out, count, process):
         time.sleep(0.01)
 
 
+def between_epochs(out):
+    """The runs that are under way, some epochs behind them."""
+    return [last.parents[1] for last in out.rglob("last.ckpt") if not (last.parents[1] / "TRAINED").exists()]
+
+
 def kill_workers(out):
     """Those that hold a lease."""
     for lease in out.rglob(".lease"):
@@ -78,24 +83,33 @@ def kill_workers(out):
 
 
 def survive(root, out, points, jobs):
-    """Kill a worker when so many files are there, then the command at so many more; at last let it end."""
+    """Kill a worker when there are so many files more, then the command at so many more; at last let it end.
+
+    Gives what it then printed and, for each command that a kill ended, the runs that were between two epochs.
+    """
+    hit = []
     for worker, more in points:
+        there = len(files(out))
         process = command(root, out, jobs)
-        wait_for_files(out, worker, process)
+        wait_for_files(out, there + worker, process)
         kill_workers(out)
-        wait_for_files(out, worker + more, process)
+        wait_for_files(out, there + worker + more, process)
         process.kill()
         process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            hit.append(between_epochs(out))
     process = command(root, out, jobs)
     printed, told = process.communicate(timeout=300)
     assert process.returncode == 0, told
-    return printed
+    return printed, hit
 
 
 def test_a_killed_grid_ends_as_an_undisturbed_one(draw_root, tmp_path):
     root = draw_root()
     whole_grid(root, tmp_path / "whole")
-    printed = survive(root, tmp_path / "killed", [(5, 4)], jobs=1)
+    # A run writes four files in its first epoch, none in the next ones, and four when these are over.
+    printed, hit = survive(root, tmp_path / "killed", [(4, 8)], jobs=1)
+    assert [len(runs) for runs in hit] == [1]
     assert scores(tmp_path / "killed") == scores(tmp_path / "whole")
     assert len(scores(tmp_path / "whole")) == 2 * 2
     assert "| DSC [%] | disc (OD) | A |" in printed
@@ -109,7 +123,8 @@ def test_killed_at_random_points(draw_root, tmp_path):
     rng = np.random.default_rng(0)
     for trial in range(5):
         out = tmp_path / str(trial)
-        survive(root, out, [tuple(rng.integers(1, 14, size=2)) for _ in range(3)], jobs=2)
+        _, hit = survive(root, out, [tuple(rng.integers(1, 5, size=2)) for _ in range(3)], jobs=2)
+        assert hit, trial
         assert scores(out) == scores(tmp_path / "whole"), trial
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -139,8 +140,8 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(cells, cluster, tmp_pa
         # Photographs that no node sees are named, and come with the cell.
         unseen = replace(planned[0], data=str(tmp_path / "elsewhere"))
         assert module._survey(ray, nodes, unseen.out, [unseen]) == {unseen.data}
-        parcel = [ray.put(module.pack(open_root(planned[0].data)))]
-        look = ray.remote(module._work_on).remote(lambda cell: Outcome("done", cell.data), unseen, parcel)
+        sent = module._sent(ray, planned[0].data)
+        look = ray.remote(module._work_on).remote(lambda cell: Outcome("done", cell.data), unseen, sent)
         arrived = open_root(ray.get(look).reason)
         assert [case.name for case in arrived.cases("A", "test")] == [f"Atest{number}" for number in range(4)]
 
@@ -160,6 +161,26 @@ def test_what_a_node_sees(tmp_path):
     assert module._look(token, {str(tmp_path), "/nowhere"}) == (True, {"/nowhere"})
     assert module._look(tmp_path / "another", set()) == (False, set())
     assert module._look(tmp_path / "missing" / "token", set()) == (False, set())
+
+
+def test_a_node_fetches_a_parcel_once(cells, tmp_path, monkeypatch):
+    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    fetched = []
+
+    def get(parcel):
+        fetched.append(parcel)
+        return parcel
+
+    ray = SimpleNamespace(put=lambda parcel: parcel, get=get, get_gpu_ids=list)
+    monkeypatch.setattr(module, "_ray", lambda: ray)
+    first, *others = cells()
+    sent = module._sent(ray, first.data)
+    places = {
+        module._work_on(lambda cell: cell.data, replace(cell, data="/nowhere"), sent) for cell in (first, *others)
+    }
+    assert len(places) == len(fetched) == 1
+    assert open_root(places.pop()).domains == open_root(first.data).domains
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from fundus_seg.config import preset_settings
+from fundus_seg.experiments.capacity import run_bytes
+from fundus_seg.experiments.cell import Cell
 from fundus_seg.models import build_model
+from fundus_seg.records import RunFolder
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = re.sub(r"\s+", " ", REPOSITORY.joinpath("docs", "scaling.md").read_text("utf8"))
@@ -84,6 +87,20 @@ def test_memory_of_a_step_and_of_the_cache():
     assert (case, cases) == (5 * size**2, sum(TRAIN.values()) + sum(TEST.values()))
     assert whole == pytest.approx(case * cases / 1e6, abs=0.5)
     assert found(r"as well, at most (\d+) MB") == pytest.approx([case * (320 + 320 + 99) / 1e6], abs=0.5)
+
+
+def test_memory_that_the_grid_reckons_with():
+    config = preset_settings("paper", holdout="A", data={"sources": ("B", "C", "D")})
+    run = run_bytes(Cell(config, "", Path(), RunFolder(Path())))
+    each, base, whole, gpu_runs, gpu = found(
+        r"reckons with (\d+) MiB .*? and (\d+) GB .*?: ([\d.]+) GB .*? (\d+) fit into (\d+) GB"
+    )
+    assert each == max(row("tensors of a step, for each photograph [MiB]"))
+    assert run == pytest.approx(base * 1e9 + 48 * each * 2**20)
+    assert whole == pytest.approx(run / 1e9, abs=0.05)
+    assert gpu_runs == gpu * 1e9 // run
+    memory, runs = found(r"reckoning (\d+) GB hold (\d+) runs")
+    assert runs == memory * 1e9 // run
 
 
 def test_cases_of_validation_and_evaluation():

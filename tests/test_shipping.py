@@ -3,7 +3,7 @@ import yaml
 
 from fundus_seg.data.layout import open_root
 from fundus_seg.data.phantom import make_phantom
-from fundus_seg.data.shipping import pack, unpack
+from fundus_seg.data.shipping import pack, unpack, unpacked
 from fundus_seg.errors import DataError
 
 
@@ -46,7 +46,9 @@ def test_a_folder_arrives_as_it_is_and_once(draw_root, tmp_path, monkeypatch):
     root = open_root(draw_root())
     (root.path / "letters.txt").write_text("not for sending")
     parcel = pack(root)
+    assert unpacked(parcel.digest, parcel.entry) is None
     place = unpack(parcel)
+    assert unpacked(parcel.digest, parcel.entry) == place
     arrived = open_root(place)
     assert contents(arrived) == contents(root)
     assert not arrived.phantom

@@ -85,6 +85,15 @@ def test_the_terminal_shows_units_and_each_group_once(capsys):
     assert "a note" in out
 
 
+def test_no_word_is_cut_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    columns = tuple(f"a-{'long' * 5}-word-{number}" for number in range(9))
+    print_table(Table("Wide", ("operator",), columns, (("conv", *map(str, range(9))),), ()), Format.rich)
+    out = capsys.readouterr().out
+    assert all(column in out for column in columns)
+    assert "…" not in out
+
+
 def test_the_terminal_fits_the_longest_operator_in_80_columns(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     columns = ("params", "baked params", "MACs [M]", "kernel MACs [M]", "latency [ms]", "IQR [ms]", "peak memory [MiB]")

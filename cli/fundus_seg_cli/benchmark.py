@@ -53,7 +53,7 @@ def benchmark(
     ] = Engine.processes,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Worker processes (default: what cores, and GPUs' free memory, allow)."),
+        typer.Option(min=1, help="Worker processes (default: what cores and free memory allow)."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster (default: $RAY_ADDRESS, or the one of this machine).")
@@ -84,8 +84,7 @@ def benchmark(
 
     from fundus_seg.data import open_root
     from fundus_seg.errors import RunError
-    from fundus_seg.evaluation.evaluate import read_evaluation
-    from fundus_seg.experiments.cell import forgive
+    from fundus_seg.experiments.cell import forgive, read_scores
     from fundus_seg.experiments.grid import prepare, run_grid
     from fundus_seg.experiments.leave_one_out import plan
     from fundus_seg.experiments.overview import overview
@@ -105,7 +104,8 @@ def benchmark(
         probe=probe_holdout,
     )
     if dry_run:
-        print_table(overview(cells, jobs or _jobs(cells)), form)
+        at_once = 1 if executor is Engine.serial else len(_slots(cells, jobs))
+        print_table(overview(cells, at_once, retry_failed=retry_failed), form)
         return
     engine = _executor(executor, cells, jobs, address, gpus)
     if retry_failed:
@@ -113,6 +113,8 @@ def benchmark(
             forgive(cell)
     failures, done = [], []
     faults = prepare(cells, progress=progress)
+    for fault in dict.fromkeys(f"{fault.reason}\n{fault.details}" for fault in faults.values() if fault.details):
+        progress.line(fault)
     with GridProgress(cells, progress.console) as shown:
         for cell, outcome in chain(faults.items(), run_grid([cell for cell in cells if cell not in faults], engine)):
             shown.tell(cell, outcome)
@@ -120,10 +122,22 @@ def benchmark(
                 failures.append(f"{cell.name}: {outcome.reason}")
             else:
                 done.append(cell)
-    _print_tables([read_evaluation(cell.evaluation) for cell in cells if cell in done], form, plots, progress)
+    evaluations = []
+    for cell in sorted(done, key=cells.index):
+        try:
+            evaluations.append(read_scores(cell))
+        except RunError as error:
+            failures.append(f"{cell.name}: {error}")
+    told = "".join(f"\n  {failure}" for failure in failures)
+    told = f"{len(failures)} of {len(cells)} runs failed; --retry-failed takes them up again:{told}"
+    try:
+        _print_tables(evaluations, form, plots, progress)
+    except Exception:
+        if failures:
+            progress.line(told)  # the error that ends the command tells of the tables alone
+        raise
     if failures:
-        told = "".join(f"\n  {failure}" for failure in failures)
-        raise RunError(f"{len(failures)} of {len(cells)} runs failed; --retry-failed takes them up again:{told}")
+        raise RunError(told)
 
 
 def _print_tables(evaluations: Sequence[Evaluation], form: Format, plots: Path | None, progress: Progress) -> None:
@@ -149,7 +163,7 @@ def _print_tables(evaluations: Sequence[Evaluation], form: Format, plots: Path |
 
 
 def _executor(name: Engine, cells: Sequence[Cell], jobs: int | None, address: str | None, gpus: float) -> Executor:
-    from fundus_seg.experiments.capacity import gpu_count
+    from fundus_seg.errors import UsageError
     from fundus_seg.experiments.executors import processes, serial
 
     if name is Engine.ray:
@@ -159,13 +173,19 @@ def _executor(name: Engine, cells: Sequence[Cell], jobs: int | None, address: st
         return ray_executor(address=address, cpus=threads, gpus=gpus)
     if name is Engine.serial:
         return serial
-    return processes(jobs or _jobs(cells), gpus=gpu_count())
+    devices = max(cell.config.train.devices for cell in cells)
+    if devices > 1:
+        raise UsageError(
+            f"train.devices {devices} with --executor processes: its workers start no processes of their own; "
+            "take --executor serial"
+        )
+    return processes(_slots(cells, jobs))
 
 
-def _jobs(cells: Sequence[Cell]) -> int:
-    from fundus_seg.experiments.capacity import default_jobs, gpu_count
+def _slots(cells: Sequence[Cell], jobs: int | None) -> list[int | None]:
+    from fundus_seg.experiments.capacity import gpu_count, worker_slots
 
-    return default_jobs(cells, gpu_count())
+    return worker_slots(cells, gpu_count(), jobs)
 
 
 def _names(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from fundus_seg.table import Table
 
 
+_UNBOUNDED = 10_000
+"""Columns, more than any table has."""
 METRICS_HELP = "Of dsc, jaccard, nsd, hd, hd95, hd95_max, asd, assd."
 
 
@@ -55,10 +58,18 @@ def _print_rich(table: Table) -> None:
         ]
         shown.add_row(*texts, end_section=table.ends_group(number))
         before = row
-    console = Console(markup=False)  # [ms] is a unit, not a style
+    console = _console()
     console.print(shown)
     for note in table.notes:
         console.print(note, style="dim", highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    """As wide as the terminal or $COLUMNS; without either, in a pipe or a file, as wide as a table needs."""
+    console = Console(markup=False)  # [ms] is a unit, not a style
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _UNBOUNDED
+    return console
 
 
 def print_check(found: RootCheck) -> None:
@@ -81,7 +92,7 @@ def print_check(found: RootCheck) -> None:
             _mean_sd(split.disc_to_frame),
             _mean_sd(split.cup_to_disc),
         )
-    console = Console()
+    console = _console()
     console.print(shown)
     errors, warnings = found.problems("error"), found.problems("warning")
     for severity, problems in (("error", errors), ("warning", warnings)):

@@ -57,13 +57,19 @@ def pack(root: DataRoot) -> Parcel:
     return Parcel(buffer.getvalue(), root.path.name if described else "")
 
 
+def unpacked(digest: str, entry: str) -> Path | None:
+    """What opens the root of a parcel here, if it has been unpacked before; needs no archive."""
+    place = _place(digest)
+    return place / entry if place.is_dir() else None
+
+
 def unpack(parcel: Parcel) -> Path:
     """What opens the root here: unpacked into the cache folder, unless it is there already.
 
     Raises:
         DataError: the cache folder cannot be written.
     """
-    place = cache_folder() / "shipped" / parcel.digest
+    place = _place(parcel.digest)
     try:
         if not place.is_dir():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -78,3 +84,7 @@ def unpack(parcel: Parcel) -> Path:
                 f"{place}: cannot be written ({error.strerror or error}); make room, or set ${CACHE_VARIABLE}"
             ) from error
     return place / parcel.entry
+
+
+def _place(digest: str) -> Path:
+    return cache_folder() / "shipped" / digest

@@ -1,16 +1,20 @@
-"""How many runs fit onto this machine at a time."""
+"""How many runs fit onto this machine at a time, and on which of its GPUs."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from fundus_seg.experiments.cell import Cell
 
-_CONTEXT_BYTES = 1.5e9
-_BYTES_PER_PIXEL = 4000
-"""Of training, for each pixel of a batch: the activations that MobileNetV2 and the ASPP keep for the way back, in
-float32. An upper estimate, so that one run more never takes the memory of the others."""
+_BASE_BYTES = 2e9
+"""Of a run, whatever its batch: libraries, the context of a GPU, weights and Adam's means, the photographs there."""
+_BYTES_PER_PIXEL = 85 * 2**20 / 256**2
+"""Of training, for each pixel of a batch: the tensors of depthwise, the largest that docs/scaling.md has measured."""
+_MEMINFO = Path("/proc/meminfo")
 
 
 def gpu_count() -> int:
@@ -20,24 +24,48 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def default_jobs(cells: Sequence[Cell], gpus: int) -> int:
-    """As many runs as cores allow at the threads of each; on GPUs, no more than their free memory allows besides."""
-    threads = max((cell.config.train.threads or 1 for cell in cells), default=1)
-    by_cores = max(1, (os.cpu_count() or 1) // threads)
-    if not gpus:
-        return by_cores
-    largest = max(map(_gpu_bytes, cells), default=_CONTEXT_BYTES)
-    fitting = sum(max(1, int(_free_bytes(gpu) // largest)) for gpu in range(gpus))
-    return min(by_cores, fitting)
+def worker_slots(cells: Sequence[Cell], gpus: int, jobs: int | None = None) -> list[int | None]:
+    """The GPU of each worker process, None for the CPU; the first of them are spread as evenly as all.
+
+    Args:
+        cells: of which any may be at work beside any other.
+        gpus: of this machine; 0 for the CPU.
+        jobs: how many workers; None for as many as cores, at the threads of each, and free memory allow, one at least.
+    """
+    free: dict[int | None, float] = {gpu: _gpu_bytes(gpu) for gpu in range(gpus)} or {None: _memory_bytes()}
+    need = max(map(run_bytes, cells))
+    most = max(1, _cores() // max(cell.config.train.threads or 1 for cell in cells))
+    fitting = sum(int(min(most, room / need)) for room in free.values())
+    slots = []
+    for _ in range(jobs or max(1, min(most, fitting))):
+        roomiest = max(free, key=free.__getitem__)
+        free[roomiest] -= need
+        slots.append(roomiest)
+    return slots
 
 
-def _gpu_bytes(cell: Cell) -> float:
+def run_bytes(cell: Cell) -> float:
+    """The memory that a cell needs while it trains, on the GPU or else of the machine; an upper estimate."""
     config = cell.config
     cases = config.train.batch_per_domain * len(config.data.sources or ())
-    return _CONTEXT_BYTES + cases * config.data.size**2 * _BYTES_PER_PIXEL
+    return _BASE_BYTES + cases * config.data.size**2 * _BYTES_PER_PIXEL
 
 
-def _free_bytes(gpu: int) -> int:
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpu_bytes(gpu: int) -> float:
     import torch
 
     return torch.cuda.mem_get_info(gpu)[0]
+
+
+def _memory_bytes() -> float:
+    """What programs may still take of the machine's memory; infinite where the system does not tell."""
+    try:
+        available = re.search(r"^MemAvailable: *(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
+    except OSError:
+        available = None
+    return int(available[1]) * 1024 if available else math.inf

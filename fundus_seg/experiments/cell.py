@@ -11,7 +11,7 @@ from typing import Literal
 from fundus_seg.config import RunConfig
 from fundus_seg.data.layout import DataRoot, open_root
 from fundus_seg.errors import BusyError, FundusSegError, LeaseLostError, RunError
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.evaluate import Evaluation, evaluate, read_evaluation
 from fundus_seg.lease import holder
 from fundus_seg.records import RunFolder
 from fundus_seg.training import train
@@ -115,14 +115,37 @@ def failure(cell: Cell) -> str:
 
 
 def mark_failed(cell: Cell, outcome: Outcome) -> None:
-    """Leave the reason in the run's folder, where the disk lets it: the next start then passes the cell over."""
-    with contextlib.suppress(RunError):
-        cell.folder.mark("FAILED", f"{outcome.reason}\n{outcome.details}")
+    """Leave the reason in the run's folder, where the disk lets it: the next start then passes the cell over.
+
+    Not in one that others have settled, or are at: their mark says more, and a cell at work has not failed.
+    """
+    if settled(cell) is None:
+        with contextlib.suppress(RunError):
+            cell.folder.mark("FAILED", f"{outcome.reason}\n{outcome.details}")
 
 
 def forgive(cell: Cell) -> None:
     """Take the mark of failure away, so that the cell is taken up again where it stopped."""
     (cell.folder.path / "FAILED").unlink(missing_ok=True)
+
+
+def read_scores(cell: Cell) -> Evaluation:
+    """The case records of a cell that is done; if they are damaged, the next start scores it again.
+
+    Raises:
+        RunError: they are.
+    """
+    try:
+        return read_evaluation(cell.evaluation)
+    except RunError:
+        (cell.folder.path / "DONE").unlink(missing_ok=True)
+        raise
+
+
+def failed(error: FundusSegError) -> Outcome:
+    """The outcome of a cell that an error has ended, whose first line is the reason."""
+    first, _, rest = str(error).partition("\n")
+    return Outcome("failed", first, rest)
 
 
 def run_cell(cell: Cell) -> Outcome:
@@ -137,8 +160,7 @@ def run_cell(cell: Cell) -> Outcome:
     except (BusyError, LeaseLostError) as error:
         return Outcome("busy", str(error))
     except FundusSegError as error:
-        first, _, rest = str(error).partition("\n")
-        return Outcome("failed", first, rest)
+        return failed(error)
     except Exception as error:
         text = " ".join(str(error).split())
         return Outcome("failed", f"{type(error).__name__}: {text}", traceback.format_exc())

@@ -38,19 +38,18 @@ def serial(work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         yield cell, work(cell)
 
 
-def processes(jobs: int, *, gpus: int = 0) -> Executor:
-    """An executor of `jobs` long-lived processes, each at one cell at a time.
+def processes(slots: Sequence[int | None]) -> Executor:
+    """An executor of long-lived processes, each at one cell at a time.
 
     A worker that is killed is replaced, and its cell tried again; workers die with this process, however it dies.
 
     Args:
-        jobs: how many.
-        gpus: of this machine, dealt out in turn; 0 for the CPU.
+        slots: the GPU of each process, by its number on this machine; None for the CPU. Of few cells, the first work.
     """
 
     def execute(work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         waiting = deque((cell, 0) for cell in cells)
-        workers = [_Worker(work, slot % gpus if gpus else None) for slot in range(min(jobs, len(cells)))]
+        workers = [_Worker(work, gpu) for gpu in slots[: len(cells)]]
         try:
             for worker in workers:
                 worker.begin(*waiting.popleft())

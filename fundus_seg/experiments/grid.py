@@ -7,36 +7,48 @@ from collections.abc import Iterator, Sequence
 
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError
-from fundus_seg.experiments.cell import Cell, Outcome, mark_failed, run_cell, settled, status
+from fundus_seg.experiments.cell import Cell, Outcome, failed, mark_failed, run_cell, settled, status
 from fundus_seg.experiments.executors import Executor
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.training.data import load_run_data
+from fundus_seg.training.run import take_up
 
 _POLL = 2.0
 """Seconds between two looks at cells that other processes are at."""
 
 
 def prepare(cells: Sequence[Cell], *, progress: Progress = SILENT) -> dict[Cell, Outcome]:
-    """Decode and resize once every photograph that is still needed; the cells whose photographs cannot be used, failed.
+    """Decode and resize every photograph once, and compare each run that is there, done or not, with its cell.
 
-    Nothing is marked in their folders: photographs are looked at anew at each start.
+    Nothing is marked in the folders of cells whose photographs cannot be used: they are looked at anew at each start.
+
+    Returns:
+        Those cells among the ones that are still to be done, failed.
 
     Raises:
-        DataError: those of no cell can.
+        RunError: a folder holds a run of other settings or inputs, or one that was probed otherwise.
+        UsageError: a plugin that cannot be loaded.
+        DataError: the photographs of no cell can be used, and none is done.
     """
-    needed = [cell for cell in cells if settled(cell) is None]
-    first_with: dict[object, Cell] = {}
-    for cell in needed:
-        first_with.setdefault(_reads(cell), cell)
-    errors: dict[object, DataError] = {}
-    for reads, cell in first_with.items():
+    alike: dict[object, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(_reads(cell), []).append(cell)
+    errors: list[DataError] = []
+    faults: dict[Cell, Outcome] = {}
+    for group in alike.values():
         try:
-            load_run_data(cell.config, open_root(cell.data, progress=progress), progress=progress)
+            root = open_root(group[0].data, progress=progress)
+            inputs = load_run_data(group[0].config, root, progress=progress).inputs
         except DataError as error:
-            errors[reads] = error
-    if errors and len(errors) == len(first_with):
-        raise next(iter(errors.values()))
-    return {cell: Outcome("failed", str(errors[_reads(cell)])) for cell in needed if _reads(cell) in errors}
+            if needed := [cell for cell in group if settled(cell) is None]:
+                errors.append(error)
+                faults |= dict.fromkeys(needed, failed(error))
+            continue
+        for cell in group:
+            take_up(cell.folder, cell.config, inputs, probed=cell.probe, progress=SILENT)
+    if errors and len(errors) == len(alike) and not any(status(cell) == "done" for cell in cells):
+        raise errors[0]
+    return faults
 
 
 def run_grid(cells: Sequence[Cell], executor: Executor) -> Iterator[tuple[Cell, Outcome]]:
@@ -71,6 +83,7 @@ def _settle(cells: Sequence[Cell], executor: Executor) -> Iterator[tuple[Cell, O
 
 
 def _reads(cell: Cell) -> object:
-    """Equal for cells that read the same photographs in the same way."""
+    """Equal for cells of the same inputs: photographs read in the same way, encoder weights, plugins."""
     config = cell.config
-    return cell.data, config.holdout, config.data, config.train.selection
+    plugins = tuple(config.plugins().items())
+    return cell.data, config.holdout, config.data, config.train.selection, config.model.encoder_weights, plugins

@@ -10,12 +10,13 @@ from fundus_seg.experiments.estimate import epoch_seconds, estimate
 from fundus_seg.table import Table
 
 
-def overview(cells: Sequence[Cell], jobs: int) -> Table:
+def overview(cells: Sequence[Cell], jobs: int, *, retry_failed: bool = False) -> Table:
     """Every cell of a grid and where it stands; the notes say what the rest will cost.
 
     Args:
         cells: in the order in which they are worked on.
-        jobs: how many at a time.
+        jobs: how many at a time, at most.
+        retry_failed: whether those that failed are left to do.
     """
     standing = [status(cell) for cell in cells]
     rows = tuple(
@@ -27,7 +28,8 @@ def overview(cells: Sequence[Cell], jobs: int) -> Table:
         for cell, state in zip(cells, standing, strict=True)
     )
     counts = ", ".join(f"{count} {state}" for state, count in Counter(standing).items())
-    todo = [cell for cell, state in zip(cells, standing, strict=True) if state not in ("done", "failed")]
+    passed = {"done"} if retry_failed else {"done", "failed"}
+    todo = [cell for cell, state in zip(cells, standing, strict=True) if state not in passed]
     return Table(
         f"{len(cells)} runs: {counts}",
         ("unseen", "operator", "seed"),
@@ -42,6 +44,7 @@ def _cost(cells: Sequence[Cell], todo: Sequence[Cell], jobs: int) -> tuple[str, 
     if not todo:
         return ("nothing left to run",)
     cost = estimate(cells, todo)
+    jobs = min(jobs, len(todo))
     known = (
         f"{cost.cells} runs left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a time, "
         f"{cost.bytes / 1e9:.2g} GB on disk; each the mean of the finished runs of its operator, evaluation not counted"

@@ -13,17 +13,26 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fundus_seg.data.layout import PHANTOM, open_root
-from fundus_seg.data.shipping import pack, unpack
+from fundus_seg.data.shipping import pack, unpack, unpacked
 from fundus_seg.errors import RunError, UsageError
 from fundus_seg.experiments.executors import RETRIES, Executor, Work
 
 if TYPE_CHECKING:
     from fundus_seg.experiments.cell import Cell, Outcome
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A parcel on its way: the reference lies inside, since Ray brings one that is itself an argument to every node."""
+
+    digest: str
+    entry: str
+    parcel: Any
 
 
 def ray_executor(*, address: str | None = None, cpus: float = 1, gpus: float = 0) -> Executor:
@@ -46,8 +55,7 @@ def ray_executor(*, address: str | None = None, cpus: float = 1, gpus: float = 0
         with _connected(ray, address):
             nodes = _nodes(ray, cpus, gpus)
             lacking = {data for out in {cell.out for cell in cells} for data in _survey(ray, nodes, out, cells)}
-            # In a list, since Ray brings an argument that is itself a reference to every node, needed or not.
-            parcels = {data: [ray.put(pack(open_root(data)))] for data in sorted(lacking)}
+            parcels = {data: _sent(ray, data) for data in sorted(lacking)}
             task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_work_on)
             waiting = {task.remote(work, cell, parcels.get(cell.data)): cell for cell in cells}
             try:
@@ -141,13 +149,19 @@ def _look(token: Path, roots: set[str]) -> tuple[bool, set[str]]:
     return writable, {root for root in roots if not Path(root).exists()}
 
 
-def _work_on(work: Work, cell: Cell, parcel: list[Any] | None) -> Outcome:
-    """On a node: the work for one cell, whose data comes in `parcel` where it is not to be seen."""
+def _sent(ray: Any, data: str) -> _Sent:
+    parcel = pack(open_root(data))
+    return _Sent(parcel.digest, parcel.entry, ray.put(parcel))
+
+
+def _work_on(work: Work, cell: Cell, sent: _Sent | None) -> Outcome:
+    """On a node: the work for one cell, whose data it fetches where that is not to be seen, nor fetched already."""
     ray = _ray()
     if not ray.get_gpu_ids():  # Ray hides none from a task that asked for none
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    if parcel is not None and not Path(cell.data).exists():
-        cell = replace(cell, data=str(unpack(ray.get(parcel[0]))))
+    if sent is not None and not Path(cell.data).exists():
+        data = unpacked(sent.digest, sent.entry) or unpack(ray.get(sent.parcel))
+        cell = replace(cell, data=str(data))
     return work(cell)
 
 
