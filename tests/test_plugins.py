@@ -36,7 +36,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(plugins, "_loaded", {})
+    forget(monkeypatch)
     yield folder
     forget(monkeypatch)
 
@@ -128,6 +128,15 @@ def test_a_checkpoint_imports_nothing_that_the_caller_has_not_named(examples, dr
         load_model(run.path)
     plugins.load("separable:block")
     assert load_model(run.path)(np.zeros((50, 50, 3), np.uint8)).shape == (2, 50, 50)
+
+
+def test_settings_beside_a_checkpoint_import_nothing_either(here, draw_root, tmp_path):
+    run = train(settings(), open_root(draw_root()), tmp_path / "runs")
+    (here / "broken.py").write_text("def f(settings): ...")
+    run.config.write_text(run.config.read_text("utf8").replace("op: tvconv", "op: broken:f"))
+    with pytest.raises(CheckpointError, match=r"best\.ckpt: not of the network that .*config\.yaml names"):
+        evaluate(run)
+    assert "broken" not in sys.modules
 
 
 def test_a_changed_file_is_refused(examples, here, draw_root, tmp_path, monkeypatch):

@@ -273,11 +273,11 @@ def _data_root(content: dict[str, Any], data: str | Path | None, progress: Progr
 def _predictor(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
     """The run's network, if it is the one that its settings name, of the same code."""
     predictor = load_model(run.path, checkpoint=checkpoint, scoring=scoring)
-    op = config.model.op
-    if is_plugin(op) and load(op).digest != run.read_config()["inputs"].get("model.op"):
-        raise CheckpointError(f"{run.path}: the file of {op} has changed since training; restore it, or train again")
     if predictor.network.spec != network_spec(config):
         raise CheckpointError(f"{run.checkpoint(checkpoint)}: not of the network that {run.config} names; train again")
+    op = config.model.op  # the network's own: what the caller has named, and what is imported already
+    if is_plugin(op) and load(op).digest != run.read_config()["inputs"].get("model.op"):
+        raise CheckpointError(f"{run.path}: the file of {op} has changed since training; restore it, or train again")
     return predictor
 
 
