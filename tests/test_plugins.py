@@ -54,6 +54,7 @@ def settings(*overrides):
 def forget(monkeypatch):
     """As in a new process."""
     monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(plugins, "_digests", {})
     for name in (*EXAMPLES, "broken", "odd"):
         sys.modules.pop(name, None)
 
@@ -137,6 +138,12 @@ def test_settings_beside_a_checkpoint_import_nothing_either(here, draw_root, tmp
     with pytest.raises(CheckpointError, match=r"best\.ckpt: not of the network that .*config\.yaml names"):
         evaluate(run)
     assert "broken" not in sys.modules
+
+
+def test_the_digest_is_that_of_the_code_that_runs(examples, here):
+    before = plugins.load("worst:WorstDomain").digest
+    (here / "worst.py").write_text(EXAMPLES["worst"] + "\n")
+    assert plugins.load("worst:strict_vrex").digest == before
 
 
 def test_a_changed_file_is_refused(examples, here, draw_root, tmp_path, monkeypatch):
