@@ -12,10 +12,11 @@ from fundus_seg import load_model, plugins
 from fundus_seg.config import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, load_config
 from fundus_seg.data import transforms
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import CheckpointError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.errors import CheckpointError, ProtocolError, RunError, UsageError
+from fundus_seg.evaluation.evaluate import evaluate, write_evaluation
 from fundus_seg.evaluation.tables import build_table
 from fundus_seg.models import OPERATORS as OPERATOR_FACTORIES
+from fundus_seg.records import RunFolder
 from fundus_seg.training import fit, methods, task, train
 
 PAGE = Path(__file__).parents[1].joinpath("docs", "extending.md").read_text("utf8")
@@ -144,6 +145,25 @@ def test_the_digest_is_that_of_the_code_that_runs(examples, here):
     before = plugins.load("worst:WorstDomain").digest
     (here / "worst.py").write_text(EXAMPLES["worst"] + "\n")
     assert plugins.load("worst:strict_vrex").digest == before
+
+
+def test_two_files_of_one_plugin_stand_in_no_table_together(examples, here, draw_root, tmp_path, monkeypatch):
+    root = open_root(draw_root())
+    chosen = f"train.loss={USED['train.loss']}"
+    first = evaluate(train(settings(chosen), root, tmp_path / "first"))
+    assert first.meta.code == {"train.loss": plugins.load(USED["train.loss"]).digest}
+    (here / "overlap.py").write_text(EXAMPLES["overlap"].replace("+ 1", "+ 2"))
+    forget(monkeypatch)
+    second = evaluate(train(settings(chosen, "seed=1"), root, tmp_path / "second"))
+    column = re.escape(first.meta.run.operator)
+    with pytest.raises(ProtocolError, match=rf"two files of train\.loss \({column}\) in one table: \w+ in .*first"):
+        build_table([first, second])
+    older = first.meta.model_copy(update={"code": {}})
+    write_evaluation(first.path, older, first.path.read_text("utf8"))
+    written = first.path.stat().st_mtime_ns
+    again = evaluate(RunFolder(first.path.parents[1]))  # as an older version left it: not scored anew
+    assert (again.meta, first.path.stat().st_mtime_ns) == (older, written)
+    assert len(build_table([again, second]).columns) == 1
 
 
 def test_a_changed_file_is_refused(examples, here, draw_root, tmp_path, monkeypatch):

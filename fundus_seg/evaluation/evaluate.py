@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from fundus_seg.config import RunConfig, load_config
+from fundus_seg.config import PLUGIN_SETTINGS, RunConfig, load_config
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
@@ -81,6 +81,8 @@ class EvaluationMeta(BaseModel):
     """Of the CSV: a file that was cut or edited is not taken for whole."""
     truth_digest: str = ""
     """Of the true masks as they were decoded, whatever files they came from; empty in records of older versions."""
+    code: dict[str, str] = {}
+    """Digest of the file of each plugin that trained, by its setting; empty in records of older versions."""
     unpredicted: tuple[str, ...] = ()
     """Cases of the truth that masks from elsewhere leave out."""
     run: RunName
@@ -158,6 +160,7 @@ def evaluate(
         scored=scored,
         probed=is_probed(content),
         checkpoint_sha256=file_digest(weights),
+        code={setting: digest for setting, digest in content["inputs"].items() if setting in PLUGIN_SETTINGS},
         run=RunName(
             preset=config.preset,
             operator=operator_name(config, root),
@@ -341,9 +344,10 @@ def _recorded(path: Path, meta: EvaluationMeta, progress: Progress) -> Evaluatio
     """The JSON on disk if it is of these very scores, whatever versions made them; if not, says so."""
     if not path.exists() and not path.with_suffix(".json").exists():
         return None
-    own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest")}
     try:
         there = _read_meta(path)
+        unknown = [] if there.code else ["code"]
+        own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest", *unknown)}
         if there.truth_digest and there.model_copy(update=own) == meta:
             return there
         reason = "of another checkpoint or other data"
