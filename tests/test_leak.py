@@ -147,7 +147,7 @@ def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
     assert progress.said == [
         f"{plain.path}: trained without --probe-holdout, missing in the column of selection oracle"
     ]
-    with pytest.raises(RunError, match=r"oracle\.ckpt: no such checkpoint; train with --probe-holdout"):
+    with pytest.raises(RunError, match=r"oracle\.ckpt: .*; train it anew with --probe-holdout, in another --out"):
         evaluate(plain, checkpoint="oracle")
     oracle, best = evaluate(probed, checkpoint="oracle"), evaluate(probed)
     assert (oracle.meta.selection, best.meta.selection) == (LEAKING, HONEST)

@@ -147,8 +147,10 @@ def evaluate(
     root = _data_root(content, data, progress)
     weights = run.checkpoint(checkpoint)
     if not weights.is_file():
-        fix = "train with --probe-holdout" if checkpoint == "oracle" else "delete the run and train again"
-        raise RunError(f"{weights}: no such checkpoint; {fix}")
+        anew = "train it anew with --probe-holdout, in another --out"
+        raise RunError(
+            f"{weights}: no such checkpoint; {anew if checkpoint == 'oracle' else 'delete the run and train again'}"
+        )
     cases, images = cases_to_score(scored, run, content["inputs"], root, config, progress=progress)
     meta = EvaluationMeta(
         protocol=scoring,
