@@ -1,7 +1,7 @@
 """Ideas from outside the package: `package.module:factory`, wherever a setting takes the name of a built-in one.
 
-Only what the caller names is imported. A name that a file holds, a checkpoint's operator say, is not: whoever opens
-the file must have named it before, in this process.
+Only what the caller names, or the settings file that the caller trains from, is imported. A name that another file
+holds, a checkpoint's operator say, is not: whoever opens the file must have named it before, in this process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Plugin:
 
     Attributes:
         factory: the object itself: a function or a class.
-        digest: 16 hexadecimal digits of the module's file; of what the module imports it says nothing.
+        digest: 16 hexadecimal digits of the module's file when it was imported, whatever was written there since; of
+            what the module imports it says nothing.
     """
 
     factory: Any
@@ -38,6 +39,8 @@ class Plugin:
 
 
 _loaded: dict[str, Plugin] = {}
+_digests: dict[str, str] = {}
+"""By module: all plugins of one are of the code that runs, and that is read once."""
 
 
 def is_plugin(name: object) -> bool:
@@ -88,7 +91,7 @@ def load(name: str) -> Plugin:
         if not callable(factory):
             callables = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             raise UsageError(f"{name}: {unknown_name('factory', attribute, callables)} in {module.__file__}")
-        _loaded[name] = Plugin(factory, file_digest(Path(str(module.__file__)))[:16])
+        _loaded[name] = Plugin(factory, _digests[where])
     return _loaded[name]
 
 
@@ -111,4 +114,6 @@ def _import(name: str, where: str) -> ModuleType:
         ) from error
     if not getattr(module, "__file__", None):
         raise UsageError(f"{name}: {where} has no file whose digest a run could record; write it into a module's .py")
+    if where not in _digests:
+        _digests[where] = file_digest(Path(str(module.__file__)))[:16]
     return module

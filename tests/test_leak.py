@@ -13,7 +13,7 @@ from fundus_seg.data.layout import open_root
 from fundus_seg.errors import ProtocolError, RunError
 from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS
 from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName, evaluate
-from fundus_seg.evaluation.in_domain import domain_gap_table, domain_gaps
+from fundus_seg.evaluation.in_domain import domain_gap_table, domain_gaps, tidy_domain_gap_table
 from fundus_seg.evaluation.leak import HONEST, LEAKING, checkpoints_to_compare, leak_table
 from fundus_seg.evaluation.statistics import bootstrap_interval
 from fundus_seg.evaluation.tables import build_table
@@ -70,6 +70,16 @@ def test_the_meter_is_the_paired_difference_with_its_interval():
     assert "oracle minus source-validation" in table.notes[-2]
 
 
+def test_the_meter_for_a_program_has_its_numbers_apart():
+    """A gain of 1 point in A of tvconv; conv has no oracle."""
+    table = leak_table([*pair([0.5, 0.7], 0.01), evaluation([0.5, 0.6], operator="conv")], tidy=True)
+    assert (*table.labels, *table.columns) == ("operator", "holdout", "difference", "low", "high")
+    assert table.rows == (
+        *(("conv", place, "NA", "NA", "NA") for place in ("A", "mean")),
+        *(("tvconv", place, "1", "1", "1") for place in ("A", "mean")),
+    )
+
+
 def test_a_run_without_a_probe_is_named_and_no_mean_is_made_of_some_domains():
     table = leak_table([
         *pair([0.5, 0.6], 0.01, seed=0), evaluation([0.5, 0.6], seed=7),
@@ -94,6 +104,16 @@ def test_the_gap_of_a_run_is_its_mean_over_cases_then_source_domains():
     table = domain_gap_table([(evaluation([0.4, 0.6]), inside)])
     assert table.columns == ("tvconv",)
     assert table.rows == (("A", "in-domain", "80.00"), ("A", "out-of-domain", "50.00"), ("A", "gap", "30.00"))
+
+
+def test_gaps_for_a_program_are_a_row_a_run():
+    pairs = [
+        (evaluation([0.4, 0.6], seed=seed), evaluation([score], domains=["B"], scored="in-domain", seed=seed))
+        for seed, score in enumerate((0.75, 0.8))
+    ]
+    table = tidy_domain_gap_table(pairs)
+    assert (*table.labels, *table.columns) == ("operator", "holdout", "seed", "in-domain", "unseen", "gap")
+    assert table.rows == (("tvconv", "A", "0", "75", "50", "25"), ("tvconv", "A", "1", "80", "50", "30"))
 
 
 def test_in_domain_scores_stand_in_no_table_of_unseen_domains():
@@ -127,7 +147,7 @@ def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
     assert progress.said == [
         f"{plain.path}: trained without --probe-holdout, missing in the column of selection oracle"
     ]
-    with pytest.raises(RunError, match=r"oracle\.ckpt: no such checkpoint; train with --probe-holdout"):
+    with pytest.raises(RunError, match=r"oracle\.ckpt: .*; train it anew with --probe-holdout, in another --out"):
         evaluate(plain, checkpoint="oracle")
     oracle, best = evaluate(probed, checkpoint="oracle"), evaluate(probed)
     assert (oracle.meta.selection, best.meta.selection) == (LEAKING, HONEST)

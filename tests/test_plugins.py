@@ -12,10 +12,13 @@ from fundus_seg import load_model, plugins
 from fundus_seg.config import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, load_config
 from fundus_seg.data import transforms
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import CheckpointError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.errors import CheckpointError, ProtocolError, RunError, UsageError
+from fundus_seg.evaluation.evaluate import evaluate, write_evaluation
 from fundus_seg.evaluation.tables import build_table
 from fundus_seg.models import OPERATORS as OPERATOR_FACTORIES
+from fundus_seg.models import build_model
+from fundus_seg.models.operators import BranchSettings, tried
+from fundus_seg.records import RunFolder
 from fundus_seg.training import fit, methods, task, train
 
 PAGE = Path(__file__).parents[1].joinpath("docs", "extending.md").read_text("utf8")
@@ -36,7 +39,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(plugins, "_loaded", {})
+    forget(monkeypatch)
     yield folder
     forget(monkeypatch)
 
@@ -54,6 +57,7 @@ def settings(*overrides):
 def forget(monkeypatch):
     """As in a new process."""
     monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(plugins, "_digests", {})
     for name in (*EXAMPLES, "broken", "odd"):
         sys.modules.pop(name, None)
 
@@ -130,6 +134,40 @@ def test_a_checkpoint_imports_nothing_that_the_caller_has_not_named(examples, dr
     assert load_model(run.path)(np.zeros((50, 50, 3), np.uint8)).shape == (2, 50, 50)
 
 
+def test_settings_beside_a_checkpoint_import_nothing_either(here, draw_root, tmp_path):
+    run = train(settings(), open_root(draw_root()), tmp_path / "runs")
+    (here / "broken.py").write_text("def f(settings): ...")
+    run.config.write_text(run.config.read_text("utf8").replace("op: tvconv", "op: broken:f"))
+    with pytest.raises(CheckpointError, match=r"best\.ckpt: not of the network that .*config\.yaml names"):
+        evaluate(run)
+    assert "broken" not in sys.modules
+
+
+def test_the_digest_is_that_of_the_code_that_runs(examples, here):
+    before = plugins.load("worst:WorstDomain").digest
+    (here / "worst.py").write_text(EXAMPLES["worst"] + "\n")
+    assert plugins.load("worst:strict_vrex").digest == before
+
+
+def test_two_files_of_one_plugin_stand_in_no_table_together(examples, here, draw_root, tmp_path, monkeypatch):
+    root = open_root(draw_root())
+    chosen = f"train.loss={USED['train.loss']}"
+    first = evaluate(train(settings(chosen), root, tmp_path / "first"))
+    assert first.meta.code == {"train.loss": plugins.load(USED["train.loss"]).digest}
+    (here / "overlap.py").write_text(EXAMPLES["overlap"].replace("+ 1", "+ 2"))
+    forget(monkeypatch)
+    second = evaluate(train(settings(chosen, "seed=1"), root, tmp_path / "second"))
+    column = re.escape(first.meta.run.operator)
+    with pytest.raises(ProtocolError, match=rf"two files of train\.loss \({column}\) in one table: \w+ in .*first"):
+        build_table([first, second])
+    older = first.meta.model_copy(update={"code": {}})
+    write_evaluation(first.path, older, first.path.read_text("utf8"))
+    written = first.path.stat().st_mtime_ns
+    again = evaluate(RunFolder(first.path.parents[1]))  # as an older version left it: not scored anew
+    assert (again.meta, first.path.stat().st_mtime_ns) == (older, written)
+    assert len(build_table([again, second]).columns) == 1
+
+
 def test_a_changed_file_is_refused(examples, here, draw_root, tmp_path, monkeypatch):
     root = open_root(draw_root())
     run = train(settings("model.op=separable:block"), root, tmp_path / "runs")
@@ -195,15 +233,71 @@ def test_what_gives_the_wrong_thing_is_told(here):
         "def loss(logits, masks): return logits.mean()\n"
         "def augment(size, seed): return lambda image, masks: (image / 255, masks)\n"
         "def method(): return 3\n"
+        "def number(logits, masks): return 0.5\n"
     )
     logits = torch.zeros(2, 2, 4, 4)
     with pytest.raises(UsageError, match=r"odd:loss: gives losses \(\): return one per structure, \(2,\)"):
         task.find_loss("odd:loss")(logits, logits)
+    with pytest.raises(UsageError, match=r"odd:number: gives float: return one per structure, \(2,\)"):
+        task.find_loss("odd:number")(logits, logits)
     pair = np.zeros((4, 4, 3), np.uint8), np.zeros((2, 4, 4), np.uint8)
     with pytest.raises(UsageError, match=r"odd:augment: gives \(4, 4, 3\) float64 and \(2, 4, 4\) uint8: return"):
         transforms.augmentation("odd:augment", 4, seed=0)(*pair)
     with pytest.raises(UsageError, match="odd:method: gives int: return an instance"):
         methods.build_method("odd:method")
+
+
+def test_a_method_that_gives_no_loss_per_structure_is_told(here, draw_root, tmp_path):
+    (here / "odd.py").write_text(
+        "from fundus_seg.training import Method\n"
+        "class Sum(Method):\n"
+        "    def loss(self, loss_of, logits, masks, domains, step):\n"
+        "        return loss_of(logits, masks).sum()\n"
+    )
+    with pytest.raises(UsageError, match=r"^odd:Sum: gives losses \(\): return one per structure, \(2,\)$"):
+        train(settings("train.method=odd:Sum"), open_root(draw_root()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (
+            "lambda s: lambda i, o, rate: nn.Conv2d(i, o, 3)",
+            r"a branch makes \(1, 8, 2, 2\) of .* return \(1, 8, 4, 4\)",
+        ),
+        ("lambda s: lambda i, o, rate: nn.Conv2d(o, i, 1)", "raises RuntimeError: Given groups=1"),
+        (
+            "lambda s: lambda i, o: nn.Conv2d(i, o, 1)",
+            "raises TypeError: .* takes 2 positional arguments but 3 were given",
+        ),
+        ("lambda s: lambda i, o, rate: 3", "raises AttributeError: 'int' object has no attribute 'training'"),
+        ("lambda s: s.rate", "raises AttributeError: 'BranchSettings' object has no attribute 'rate'"),
+    ],
+)
+def test_an_operator_that_cannot_be_used_is_told_when_it_is_built(here, factory, message):
+    (here / "odd.py").write_text(f"from torch import nn\nblock = {factory}\n")
+    with pytest.raises(UsageError, match=f"^odd:block: {message}") as caught:
+        build_model("odd:block", encoder="tu-mobilenetv2_035", image_size=64, aspp_channels=8)
+    assert "\n" not in str(caught.value)
+
+
+def test_trying_an_operator_draws_nothing_and_leaves_it_as_it_was(here):
+    (here / "odd.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Noisy(nn.Conv2d):\n"
+        "    def forward(self, x): return super().forward(x + torch.rand(()))\n"
+        "def block(settings): return lambda i, o, rate: nn.Sequential(Noisy(i, o, 1), nn.BatchNorm2d(o))\n"
+    )
+    settings = BranchSettings((4, 4), 6, 8)
+    operator = plugins.load("odd:block").factory
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain, ours = operator(settings)(3, 8, 6), torch.rand(3)
+        torch.manual_seed(0)
+        module, theirs = tried("odd:block", operator, settings)(3, 8, 6), torch.rand(3)
+    assert torch.equal(ours, theirs)
+    assert module.training
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in module.state_dict().items())
 
 
 def test_an_idea_that_cannot_be_loaded_leaves_no_run(draw_root, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from fundus_seg.config import flatten, load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError
 from fundus_seg.records import find_runs
-from fundus_seg.training import fit, train
+from fundus_seg.training import fit, tracking, train
 from fundus_seg.training.tracking import tracker
 
 METRICS = ("lr", "loss_disc", "loss_cup", "dice_disc", "dice_cup")
@@ -121,6 +122,51 @@ def test_an_mlflow_run_that_is_not_in_the_store_is_told(root, tmp_path, monkeypa
     mlflow.set_tracking_uri((tmp_path / "elsewhere").as_uri())
     with pytest.raises(RunError, match=r"MLflow at file:.*elsewhere: .*check MLFLOW_TRACKING_URI"):
         tracked(root, tmp_path / "runs", "mlflow")
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """Stands for Lightning's logger and MLflow's client: `answers` says whether it does, `steps` what it has."""
+    there = SimpleNamespace(answers=True, steps=[], states=[], run_id="1", log_hyperparams=lambda _: None)
+    there.experiment = SimpleNamespace(get_metric_history=lambda *_: [])
+
+    def log_metrics(_, step):
+        if not there.answers:
+            raise ConnectionError("no route to host")
+        there.steps.append(step)
+
+    there.log_metrics, there.finalize = log_metrics, there.states.append
+    module = SimpleNamespace(
+        MLFlowLogger=lambda *_, **__: there,
+        get_tracking_uri=lambda: "http://store",
+        exceptions=SimpleNamespace(MlflowException=ConnectionError),
+    )
+    monkeypatch.setattr(tracking, "import_module", lambda _: module)
+    return there
+
+
+def test_a_store_that_goes_down_ends_no_run_and_has_every_epoch_in_the_end(root, tmp_path, store, monkeypatch, caplog):
+    original = tracking.MLflowTracker.epoch
+
+    def epoch(self, row, network):
+        store.answers = row["epoch"] == 3
+        original(self, row, network)
+
+    monkeypatch.setattr(tracking.MLflowTracker, "epoch", epoch)
+    run = train(settings("train.epochs=3"), root, tmp_path, observers=[tracking.MLflowTracker()])
+    assert run.has("TRAINED")
+    assert (store.steps, store.states) == ([1, 2, 3], ["success"])
+    assert [record.getMessage() for record in caplog.records if record.name == tracking.__name__] == [
+        "MLflow at http://store: no route to host; check MLFLOW_TRACKING_URI; the run goes on, its epochs follow when "
+        "the store answers"
+    ]
+
+
+def test_a_run_does_not_begin_with_a_store_that_is_down(root, tmp_path, store):
+    store.answers = False
+    store.experiment.get_metric_history = lambda *_: store.log_metrics({}, 0)
+    with pytest.raises(RunError, match="MLflow at http://store: no route to host; check MLFLOW_TRACKING_URI"):
+        train(settings(), root, tmp_path, observers=[tracking.MLflowTracker()])
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])

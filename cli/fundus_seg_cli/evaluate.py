@@ -64,7 +64,13 @@ def evaluate(
             "not trained on (default: the protocol's own, resize)."
         ),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="How tables are written; csv: a number a column, a row a cell, of --in-domain a row a run.",
+        ),
+    ] = Format.rich,
     metrics: Annotated[str, typer.Option(help=METRICS_HELP)] = "dsc,hd,hd95",
     clinical: Annotated[
         bool, typer.Option("--clinical", help="A table of cup-to-disc ratios and impossible anatomy besides.")
@@ -88,7 +94,7 @@ def evaluate(
     from fundus_seg.evaluation.evaluate import CheckpointName, write_overlays
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.external import comparable, external_evaluations
-    from fundus_seg.evaluation.in_domain import domain_gap_table
+    from fundus_seg.evaluation.in_domain import domain_gap_table, tidy_domain_gap_table
     from fundus_seg.evaluation.leak import checkpoints_to_compare, leak_table
     from fundus_seg.evaluation.metric import check_metrics
     from fundus_seg.evaluation.plots import write_plots
@@ -124,10 +130,11 @@ def evaluate(
     for kind in apart(evaluations) if clinical else []:
         print_table(clinical_table(kind), form)
     for kind in apart(evaluations) if selection else []:
-        if leak := leak_table(kind):
+        if leak := leak_table(kind, tidy=form is Format.csv):
             print_table(leak, form)
+    gap_table = tidy_domain_gap_table if form is Format.csv else domain_gap_table
     for phantom in (False, True):
         if kind_pairs := [pair for pair in pairs if pair[0].meta.phantom is phantom]:
-            print_table(domain_gap_table(kind_pairs), form)
+            print_table(gap_table(kind_pairs), form)
     if plots:
         progress.line(f"{len(write_plots(evaluations, plots, names))} files of plots in {plots}")

@@ -1,7 +1,8 @@
 """Training batches from memory: the same number of cases from each source domain in every step.
 
 What (seed, epoch, step) draws depends on nothing else: not on the operator, nor on where a run was interrupted.
-On a GPU the photographs lie there, and so do an epoch's draws: no step waits for the host.
+On a GPU the photographs lie there, and so do an epoch's draws: no step waits for the host. With a method of domain
+generalisation one may: domains, and what a method draws of them, are on the CPU.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from fundus_seg.seeding import generator
 
 @dataclass(frozen=True)
 class Batch:
-    """B = domains x cases per domain. images (B, 3, S, S) uint8, masks (B, 2, S, S) uint8, domains (B,) int64."""
+    """B = domains x cases per domain. images (B, 3, S, S) uint8, masks (B, 2, S, S) uint8, domains (B,) int64.
+
+    The domains are on the CPU, where methods draw.
+    """
 
     images: Tensor
     masks: Tensor
@@ -54,7 +58,7 @@ class DomainBatches:
         self.device = torch.device(device if train.augment == "none" else "cpu")
         self._images = [_tensor(split.images).to(self.device) for split in sources.values()]
         self._masks = [_tensor(split.masks).to(self.device) for split in sources.values()]
-        self._domains = torch.arange(len(sources), device=self.device).repeat_interleave(train.batch_per_domain)
+        self._domains = torch.arange(len(sources)).repeat_interleave(train.batch_per_domain)
         self._counts = {domain: len(split.names) for domain, split in sources.items()}
         self.steps = train.steps_per_epoch or math.ceil(max(self._counts.values()) / train.batch_per_domain)
 

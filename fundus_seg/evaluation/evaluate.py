@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from fundus_seg.config import RunConfig, load_config
+from fundus_seg.config import PLUGIN_SETTINGS, RunConfig, load_config
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
@@ -81,6 +81,8 @@ class EvaluationMeta(BaseModel):
     """Of the CSV: a file that was cut or edited is not taken for whole."""
     truth_digest: str = ""
     """Of the true masks as they were decoded, whatever files they came from; empty in records of older versions."""
+    code: dict[str, str] = {}
+    """Digest of the file of each plugin that trained, by its setting; empty in records of older versions."""
     unpredicted: tuple[str, ...] = ()
     """Cases of the truth that masks from elsewhere leave out."""
     run: RunName
@@ -145,8 +147,10 @@ def evaluate(
     root = _data_root(content, data, progress)
     weights = run.checkpoint(checkpoint)
     if not weights.is_file():
-        fix = "train with --probe-holdout" if checkpoint == "oracle" else "delete the run and train again"
-        raise RunError(f"{weights}: no such checkpoint; {fix}")
+        anew = "train it anew with --probe-holdout, in another --out"
+        raise RunError(
+            f"{weights}: no such checkpoint; {anew if checkpoint == 'oracle' else 'delete the run and train again'}"
+        )
     cases, images = cases_to_score(scored, run, content["inputs"], root, config, progress=progress)
     meta = EvaluationMeta(
         protocol=scoring,
@@ -158,6 +162,7 @@ def evaluate(
         scored=scored,
         probed=is_probed(content),
         checkpoint_sha256=file_digest(weights),
+        code={setting: digest for setting, digest in content["inputs"].items() if setting in PLUGIN_SETTINGS},
         run=RunName(
             preset=config.preset,
             operator=operator_name(config, root),
@@ -273,11 +278,11 @@ def _data_root(content: dict[str, Any], data: str | Path | None, progress: Progr
 def _predictor(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
     """The run's network, if it is the one that its settings name, of the same code."""
     predictor = load_model(run.path, checkpoint=checkpoint, scoring=scoring)
-    op = config.model.op
-    if is_plugin(op) and load(op).digest != run.read_config()["inputs"].get("model.op"):
-        raise CheckpointError(f"{run.path}: the file of {op} has changed since training; restore it, or train again")
     if predictor.network.spec != network_spec(config):
         raise CheckpointError(f"{run.checkpoint(checkpoint)}: not of the network that {run.config} names; train again")
+    op = config.model.op  # the network's own: what the caller has named, and what is imported already
+    if is_plugin(op) and load(op).digest != run.read_config()["inputs"].get("model.op"):
+        raise CheckpointError(f"{run.path}: the file of {op} has changed since training; restore it, or train again")
     return predictor
 
 
@@ -341,9 +346,10 @@ def _recorded(path: Path, meta: EvaluationMeta, progress: Progress) -> Evaluatio
     """The JSON on disk if it is of these very scores, whatever versions made them; if not, says so."""
     if not path.exists() and not path.with_suffix(".json").exists():
         return None
-    own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest")}
     try:
         there = _read_meta(path)
+        unknown = [] if there.code else ["code"]
+        own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest", *unknown)}
         if there.truth_digest and there.model_copy(update=own) == meta:
             return there
         reason = "of another checkpoint or other data"

@@ -14,6 +14,7 @@ from fundus_seg.errors import ProtocolError
 from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.evaluation.metric import METRICS
 from fundus_seg.evaluation.notes import protocol_note
+from fundus_seg.evaluation.numbers import data_text
 from fundus_seg.evaluation.tables import cell_values, in_order, runs_text, title_of
 from fundus_seg.evaluation.values import scored_values
 from fundus_seg.table import Table
@@ -67,15 +68,35 @@ def domain_gap_table(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Table:
         for holdout in sorted(gaps["holdout"].unique())
         for score, label in _LABELS.items()
     ]
+    title, notes = _around(pairs, "; ± SD over runs")
+    return Table(title, ("unseen", "Dice"), columns, tuple(rows), notes)
+
+
+def tidy_domain_gap_table(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Table:
+    """The scores behind it for a program to read: a row a run.
+
+    Raises:
+        ProtocolError: as `domain_gaps`.
+    """
+    gaps = domain_gaps(pairs)
+    rows = [
+        (run["column"], run["holdout"], str(run["seed"]), *(data_text(run[score]) for score in _LABELS))
+        for run in gaps.to_dict("records")
+    ]
+    title, notes = _around(pairs)
+    return Table(title, ("operator", "holdout", "seed"), ("in-domain", "unseen", "gap"), tuple(rows), notes)
+
+
+def _around(pairs: Sequence[tuple[Evaluation, Evaluation]], spread: str = "") -> tuple[str, tuple[str, ...]]:
+    """Title and notes."""
     outside = [out for out, _ in pairs]
     notes = (
         f"{METRICS[_METRIC].heading}: mean over cases, then structures, then domains; gap: in-domain minus "
-        "out-of-domain of each run; ± SD over runs",
+        f"out-of-domain of each run{spread}",
         "in-domain: test photographs of the source domains, of the half that chose no checkpoint (`calibrate`)",
         protocol_note(outside[0].meta.protocol),
     )
-    title = title_of(outside, "In-domain beside unseen domains")
-    return Table(title, ("unseen", "Dice"), columns, tuple(rows), notes)
+    return title_of(outside, "In-domain beside unseen domains"), notes
 
 
 def _score(evaluation: Evaluation) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from fundus_seg.evaluation.comparison import by_holdout, paired_scores
 from fundus_seg.evaluation.evaluate import CheckpointName, Evaluation
 from fundus_seg.evaluation.metric import METRICS
 from fundus_seg.evaluation.notes import protocol_note, table_title
-from fundus_seg.evaluation.numbers import difference_text
+from fundus_seg.evaluation.numbers import data_text, difference_text
 from fundus_seg.evaluation.statistics import MINIMAL_RUNS, bootstrap_interval
 from fundus_seg.evaluation.tables import case_values
 from fundus_seg.progress import SILENT, Progress
@@ -43,7 +44,7 @@ def checkpoints_to_compare(run: RunFolder, *, progress: Progress = SILENT) -> li
     return list(by_selection.values())
 
 
-def leak_table(evaluations: Sequence[Evaluation]) -> Table | None:
+def leak_table(evaluations: Sequence[Evaluation], *, tidy: bool = False) -> Table | None:
     """Dice of selection `oracle` minus that of `source-validation`: a row an unseen domain, a column an operator.
 
     Both are of the same runs and the same cases: the interval is of the paired differences, over runs and cases (of
@@ -51,6 +52,8 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Table | None:
 
     Args:
         evaluations: of any selections; other ones than these two are left out.
+        tidy: for a program to read: a row an operator and unseen domain or `mean`, the interval's ends apart, `NA`
+            where there is none.
 
     Returns:
         None where either selection has no evaluation.
@@ -71,14 +74,23 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Table | None:
         notes += unpaired
         cells = [[differences[holdout]] if holdout in differences else [] for holdout in holdouts]
         cells.append([*differences.values()] if len(differences) == len(holdouts) else [])
-        columns.append([_text(cell) for cell in cells])
-    rows = zip([*holdouts, "mean"], *columns, strict=True)
+        columns.append([_with_interval(cell) for cell in cells])
+    places = [*holdouts, "mean"]
     notes.append(
-        f"{LEAKING} minus {HONEST}, of the same runs; in brackets: 95 % interval over runs and cases, of fewer than "
+        f"{LEAKING} minus {HONEST}, of the same runs, with its 95 % interval over runs and cases, of fewer than "
         f"{MINIMAL_RUNS} runs over cases alone; above 0, the oracle shows more than a user of these networks would get"
     )
+    notes.append(protocol_note(kept[0].meta.protocol))
     title = table_title(f"Leak meter, {METRICS[_METRIC].heading}", kept)
-    return Table(title, ("unseen",), tuple(operators), tuple(rows), (*notes, protocol_note(kept[0].meta.protocol)))
+    if tidy:
+        rows = [
+            (operator, place, *map(data_text, values))
+            for operator, column in zip(operators, columns, strict=True)
+            for place, values in zip(places, column, strict=True)
+        ]
+        return Table(title, ("operator", "holdout"), ("difference", "low", "high"), tuple(rows), tuple(notes))
+    texts = [[difference_text(*cell) for cell in column] for column in columns]
+    return Table(title, ("unseen",), tuple(operators), tuple(zip(places, *texts, strict=True)), tuple(notes))
 
 
 def _differences(values: pd.DataFrame, operator: str) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
@@ -94,11 +106,9 @@ def _differences(values: pd.DataFrame, operator: str) -> tuple[dict[str, pd.Data
     return differences, unpaired
 
 
-def _text(differences: Sequence[pd.DataFrame]) -> str:
-    """`+1.21 [+0.40, +2.02]`; `missing` where there is none."""
+def _with_interval(differences: Sequence[pd.DataFrame]) -> tuple[float, float, float]:
+    """The mean over domains and the ends of its interval; NaN where there is none."""
     if not differences:
-        return "missing"
+        return math.nan, math.nan, math.nan
     interval = bootstrap_interval(*differences)
-    return difference_text(
-        float(np.mean([each.to_numpy().mean() for each in differences])), interval.low, interval.high
-    )
+    return float(np.mean([each.to_numpy().mean() for each in differences])), interval.low, interval.high

@@ -179,7 +179,7 @@ def check_one_table(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
-    """One protocol, one set of photographs per unseen domain, and never the phantom beside patients."""
+    """One protocol, photographs per unseen domain, file per plugin and operator; never the phantom beside patients."""
     first_with: dict[str, tuple[Any, Evaluation]] = {}
     for evaluation in evaluations:
         meta = evaluation.meta
@@ -190,6 +190,7 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
         traits |= {f"sets of photographs ({where})": digest for where, digest in meta.data.items()}
         if meta.truth_digest:
             traits[f"sets of true masks ({meta.run.holdout})"] = meta.truth_digest
+        traits |= {f"files of {setting} ({meta.run.operator})": digest for setting, digest in meta.code.items()}
         for trait, value in traits.items():
             known, other = first_with.setdefault(trait, (value, evaluation))
             if known != value:

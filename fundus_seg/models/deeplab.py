@@ -12,8 +12,8 @@ from fundus_seg.errors import UsageError
 from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
 from fundus_seg.models.encoders import DEEP_STRIDE, Encoder, build_encoder
-from fundus_seg.models.operators import OPERATORS, BranchSettings
-from fundus_seg.plugins import find
+from fundus_seg.models.operators import OPERATORS, BranchSettings, Operator, tried
+from fundus_seg.plugins import find, is_plugin
 from fundus_seg.protocol import STRUCTURES
 
 LOW_LEVEL_WIDTH = 48
@@ -45,16 +45,17 @@ def build_model(
         generator_channels: width of TVConv's weight generator; "depthwise-wide" is as wide as that makes it.
 
     Raises:
-        UsageError: an unknown operator or a plugin that cannot be loaded, an encoder that cannot be used, an image size
-            that is no multiple of 16.
+        UsageError: an unknown operator or a plugin that cannot be loaded or used, an encoder that cannot be used, an
+            image size that is no multiple of 16.
         CheckpointError: encoder weights that cannot be had or do not fit.
     """
-    operator = find("operator", op, OPERATORS)
+    operator: Operator = find("operator", op, OPERATORS)
     if image_size < DEEP_STRIDE or image_size % DEEP_STRIDE:
         near = max(1, round(image_size / DEEP_STRIDE)) * DEEP_STRIDE
         raise UsageError(f"image_size {image_size} is not a multiple of {DEEP_STRIDE}: {near} is")
     size = image_size // DEEP_STRIDE
-    make_branch = operator(BranchSettings((size, size), expansion, generator_channels))
+    settings = BranchSettings((size, size), expansion, generator_channels)
+    make_branch = tried(op, operator, settings) if is_plugin(op) else operator(settings)
     body = build_encoder(encoder, encoder_weights)
     return DeepLabV3Plus(
         body,

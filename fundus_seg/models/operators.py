@@ -16,12 +16,14 @@ Parameters are those of `build_model(op)`: 256x256 photographs, mobilenet_v2, ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from fundus_seg.errors import UsageError
 from fundus_seg.models.aspp import BranchFactory
 from fundus_seg.models.blocks import conv2d, conv_bn_relu, inverted_residual
 from fundus_seg.ops import AddCoords, LinearTVConv2d, TVConv2d, UntiedConv2d
@@ -108,7 +110,9 @@ def coordconv_block(settings: BranchSettings) -> BranchFactory:
     )
 
 
-OPERATORS: dict[str, Callable[[BranchSettings], BranchFactory]] = {
+Operator = Callable[[BranchSettings], BranchFactory]
+
+OPERATORS: dict[str, Operator] = {
     "conv": atrous_conv,
     "depthwise": depthwise_block,
     "tvconv": tvconv_block,
@@ -118,6 +122,40 @@ OPERATORS: dict[str, Callable[[BranchSettings], BranchFactory]] = {
     "linear": linear_block,
     "coordconv": coordconv_block,
 }
+
+
+def tried(op: str, operator: Operator, settings: BranchSettings) -> BranchFactory:
+    """The branches of an operator from outside, each run once on zeros in evaluation mode; no random number is drawn.
+
+    Raises:
+        UsageError: it raises, or a branch gives another shape; by the branches, once they are made.
+    """
+    with _blamed(op):
+        make_branch = operator(settings)
+
+    def branch(in_channels: int, out_channels: int, rate: int) -> nn.Module:
+        with _blamed(op):
+            module = make_branch(in_channels, out_channels, rate)
+            mode = module.training
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                output = module.eval()(torch.zeros(1, in_channels, *settings.size))
+            module.train(mode)
+        expected = (1, out_channels, *settings.size)
+        if not isinstance(output, Tensor) or output.shape != expected:
+            given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise UsageError(f"{op}: a branch makes {given} of {(1, in_channels, *settings.size)}: return {expected}")
+        return module
+
+    return branch
+
+
+@contextlib.contextmanager
+def _blamed(op: str) -> Iterator[None]:
+    """Whatever the code of a plugin raises, as one line that names it."""
+    try:
+        yield
+    except Exception as error:
+        raise UsageError(f"{op}: raises {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _block(settings: BranchSettings, spatial: Callable[[int, int], nn.Module]) -> BranchFactory:

@@ -35,7 +35,7 @@ from fundus_seg.training.observer import Observer
 from fundus_seg.training.probe import HoldoutProbe
 from fundus_seg.training.run import record, resolve_sources, run_folder, take_up, weights_state
 from fundus_seg.training.selection import score, validation_dice
-from fundus_seg.training.task import find_loss
+from fundus_seg.training.task import check_losses, find_loss
 
 
 @dataclass
@@ -64,7 +64,7 @@ def train(
 
     Raises:
         DataError: files that training must not see, all of them listed.
-        UsageError: domains that the data root does not hold.
+        UsageError: domains that the data root does not hold, or a plugin that cannot be used.
         BusyError: another process is at this very run.
         RunError: the folder holds another run, one that was begun without the probe among the observers, or with one
             that is not among them; it cannot be written; or the loss is no longer finite.
@@ -206,6 +206,7 @@ def _train_epoch(
             images, masks = state.method.batch(images, masks, batch.domains, step)
             images = scale_photographs(images).to(memory_format=_memory_format(config))
             losses = state.method.loss(loss_of, state.network(images), masks, batch.domains, step)
+            check_losses(config.train.method, losses)
             state.optimizer.zero_grad()
             fabric.backward(losses.mean())
             state.optimizer.step()

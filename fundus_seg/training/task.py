@@ -32,10 +32,16 @@ def find_loss(name: str) -> Loss:
     """
     loss_of: Loss = find("loss", name, LOSSES)
 
-    def checked(logits: Tensor, masks: Tensor) -> Tensor:
-        losses = loss_of(logits, masks)
-        if losses.shape != (len(STRUCTURES),):
-            raise UsageError(f"{name}: gives losses {tuple(losses.shape)}: return one per structure, (2,)")
-        return losses
+    return lambda logits, masks: check_losses(name, loss_of(logits, masks))
 
-    return checked
+
+def check_losses(name: str, losses: object) -> Tensor:
+    """What the loss or the method `name` gave, if it is losses (2,).
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(losses, Tensor) or losses.shape != (len(STRUCTURES),):
+        given = f"losses {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
+        raise UsageError(f"{name}: gives {given}: return one per structure, (2,)")
+    return losses

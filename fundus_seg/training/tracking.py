@@ -22,6 +22,7 @@ from fundus_seg.torchvision_compat import import_module
 from fundus_seg.training.observer import Observer
 
 _NO_METRICS = {"epoch", "seconds"}
+_log = logging.getLogger(__name__)
 
 
 class TensorBoardTracker:
@@ -54,7 +55,7 @@ class MLflowTracker:
     """A run in the store that MLFLOW_TRACKING_URI names; its identifier is kept in the run's folder, file mlflow-run.
 
     A run that goes on does so in its MLflow run, and logs no epoch that is there. One that is interrupted stays
-    `RUNNING` there until it is trained to its end.
+    `RUNNING` there until it is trained to its end. A store that fails once a run is under way does not end it.
     """
 
     def begin(self, folder: RunFolder, config: RunConfig, history: Sequence[Mapping[str, Any]]) -> None:
@@ -78,25 +79,31 @@ class MLflowTracker:
                 write_text(kept, f"{self._logger.run_id}\n")
             there = self._logger.experiment.get_metric_history(self._logger.run_id, "lr")
         self._shown = {metric.step for metric in there}
+        self._due = [*history]
         self._epochs = config.train.epochs
-        for row in history:
-            self._log(row)
+        self._warned = False
+        self._log_due()
 
     def epoch(self, row: Mapping[str, Any], network: nn.Module) -> None:
-        """Show one epoch more.
+        """Show one epoch more, after those that the store could not take; warn once if it cannot take this one."""
+        self._due.append(row)
+        try:
+            self._log_due()
+            if row["epoch"] == self._epochs:
+                with _store_errors():
+                    self._logger.finalize("success")
+        except RunError as error:
+            if not self._warned:
+                _log.warning("%s; the run goes on, its epochs follow when the store answers", error)
+            self._warned = True
 
-        Raises:
-            RunError: the store cannot be used.
-        """
-        self._log(row)
-        if row["epoch"] == self._epochs:
-            with _store_errors():
-                self._logger.finalize("success")
-
-    def _log(self, row: Mapping[str, Any]) -> None:
-        if row["epoch"] not in self._shown:
-            with _store_errors():
-                self._logger.log_metrics(_metrics(row), step=row["epoch"])
+    def _log_due(self) -> None:
+        while self._due:
+            row = self._due[0]
+            if row["epoch"] not in self._shown:
+                with _store_errors():
+                    self._logger.log_metrics(_metrics(row), step=row["epoch"])
+            del self._due[0]
 
 
 TRACKERS: dict[str, type[TensorBoardTracker] | type[MLflowTracker]] = {

@@ -28,7 +28,8 @@ class FourierMix(Method):
     def batch(self, images: Tensor, masks: Tensor, domains: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Mixes each case with one of another domain; photographs come back as floats from 0 to 255."""
         share = self.eta * torch.rand(len(images), 1, 1, 1) * (torch.rand(len(images), 1, 1, 1) < self.p)
-        return mix_amplitudes(images.float(), draw_partners(domains), share.to(images.device)), masks
+        share = share.to(images.device, non_blocking=True)
+        return mix_amplitudes(images.float(), draw_partners(domains), share), masks
 
 
 def mix_amplitudes(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
