@@ -83,7 +83,6 @@ def test_steps_and_hours():
 
 def test_memory_of_a_step_and_of_the_cache():
     each = row("tensors of a step, for each photograph [MiB]")
-    assert "about 4 GiB" in PAGE and 48 * max(each) / 1024 < 4.05 and 80e9 / (4 * 2**30) > 12
     assert row("the same, of 48 photographs [GiB]") == pytest.approx([48 * size / 1024 for size in each], abs=0.05)
     size = preset_settings("paper", holdout="A").data.size
     case, whole, cases = found(r"5 bytes a pixel, (\d+) a case: (\d+) MB for all (\d+) cases")
