@@ -182,6 +182,7 @@ def write_plugin(tmp_path, monkeypatch):
 
     def write(factor):
         monkeypatch.setattr(plugins, "_loaded", {})
+        monkeypatch.setattr(plugins, "_digests", {})
         sys.modules.pop("grid_loss", None)
         text = (
             f"def loss(logits, masks):\n    return {factor} * ((logits.sigmoid() - masks) ** 2).mean(dim=(0, 2, 3))\n"
