@@ -25,3 +25,12 @@ def test_notebook_is_committed_without_outputs_or_definitions(path):
             assert not cell.outputs
             assert cell.execution_count is None
             assert not any(line.startswith(("def ", "class ")) for line in cell.source.splitlines())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_imports_is_there(path):
+    """Quick; the whole notebook runs where slow tests do."""
+    cells = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    imports = [line for line in cells.splitlines() if line.startswith(("from fundus_seg", "import fundus_seg"))]
+    assert imports
+    exec("\n".join(imports), {})
