@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_masks import coded, eye, save
 from PIL import Image
 
 from fundus_seg.data.domains import DOMAINS
@@ -56,3 +57,11 @@ def draw_root(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return draw
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """Three dofe-coded masks."""
+    for number in range(3):
+        save(tmp_path / "truth" / f"eye{number}.png", coded(eye(number), 255, 128, 0))
+    return tmp_path / "truth"

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from drawn_masks import Lines, coded, eye, pairs_of, save
 from test_cli import call
 
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
-from fundus_seg.data.coding import DOFE, LABELS, Coding, grey, recognised
-from fundus_seg.data.domain_file import read_coding
+from fundus_seg.data.coding import DOFE, LABELS
 from fundus_seg.data.io import write_mask
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
@@ -22,51 +21,8 @@ from fundus_seg.evaluation.evaluate import evaluate, write_overlays
 from fundus_seg.evaluation.external import comparable, external_evaluations, score_masks
 from fundus_seg.evaluation.tables import build_table
 from fundus_seg.inference.folder import predict_folder
-from fundus_seg.progress import SILENT
 from fundus_seg.protocol import Scoring
 from fundus_seg.training import train
-
-
-class Lines:
-    """Remembers what is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def task(self, description, total):
-        return SILENT.task(description, total)
-
-    def line(self, text):
-        self.lines.append(text)
-
-
-def eye(shift=0, size=40):
-    masks = np.zeros((2, size, size), dtype=bool)
-    masks[0, 10:30, 8 + shift : 28 + shift] = True
-    masks[1, 15:25, 13 + shift : 23 + shift] = True
-    return masks
-
-
-def coded(masks, background, rim, cup):
-    return np.select([masks[1], masks[0]], [cup, rim], background).astype(np.uint8)
-
-
-def save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-@pytest.fixture
-def truth(tmp_path):
-    """Three dofe-coded masks."""
-    for number in range(3):
-        save(tmp_path / "truth" / f"eye{number}.png", coded(eye(number), 255, 128, 0))
-    return tmp_path / "truth"
-
-
-def pairs_of(pred, truth, **options):
-    return pair_masks([str(pred)], [str(truth)], **options)
-
 
 COLOURS = np.array([[0, 0, 9], [0, 255, 0], [255, 0, 0]], dtype=np.uint8)
 WRITERS = {
@@ -294,116 +250,6 @@ def test_places_that_hold_no_pairs(truth, tmp_path):
         pairs_of(tmp_path / "nowhere", truth)
     with pytest.raises(DataError, match=r"nowhere: no such folder; expected"):
         pairs_of(tmp_path / "nowhere" / "{name}.png", truth)
-
-
-def test_a_coding_that_masks_do_not_show_must_be_given(truth, tmp_path):
-    for number in range(3):
-        save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number), 0, 1, 1))
-    with pytest.raises(DataError, match=r"no mask shows a cup surrounded by its rim, .*--pred-coding labels"):
-        pairs_of(tmp_path / "pred", truth)
-    pairs = pairs_of(tmp_path / "pred", truth, prediction_coding=LABELS)
-    told = Lines()
-    assert score_masks(pairs, progress=told).cases["prediction_pixels"].tolist() == [400, 0] * 3
-    assert told.lines == ["no prediction holds a cup: its row counts them as missed"]
-    save(tmp_path / "pred" / "eye1.png", coded(eye(1), 0, 1, 2))
-    save(tmp_path / "pred" / "eye2.png", coded(eye(2), 0, 2, 1))
-    with pytest.raises(DataError, match=r"not clear: cup 2, rim 1, background 0 in .*eye1\.png, cup 1"):
-        pairs_of(tmp_path / "pred", truth)
-
-
-def test_inverted_binary_masks_are_refused(truth, tmp_path):
-    for number in range(3):
-        for structure, mask in zip(("od", "oc"), eye(number), strict=True):
-            save(tmp_path / "pred" / structure / f"eye{number}.png", np.uint8(255) * ~mask)
-    save(tmp_path / "pred/oc/eye2.png", np.uint8(255) * eye(2)[1])
-    places = [str(tmp_path / "pred" / structure) for structure in ("od", "oc")]
-    with pytest.raises(DataError) as caught:
-        pair_masks(places, [str(truth)])
-    for place, inverted, line in zip(places, (3, 2), caught.value.problems, strict=True):
-        assert line == (
-            f"{place}: white in the frame's corners in {inverted} of 3 binary masks, and white is inside; "
-            "invert the files to white on black"
-        )
-    with pytest.raises(DataError, match="pred/od: white in the frame's corners"):
-        pair_masks([str(truth)], places)
-
-
-def test_binary_masks_are_not_inverted_where_the_disc_fills_the_frame_or_is_missing(truth, tmp_path):
-    rows, columns = np.mgrid[:40, :40] - 19.5
-    for number in range(3):
-        save(tmp_path / "od" / f"eye{number}.png", np.uint8(255) * (np.hypot(rows, columns) < 23))
-        save(tmp_path / "oc" / f"eye{number}.png", np.zeros((40, 40), dtype=np.uint8))
-    assert len(pair_masks([str(tmp_path / "od"), str(tmp_path / "oc")], [str(truth)]).names) == 3
-
-
-def leaving():
-    """A cup that leaves its disc on one side: it borders on the background along 25 pixels, the rim along 22."""
-    masks = np.zeros((2, 40, 40), dtype=bool)
-    masks[0, 15:25, 5:16] = True
-    masks[1, 14:26, 9:25] = True
-    masks[0] |= masks[1]
-    return masks
-
-
-def test_a_cup_that_leaves_its_disc_says_nothing_about_the_coding(truth, tmp_path):
-    save(tmp_path / "pred" / "eye0.png", coded(leaving(), 0, 1, 2))
-    with pytest.raises(DataError, match=r"pred: no mask shows a cup surrounded by its rim"):
-        pairs_of(tmp_path / "pred", truth)
-    save(tmp_path / "labels" / "eye0.png", coded(eye(), 0, 1, 2))
-    assert pairs_of(tmp_path / "pred", tmp_path / "labels").predictions.annotation.coding == LABELS
-    save(tmp_path / "pred" / "eye1.png", coded(eye(), 0, 1, 2))
-    assert pairs_of(tmp_path / "pred", truth).predictions.annotation.coding == LABELS
-
-
-def test_the_same_colours_in_another_order_are_refused(truth, tmp_path):
-    for number in range(3):
-        save(tmp_path / "labels" / f"eye{number}.png", coded(eye(number), 0, 1, 2))
-        save(tmp_path / "swapped" / f"eye{number}.png", coded(eye(number), 0, 2, 1))
-    swapped = Coding(grey(0), grey(2), grey(1))
-    for codings in ({}, {"prediction_coding": swapped}, {"truth_coding": LABELS}):
-        with pytest.raises(DataError) as caught:
-            pairs_of(tmp_path / "swapped", tmp_path / "labels", **codings)
-        assert str(caught.value) == (
-            f"{tmp_path}/swapped: cup 1, rim 2, background 0 by what they show, but {tmp_path}/labels has the same "
-            "colours as cup 2, rim 1, background 0; say which they are with --pred-coding and --truth-coding"
-        )
-    both = pairs_of(tmp_path / "swapped", tmp_path / "labels", prediction_coding=swapped, truth_coding=LABELS)
-    assert score_masks(both).cases["dsc"].tolist() == [1] * 6
-
-
-def test_only_files_of_both_sides_say_how_they_are_coded(truth, tmp_path):
-    save(tmp_path / "pred" / "another.png", coded(eye(), 0, 2, 1))
-    save(tmp_path / "pred" / "eye0.png", coded(eye(), 0, 1, 2))
-    assert pairs_of(tmp_path / "pred", truth).predictions.annotation.coding == LABELS
-
-
-def test_background_is_in_the_corners_of_a_tight_crop():
-    rows, columns = np.mgrid[:40, :40] - 19.5
-    radius = np.hypot(rows, columns)
-    for colours in ((0, 1, 2), (0, 2, 1), (255, 128, 0)):
-        crop = coded(np.stack([radius < 23, radius < 12]), *colours)
-        assert recognised(np.repeat(crop[..., None], 3, axis=2)).colours == tuple(map(grey, colours))
-
-
-def test_recognised_codings():
-    grey_to_rgb = [
-        np.repeat(coded(eye(), *of)[..., None], 3, axis=2) for of in ((255, 128, 0), (0, 1, 2), (0, 127, 255))
-    ]
-    assert [recognised(pixels) for pixels in grey_to_rgb] == [DOFE, LABELS, Coding(grey(0), grey(127), grey(255))]
-    assert recognised(np.zeros((8, 8, 3), dtype=np.uint8)) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "coding"), [("dofe", DOFE), ("labels", LABELS), ("{cup: 2, rim: 1, background: 0}", LABELS)]
-)
-def test_codings_are_written_as_in_a_domain_file(text, coding):
-    assert read_coding(text) == coding
-
-
-@pytest.mark.parametrize("text", ["", "dof", "{cup: 2", "{cup: 2, rim: 2, background: 0}", "[0, 1, 2]", "{cup: 300}"])
-def test_what_is_no_coding(text):
-    with pytest.raises(UsageError, match="is no coding: write dofe, labels, or"):
-        read_coding(text)
 
 
 def test_commands(truth, tmp_path):

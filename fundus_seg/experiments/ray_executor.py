@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from fundus_seg.experiments.cell import Cell, Outcome
 
 
+_CANCEL = 2.0
+"""Seconds until a cell that does not end is cancelled again."""
+
+
 @dataclass(frozen=True)
 class _Sent:
     """A parcel on its way: the reference lies inside, since Ray brings one that is itself an argument to every node."""
@@ -63,8 +67,11 @@ def ray_executor(*, address: str | None = None, cpus: float = 1, gpus: float = 0
                     (ended,), _ = ray.wait(list(waiting))
                     yield waiting.pop(ended), _outcome(ray, ended)
             finally:
-                for left in waiting:
-                    ray.cancel(left, force=True)
+                while waiting:  # Ray may lose a cancellation that meets a cell on its way to a worker
+                    for left in waiting:
+                        ray.cancel(left, force=True)
+                    for ended in ray.wait(list(waiting), num_returns=len(waiting), timeout=_CANCEL)[0]:
+                        del waiting[ended]
 
     return execute
 

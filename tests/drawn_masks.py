@@ -1,0 +1,42 @@
+"""Masks drawn by hand, as files of any coding, for the tests of what reads them."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from fundus_seg.data.mask_files import pair_masks
+from fundus_seg.progress import SILENT
+
+
+class Lines:
+    """Remembers what is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def task(self, description, total):
+        return SILENT.task(description, total)
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def eye(shift=0, size=40):
+    masks = np.zeros((2, size, size), dtype=bool)
+    masks[0, 10:30, 8 + shift : 28 + shift] = True
+    masks[1, 15:25, 13 + shift : 23 + shift] = True
+    return masks
+
+
+def coded(masks, background, rim, cup):
+    return np.select([masks[1], masks[0]], [cup, rim], background).astype(np.uint8)
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def pairs_of(pred, truth, **options):
+    return pair_masks([str(pred)], [str(truth)], **options)
