@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fundus_seg import records
 from fundus_seg.data.layout import open_root
 from fundus_seg.experiments.executors import serial
 from fundus_seg.experiments.grid import run_grid
 from fundus_seg.experiments.leave_one_out import plan
+from fundus_seg.runs import folder as records
 
 EPOCHS = 3
 SETTINGS = [f"train.epochs={EPOCHS}"]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from fundus_seg import records
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.evaluation.evaluate import evaluate
-from fundus_seg.records import RunFolder, find_runs
+from fundus_seg.runs import folder as records
+from fundus_seg.runs.folder import RunFolder, find_runs
 from fundus_seg.training import train
 
 WRITES = 10  # of an undisturbed run whose best epoch is its first, with its evaluation

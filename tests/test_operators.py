@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.evaluation.evaluate import evaluate
-from fundus_seg.evaluation.tables import build_table
 from fundus_seg.models.blocks import conv2d, inverted_residual
 from fundus_seg.models.operators import OPERATORS, BranchSettings
 from fundus_seg.ops import AddCoords, LinearTVConv2d, UntiedConv2d, translation_variant_conv2d
-from fundus_seg.records import find_runs
+from fundus_seg.reporting.tables import build_table
+from fundus_seg.runs.folder import find_runs
 from fundus_seg.training import train
 from fundus_seg_cli.main import app
 

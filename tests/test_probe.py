@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fundus_seg import records
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError, RunError
+from fundus_seg.runs import folder as records
 from fundus_seg.training import fit, probe, train
 from fundus_seg.training.probe import HoldoutProbe
 

@@ -35,10 +35,9 @@ def profile(
 
     from fundus_seg.profiling import profile as profile_networks
     from fundus_seg.profiling import profile_table
-    from fundus_seg.training.fit import network_spec
     from fundus_seg_cli.progress import Terminal
 
-    specs = list({each.model.op: network_spec(each) for each in settings}.values())
+    specs = list({each.model.op: each.network_spec() for each in settings}.values())
     image_size, encoder = specs[0]["image_size"], specs[0]["encoder"]
     side = size if size is not None else image_size
     profiles = profile_networks(specs, size=side, batch=batch, repeats=repeats, progress=Terminal())

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS, SCORES
-from fundus_seg.evaluation.evaluate import Evaluation
+from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS, SCORES
 
 RATIOS = {"vcdr": "rows", "hcdr": "columns", "acdr": "pixels"}
 """Vertical, horizontal and area cup-to-disc ratio, and the size of disc and cup that each is made of."""

@@ -53,7 +53,7 @@ def score_case(
         identity: columns that say whose scores these are.
 
     NaN stands for what is undefined: every score where the truth is empty, distances also where the prediction is.
-    `fundus_seg.evaluation.values` turns rows into what tables and statistics count.
+    `fundus_seg.evaluation.policy` turns rows into what tables and statistics count.
     """
     height, width = truth.shape[1:]
     pitch = spacing(height, width)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.data.phantom_domains import Eyes
+from fundus_seg.phantom.domains import Eyes
 
 CANVAS = 400
 _SUBPIXEL_BITS = 4  # OpenCV draws from fixed-point coordinates

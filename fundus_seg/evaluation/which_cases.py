@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +12,10 @@ from fundus_seg.data.cache import load_resized
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import DataError
+from fundus_seg.evaluation.records import Scored
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
-from fundus_seg.records import RunFolder
-
-Scored = Literal["holdout", "in-domain"]
-"""The holdout's test split, or the `calibrate` halves of the source domains' test splits, which chose no checkpoint."""
+from fundus_seg.runs.folder import RunFolder
 
 
 def cases_to_score(

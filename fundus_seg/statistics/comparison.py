@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from fundus_seg.errors import ProtocolError, UsageError, unknown_name
-from fundus_seg.evaluation.metric import check_metrics
-from fundus_seg.evaluation.statistics import (
+from fundus_seg.protocol import STRUCTURES
+from fundus_seg.statistics.intervals import (
     Interval,
     bootstrap_interval,
     detectable_difference,
@@ -26,7 +26,6 @@ from fundus_seg.evaluation.statistics import (
     runs_needed,
     wilcoxon_p,
 )
-from fundus_seg.protocol import STRUCTURES
 
 _NAMED = 5
 
@@ -100,7 +99,7 @@ def compare_operators(
     only the interval and the two columns on power say.
 
     Args:
-        values: as `fundus_seg.evaluation.tables.case_values` gives them.
+        values: as `fundus_seg.reporting.tables.case_values` gives them.
         first: a name in its `column`.
         second: another, subtracted from the first.
         metric: a key of `METRICS`; `dsc` is the primary one.
@@ -111,7 +110,6 @@ def compare_operators(
         UsageError: an unknown metric or column, one column twice, or a `sought` that is not above 0.
         ProtocolError: the two have no cell, or in none a seed and a case, in common.
     """
-    check_metrics([metric])
     columns = list(dict.fromkeys(values["column"]))
     for name in (first, second):
         if name not in columns:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from scipy import stats
 
-from fundus_seg.evaluation.statistics import ALPHA, MINIMAL_RUNS
+from fundus_seg.statistics.intervals import ALPHA, MINIMAL_RUNS
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
 

@@ -1,10 +1,24 @@
-"""What is fast on this machine."""
+"""What computes on this machine, and what is fast on it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+
+from fundus_seg.runs.provenance import processor
+
+
+def gpu_name() -> str | None:
+    """The GPU that torch computes on; None where it computes on the processor."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def machine() -> str:
+    """What computes here, in one line: the GPU, or else the processor with torch's threads; and torch's version."""
+    threads = torch.get_num_threads()
+    computes = gpu_name() or f"{processor()}, {threads} thread{'s' * (threads > 1)}"
+    return f"{computes}, torch {torch.__version__}"
 
 
 def machine_choices() -> dict[str, Any]:

@@ -12,11 +12,13 @@ import importlib
 import importlib.metadata
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from fundus_seg.data.mask_files import MaskPairs
+from fundus_seg.errors import Problems
 from fundus_seg.metrics.overlap import Mask, dice
 from fundus_seg.metrics.surface import (
     average_surface_distance,
@@ -27,7 +29,9 @@ from fundus_seg.metrics.surface import (
     normalized_surface_dice,
     surface_distances,
 )
-from fundus_seg.table import Table
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import STRUCTURES, spacing
+from fundus_seg.reporting.table import Table
 
 METRICS = ("dsc", "hd", "hd95", "hd95_max", "asd", "assd", "nsd")
 NSD_TOLERANCE = 2.0
@@ -255,7 +259,7 @@ def _monai() -> Callable[[Pair], Scores] | None:
         metrics = importlib.import_module("monai.metrics")
     except ImportError:
         return None
-    import torch
+    torch = importlib.import_module("torch")  # MONAI's own arrays
 
     def scores(pair: Pair) -> Scores:
         masks = [torch.from_numpy(mask)[None, None].float() for mask in (pair.pred, pair.target)]
@@ -309,3 +313,19 @@ def _notes(compared: Sequence[Comparison]) -> tuple[str, ...]:
     faults = [f"WRONG: {each.metric} of {each.pair}, ours {each.ours:g}, {dict(each.others)}" for each in wrong]
     verdict = f"{len(wrong)} of {len(compared)} of our values contradict arithmetic or MedPy (by more than 1e-6)"
     return (*faults, *dict.fromkeys(others), f"nsd: tolerance {NSD_TOLERANCE:g}", verdict)
+
+
+def audit_pairs(pairs: MaskPairs, *, progress: Progress = SILENT) -> Iterator[Pair]:
+    """Each structure of each case, as it is, with distances in 800-pixel units.
+
+    Raises:
+        DataError: after the last case, masks that cannot be used, all of them named.
+    """
+    problems = Problems()
+    with progress.task("comparing", total=len(pairs.names)) as advance:
+        for name in pairs.names:
+            with problems.gather():
+                for structure, prediction, truth in zip(STRUCTURES, *pairs.read(name), strict=True):
+                    yield Pair(f"{name} {structure}", prediction, truth, spacing(*truth.shape))
+            advance()
+    problems.refuse("masks cannot be compared")

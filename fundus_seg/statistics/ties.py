@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from fundus_seg.evaluation.comparison import by_holdout, paired_scores
-from fundus_seg.evaluation.metric import METRICS
-from fundus_seg.evaluation.statistics import ALPHA, MINIMAL_RUNS, bootstrap_interval, wilcoxon_p
+from fundus_seg.statistics.comparison import by_holdout, paired_scores
+from fundus_seg.statistics.intervals import ALPHA, MINIMAL_RUNS, bootstrap_interval, wilcoxon_p
 
 BOLD = "bold: the best of a row, and what is not told from it at the 5 % level, each pair on its own"
 """What bold means, for a table's notes; those of the tests that were used follow."""
@@ -32,7 +31,9 @@ class Best:
     tests: frozenset[str] = frozenset()
 
 
-def best_columns(cases: pd.DataFrame, metric: str, structure: str | None, holdout: str | None) -> Best:
+def best_columns(
+    cases: pd.DataFrame, metric: str, structure: str | None, holdout: str | None, *, higher_is_better: bool
+) -> Best:
     """The column with the best mean, and every other one whose values do not differ significantly from its.
 
     With MINIMAL_RUNS runs of common seeds, a column is tied if the bootstrap interval of the paired difference holds
@@ -40,10 +41,11 @@ def best_columns(cases: pd.DataFrame, metric: str, structure: str | None, holdou
     same in the mean; a column with a missing cell has no mean and takes no part.
 
     Args:
-        cases: as `fundus_seg.evaluation.tables.case_values` gives them.
-        metric: a key of `METRICS`.
+        cases: as `fundus_seg.reporting.tables.case_values` gives them.
+        metric: a column of `cases`.
         structure: of the row; None for all of them.
         holdout: the same.
+        higher_is_better: whether the best column has the largest mean.
     """
     here = cases.dropna(subset=metric)
     for name, value in (("structure", structure), ("holdout", holdout)):
@@ -51,7 +53,7 @@ def best_columns(cases: pd.DataFrame, metric: str, structure: str | None, holdou
     means = here.groupby(["structure", "holdout", "column"])[metric].mean().unstack().dropna(axis="columns").mean()
     if len(means) < 2:
         return Best()
-    best = str(means.idxmax() if METRICS[metric].higher_is_better else means.idxmin())
+    best = str(means.idxmax() if higher_is_better else means.idxmin())
     told = {column: _tied(here, column, best, metric) for column in map(str, means.index) if column != best}
     return Best(
         frozenset({best} | {column for column, (tied, _) in told.items() if tied}),

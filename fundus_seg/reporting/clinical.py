@@ -8,10 +8,12 @@ from itertools import chain
 
 import pandas as pd
 
-from fundus_seg.evaluation.cases import FAULTS
-from fundus_seg.evaluation.evaluate import Evaluation
-from fundus_seg.evaluation.notes import protocol_note, recipe_notes, unpredicted_notes
-from fundus_seg.evaluation.tables import (
+from fundus_seg.evaluation.policy import RATIOS, cup_to_disc_ratios
+from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.evaluation.score_case import FAULTS
+from fundus_seg.reporting.notes import protocol_note, recipe_notes, unpredicted_notes
+from fundus_seg.reporting.table import Table
+from fundus_seg.reporting.tables import (
     cell_values,
     cells_text,
     check_one_table,
@@ -19,8 +21,6 @@ from fundus_seg.evaluation.tables import (
     runs_text,
     title_of,
 )
-from fundus_seg.evaluation.values import RATIOS, cup_to_disc_ratios
-from fundus_seg.table import Table
 
 _LABELS = ("measure", "unseen")
 _ERRORS = {f"{ratio}_error": f"{ratio[0]}CDR error" for ratio in RATIOS}

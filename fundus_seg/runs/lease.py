@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fundus_seg.errors import BusyError, LeaseLostError, RunError
-from fundus_seg.records import TEMPORARY, guarded, sweep, write_text
+from fundus_seg.runs.atomic import TEMPORARY, guarded, sweep, write_text
 
 PATIENCE = 60.0
 """Seconds without a sign of life after which an owner counts as gone."""

@@ -10,11 +10,11 @@ from fundus_seg.config import RunConfig
 from fundus_seg.data.cache import ResizedSplit, load_resized
 from fundus_seg.data.files import Split
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, Problems
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
-from fundus_seg.records import file_digest
 from fundus_seg.training.selection import ValidationSet
 
 _Splits = dict[str, ResizedSplit]

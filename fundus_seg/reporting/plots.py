@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fundus_seg.errors import RunError
-from fundus_seg.evaluation.clinical import case_ratios
-from fundus_seg.evaluation.evaluate import Evaluation
-from fundus_seg.evaluation.metric import DEFAULT_METRICS, METRICS, check_metrics
-from fundus_seg.evaluation.tables import apart, case_values, in_order
+from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_metrics
+from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.records import RunFolder
+from fundus_seg.reporting.clinical import case_ratios
+from fundus_seg.reporting.tables import apart, case_values, in_order
+from fundus_seg.runs.folder import RunFolder
 from fundus_seg.viz.plots import draw_bland_altman, draw_boxes, draw_learning_curves, save
 
 _CURVES = {f"dice_{structure}": f"validation Dice, {structure} [%]" for structure in STRUCTURES}

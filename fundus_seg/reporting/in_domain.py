@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fundus_seg.errors import ProtocolError
-from fundus_seg.evaluation.evaluate import Evaluation
-from fundus_seg.evaluation.metric import METRICS
-from fundus_seg.evaluation.notes import protocol_note
-from fundus_seg.evaluation.numbers import data_text
-from fundus_seg.evaluation.tables import cell_values, in_order, runs_text, title_of
-from fundus_seg.evaluation.values import scored_values
-from fundus_seg.table import Table
+from fundus_seg.evaluation.metric_table import METRICS
+from fundus_seg.evaluation.policy import scored_values
+from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.reporting.notes import protocol_note
+from fundus_seg.reporting.numbers import data_text
+from fundus_seg.reporting.table import Table
+from fundus_seg.reporting.tables import cell_values, in_order, runs_text, title_of
 
 _METRIC = "dsc"
 _LABELS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain", "gap": "gap"}

@@ -16,15 +16,15 @@ import pandas as pd
 
 from fundus_seg.config import OPERATORS
 from fundus_seg.errors import ProtocolError
-from fundus_seg.evaluation.evaluate import Evaluation
-from fundus_seg.evaluation.metric import DEFAULT_METRICS, METRICS, check_metrics
-from fundus_seg.evaluation.notes import counts_and_protocol, shared_recipe, table_title
-from fundus_seg.evaluation.numbers import data_text, mean_interval_text, mean_sd_text
-from fundus_seg.evaluation.statistics import MINIMAL_RUNS, Interval, bootstrap_interval, mean_sd
-from fundus_seg.evaluation.ties import BOLD, best_columns
-from fundus_seg.evaluation.values import scored_values
+from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_metrics
+from fundus_seg.evaluation.policy import scored_values
+from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.table import Table
+from fundus_seg.reporting.notes import counts_and_protocol, shared_recipe, table_title
+from fundus_seg.reporting.numbers import data_text, mean_interval_text, mean_sd_text
+from fundus_seg.reporting.table import Table
+from fundus_seg.statistics.intervals import MINIMAL_RUNS, Interval, bootstrap_interval, mean_sd
+from fundus_seg.statistics.ties import BOLD, best_columns
 
 _SHORT = {"disc": "OD", "cup": "OC"}
 _NAMES = {structure: f"{structure} ({short})" for structure, short in _SHORT.items()}
@@ -95,7 +95,7 @@ def build_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
     tests: set[str] = set()
 
     def add(metric: str, structure: str | None, holdout: str | None, values: Sequence[str]) -> None:
-        best = best_columns(cases, metric, structure, holdout)
+        best = best_columns(cases, metric, structure, holdout, higher_is_better=METRICS[metric].higher_is_better)
         bold.update((len(rows), number) for number, column in enumerate(columns) if column in best.columns)
         tests.update(best.tests)
         where = (_NAMES[structure] if structure else _MEAN, holdout or ", ".join(holdouts))

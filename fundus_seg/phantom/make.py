@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fundus_seg.data.domains import DOMAINS
-from fundus_seg.data.phantom_domains import PHANTOM_DOMAINS, Annotator, Camera
-from fundus_seg.data.phantom_eye import CANVAS, NerveHead, clouds, draw, grow_nerve_head, reflect
 from fundus_seg.errors import DataError, UsageError, unknown_name
+from fundus_seg.phantom.domains import PHANTOM_DOMAINS, Annotator, Camera
+from fundus_seg.phantom.eye import CANVAS, NerveHead, clouds, draw, grow_nerve_head, reflect
+from fundus_seg.protocol import DOMAINS
 
 PHANTOM_VERSION = 1  # raise it whenever a picture changes
 PHANTOM_MARKER = "PHANTOM.json"

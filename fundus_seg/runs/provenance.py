@@ -19,36 +19,28 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _LIBRARIES}}
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, commit, hardware and the time of day; plain values, safe for YAML and JSON."""
-    import torch
+def provenance(gpu: str | None) -> dict[str, Any]:
+    """Versions, commit, hardware and the time of day; plain values, safe for YAML and JSON.
 
+    Args:
+        gpu: name of the GPU that computes; None for the processor.
+    """
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
         "commit": _commit(),
         "hardware": {
             "machine": platform.machine(),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "gpu": gpu,
         },
     }
 
 
-def machine() -> str:
-    """What computes here, in one line: the GPU, or else the processor with torch's threads; and torch's version."""
-    import torch
-
-    threads = torch.get_num_threads()
-    processor = f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
-    computes = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
-    return f"{computes}, torch {torch.__version__}"
-
-
-def changes(recorded: Mapping[str, Any]) -> list[str]:
+def changes(recorded: Mapping[str, Any], gpu: str | None) -> list[str]:
     """What differs here and now from a recorded provenance and can change the last bits of a result, a text each."""
-    now = provenance()
+    now = provenance(gpu)
     pairs = {"commit": (recorded.get("commit"), now["commit"])}
     for group in ("versions", "hardware"):
         before = recorded.get(group) or {}
@@ -69,7 +61,8 @@ def _commit() -> str | None:
     return described.stdout.strip() or None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf8").splitlines()
     except OSError:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fundus_seg.config import RunConfig
-from fundus_seg.data.layout import DataRoot, open_root
-from fundus_seg.errors import BusyError, FundusSegError, LeaseLostError, RunError
-from fundus_seg.evaluation.evaluate import Evaluation, evaluate, read_evaluation
-from fundus_seg.lease import holder
-from fundus_seg.records import RunFolder
-from fundus_seg.training import train
-from fundus_seg.training.probe import HoldoutProbe
-from fundus_seg.training.run import resolve_sources, run_folder
+from fundus_seg.config.resolve import resolve_sources
+from fundus_seg.data.layout import DataRoot
+from fundus_seg.errors import FundusSegError, RunError
+from fundus_seg.evaluation.records import Evaluation, read_evaluation
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import run_folder
+from fundus_seg.runs.lease import holder
 
 Status = Literal["done", "running", "failed", "trained", "started", "missing"]
 """`done`: trained and evaluated; `started`: interrupted, goes on after its last epoch."""
@@ -50,8 +48,8 @@ class Cell:
         Raises:
             UsageError: domains that the data root does not hold.
         """
-        config = resolve_sources(config, root)
-        folder = run_folder(config, root, out.resolve())
+        config = resolve_sources(config, root.domains, where=root.path)
+        folder = run_folder(config, out.resolve(), experiment=root.experiment, phantom=root.phantom)
         if config.train.threads is None and not folder.config.exists():
             config = config.model_copy(update={"train": config.train.model_copy(update={"threads": 1})})
         return cls(config, root.name, out.resolve(), folder, probe)
@@ -146,22 +144,3 @@ def failed(error: FundusSegError) -> Outcome:
     """The outcome of a cell that an error has ended, whose first line is the reason."""
     first, _, rest = str(error).partition("\n")
     return Outcome("failed", first, rest)
-
-
-def run_cell(cell: Cell) -> Outcome:
-    """Train the run, or go on with it, then evaluate `best`; no exception leaves it, whatever is wrong."""
-    if outcome := settled(cell):
-        return outcome
-    try:
-        root = open_root(cell.data)
-        observers = [HoldoutProbe(root)] if cell.probe else []
-        run = train(cell.config, root, cell.out, observers=observers)
-        evaluate(run, cell.data)
-    except (BusyError, LeaseLostError) as error:
-        return Outcome("busy", str(error))
-    except FundusSegError as error:
-        return failed(error)
-    except Exception as error:
-        text = " ".join(str(error).split())
-        return Outcome("failed", f"{type(error).__name__}: {text}", traceback.format_exc())
-    return Outcome("done")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from fundus_seg.experiments.cell import Cell, failure, status
 from fundus_seg.experiments.estimate import epoch_seconds, estimate
-from fundus_seg.table import Table
+from fundus_seg.experiments.grid_run import Cell, failure, status
+from fundus_seg.reporting.table import Table
 
 
 def overview(cells: Sequence[Cell], jobs: int, *, retry_failed: bool = False) -> Table:

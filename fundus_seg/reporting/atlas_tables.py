@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fundus_seg.evaluation.atlas import MEASURES, Atlas, domain_shift
-from fundus_seg.evaluation.notes import PHANTOM_HEADING
-from fundus_seg.evaluation.numbers import data_text
-from fundus_seg.table import Table
+from fundus_seg.reporting.atlas import MEASURES, Atlas, domain_shift
+from fundus_seg.reporting.notes import PHANTOM_HEADING
+from fundus_seg.reporting.numbers import data_text
+from fundus_seg.reporting.table import Table
 from fundus_seg.viz.plots import draw_small_multiples, save
 
 _FRAME = {"width": "width [px]", "height": "height [px]"}

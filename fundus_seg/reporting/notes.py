@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fundus_seg.evaluation.cases import DISTANCES
-from fundus_seg.evaluation.evaluate import Evaluation
+from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.evaluation.score_case import DISTANCES
 from fundus_seg.protocol import STRUCTURES, Scoring
 
 PHANTOM_HEADING = "PHANTOM, synthetic photographs, says nothing about patients. "
@@ -33,7 +33,7 @@ def counts_and_protocol(
 
     Args:
         evaluations: what the table is of, by one protocol.
-        cases: their values, as `fundus_seg.evaluation.tables.case_values` gives them.
+        cases: their values, as `fundus_seg.reporting.tables.case_values` gives them.
         metrics: keys of `METRICS` that the table shows.
     """
     protocol = evaluations[0].meta.protocol

@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 
 from fundus_seg.config import load_config
-from fundus_seg.evaluation.comparison import by_holdout, paired_scores
-from fundus_seg.evaluation.evaluate import CheckpointName, Evaluation
-from fundus_seg.evaluation.metric import METRICS
-from fundus_seg.evaluation.notes import protocol_note, table_title
-from fundus_seg.evaluation.numbers import data_text, difference_text
-from fundus_seg.evaluation.statistics import MINIMAL_RUNS, bootstrap_interval
-from fundus_seg.evaluation.tables import case_values
+from fundus_seg.evaluation.metric_table import METRICS
+from fundus_seg.evaluation.records import CheckpointName, Evaluation
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.records import RunFolder
-from fundus_seg.table import Table
-from fundus_seg.training.run import is_probed
+from fundus_seg.reporting.notes import protocol_note, table_title
+from fundus_seg.reporting.numbers import data_text, difference_text
+from fundus_seg.reporting.table import Table
+from fundus_seg.reporting.tables import case_values
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.record import is_probed
+from fundus_seg.statistics.comparison import by_holdout, paired_scores
+from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval
 
 HONEST, LEAKING = "source-validation", "oracle"
 _METRIC = "dsc"

@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from fundus_seg.digests import short_hash
 from fundus_seg.errors import ConfigError, FundusSegError, UsageError, unknown_name
 from fundus_seg.plugins import check_name, is_plugin
-from fundus_seg.protocol import Scoring, short_hash
+from fundus_seg.protocol import Scoring
 
 OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "depthwise-wide", "untied", "linear", "coordconv")
 """The keys of `fundus_seg.models.OPERATORS`, known here without importing torch; a table's columns in this order."""
@@ -134,6 +135,17 @@ class RunConfig(Section):
         """Everything that trains, as dotted settings: of the scoring the threshold alone, since it selects."""
         flat = flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if not key.startswith("scoring.") or key == _SELECTS}
+
+    def network_spec(self) -> dict[str, Any]:
+        """The arguments of `fundus_seg.models.build_model`, weights apart; a checkpoint's `model_spec`."""
+        return {
+            "op": self.model.op,
+            "encoder": self.model.encoder,
+            "image_size": self.data.size,
+            "aspp_channels": self.model.aspp_channels,
+            "expansion": self.model.expansion,
+            "generator_channels": self.model.generator_channels,
+        }
 
     def plugins(self) -> dict[str, str]:
         """The settings that name code from outside the package, by dotted setting."""
