@@ -11,7 +11,7 @@ import torch
 
 from fundus_seg.config import preset_settings
 from fundus_seg.experiments.capacity import run_bytes
-from fundus_seg.experiments.grid_run import Cell
+from fundus_seg.experiments.grid_run import GridRun
 from fundus_seg.models import build_model
 from fundus_seg.runs.folder import RunFolder
 
@@ -30,9 +30,9 @@ def found(pattern):
 
 
 def row(label, operators=3):
-    cells = re.search(rf"\| {re.escape(label)} \|([^|]*)\|([^|]*)\|([^|]*)\|", PAGE)
-    assert cells, label
-    return [float(cell) for cell in cells.groups()[-operators:]]
+    runs = re.search(rf"\| {re.escape(label)} \|([^|]*)\|([^|]*)\|([^|]*)\|", PAGE)
+    assert runs, label
+    return [float(run) for run in runs.groups()[-operators:]]
 
 
 def step(op):
@@ -93,7 +93,7 @@ def test_memory_of_a_step_and_of_the_cache():
 
 def test_memory_that_the_grid_reckons_with():
     config = preset_settings("paper", holdout="A", data={"sources": ("B", "C", "D")})
-    run = run_bytes(Cell(config, "", Path(), RunFolder(Path())))
+    run = run_bytes(GridRun(config, "", Path(), RunFolder(Path())))
     each, base, whole, gpu_runs, gpu = found(
         r"reckons with (\d+) MiB .*? and (\d+) GB .*?: ([\d.]+) GB .*? (\d+) fit into (\d+) GB"
     )

@@ -6,31 +6,29 @@ from typing import Annotated
 
 import typer
 
-from fundus_seg_cli.table import Format, print_table
+from fundus_seg_cli.options import Config, Format, Overrides, names
+from fundus_seg_cli.table import print_table
 
 
 def profile(
     op: Annotated[
-        list[str] | None, typer.Option(help="Operators, as conv,tvconv; repeat for more (default: all).")
+        list[str] | None, typer.Option(help="Operators, separated by commas or repeated (default: all).")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of the photographs, a multiple of 16 (default: data.size).")
+        int | None, typer.Option(help="Height and width of the photographs, a multiple of 16 (default: data.size).")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Photographs in a batch.")] = 1,
-    repeats: Annotated[int, typer.Option(min=2, help="Measured passes of each operator.")] = 20,
-    config: Annotated[str, typer.Option(help="Preset, or a YAML file of what differs from one.")] = "paper",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, as model.encoder=resnet18; repeat for more.")
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
+    batch: Annotated[int, typer.Option(min=1, help="Number of photographs in a batch.")] = 1,
+    repeats: Annotated[int, typer.Option(min=2, help="Number of measured passes of each operator.")] = 20,
+    config: Config = "paper",
+    overrides: Overrides = None,
+    form: Format = "rich",
 ) -> None:
     """Measure parameters, MACs, latency and peak memory of inference, operators side by side, on random weights."""
     from fundus_seg.config import OPERATORS, load_config
 
-    names = [name.strip() for names in op or OPERATORS for name in names.split(",")]
     settings = [
         load_config(config, overrides=overrides or [], arguments={"holdout": "", "model.op": name})  # nothing trains
-        for name in names
+        for name in names(op or OPERATORS)
     ]
 
     from fundus_seg.profiling import profile as profile_networks

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -15,30 +14,21 @@ from rich.text import Text
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
     from fundus_seg.reporting.table import Table
+    from fundus_seg_cli.options import TableFormat
 
 
 _UNBOUNDED = 10_000
 """Columns, more than any table has."""
-METRICS_HELP = "Of dsc, jaccard, nsd, hd, hd95, hd95_max, asd, assd."
 
 
-class Format(StrEnum):
-    """How a table is written."""
-
-    rich = "rich"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-
-
-def print_table(table: Table, form: Format) -> None:
+def print_table(table: Table, form: TableFormat) -> None:
     """Print the table to standard output."""
-    if form is Format.rich:
+    if form == "rich":
         _print_rich(table)
     else:
         from fundus_seg.reporting.table import render
 
-        print(render(table, form.value))
+        print(render(table, form))
 
 
 def _print_rich(table: Table) -> None:

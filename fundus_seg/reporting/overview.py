@@ -6,51 +6,59 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fundus_seg.experiments.estimate import epoch_seconds, estimate
-from fundus_seg.experiments.grid_run import Cell, failure, status
+from fundus_seg.experiments.grid_run import GridRun, failure_reason, status
 from fundus_seg.reporting.table import Table
 
 
-def overview(cells: Sequence[Cell], jobs: int, *, retry_failed: bool = False) -> Table:
-    """Every cell of a grid and where it stands; the notes say what the rest will cost.
+def overview(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = False) -> Table:
+    """Every run of an experiment and where it stands; the notes say what the rest will cost.
 
     Args:
-        cells: in the order in which they are worked on.
-        jobs: how many at a time, at most.
-        retry_failed: whether those that failed are left to do.
+        runs: the runs in the order in which they are worked on.
+        jobs: how many runs are trained at a time, at most.
+        retry_failed: whether failed runs will be taken up again.
     """
-    standing = [status(cell) for cell in cells]
+    states = [status(run) for run in runs]
     rows = tuple(
         (
-            *(cell.config.holdout, cell.folder.path.parent.name, str(cell.config.seed), state),
-            f"{len(epoch_seconds(cell.folder))}/{cell.config.train.epochs}",
-            failure(cell) if state == "failed" else "",
+            run.config.holdout,
+            run.folder.path.parent.name,
+            str(run.config.seed),
+            state,
+            f"{len(epoch_seconds(run.folder))}/{run.config.train.epochs}",
+            failure_reason(run) if state == "failed" else "",
         )
-        for cell, state in zip(cells, standing, strict=True)
+        for run, state in zip(runs, states, strict=True)
     )
-    counts = ", ".join(f"{count} {state}" for state, count in Counter(standing).items())
-    passed = {"done"} if retry_failed else {"done", "failed"}
-    todo = [cell for cell, state in zip(cells, standing, strict=True) if state not in passed]
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
+    skipped = {"done"} if retry_failed else {"done", "failed"}
+    left = [run for run, state in zip(runs, states, strict=True) if state not in skipped]
     return Table(
-        f"{len(cells)} runs: {counts}",
+        f"{len(runs)} runs: {counts}",
         ("unseen", "operator", "seed"),
         ("status", "epochs", "reason"),
         rows,
-        _cost(cells, todo, jobs),
+        _cost(runs, left, jobs),
     )
 
 
-def _cost(cells: Sequence[Cell], todo: Sequence[Cell], jobs: int) -> tuple[str, ...]:
-    """What is left to do, or that nothing is known of it."""
-    if not todo:
+def _cost(runs: Sequence[GridRun], left: Sequence[GridRun], jobs: int) -> tuple[str, ...]:
+    """What the runs that are left will cost, and for which operators that cannot be estimated."""
+    if not left:
         return ("nothing left to run",)
-    cost = estimate(cells, todo)
-    jobs = min(jobs, len(todo))
-    known = (
-        f"{cost.cells} runs left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a time, "
-        f"{cost.bytes / 1e9:.2g} GB on disk; each the mean of the finished runs of its operator, evaluation not counted"
-    )
-    unknown = f"no finished run of {', '.join(cost.unknown)} to estimate from" + ", left out" * bool(cost.seconds)
-    return tuple([known] * bool(cost.seconds) + [unknown] * bool(cost.unknown))
+    cost = estimate(runs, left)
+    at_once = min(jobs, len(left))
+    notes = []
+    if cost.seconds:
+        notes.append(
+            f"{cost.runs} runs left: about {_duration(cost.seconds / at_once)} of training with {at_once} at a time, "
+            f"{cost.bytes / 1e9:.2g} GB on disk; each run is estimated by the mean of the finished runs of its "
+            "operator, without its evaluation"
+        )
+    if cost.unknown:
+        left_out = ", left out" if cost.seconds else ""
+        notes.append(f"no finished run of {', '.join(cost.unknown)} to estimate from{left_out}")
+    return tuple(notes)
 
 
 def _duration(seconds: float) -> str:
