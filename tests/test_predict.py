@@ -14,7 +14,6 @@ from fundus_seg.config import load_config
 from fundus_seg.data.io import read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError
-from fundus_seg.inference import folder
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
 from fundus_seg.models import OPERATORS, bake, build_model, scale_photographs
@@ -126,7 +125,7 @@ def test_a_photograph_too_large_to_be_seen_whole_is_named_and_the_others_done(
                 module.kernel_cache_bytes = 200_000  # of 4032 bytes a position: 7x7 of them
         return predictor
 
-    monkeypatch.setattr(folder, "load_model", bounded)
+    monkeypatch.setattr("fundus_seg.inference.predict.load_model", bounded)
     large = photographs / "image/Atest1.png"
     Image.new("RGB", (130, 120)).save(large)
     with pytest.raises(DataError) as caught:

@@ -39,7 +39,7 @@ def main() -> None:
     """Run the command line; print warnings and a FundusSegError as one line each, and exit with the error's code."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
-        app()
+        app(prog_name="fundus-seg")
     except FundusSegError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fundus_seg.data.io import MASK_SUFFIX, MaskFormat, read_image, read_mask, write_mask
-from fundus_seg.errors import DataError, about, listing
-from fundus_seg.inference.predict import load_model
+from fundus_seg.errors import CheckpointError, DataError, about, listing
 from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
@@ -45,10 +44,16 @@ def predict_folder(
     Raises:
         DataError: no photograph, two of one name, no true mask where `truth` is given, an `out` that holds them, or
             photographs that cannot be used: all of them are named, and the others are done.
+        CheckpointError: the model does not exist, or is not a whole checkpoint of fundus-seg.
     """
+    if not model.exists():
+        raise CheckpointError(f"{model}: no such run or checkpoint")
     photographs = _photographs(images)
     truths = _truths(truth, photographs) if truth else {}
     _keep_apart(out, [*(path.parent for path in photographs.values()), *(path.parent for path in truths.values())])
+
+    from fundus_seg.inference.predict import load_model  # torch, only once the arguments are right
+
     predictor = load_model(model, precision=precision)
     rows, unusable = [], []
     with progress.task("predicting", total=len(photographs)) as advance:
