@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fundus_seg.builtins import Inference
+
 STRUCTURES = ("disc", "cup")
 """Order of the channels of every mask, logit and record; the disc includes the cup."""
 
 PROTOCOL_VERSION = 2
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
-
-Inference = Literal["resize", "native"]
 
 FRAME = 800
 """Distances read as on an 800x800 photograph, the frame of the paper, whatever the photograph's own size."""

@@ -33,13 +33,12 @@ def profile(
         for name in names
     ]
 
+    from fundus_seg.profile_table import profile_table
     from fundus_seg.profiling import profile as profile_networks
-    from fundus_seg.profiling import profile_table
     from fundus_seg.training.fit import network_spec
     from fundus_seg_cli.progress import Terminal
 
     specs = list({each.model.op: network_spec(each) for each in settings}.values())
-    image_size, encoder = specs[0]["image_size"], specs[0]["encoder"]
-    side = size if size is not None else image_size
+    side = size if size is not None else specs[0]["image_size"]
     profiles = profile_networks(specs, size=side, batch=batch, repeats=repeats, progress=Terminal())
-    print_table(profile_table(profiles, size=side, batch=batch, image_size=image_size, encoder=encoder), form)
+    print_table(profile_table(profiles), form)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg.config import PLUGIN_SETTINGS, RunConfig, load_config
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
@@ -29,7 +30,7 @@ from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.lease import leased
 from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Inference, Scoring, short_hash
+from fundus_seg.protocol import Scoring, short_hash
 from fundus_seg.provenance import versions
 from fundus_seg.records import RunFolder, atomic_path, csv_text, file_digest, write_json, write_text
 from fundus_seg.seeding import reproducible
@@ -41,8 +42,6 @@ EVALUATION_FORMAT: Literal[3] = 3
 """Of 1 the rows had no sizes, faults, Jaccard, NSD or HD95-max; of 2 the faults were counted after post-processing, and
 under `released-code` HD was the HD95. None can be had from the others, so neither is read."""
 _BATCH = 8
-
-CheckpointName = Literal["best", "last", "oracle"]
 
 
 class RunName(BaseModel):

@@ -10,12 +10,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fundus_seg.builtins import Missing
 from fundus_seg.data.mask_files import MaskPairs
 from fundus_seg.errors import Problems, RunError, UsageError
 from fundus_seg.evaluation.cases import score_case
@@ -36,8 +37,6 @@ from fundus_seg.provenance import versions
 from fundus_seg.records import RunFolder, csv_text
 
 UNKNOWN = "unknown"
-Missing = Literal["leave-out", "empty"]
-"""What becomes of the cases without a prediction: no mean counts them, or each counts as an empty prediction."""
 _EXTERNAL = "external"
 _WORD = re.compile(r"\w[\w.+-]*")  # names folders and columns
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from fundus_seg.builtins import CheckpointName
 from fundus_seg.config import load_config
 from fundus_seg.evaluation.comparison import by_holdout, paired_scores
-from fundus_seg.evaluation.evaluate import CheckpointName, Evaluation
+from fundus_seg.evaluation.evaluate import Evaluation
 from fundus_seg.evaluation.metric import METRICS
 from fundus_seg.evaluation.notes import protocol_note, table_title
 from fundus_seg.evaluation.numbers import data_text, difference_text
