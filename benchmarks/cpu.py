@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fundus_seg.hardware import machine
 from fundus_seg.models import bake, build_model
 from fundus_seg.ops import dispatch, native, translation_variant_conv2d
 from fundus_seg.ops.layout import kernel_in, map_in
 from fundus_seg.profiling import peak_memory
-from fundus_seg.provenance import machine
 from fundus_seg.training.task import binary_cross_entropy
 from naive import naive_network, naive_translation_variant_conv2d
 from timing import Job, Spread, side_by_side

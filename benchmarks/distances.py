@@ -17,11 +17,11 @@ import torch
 from medpy.metric import binary as medpy
 from numpy.typing import NDArray
 
-from fundus_seg.evaluation.cases import score_case
+from fundus_seg.evaluation.score_case import score_case
+from fundus_seg.hardware import machine
 from fundus_seg.inference.postprocess import clean, postprocess
 from fundus_seg.metrics import average_surface_distance, hausdorff, hausdorff95, surface_distances
 from fundus_seg.protocol import STRUCTURES, Scoring
-from fundus_seg.provenance import machine
 from timing import Timings, side_by_side
 
 SIDE = 800

@@ -25,13 +25,13 @@ import pandas as pd
 import torch
 
 from fundus_seg.config import RunConfig, load_config
+from fundus_seg.config.resolve import resolve_sources
 from fundus_seg.data import open_root
 from fundus_seg.data.batches import Batch, DomainBatches
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.training import fit, train
-from fundus_seg.training.data import load_run_data
-from fundus_seg.training.run import resolve_sources
+from fundus_seg.training.run_data import load_run_data
 from timing import Spread
 
 OPS = ("conv", "depthwise", "tvconv")
@@ -110,7 +110,7 @@ def main() -> int:
 
 def measure(config: RunConfig, root: DataRoot) -> Cost:
     """Train and evaluate one run in a folder of its own, its photographs resized beforehand."""
-    load_run_data(resolve_sources(config, root), root)
+    load_run_data(resolve_sources(config, root.domains, where=root.path), root)
     TimedBatches.marks.clear()
     with tempfile.TemporaryDirectory() as out, patch.object(fit, "DomainBatches", TimedBatches):
         started = time.perf_counter()

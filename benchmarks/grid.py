@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data import open_root
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.experiments.cell import Cell, run_cell
 from fundus_seg.experiments.executors import processes
+from fundus_seg.experiments.grid_run import Cell
 from fundus_seg.experiments.leave_one_out import plan
+from fundus_seg.experiments.work import run_cell
+from fundus_seg.hardware import machine
 from fundus_seg.models import build_model
 from fundus_seg.progress import Advance, Silent
-from fundus_seg.provenance import machine
 from fundus_seg.training import train
-from fundus_seg.training.fit import network_spec
 from timing import Spread, Timings
 
 SETTINGS = ["train.augment=none", "train.precision=fp32", "train.threads=1", "train.channels_last=true"]
@@ -99,7 +99,7 @@ class _BesideBare(Silent):
     def __init__(self, config: RunConfig) -> None:
         self.seconds: dict[str, list[float]] = {"ours": [], "bare": []}
         layout = torch.channels_last
-        self.network = build_model(**network_spec(config), encoder_weights=None).train().to(memory_format=layout)
+        self.network = build_model(**config.network_spec(), encoder_weights=None).train().to(memory_format=layout)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True
         )

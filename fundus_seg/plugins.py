@@ -18,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fundus_seg.digests import file_digest
 from fundus_seg.errors import UsageError, unknown_name
-from fundus_seg.records import file_digest
 
 FORM = "package.module:factory"
 _IDENTIFIER = r"[^\W\d]\w*"

@@ -7,15 +7,37 @@ and how its checkpoint was chosen (the selection) are recorded beside the score 
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fundus_seg.builtins import Inference
+from fundus_seg.digests import short_hash
 
 STRUCTURES = ("disc", "cup")
 """Order of the channels of every mask, logit and record; the disc includes the cup."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A centre: one camera, one hospital, one group of annotators."""
+
+    key: str
+    name: str
+    folder: str
+
+
+DOMAINS = {
+    domain.key: domain
+    for domain in (
+        Domain("A", "Drishti-GS", "Domain1"),
+        Domain("B", "RIM-ONE r3", "Domain2"),
+        Domain("C", "REFUGE training set", "Domain3"),
+        Domain("D", "REFUGE validation set", "Domain4"),
+    )
+}
+"""The paper's four domains, by the letter that the paper's table uses."""
 
 PROTOCOL_VERSION = 2
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
@@ -50,11 +72,6 @@ class Scoring(BaseModel):
     def digest(self) -> str:
         """Eight hexadecimal digits that name this protocol in file names and tables."""
         return short_hash({"version": PROTOCOL_VERSION, **self.model_dump()})
-
-
-def short_hash(value: Any, digits: int = 8) -> str:
-    """First hexadecimal digits of the SHA-256 of a JSON-able value with sorted keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]
 
 
 def spacing(height: int, width: int) -> tuple[float, float]:

@@ -12,9 +12,9 @@ import pytest
 
 from fundus_seg.data import make_phantom, open_root
 from fundus_seg.errors import DataError, UsageError
-from fundus_seg.evaluation.atlas import MEASURES, domain_shift, mask_measures, survey
-from fundus_seg.evaluation.atlas_tables import measures_table, shift_table
 from fundus_seg.metrics.photograph import photograph_measures
+from fundus_seg.reporting.atlas import MEASURES, domain_shift, mask_measures, survey
+from fundus_seg.reporting.atlas_tables import measures_table, shift_table
 from fundus_seg_cli.main import main
 
 

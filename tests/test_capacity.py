@@ -9,8 +9,8 @@ import pytest
 from fundus_seg.config import preset_settings
 from fundus_seg.experiments import capacity
 from fundus_seg.experiments.capacity import run_bytes, worker_slots
-from fundus_seg.experiments.cell import Cell
-from fundus_seg.records import RunFolder
+from fundus_seg.experiments.grid_run import Cell
+from fundus_seg.runs.folder import RunFolder
 
 
 def cell(size=256, threads=1):

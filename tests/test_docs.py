@@ -11,7 +11,7 @@ import pytest
 
 from fundus_seg import metrics
 from fundus_seg.config import preset_settings
-from fundus_seg.evaluation.cases import score_case
+from fundus_seg.evaluation.score_case import score_case
 from fundus_seg.metrics import (
     dice,
     hausdorff,

@@ -15,7 +15,7 @@ from PIL import Image
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data.io import read_image, read_mask
 from fundus_seg.errors import FundusSegError
-from fundus_seg.evaluation.evaluate import Evaluation, read_evaluation
+from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.models.checkpoint import read_checkpoint
 
 SHORT = settings(

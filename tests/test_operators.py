@@ -15,12 +15,12 @@ from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.evaluation.evaluate import evaluate
-from fundus_seg.evaluation.tables import build_table
 from fundus_seg.models.blocks import AddCoords, conv2d, count_parameters, depthwise, inverted_residual
 from fundus_seg.models.operators import BranchSettings
 from fundus_seg.ops import LinearTVConv2d, UntiedConv2d, translation_variant_conv2d
 from fundus_seg.plugins import find
-from fundus_seg.records import find_runs
+from fundus_seg.reporting.tables import build_table
+from fundus_seg.runs.folder import find_runs
 from fundus_seg.training import train
 from fundus_seg_cli.main import app
 

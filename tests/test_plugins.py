@@ -15,11 +15,12 @@ from fundus_seg.config import load_config
 from fundus_seg.data import transforms
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate, write_evaluation
-from fundus_seg.evaluation.tables import build_table
+from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.records import write_evaluation
 from fundus_seg.models import build_model
 from fundus_seg.models.operators import BranchSettings, tried
-from fundus_seg.records import RunFolder
+from fundus_seg.reporting.tables import build_table
+from fundus_seg.runs.folder import RunFolder
 from fundus_seg.training import fit, methods, task, train
 
 PAGE = Path(__file__).parents[1].joinpath("docs", "extending.md").read_text("utf8")

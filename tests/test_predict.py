@@ -19,10 +19,9 @@ from fundus_seg.inference import folder
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
 from fundus_seg.models import bake, build_model, scale_photographs
-from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint
+from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint, write_checkpoint
 from fundus_seg.ops import TVConv2d
 from fundus_seg.protocol import Scoring
-from fundus_seg.records import write_checkpoint
 from fundus_seg.training import train
 
 USAGE = {"image_interpolation": "lanczos", "scoring": {}}

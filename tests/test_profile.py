@@ -13,8 +13,8 @@ from torch import nn
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.models import build_model
 from fundus_seg.ops import TVConv2d
-from fundus_seg.profile_table import profile_table
 from fundus_seg.profiling import Macs, count_macs, peak_memory, profile
+from fundus_seg.reporting.profile_table import profile_table
 from fundus_seg_cli.main import main
 
 MIB = 2**20
@@ -146,7 +146,7 @@ def test_the_table_by_hand() -> None:
 
 
 def test_the_table_is_made_without_torch() -> None:
-    code = "import sys, fundus_seg.profile_table; sys.exit('torch' in sys.modules)"
+    code = "import sys, fundus_seg.reporting.profile_table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -11,9 +11,9 @@ import torch
 
 from fundus_seg.config import preset_settings
 from fundus_seg.experiments.capacity import run_bytes
-from fundus_seg.experiments.cell import Cell
+from fundus_seg.experiments.grid_run import Cell
 from fundus_seg.models import build_model
-from fundus_seg.records import RunFolder
+from fundus_seg.runs.folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = re.sub(r"\s+", " ", REPOSITORY.joinpath("docs", "scaling.md").read_text("utf8"))

@@ -19,9 +19,9 @@ from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
 from fundus_seg.evaluation.evaluate import evaluate, write_overlays
 from fundus_seg.evaluation.external import comparable, external_evaluations, score_masks
-from fundus_seg.evaluation.tables import build_table
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import Scoring
+from fundus_seg.reporting.tables import build_table
 from fundus_seg.training import train
 
 COLOURS = np.array([[0, 0, 9], [0, 255, 0], [255, 0, 0]], dtype=np.uint8)

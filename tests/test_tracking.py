@@ -11,7 +11,7 @@ import pytest
 from fundus_seg.config import flatten, load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError
-from fundus_seg.records import find_runs
+from fundus_seg.runs.folder import find_runs
 from fundus_seg.training import fit, tracking, train
 from fundus_seg.training.tracking import tracker
 

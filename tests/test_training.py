@@ -13,10 +13,10 @@ from fundus_seg.config import MACHINE_SETTINGS, load_config
 from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
+from fundus_seg.hardware import machine_choices
 from fundus_seg.progress import Silent
 from fundus_seg.protocol import source_half
 from fundus_seg.training import fit, train
-from fundus_seg.training.machine import machine_choices
 from fundus_seg.training.selection import ValidationSet, score, validation_dice
 from fundus_seg.training.task import binary_cross_entropy
 
@@ -124,7 +124,7 @@ def test_what_the_machine_chooses_is_recorded_and_kept(root, tmp_path, monkeypat
     assert {key: run.read_config()["train"][key] for key in choices} == choices
     assert train(unsaid, root, tmp_path) == run
     elsewhere = {"threads": 9, "precision": "fp32" if choices["precision"] == "bf16" else "bf16", "channels_last": None}
-    monkeypatch.setattr("fundus_seg.training.run.machine_choices", lambda: elsewhere)
+    monkeypatch.setattr("fundus_seg.training.fit.machine_choices", lambda: elsewhere)
     assert train(unsaid, root, tmp_path) == run
     for key, value in (("threads", 7), ("precision", elsewhere["precision"]), ("channels_last", False)):
         other = load_config("tiny", overrides=[f"train.{key}={value}"], arguments={"holdout": "A"})
@@ -383,7 +383,7 @@ def test_weights_that_cannot_be_had_leave_nothing(root, tmp_path):
 
 
 def test_phantom_runs_lie_apart(root, tmp_path):
-    from fundus_seg.data.phantom import PHANTOM_MARKER
+    from fundus_seg.phantom.make import PHANTOM_MARKER
 
     (root.path / PHANTOM_MARKER).touch()
     run = train(settings(), root, tmp_path)

@@ -14,9 +14,9 @@ from fundus_seg_cli.train import DATA_HELP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fundus_seg.evaluation.evaluate import Evaluation
-    from fundus_seg.experiments.cell import Cell
+    from fundus_seg.evaluation.records import Evaluation
     from fundus_seg.experiments.executors import Executor
+    from fundus_seg.experiments.grid_run import Cell
     from fundus_seg.progress import Progress
 
 
@@ -84,10 +84,10 @@ def benchmark(
 
     from fundus_seg.data import open_root
     from fundus_seg.errors import RunError
-    from fundus_seg.experiments.cell import forgive, read_scores
     from fundus_seg.experiments.grid import prepare, run_grid
+    from fundus_seg.experiments.grid_run import forgive, read_scores
     from fundus_seg.experiments.leave_one_out import plan
-    from fundus_seg.experiments.overview import overview
+    from fundus_seg.reporting.overview import overview
     from fundus_seg_cli.grid_progress import GridProgress
     from fundus_seg_cli.progress import Terminal
 
@@ -145,9 +145,9 @@ def _print_tables(evaluations: Sequence[Evaluation], form: Format, plots: Path |
     from itertools import combinations
 
     from fundus_seg.errors import ProtocolError
-    from fundus_seg.evaluation.plots import write_plots
-    from fundus_seg.evaluation.tables import build_table, build_tidy_table, in_order, tables
     from fundus_seg.reporting.compare import operators_table
+    from fundus_seg.reporting.plots import write_plots
+    from fundus_seg.reporting.tables import build_table, build_tidy_table, in_order, tables
 
     tidy = form is Format.csv
     for table in tables(evaluations, build=build_tidy_table if tidy else build_table):

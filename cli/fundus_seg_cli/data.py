@@ -34,7 +34,7 @@ def phantom(
 ) -> None:
     """Draw four synthetic domains: to try the tool with, never to report on patients."""
     from fundus_seg.data import make_phantom
-    from fundus_seg.data.domains import DOMAINS
+    from fundus_seg.protocol import DOMAINS
     from fundus_seg_cli.progress import Terminal
 
     with Terminal().task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
@@ -77,8 +77,8 @@ def atlas(
     """What each domain is like, and how far it is from the rest: colour, light, sharpness, disc sizes, cup ratios."""
     from fundus_seg.data import open_root
     from fundus_seg.data.files import SPLITS
-    from fundus_seg.evaluation.atlas import survey
-    from fundus_seg.evaluation.atlas_tables import measures_table, shift_table, tidy_table, write_plot
+    from fundus_seg.reporting.atlas import survey
+    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, tidy_table, write_plot
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()

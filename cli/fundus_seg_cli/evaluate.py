@@ -88,19 +88,20 @@ def evaluate(
 
     What `fundus-seg score --out` left in the same folders stands beside them.
     """
+    from fundus_seg.builtins import CheckpointName
     from fundus_seg.config import preset_settings
     from fundus_seg.errors import UsageError
-    from fundus_seg.evaluation.clinical import clinical_table
-    from fundus_seg.evaluation.evaluate import CheckpointName, write_overlays
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
+    from fundus_seg.evaluation.evaluate import write_overlays
     from fundus_seg.evaluation.external import comparable, external_evaluations
-    from fundus_seg.evaluation.in_domain import domain_gap_table, tidy_domain_gap_table
-    from fundus_seg.evaluation.leak import checkpoints_to_compare, leak_table
-    from fundus_seg.evaluation.metric import check_metrics
-    from fundus_seg.evaluation.plots import write_plots
-    from fundus_seg.evaluation.tables import apart, build_table, build_tidy_table, tables
+    from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.plugins import load
-    from fundus_seg.records import trained_runs
+    from fundus_seg.reporting.clinical import clinical_table
+    from fundus_seg.reporting.in_domain import domain_gap_table, tidy_domain_gap_table
+    from fundus_seg.reporting.leak import checkpoints_to_compare, leak_table
+    from fundus_seg.reporting.plots import write_plots
+    from fundus_seg.reporting.tables import apart, build_table, build_tidy_table, tables
+    from fundus_seg.runs.folder import trained_runs
     from fundus_seg_cli.progress import Terminal
 
     if selection and checkpoint:

@@ -58,8 +58,8 @@ def score(
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.data.mask_files import pair_masks
     from fundus_seg.evaluation.external import score_masks
-    from fundus_seg.evaluation.metric import check_metrics
-    from fundus_seg.evaluation.tables import build_table, build_tidy_table, tables
+    from fundus_seg.evaluation.metric_table import check_metrics
+    from fundus_seg.reporting.tables import build_table, build_tidy_table, tables
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()

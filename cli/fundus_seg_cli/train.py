@@ -63,13 +63,14 @@ def train(
     progress = Terminal()
     root = open_root(data or recorded.get("data_root"), progress=progress)
 
-    from fundus_seg.provenance import changes
+    from fundus_seg.hardware import gpu_name
+    from fundus_seg.runs.provenance import changes
     from fundus_seg.training import train as train_run  # torch and lightning, only once the arguments are right
     from fundus_seg.training.observer import Observer
     from fundus_seg.training.probe import HoldoutProbe
     from fundus_seg.training.tracking import tracker
 
-    for change in changes(recorded) if recorded else ():
+    for change in changes(recorded, gpu_name()) if recorded else ():
         progress.line(f"warning: {config}: {change}; the bits may differ")
     observers: list[Observer] = [tracker(each.value) for each in track or []]
     if probe_holdout:

@@ -29,10 +29,10 @@ from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.housekeeping import remove_leftovers
 from fundus_seg.data.io import DECODER_VERSION
+from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import DataError, Problems, RunError
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import short_hash
-from fundus_seg.records import atomic_path, file_digest
+from fundus_seg.runs.atomic import atomic_path
 
 RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,

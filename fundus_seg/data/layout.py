@@ -8,11 +8,11 @@ from pathlib import Path
 
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.domain_file import DOMAIN_FILE_SUFFIXES, read_domain_file
-from fundus_seg.data.domains import DOMAINS, Domain
 from fundus_seg.data.files import SPLITS, Case, DomainFiles, Pattern, Split, SplitFiles, survey
-from fundus_seg.data.phantom import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
+from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import DOMAINS, Domain
 
 DATA_VARIABLE = "FUNDUS_SEG_DATA"
 DEFAULT_ROOT = Path("data/Fundus")

@@ -13,8 +13,8 @@ from pathlib import Path
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.files import SPLITS
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.data.phantom import PHANTOM_MARKER
 from fundus_seg.errors import DataError
+from fundus_seg.phantom.make import PHANTOM_MARKER
 
 
 @dataclass(frozen=True)

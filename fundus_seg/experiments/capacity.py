@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fundus_seg.experiments.cell import Cell
+from fundus_seg.experiments.grid_run import Cell
 
 _BASE_BYTES = 2e9
 """Of a run, whatever its batch: libraries, the context of a GPU, weights and Adam's means, the photographs there."""

@@ -6,8 +6,8 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fundus_seg.experiments.cell import Cell
-from fundus_seg.records import RunFolder
+from fundus_seg.experiments.grid_run import Cell
+from fundus_seg.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from fundus_seg.errors import RunError, UsageError
 from fundus_seg.experiments.executors import RETRIES, Executor, Work
 
 if TYPE_CHECKING:
-    from fundus_seg.experiments.cell import Cell, Outcome
+    from fundus_seg.experiments.grid_run import Cell, Outcome
 
 
 _CANCEL = 2.0
@@ -173,7 +173,7 @@ def _work_on(work: Work, cell: Cell, sent: _Sent | None) -> Outcome:
 
 
 def _outcome(ray: Any, ended: Any) -> Outcome:
-    from fundus_seg.experiments.cell import Outcome
+    from fundus_seg.experiments.grid_run import Outcome
 
     try:
         return ray.get(ended)

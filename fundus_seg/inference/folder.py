@@ -18,7 +18,7 @@ from fundus_seg.inference.predict import load_model
 from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.records import atomic_path, write_rows
+from fundus_seg.runs.atomic import atomic_path, write_rows
 from fundus_seg.viz.overlay import draw_contours
 
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

@@ -20,7 +20,7 @@ from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
 from fundus_seg.models.encoders import DEEP_STRIDE
 from fundus_seg.protocol import Scoring
-from fundus_seg.records import RunFolder
+from fundus_seg.runs.folder import RunFolder
 
 
 class Predictor:

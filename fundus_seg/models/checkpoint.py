@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from fundus_seg.errors import CheckpointError, FundusSegError
 from fundus_seg.models.deeplab import build_model
 from fundus_seg.plugins import is_unnamed
+from fundus_seg.runs.atomic import atomic_path
 
 CHECKPOINT_FORMAT = 1
 
@@ -51,6 +53,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content["format"], int) or content["format"] > CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path}: format {content['format']} is newer than this fundus-seg reads; update it")
     return content
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically; equal states give equal bytes."""
+    # A file object, not a path: torch would write the temporary file's random name into the archive.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(dict(state), file)
+        except RuntimeError as error:  # torch's zip writer reports a full disk in its own words
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -28,7 +28,7 @@ from torch import Tensor
 from fundus_seg.cache_folder import cache_folder
 from fundus_seg.errors import FundusSegError
 from fundus_seg.ops.layout import empty_kernel_like, empty_map_like, is_channels_last
-from fundus_seg.records import atomic_path
+from fundus_seg.runs.atomic import atomic_path
 
 SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from fundus_seg.config import preset_settings
-from fundus_seg.data.domains import DOMAINS
+from fundus_seg.protocol import DOMAINS
 from fundus_seg.reporting.published import PublishedTable
 from fundus_seg.reporting.runs import ScoredRun
 

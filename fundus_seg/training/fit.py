@@ -17,24 +17,28 @@ from typing import Any
 import torch
 
 from fundus_seg.config import RunConfig
+from fundus_seg.config.resolve import resolve_sources
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError
-from fundus_seg.lease import leased
+from fundus_seg.hardware import gpu_name, machine_choices
 from fundus_seg.models import build_model, scale_photographs
-from fundus_seg.models.checkpoint import read_checkpoint
+from fundus_seg.models.checkpoint import read_checkpoint, write_checkpoint
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.records import RunFolder, write_checkpoint, write_rows
+from fundus_seg.runs.atomic import write_rows
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import run_folder
+from fundus_seg.runs.lease import leased
+from fundus_seg.runs.record import record, take_up
 from fundus_seg.seeding import reproducible, seeded
-from fundus_seg.training.data import RunData, load_run_data
 from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.method import Method
 from fundus_seg.training.methods import build_method
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.probe import HoldoutProbe
-from fundus_seg.training.run import record, resolve_sources, run_folder, take_up, weights_state
-from fundus_seg.training.selection import score, validation_dice
+from fundus_seg.training.run_data import RunData, load_run_data
+from fundus_seg.training.selection import score, validation_dice, weights_state
 from fundus_seg.training.task import check_losses, find_loss
 
 
@@ -69,11 +73,19 @@ def train(
         RunError: the folder holds another run, one that was begun without the probe among the observers, or with one
             that is not among them; it cannot be written; or the loss is no longer finite.
     """
-    config = resolve_sources(config, root)
+    config = resolve_sources(config, root.domains, where=root.path)
     data = load_run_data(config, root, progress=progress)
-    folder = run_folder(config, root, out)
+    folder = run_folder(config, out, experiment=root.experiment, phantom=root.phantom)
     probed = any(isinstance(observer, HoldoutProbe) for observer in observers)
-    config = take_up(folder, config, data.inputs, probed=probed, progress=progress)
+    config = take_up(
+        folder,
+        config,
+        data.inputs,
+        probed=probed,
+        machine=machine_choices(),
+        gpu=gpu_name(),
+        progress=progress,
+    )
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
@@ -85,7 +97,15 @@ def train(
                 raise BusyError(f"{folder.path}: another process has just written here; run the command again")
             for observer in observers:
                 observer.begin(folder, config, state.history)
-            record(folder, config, data.inputs, root, probed=probed)
+            record(
+                folder,
+                config,
+                data.inputs,
+                data_root=root.name,
+                phantom=root.phantom,
+                probed=probed,
+                gpu=gpu_name(),
+            )
             try:
                 _fit(folder, config, fabric, state, data, observers, progress)
             except KeyboardInterrupt:
@@ -156,7 +176,7 @@ def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
     there = read_checkpoint(resume_from) if resume_from.exists() else None
     with seeded(config.seed, 0, "initialisation"):
         weights = None if there else config.model.encoder_weights
-        network = build_model(**network_spec(config), encoder_weights=weights)
+        network = build_model(**config.network_spec(), encoder_weights=weights)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True)
     method = build_method(config.train.method)
     method.attach(network)
@@ -174,18 +194,6 @@ def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
             f"{resume_from}: not of this run; delete {resume_from.parents[1]} and train again"
         ) from error
     return state
-
-
-def network_spec(config: RunConfig) -> dict[str, Any]:
-    """The arguments of `build_model`, weights apart, that the settings name; a checkpoint's `model_spec`."""
-    return {
-        "op": config.model.op,
-        "encoder": config.model.encoder,
-        "image_size": config.data.size,
-        "aspp_channels": config.model.aspp_channels,
-        "expansion": config.model.expansion,
-        "generator_channels": config.model.generator_channels,
-    }
 
 
 def _train_epoch(

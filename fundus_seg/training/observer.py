@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from fundus_seg.config import RunConfig
-from fundus_seg.records import RunFolder
+from fundus_seg.runs.folder import RunFolder
 
 
 class Observer(Protocol):

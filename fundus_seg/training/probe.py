@@ -13,11 +13,12 @@ from fundus_seg.config import RunConfig
 from fundus_seg.data.cache import load_resized
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import DataError, RunError
+from fundus_seg.models.checkpoint import write_checkpoint
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.records import RunFolder, write_checkpoint, write_rows
-from fundus_seg.training.run import weights_state
-from fundus_seg.training.selection import ValidationSet, score, validation_dice
+from fundus_seg.runs.atomic import write_rows
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.training.selection import ValidationSet, score, validation_dice, weights_state
 
 
 class HoldoutProbe:

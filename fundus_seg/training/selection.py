@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fundus_seg.config import RunConfig
 from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.metrics import dice
 from fundus_seg.models import scale_photographs
+from fundus_seg.models.checkpoint import network_state
 from fundus_seg.protocol import STRUCTURES
 
 _BATCH = 16
@@ -55,6 +58,12 @@ def validation_dice(
 def score(dice_of: Mapping[str, float]) -> float:
     """What selection maximises: the mean over structures."""
     return math.fsum(dice_of.values()) / len(dice_of)
+
+
+def weights_state(network: nn.Module, config: RunConfig, epoch: int) -> dict[str, Any]:
+    """What `best` and `oracle` hold: the weights after `epoch`, and what rebuilds and uses their network."""
+    usage = {"image_interpolation": config.data.image_interpolation, "scoring": config.scoring.model_dump(mode="json")}
+    return {**network_state(network, usage), "epoch": epoch}
 
 
 @torch.inference_mode()

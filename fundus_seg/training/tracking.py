@@ -1,7 +1,7 @@
 """Runs shown in TensorBoard or MLflow, through Lightning's loggers: settings once; loss, Dice, learning rate an epoch.
 
 metrics.csv stays the record; what is here is a view of it, and observers alone. The loggers write by ways of their own,
-not through `fundus_seg.records`: their files are neither atomic nor guarded by the run's lease.
+not through `fundus_seg.runs.folder`: their files are neither atomic nor guarded by the run's lease.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import nn
 from fundus_seg.builtins import Tracker
 from fundus_seg.config import RunConfig, flatten
 from fundus_seg.errors import RunError, UsageError, unknown_name
-from fundus_seg.records import RunFolder, write_text
+from fundus_seg.runs.atomic import write_text
+from fundus_seg.runs.folder import RunFolder
 from fundus_seg.torchvision_compat import import_module
 from fundus_seg.training.observer import Observer
 
