@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from fundus_seg.hardware import machine
 from fundus_seg.models import bake, build_model
-from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
+from fundus_seg.ops import dispatch, native, translation_variant_conv2d
 from fundus_seg.ops.layout import kernel_in, map_in
 from fundus_seg.profiling import peak_memory
-from fundus_seg.training.task import LOSSES
+from fundus_seg.training.task import binary_cross_entropy
 from naive import naive_network, naive_translation_variant_conv2d
 from timing import Job, Spread, side_by_side
 
@@ -223,11 +223,8 @@ def on_torch_operations(job: Job) -> Job:
     """The job as a machine without a compiler does it."""
 
     def without_compiler() -> None:
-        chosen, dispatch.backend = dispatch.backend, lambda _: portable
-        try:
+        with dispatch.using("portable"):
             job()
-        finally:
-            dispatch.backend = chosen
 
     return without_compiler
 
@@ -250,7 +247,7 @@ def training_step(network: nn.Module, images: Tensor, masks: Tensor, dtype: torc
     def job() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32):
             logits = network(images)
-        losses = LOSSES["bce"](logits.float(), masks)
+        losses = binary_cross_entropy(logits.float(), masks)
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fundus_seg.builtins import Inference
 from fundus_seg.digests import short_hash
 
 STRUCTURES = ("disc", "cup")
@@ -40,8 +41,6 @@ DOMAINS = {
 
 PROTOCOL_VERSION = 2
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
-
-Inference = Literal["resize", "native"]
 
 FRAME = 800
 """Distances read as on an 800x800 photograph, the frame of the paper, whatever the photograph's own size."""

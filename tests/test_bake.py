@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from fundus_seg.models import OPERATORS, bake, build_model
+from fundus_seg.builtins import OPERATORS
+from fundus_seg.models import bake, build_model
 from fundus_seg.ops import BakedTVConv2d, TranslationVariantConv2d, TVConv2d
 
 TINY: dict[str, Any] = {

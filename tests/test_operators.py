@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.evaluation.evaluate import evaluate
-from fundus_seg.models.blocks import conv2d, inverted_residual
-from fundus_seg.models.operators import OPERATORS, BranchSettings
-from fundus_seg.ops import AddCoords, LinearTVConv2d, UntiedConv2d, translation_variant_conv2d
+from fundus_seg.models.blocks import AddCoords, conv2d, count_parameters, depthwise, inverted_residual
+from fundus_seg.models.operators import BranchSettings
+from fundus_seg.ops import LinearTVConv2d, UntiedConv2d, translation_variant_conv2d
+from fundus_seg.plugins import find
 from fundus_seg.reporting.tables import build_table
 from fundus_seg.runs.folder import find_runs
 from fundus_seg.training import train
@@ -31,13 +33,12 @@ def images(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
-def branch(op: str, settings: BranchSettings = SETTINGS, *, rate: int = 6) -> nn.Module:
+def branch(
+    op: str, settings: BranchSettings = SETTINGS, *, in_channels: int = 3, out_channels: int = 7, rate: int = 6
+) -> nn.Module:
     torch.manual_seed(0)
-    return OPERATORS[op](settings)(3, 7, rate)
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+    module: nn.Module = find("operator", op, OPERATORS)(in_channels, out_channels, rate, settings)
+    return module
 
 
 @pytest.mark.parametrize("kind", PER_POSITION)
@@ -68,7 +69,7 @@ def test_the_linear_kernel_is_equation_3() -> None:
         layer.affinity_maps.normal_()
     b, a = layer.basis.reshape(2 * 9, 3), layer.affinity_maps.reshape(3, 4 * 5)
     torch.testing.assert_close(layer.kernel(), (b @ a).reshape(2, 9, 4, 5))
-    assert count(layer) == 2 * 9 * 3 + 3 * 4 * 5
+    assert count_parameters(layer) == 2 * 9 * 3 + 3 * 4 * 5
     with torch.autocast("cpu", torch.bfloat16):
         assert layer.kernel().dtype == torch.float32
 
@@ -138,7 +139,7 @@ def test_coordconv_alone_of_the_shared_kernels_knows_its_position() -> None:
 
 
 def test_coordconv_adds_two_inputs_and_no_width() -> None:
-    assert count(branch("coordconv")) == count(branch("depthwise")) + 2 * 6
+    assert count_parameters(branch("coordconv")) == count_parameters(branch("depthwise")) + 2 * 6
 
 
 @pytest.mark.parametrize("rate", [6, 12, 18])
@@ -162,7 +163,8 @@ def test_wide_depthwise_has_the_parameters_of_tvconv(
 ) -> None:
     with torch.device("meta"):
         wide, tvconv = (
-            count(OPERATORS[op](settings)(in_channels, out_channels, 6)) for op in ("depthwise-wide", "tvconv")
+            count_parameters(branch(op, settings, in_channels=in_channels, out_channels=out_channels))
+            for op in ("depthwise-wide", "tvconv")
         )
     # A channel more or less is in_channels + out_channels + 9 weights and two norms' 4.
     assert abs(wide - tvconv) <= (in_channels + out_channels + 13) / 2
@@ -173,7 +175,7 @@ def test_counting_for_the_wide_block_draws_no_random_number() -> None:
     wide = branch("depthwise-wide")
     width = next(m.out_channels for m in wide.modules() if isinstance(m, nn.Conv2d))
     torch.manual_seed(0)
-    twin = inverted_residual(3, 7, width=width, spatial=lambda width: conv2d(width, width, 3, groups=width))
+    twin = inverted_residual(3, 7, width, depthwise)
     assert all(torch.equal(*pair) for pair in zip(wide.parameters(), twin.parameters(), strict=True))
 
 

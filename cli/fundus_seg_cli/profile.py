@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fundus_seg.builtins import OPERATORS
 from fundus_seg_cli.options import Config, Format, Overrides, names
 from fundus_seg_cli.table import print_table
 
@@ -24,7 +25,7 @@ def profile(
     form: Format = "rich",
 ) -> None:
     """Measure parameters, MACs, latency and peak memory of inference, operators side by side, on random weights."""
-    from fundus_seg.config import OPERATORS, load_config
+    from fundus_seg.config import load_config
 
     settings = [
         load_config(config, overrides=overrides or [], arguments={"holdout": "", "model.op": name})  # nothing trains
@@ -32,11 +33,10 @@ def profile(
     ]
 
     from fundus_seg.profiling import profile as profile_networks
-    from fundus_seg.profiling import profile_table
+    from fundus_seg.reporting.profile_table import profile_table
     from fundus_seg_cli.progress import Terminal
 
     specs = list({each.model.op: each.network_spec() for each in settings}.values())
-    image_size, encoder = specs[0]["image_size"], specs[0]["encoder"]
-    side = size if size is not None else image_size
+    side = size if size is not None else specs[0]["image_size"]
     profiles = profile_networks(specs, size=side, batch=batch, repeats=repeats, progress=Terminal())
-    print_table(profile_table(profiles, size=side, batch=batch, image_size=image_size, encoder=encoder), form)
+    print_table(profile_table(profiles), form)

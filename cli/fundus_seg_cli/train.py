@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
+from fundus_seg.builtins import Tracker
 from fundus_seg_cli.options import Config, Data, Operator, Out, Overrides, ProbeHoldout, Trackers
 
 
@@ -45,7 +46,7 @@ def train(
 
     for change in changes(recorded, gpu_name()) if recorded else ():
         progress.line(f"warning: {config}: {change}; the bits may differ")
-    observers: list[Observer] = [tracker(each) for each in track or []]
+    observers: list[Observer] = [tracker(cast(Tracker, each)) for each in track or []]
     if probe_holdout:
         observers.append(HoldoutProbe(root, progress=progress))
     run = train_run(settings, root, out, observers=observers, progress=progress)

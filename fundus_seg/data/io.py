@@ -8,12 +8,13 @@ from __future__ import annotations
 import gzip
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fundus_seg.builtins import MaskFormat
 from fundus_seg.data.coding import DOFE, Coding, decode, decode_binary
 from fundus_seg.errors import DataError
 
@@ -23,7 +24,6 @@ DECODER_VERSION = 1
 MAX_PIXELS = 100_000_000
 """Larger images are refused from their header, before anything is decoded."""
 
-MaskFormat = Literal["png", "nifti"]
 MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
