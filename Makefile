@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
 
-.PHONY: demo test test-all bench bench-grid lint clean
+.PHONY: demo test test-all bench bench-grid docs lint clean
 
 demo: .venv/installed
 	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
@@ -21,6 +21,9 @@ bench: .venv/installed
 
 bench-grid: .venv/installed
 	$(BIN)/python benchmarks/grid.py
+
+docs: .venv/installed
+	$(BIN)/python docs/make.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .
