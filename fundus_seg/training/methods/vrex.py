@@ -27,7 +27,7 @@ class VREx(Method):
         self.warm_up = warm_up
 
     def loss(self, loss_of: Loss, logits: Tensor, masks: Tensor, domains: Tensor, step: int) -> Tensor:
-        """mean_d R_d + b mean_d (R_d - mean R)^2 with the risk R_d (2,) of domain d; this sum is recorded as the loss."""
+        """mean_d R_d + b mean_d (R_d - mean R)^2 with the risk R_d (2,) of domain d; the recorded loss is this sum."""
         risks = domain_risks(loss_of, logits, masks, domains)
         penalty = risks.var(dim=0, correction=0)
         return risks.mean(dim=0) + (1.0 if step < self.warm_up else self.beta) * penalty
