@@ -1,8 +1,8 @@
-"""What TVConv costs on this machine's CPU, beside the naive formulation and beside a depthwise convolution.
+"""Speed and memory of TVConv on this machine's CPU, next to the naive formulation and a depthwise convolution.
 
     make bench
 
-Everything runs in this one process. `cpu.md` keeps the last table, with what was reached and what was not.
+All jobs run in this one process. The table is written to `cpu.md`, with the targets and whether they were reached.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ IMAGE = 256
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a ratio, and what it is to reach."""
+    """One line of the table: a ratio, and its target."""
 
     what: str
     against: str
     ratio: Spread
     reach: float | None = None
     faster: bool = True
-    """Whether the ratio says how many times faster it is (to be at least `reach`), or how many times the cost."""
+    """Whether the ratio is a speed-up, to be at least `reach`, or a cost, to be at most `reach`."""
 
     def __str__(self) -> str:
         if self.reach is None:
@@ -52,7 +52,7 @@ class Row:
 
 
 def main() -> None:
-    """Measure, print and keep the table."""
+    """Measure, print the table and write it to its file."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path(__file__).with_name("cpu.md"))
     options.add_argument(
@@ -210,7 +210,7 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
 
 
 def forward(function: Callable[..., Tensor], *operands: Tensor) -> Job:
-    """The forward pass alone, nothing recorded."""
+    """The forward pass alone, without recording gradients."""
 
     def job() -> None:
         with torch.no_grad():
@@ -220,7 +220,7 @@ def forward(function: Callable[..., Tensor], *operands: Tensor) -> Job:
 
 
 def on_torch_operations(job: Job) -> Job:
-    """The job as a machine without a compiler does it."""
+    """The job as it runs on a machine without a C++ compiler."""
 
     def without_compiler() -> None:
         with dispatch.using("portable"):
@@ -241,7 +241,7 @@ def forward_backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, we
 
 
 def training_step(network: nn.Module, images: Tensor, masks: Tensor, dtype: torch.dtype) -> Job:
-    """One step with what `fundus_seg.training.fit` puts into one, under autocast where `dtype` is not float32."""
+    """One training step as in `fundus_seg.training.fit`, under autocast unless `dtype` is float32."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
 
     def job() -> None:
@@ -256,13 +256,13 @@ def training_step(network: nn.Module, images: Tensor, masks: Tensor, dtype: torc
 
 
 def network_of(op: str, size: int) -> nn.Module:
-    """The paper's network, from scratch, the same start for `naive` and `tvconv`."""
+    """The paper's network with random weights, the same ones for `naive` and `tvconv`."""
     torch.manual_seed(0)
     return naive_network(image_size=size) if op == "naive" else build_model(op, image_size=size)
 
 
 def report(rows: list[Row], timings: Mapping[str, Spread]) -> str:
-    """The page: the machine, the ratios, and the times that they come from."""
+    """The text of the page: the machine, the ratios, and the times that they are computed from."""
     reason = native.unavailable()
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     features = [name for name in ("avx512_bf16", "amx_bf16") if capabilities.get(name)]

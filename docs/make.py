@@ -1,7 +1,7 @@
 """The parts of the pages that are computed from the code and from benchmarks/*.md; `make docs` writes them again.
 
-Such a part of a page begins with `<!-- make docs: NAME -->` and ends with `<!-- end -->`; PARTS has a function for each
-name. A test asserts that writing the pages again changes nothing.
+Such a part of a page begins with `<!-- NAME: written by make docs -->` and ends with `<!-- NAME: end -->`; PARTS has a
+function for each name. A test asserts that writing the pages again changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def write() -> None:
 
 def made(text: str) -> str:
     """The text of a page with its computed parts made anew."""
-    part = re.compile(r"(<!-- make docs: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+    part = re.compile(r"(<!-- ([\w-]+): written by make docs[^>]*-->\n).*?(<!-- \2: end -->)", re.DOTALL)
     return part.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", text)
 
 

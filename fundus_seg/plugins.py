@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import UsageError, unknown_name
+from fundus_seg.errors import UsageError, one_line, unknown_name
 
 FORM = "package.module:factory"
 _IDENTIFIER = r"[^\W\d]\w*"
@@ -115,9 +115,9 @@ def _import(name: str, where: str) -> ModuleType:
                 "or install it"
             ) from error
         last = traceback.extract_tb(error.__traceback__)[-1]
-        reason = " ".join(str(error).split())
+        place = f"{last.filename}:{last.lineno}"
         raise UsageError(
-            f"{name}: importing {where} raises {type(error).__name__} at {last.filename}:{last.lineno}: {reason}"
+            f"{name}: importing {where} raises {type(error).__name__} at {place}: {one_line(error)}"
         ) from error
     if not getattr(module, "__file__", None):
         raise UsageError(f"{name}: {where} has no file whose digest a run could record; write it into a module's .py")

@@ -134,7 +134,7 @@ def test_a_checkpoint_imports_nothing_that_the_caller_has_not_named(examples, dr
     run = train(settings("model.op=separable:block"), open_root(draw_root()), tmp_path / "runs")
     forget(monkeypatch)
     for attempt in (lambda: load_model(run.path), lambda: evaluate(run)):
-        with pytest.raises(CheckpointError, match=r"separable:block is code, .* --op separable:block"):
+        with pytest.raises(CheckpointError, match=r"separable:block is code, .* --trust separable:block"):
             attempt()
     assert "separable" not in sys.modules
     import separable  # noqa: F401  # type: ignore[import-not-found]

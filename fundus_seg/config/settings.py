@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, Precision, Selection
 from fundus_seg.digests import short_hash
-from fundus_seg.errors import ConfigError, FundusSegError, UsageError, unknown_name
+from fundus_seg.errors import ConfigError, FundusSegError, UsageError, one_line, unknown_name
 from fundus_seg.plugins import check_name, is_plugin
 from fundus_seg.protocol import Scoring
 
@@ -274,7 +274,7 @@ def _parse_yaml(text: str, source: str, error: type[FundusSegError]) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as problem:  # ValueError: an impossible date, say
-        raise error(f"{source}: not valid YAML: {' '.join(str(problem).split())}") from problem
+        raise error(f"{source}: not valid YAML: {one_line(problem)}") from problem
 
 
 class _Loader(yaml.SafeLoader):

@@ -27,7 +27,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from fundus_seg.errors import UsageError
+from fundus_seg.errors import UsageError, one_line
 from fundus_seg.models.blocks import AddCoords, conv_bn_relu, count_parameters, depthwise, inverted_residual
 from fundus_seg.ops import LinearTVConv2d, TVConv2d, UntiedConv2d
 
@@ -152,9 +152,7 @@ def _check_form(op: str, operator: Operator, arguments: tuple[object, ...]) -> N
     try:
         signature.bind(*arguments)
     except TypeError as error:
-        raise UsageError(
-            f"{op}: takes {' '.join(str(signature).split())}: write an operator as {OPERATOR_FORM}"
-        ) from error
+        raise UsageError(f"{op}: takes {one_line(signature)}: write an operator as {OPERATOR_FORM}") from error
 
 
 @contextlib.contextmanager
@@ -163,4 +161,4 @@ def _blamed(op: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise UsageError(f"{op}: raises {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{op}: raises {type(error).__name__}: {one_line(error)}") from error

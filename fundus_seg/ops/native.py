@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fundus_seg.cache_folder import cache_folder
-from fundus_seg.errors import FundusSegError
+from fundus_seg.errors import FundusSegError, one_line
 from fundus_seg.ops.layout import empty_kernel_like, empty_map_like, is_channels_last
 from fundus_seg.runs.atomic import atomic_path
 
@@ -100,7 +100,7 @@ def _library() -> tuple[ctypes.CDLL | None, str | None]:
         return ctypes.CDLL(str(_compiled())), None
     # RuntimeError: no home folder, hence no cache
     except (OSError, RuntimeError, subprocess.TimeoutExpired, FundusSegError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         warnings.warn(f"kernels per position run on torch's operations, several times slower: {reason}", stacklevel=2)
         return None, reason
 
