@@ -49,9 +49,7 @@ def reproducible(threads: int) -> Iterator[None]:
     threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fills = memory.fill_uninitialized_memory
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # without it, torch refuses cuBLAS in deterministic mode
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS needs it
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     memory.fill_uninitialized_memory = False

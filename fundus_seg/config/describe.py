@@ -148,7 +148,7 @@ def _values(layer: Layer) -> dict[str, Any]:
 
 def _allowed() -> dict[str, str]:
     """What each setting may be, in words."""
-    models = {"": RunConfig, **dict(_sections())}
+    models: dict[str, type[BaseModel]] = {"": RunConfig, **dict(_sections())}
     properties = {section: model.model_json_schema()["properties"] for section, model in models.items()}
     names = [name.rpartition(".") for name, _ in setting_fields(RunConfig)]
     words = {f"{section}{dot}{name}": _in_words(properties[section][name]) for section, dot, name in names}
