@@ -76,7 +76,7 @@ whoever changes it changes numbers under the same protocol, and must raise PROTO
 
 
 class Scoring(BaseModel):
-    """How predictions become masks and masks become numbers. Frozen; unknown settings are refused."""
+    """How predictions become masks and masks become numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
