@@ -94,6 +94,11 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     return f"unknown {kind} '{given}': {hint}(valid: {', '.join(names)})"
 
 
+def one_line(error: object) -> str:
+    """The text of an error, or of anything else, on one line."""
+    return " ".join(str(error).split())
+
+
 def listing(problems: Sequence[str], what: str) -> str:
     """One problem as it is; several as a count and an indented line each."""
     if len(problems) == 1:

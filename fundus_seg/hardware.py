@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from fundus_seg.config import MachineSettings, Precision
+from fundus_seg.builtins import Precision
+from fundus_seg.config import MachineSettings
 from fundus_seg.runs.provenance import processor
 
 

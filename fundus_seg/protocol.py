@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fundus_seg.builtins import Inference, Selection
 from fundus_seg.digests import short_hash
 
 STRUCTURES = ("disc", "cup")
@@ -41,13 +42,9 @@ DOMAINS = {
 PROTOCOL_VERSION = 2
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
 
-Inference = Literal["resize", "native"]
-
-SelectionName = Literal["source-validation", "last", "oracle"]
-
 
 @dataclass(frozen=True)
-class Selection:
+class SelectionRule:
     """A rule that chooses the epoch whose weights become `best`.
 
     Attributes:
@@ -60,10 +57,10 @@ class Selection:
     warning: str = ""
 
 
-SELECTIONS: dict[SelectionName, Selection] = {
-    "source-validation": Selection("sources"),
-    "last": Selection(None),
-    "oracle": Selection("holdout", warning="chosen on the scored cases themselves"),
+SELECTIONS: dict[Selection, SelectionRule] = {
+    "source-validation": SelectionRule("sources"),
+    "last": SelectionRule(None),
+    "oracle": SelectionRule("holdout", warning="chosen on the scored cases themselves"),
 }
 """The rules by name. `oracle` is what the released code does: it leaks."""
 

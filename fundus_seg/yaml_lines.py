@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from fundus_seg.errors import one_line
+
 
 class YamlError(Exception):
     """A text that is not valid YAML.
@@ -53,9 +55,9 @@ def compose(text: str) -> yaml.Node | None:
         return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise YamlError(_one_line(error.problem or error), mark.line + 1 if mark else None) from error
+        raise YamlError(one_line(error.problem or error), mark.line + 1 if mark else None) from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise YamlError(_one_line(error)) from error
+        raise YamlError(one_line(error)) from error
 
 
 def entries(node: yaml.MappingNode) -> Iterator[Entry]:
@@ -65,10 +67,10 @@ def entries(node: yaml.MappingNode) -> Iterator[Entry]:
     try:
         keys.flatten_mapping(node)
     except (yaml.YAMLError, RecursionError) as error:
-        raise YamlError(_one_line(error), node.start_mark.line + 1) from error
+        raise YamlError(one_line(error), node.start_mark.line + 1) from error
     seen: set[str] = set()
     for key_node, value_node in node.value:
-        key = _one_line(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "[...]"
+        key = one_line(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "[...]"
         yield Entry(key, key_node.start_mark.line + 1, value_node, repeated=key in seen)
         if id(value_node) in own:  # an own key may replace a merged one
             seen.add(key)
@@ -83,7 +85,7 @@ def value(node: yaml.Node) -> Any:
     try:
         return _Loader("").construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
-        raise YamlError(_one_line(getattr(error, "problem", None) or error), node.start_mark.line + 1) from error
+        raise YamlError(one_line(getattr(error, "problem", None) or error), node.start_mark.line + 1) from error
 
 
 def read(text: str) -> Any:
@@ -94,7 +96,3 @@ def read(text: str) -> Any:
     """
     node = compose(text)
     return None if node is None else value(node)
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())

@@ -6,6 +6,7 @@ from typing import Annotated, get_args
 import pytest
 import yaml
 
+from fundus_seg.builtins import Selection
 from fundus_seg.config import (
     MachineSettings,
     PlannedRun,
@@ -25,7 +26,7 @@ from fundus_seg.config import (
 from fundus_seg.config.settings import BeforeItExisted, shipped_preset
 from fundus_seg.errors import ConfigError, RunError, UsageError
 from fundus_seg.progress import SILENT
-from fundus_seg.protocol import SELECTIONS, Scoring, SelectionName
+from fundus_seg.protocol import SELECTIONS, Scoring
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.record import record, take_up
 
@@ -329,7 +330,7 @@ class TestRecord:
 
 
 def test_every_selection_is_in_the_table():
-    assert tuple(SELECTIONS) == get_args(SelectionName)
+    assert tuple(SELECTIONS) == get_args(Selection)
     assert [name for name, rule in SELECTIONS.items() if rule.warning] == ["oracle"]
 
 

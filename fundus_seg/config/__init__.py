@@ -4,11 +4,7 @@ from fundus_seg.config.load import load_config, load_recipe, load_recorded, load
 from fundus_seg.config.presets import preset_names
 from fundus_seg.config.resolve import resolve_machine, resolve_sources
 from fundus_seg.config.settings import (
-    AUGMENTATIONS,
-    LOSSES,
     MACHINE_SETTINGS,
-    METHODS,
-    OPERATORS,
     PLUGIN_SETTINGS,
     BeforeItExisted,
     DataConfig,
@@ -16,7 +12,6 @@ from fundus_seg.config.settings import (
     ModelConfig,
     OptimConfig,
     PlannedRun,
-    Precision,
     Recipe,
     ResolvedRun,
     ResolvedTrain,
@@ -26,11 +21,7 @@ from fundus_seg.config.settings import (
 )
 
 __all__ = [
-    "AUGMENTATIONS",
-    "LOSSES",
     "MACHINE_SETTINGS",
-    "METHODS",
-    "OPERATORS",
     "PLUGIN_SETTINGS",
     "BeforeItExisted",
     "DataConfig",
@@ -38,7 +29,6 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "PlannedRun",
-    "Precision",
     "Recipe",
     "ResolvedRun",
     "ResolvedTrain",

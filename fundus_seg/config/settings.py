@@ -14,7 +14,7 @@ A run's settings go through four types, each with less left open than the one be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -23,20 +23,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from fundus_seg import yaml_lines
+from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, Precision, Selection
 from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
 from fundus_seg.plugins import FORM, check_name, is_plugin
-from fundus_seg.protocol import Scoring, SelectionName
+from fundus_seg.protocol import Scoring
 
-OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "depthwise-wide", "untied", "linear", "coordconv")
-"""The keys of `fundus_seg.models.OPERATORS`, known here without importing torch; a table's columns in this order."""
-LOSSES = ("bce",)
-"""The keys of `fundus_seg.training.task.LOSSES`."""
-AUGMENTATIONS = ("none", "scale-crop")
-"""The keys of `fundus_seg.data.transforms.AUGMENTATIONS`."""
-METHODS = ("none", "mixstyle", "fourier", "vrex")
-"""The keys of `fundus_seg.training.methods.METHODS`."""
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
 """Settings that also accept `package.module:factory` in place of a built-in name."""
 
@@ -45,7 +38,6 @@ TOGETHER = "settings_together"
 _SELECTS = "scoring.threshold"
 
 Positive = Annotated[int, Field(gt=0)]
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ class BeforeItExisted:
     value: Any
 
 
-def _name(kind: str, builtin: Sequence[str]) -> tuple[AfterValidator, FieldInfo]:
+def _name(kind: str, builtin: Collection[str]) -> tuple[AfterValidator, FieldInfo]:
     """Accepts a name of `builtin`, or one of the form package.module:factory, which is not imported here."""
 
     def check(name: str) -> str:
@@ -138,7 +130,7 @@ class TrainConfig(Section):
     """Augmentation of the training cases."""
     method: Annotated[str, *_name("method", METHODS), BeforeItExisted("none")] = "none"
     """Method of domain generalisation; none: plain training on the cases of all source domains together."""
-    selection: SelectionName = "source-validation"
+    selection: Selection = "source-validation"
     """Rule that chooses the epoch whose weights are kept as `best`."""
     devices: Annotated[Positive, BeforeItExisted(1)] = 1
     """Devices that share every batch, a process each; batch norms see one device's share, so results change with it."""

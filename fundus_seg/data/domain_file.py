@@ -26,7 +26,7 @@ import yaml
 
 from fundus_seg.data.coding import CODINGS, DOFE, MERGES, Annotation, Coding, Colour, Merge, grey
 from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
-from fundus_seg.errors import DataError, UsageError, unknown_name
+from fundus_seg.errors import DataError, UsageError, one_line, unknown_name
 
 DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
 _WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # names folders, options and columns
@@ -84,7 +84,7 @@ class _Reader:
             line = f":{mark.line + 1}" if mark else ""
             raise DataError(f"{self.path}{line}: not valid YAML: {error.problem}") from error
         except (yaml.YAMLError, RecursionError) as error:
-            raise DataError(f"{self.path}: not valid YAML: {' '.join(str(error).split())}") from error
+            raise DataError(f"{self.path}: not valid YAML: {one_line(error)}") from error
         if node is None:
             raise DataError(f"{self.path}: an empty file; write the key 'domains'")
         return node

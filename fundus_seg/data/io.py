@@ -8,14 +8,15 @@ from __future__ import annotations
 import gzip
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fundus_seg.builtins import MaskFormat
 from fundus_seg.data.coding import DOFE, Coding, decode, decode_binary
-from fundus_seg.errors import DataError
+from fundus_seg.errors import DataError, one_line
 
 DECODER_VERSION = 1
 """Part of every cache key: raised when the same file would give other pixels."""
@@ -23,7 +24,6 @@ DECODER_VERSION = 1
 MAX_PIXELS = 100_000_000
 """Larger images are refused from their header, before anything is decoded."""
 
-MaskFormat = Literal["png", "nifti"]
 MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
@@ -133,7 +133,7 @@ def _read_picture(path: Path, opaque: bool) -> tuple[NDArray[np.uint8], bool]:
     except DataError:
         raise
     except Exception as error:  # decoders raise anything on bytes that are not what the header promised
-        raise DataError(f"{path}: damaged ({_one_line(error)}); copy or export it again") from error
+        raise DataError(f"{path}: damaged ({one_line(error)}); copy or export it again") from error
 
 
 def _opened(path: Path) -> Any:
@@ -178,7 +178,7 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{path}: not a whole NIfTI file ({_one_line(error)}); copy or export it again") from error
+        raise DataError(f"{path}: not a whole NIfTI file ({one_line(error)}); copy or export it again") from error
     return np.ascontiguousarray(np.broadcast_to(values.swapaxes(0, 1), (values.shape[1], values.shape[0], 3)))
 
 
@@ -198,7 +198,3 @@ def _refuse_too_large(path: Path, width: int, height: int) -> None:
         raise DataError(
             f"{path}: {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million; crop it to the disc region"
         )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fundus_seg.builtins import Precision
 from fundus_seg.data.io import MASK_SUFFIX, MaskFormat, read_image, read_mask, write_mask
 from fundus_seg.errors import DataError, about, listing
 from fundus_seg.inference.predict import load_model
@@ -31,7 +32,7 @@ def predict_folder(
     form: MaskFormat = "png",
     overlay: bool = False,
     truth: Path | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Path:
     """Write `out/masks/NAME.png` (or `.nii.gz`) for each photograph, `out/overlays/NAME.png` if asked, `out/cases.csv`.

@@ -25,7 +25,8 @@ from typing import Any
 
 import torch
 
-from fundus_seg.config import Precision, ResolvedTrain
+from fundus_seg.builtins import Precision
+from fundus_seg.config import ResolvedTrain
 from fundus_seg.errors import RunError, UsageError
 from fundus_seg.torchvision_compat import import_module
 
