@@ -10,7 +10,7 @@ from made_table import table
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from fundus_seg.config import preset_settings
+from fundus_seg.config import load_scoring
 from fundus_seg.evaluation.score_case import score_case
 from fundus_seg.metrics import (
     average_surface_distance,
@@ -108,7 +108,7 @@ def other_meanings() -> str:
     there, back = d.prediction_to_truth.mean(), d.truth_to_prediction.mean()
     photograph = tuple(np.stack([mask, mask]) for mask in masks())
     disc, _ = score_case(*photograph, scoring=Scoring())
-    released, _ = score_case(*photograph, scoring=preset_settings("released-code", holdout="A").scoring)
+    released, _ = score_case(*photograph, scoring=load_scoring("released-code"))
     rows = [
         ("ASD from truth to prediction [px]", "1 / 20", f"{back:.2f}"),
         (

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from made_table import benchmark_rows, milliseconds, table
 
-from fundus_seg.config import RunConfig, preset_settings
+from fundus_seg.config import Recipe, load_config, load_recipe, resolve_sources
 from fundus_seg.experiments.capacity import run_bytes
 from fundus_seg.experiments.grid_run import GridRun
 from fundus_seg.models import build_model
@@ -113,7 +113,7 @@ def fixed_part() -> str:
 def experiment_cost() -> str:
     """What the 120 runs take, and what the grid reckons with for each."""
     runs = len(TRAIN) * SEEDS
-    config = preset_settings("paper", holdout="A", data={"sources": ("B", "C", "D")})
+    config = resolve_sources(load_config("paper", arguments={"holdout": "A"}), tuple(TRAIN), where=Path())
     memory = run_bytes(GridRun(config, "", Path(), RunFolder(Path())))
     state, kept = training_state("tvconv"), weights("tvconv")
     hours = 3 * milliseconds("cpu.md", "step: tvconv, bf16, channels last") / 1e3 / 3600
@@ -158,8 +158,8 @@ def steps_of_an_epoch() -> int:
     return math.ceil(max(TRAIN.values()) / _paper().train.batch_per_domain)
 
 
-def _paper() -> RunConfig:
-    return preset_settings("paper", holdout="A")
+def _paper() -> Recipe:
+    return load_recipe("paper")
 
 
 def _each(text: Callable[[str], str]) -> list[str]:

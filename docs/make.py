@@ -1,7 +1,8 @@
 """The parts of the pages that are computed from the code and from benchmarks/*.md; `make docs` writes them again.
 
 Such a part of a page begins with `<!-- NAME: written by make docs -->` and ends with `<!-- NAME: end -->`; PARTS has a
-function for each name. A test asserts that writing the pages again changes nothing.
+function for each name. The page of settings is made as a whole. A test asserts that writing the pages again changes
+nothing.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from pathlib import Path
 import made_distances
 import made_scaling
 
-REPOSITORY = Path(__file__).parents[1]
-PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "distances.md", REPOSITORY / "docs" / "scaling.md")
+from fundus_seg.config.describe import describe, markdown_page
+
+DOCS = Path(__file__).parent
+PAGES = (DOCS.parent / "README.md", DOCS / "distances.md", DOCS / "scaling.md")
+"""The pages with computed parts."""
 PARTS = {**made_distances.PARTS, **made_scaling.PARTS}
 
 
-def write() -> None:
-    """Write all pages again."""
-    for page in PAGES:
-        page.write_text(made(page.read_text("utf8")), "utf8")
+def pages() -> dict[Path, str]:
+    """Every page that is computed, or a part of it, as it should stand."""
+    return {page: made(page.read_text("utf8")) for page in PAGES} | {
+        DOCS / "settings.md": markdown_page(describe()) + "\n"
+    }
 
 
 def made(text: str) -> str:
@@ -30,4 +35,5 @@ def made(text: str) -> str:
 
 
 if __name__ == "__main__":
-    write()
+    for page, text in pages().items():
+        page.write_text(text, "utf8")

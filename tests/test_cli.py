@@ -16,7 +16,7 @@ from fundus_seg.builtins import OPERATORS
 from fundus_seg_cli.main import app
 from fundus_seg_cli.options import names, paragraphs
 
-COMMANDS = ("train", "evaluate", "benchmark", "compare", "score", "audit", "predict", "profile")
+COMMANDS = ("train", "evaluate", "benchmark", "compare", "score", "config", "audit", "predict", "profile")
 DATA_COMMANDS = ("phantom", "check", "atlas", "cache")
 
 
@@ -165,6 +165,8 @@ class TestArguments:
             (["predict", "nowhere", "file", "--out", "masks"], 1, "nowhere: no such run or checkpoint"),
             (["predict", "file", "nowhere", "--out", "masks"], 1, "nowhere: no such photograph or folder"),
             (["train", "--holdout", "A", "--set", "preset=tiny"], 2, "--config"),
+            (["train", "--holdout", "A", "--set", "holdout=B"], 2, "--set: holdout=B with --holdout A: give it once"),
+            (["config", "papr"], 2, "did you mean 'paper'?"),
             (["data", "phantom", "out", "--per-domain", "1"], 2, "at least 3 cases"),
             (["data", "check", "nowhere"], 1, "nowhere: no such folder"),
             (["data", "cache"], 2, "either --list or --clear"),

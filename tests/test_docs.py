@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fundus_seg.config import preset_settings
+from fundus_seg.config import load_recipe, load_scoring
 from fundus_seg.evaluation.score_case import score_case
 from fundus_seg.experiments.capacity import BYTES_PER_PIXEL
 from fundus_seg.metrics import (
@@ -39,9 +39,8 @@ def module(monkeypatch):
 class TestPages:
     def test_making_them_again_changes_nothing(self, module):
         make = module("make")
-        for page in make.PAGES:
-            text = page.read_text("utf8")
-            assert make.made(text) == text, f"{page}: run `make docs`"
+        for page, text in make.pages().items():
+            assert page.read_text("utf8") == text, f"{page}: run `make docs`"
 
     def test_every_part_stands_in_one_of_them(self, module):
         make = module("make")
@@ -57,7 +56,7 @@ class TestPages:
 
 class TestScaling:
     def test_the_grid_reckons_with_the_largest_measured_operator(self, module):
-        size = preset_settings("paper", holdout="A").data.size
+        size = load_recipe("paper").data.size
         assert BYTES_PER_PIXEL * size**2 == max(module("made_scaling").TENSORS_MIB.values()) * 2**20
 
     def test_no_holdout_changes_the_steps_of_an_epoch(self, module):
@@ -90,7 +89,7 @@ class TestDistances:
         assert disc["hd"] == pytest.approx(4 * 800 / 12)
 
     def test_the_rules_of_the_released_code(self, module):
-        released = preset_settings("released-code", holdout="A").scoring
+        released = load_scoring("released-code")
         pair = tuple(np.stack([mask, mask]) for mask in module("made_distances").masks())
         disc, _ = score_case(*pair, scoring=released)
         assert disc["hd"] > disc["hd95"]

@@ -36,7 +36,7 @@ def compare(
 
     What `fundus-seg score --out` wrote into the same folders is compared too, under the name that --name gave it.
     """
-    from fundus_seg.config import preset_settings
+    from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError
     from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.metric_table import check_metrics
@@ -50,7 +50,7 @@ def compare(
         raise UsageError("--ops with --to: every operator of the published table is compared; leave one option out")
     check_metrics([metric])
     published = read_published(to) if to else None
-    protocol = preset_settings(scoring, holdout="").scoring if scoring else None
+    protocol = load_scoring(scoring) if scoring else None
     folders, progress = runs or [Path("runs")], Terminal()
     elsewhere = external_evaluations(folders)
     if published and elsewhere:

@@ -58,7 +58,7 @@ def evaluate(
 
     What `fundus-seg score --out` wrote into the same folders stands beside them.
     """
-    from fundus_seg.config import preset_settings
+    from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError
     from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.metric_table import check_metrics
@@ -78,7 +78,7 @@ def evaluate(
     for name in trust or []:
         load(name)
     progress = Terminal()
-    protocol = preset_settings(scoring, holdout="").scoring if scoring else None
+    protocol = load_scoring(scoring) if scoring else None
     folders = runs or [Path("runs")]
     elsewhere = external_evaluations(folders)
     found = trained_runs(folders, least=0 if elsewhere else 1, progress=progress)

@@ -8,7 +8,7 @@ import warnings
 import typer
 
 from fundus_seg.errors import FundusSegError
-from fundus_seg_cli import audit, benchmark, compare, data, evaluate, predict, profile, score, train
+from fundus_seg_cli import audit, benchmark, compare, config, data, evaluate, predict, profile, score, train
 from fundus_seg_cli.options import paragraphs, refusing
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ _COMMANDS = (
     compare.compare,
     predict.predict,
     score.score,
+    config.config,
     audit.audit,
     profile.profile,
 )

@@ -25,11 +25,10 @@ def profile(
     form: Format = "rich",
 ) -> None:
     """Measure parameters, MACs, latency and peak memory of inference, operators side by side, on random weights."""
-    from fundus_seg.config import load_config
+    from fundus_seg.config import load_recipe
 
     settings = [
-        load_config(config, overrides=overrides or [], arguments={"holdout": "", "model.op": name})  # nothing trains
-        for name in names(op or OPERATORS)
+        load_recipe(config, overrides=overrides or [], arguments={"model.op": name}) for name in names(op or OPERATORS)
     ]
 
     from fundus_seg.profiling import profile as profile_networks

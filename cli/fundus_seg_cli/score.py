@@ -42,7 +42,7 @@ def score(
     The first axis of a NIfTI must be the image's columns, as nibabel, ITK and `fundus-seg predict` write it; a NIfTI
     made from an array (height, width) would be read transposed.
     """
-    from fundus_seg.config import load_config
+    from fundus_seg.config import load_scoring
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.data.mask_files import pair_masks
     from fundus_seg.evaluation.metric_table import check_metrics
@@ -50,7 +50,7 @@ def score(
 
     progress, shown = Terminal(), names(metrics)
     check_metrics(shown)
-    protocol = load_config(scoring, arguments={"holdout": ""}).scoring
+    protocol = load_scoring(scoring)
     if raw:
         protocol = protocol.model_copy(update={"largest_component": False, "fill_holes": False})
     pairs = pair_masks(

@@ -25,8 +25,7 @@ def train(
     track: Trackers = None,
 ) -> None:
     """Train on every domain but one. The same command again goes on with an interrupted run."""
-    from fundus_seg.config import load_config, recorded_provenance
-    from fundus_seg.config.resolve import resolve_sources
+    from fundus_seg.config import load_config, recorded_provenance, resolve_sources
     from fundus_seg.data import open_root
     from fundus_seg_cli.progress import Terminal
 
@@ -40,14 +39,10 @@ def train(
     from fundus_seg.hardware import gpu_name
     from fundus_seg.runs.provenance import changes
     from fundus_seg.training import train as train_run  # torch and lightning, only once the arguments are right
-    from fundus_seg.training.observer import Observer
-    from fundus_seg.training.probe import HoldoutProbe
     from fundus_seg.training.tracking import tracker
 
     for change in changes(recorded, gpu_name()) if recorded else ():
         progress.line(f"warning: {config}: {change}; the bits may differ")
-    observers: list[Observer] = [tracker(cast(Tracker, each)) for each in track or []]
-    if probe_holdout:
-        observers.append(HoldoutProbe(root, progress=progress))
-    run = train_run(settings, root, out, observers=observers, progress=progress)
+    trackers = [tracker(cast(Tracker, each)) for each in track or []]
+    run = train_run(settings, root, out, probe=probe_holdout, observers=trackers, progress=progress)
     print(run.path)

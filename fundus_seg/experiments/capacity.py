@@ -36,7 +36,7 @@ def worker_slots(runs: Sequence[GridRun], gpus: int, jobs: int | None = None) ->
     """
     free: dict[int | None, float] = {gpu: _gpu_bytes(gpu) for gpu in range(gpus)} or {None: _memory_bytes()}
     need = max(map(run_bytes, runs))
-    most = max(1, _cores() // max(run.config.train.threads or 1 for run in runs))
+    most = max(1, _cores() // max(run.threads for run in runs))
     fitting = sum(int(min(most, room / need)) for room in free.values())
     slots = []
     for _ in range(jobs or max(1, min(most, fitting))):
@@ -49,7 +49,7 @@ def worker_slots(runs: Sequence[GridRun], gpus: int, jobs: int | None = None) ->
 def run_bytes(run: GridRun) -> float:
     """An upper estimate of the memory that a run needs while it trains: the GPU's, or without one the machine's."""
     config = run.config
-    cases = config.train.batch_per_domain * len(config.data.sources or ())
+    cases = config.train.batch_per_domain * len(config.data.sources)
     return BASE_BYTES + cases * config.data.size**2 * BYTES_PER_PIXEL
 
 

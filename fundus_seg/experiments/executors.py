@@ -113,7 +113,7 @@ def choose_executor(
         case "ray":
             from fundus_seg.experiments.ray_executor import ray_executor
 
-            cores = max((run.config.train.threads or 1) * run.config.train.devices for run in runs)
+            cores = max(run.threads * run.config.train.devices for run in runs)
             return ray_executor(address=address, cpus=cores, gpus=gpus_per_run)
     assert_never(name)
 

@@ -9,7 +9,6 @@ from fundus_seg.errors import BusyError, FundusSegError, LeaseLostError, one_lin
 from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.experiments.grid_run import GridRun, Outcome, settled
 from fundus_seg.training import train
-from fundus_seg.training.probe import HoldoutProbe
 
 
 def complete_run(run: GridRun) -> Outcome:
@@ -18,8 +17,7 @@ def complete_run(run: GridRun) -> Outcome:
         return outcome
     try:
         root = open_root(run.data)
-        observers = [HoldoutProbe(root)] if run.probe else []
-        folder = train(run.config, root, run.out, observers=observers)
+        folder = train(run.config, root, run.out, probe=run.probe)
         evaluate(folder, run.data)
     except (BusyError, LeaseLostError) as error:
         return Outcome("busy", str(error))
