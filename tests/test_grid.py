@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import re
 import sys
-from functools import partial
+from contextlib import nullcontext
 
 import pytest
-from typer.testing import CliRunner
 
 from fundus_seg import plugins
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
+from fundus_seg.experiments import choose_executor, run_experiment
 from fundus_seg.experiments.estimate import estimate
 from fundus_seg.experiments.executors import serial
 from fundus_seg.experiments.grid import prepare, run_grid
@@ -21,7 +21,6 @@ from fundus_seg.experiments.leave_one_out import plan
 from fundus_seg.experiments.work import complete_run
 from fundus_seg.reporting.overview import overview
 from fundus_seg.runs.lease import leased
-from fundus_seg_cli.main import app
 
 
 @pytest.fixture
@@ -193,7 +192,7 @@ def write_plugin(tmp_path, monkeypatch):
     sys.modules.pop("grid_loss", None)
 
 
-def test_runs_of_other_inputs_are_refused_before_anything_runs(root, out, write_plugin):
+def test_runs_of_other_inputs_are_refused_before_anything_runs(root, out, write_plugin, command):
     write_plugin(1)
     overrides = ["train.loss=grid_loss:loss"]
     (done,) = plan_runs(root, out, overrides=overrides)
@@ -205,9 +204,8 @@ def test_runs_of_other_inputs_are_refused_before_anything_runs(root, out, write_
     write_plugin(2)
     options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A"]
     options += ["--ops", "tvconv,conv", "--set", *overrides, "--executor", "serial"]
-    refused = CliRunner().invoke(app, ["benchmark", *map(str, options)])
-    assert isinstance(refused.exception, RunError)
-    assert re.search(r"conv.*seed-0: holds another run \(inputs\.train\.loss: \w+ there, ", str(refused.exception))
+    refused = command("benchmark", *options, code=1).err
+    assert re.search(r"conv.*seed-0: holds another run \(inputs\.train\.loss: \w+ there, ", refused)
     write_plugin(1)
     changed, *_ = (root.path / "Domain2/train/ROIs/image").iterdir()
     changed.write_bytes(changed.read_bytes() + b"\0")
@@ -248,21 +246,18 @@ def test_dry_run_lists_and_estimates(root, out):
     assert "3 runs left: about" in overview(runs, jobs=8, retry_failed=True).notes[0]
 
 
-def test_damaged_scores_hide_no_table_and_are_made_again(root, out, monkeypatch):
+def test_damaged_scores_hide_no_table_and_are_made_again(root, out, command, monkeypatch):
     options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A"]
     options += ["--ops", "conv,tvconv", "--executor", "serial", "--format", "markdown"]
-    call = partial(CliRunner().invoke, app, ["benchmark", *map(str, options)])
-    first = call()
-    assert first.exception is None
+    first = command("benchmark", *options)
     runs = plan_runs(root, out, ops=["conv", "tvconv"])
     whole = runs[0].evaluation.read_bytes()
     runs[0].evaluation.write_bytes(whole[: len(whole) // 2])
-    second = call()
-    assert "| tvconv |" in second.stdout
-    assert "1 of 2 runs failed" in str(second.exception)
-    assert runs[0].evaluation.name in str(second.exception)
-    third = call()
-    assert (third.exception, third.stdout) == (None, first.stdout)
+    second = command("benchmark", *options, code=1)
+    assert "| tvconv |" in second.out
+    assert "error: 1 of 2 runs failed" in second.err
+    assert runs[0].evaluation.name in second.err
+    assert command("benchmark", *options).out == first.out
     assert runs[0].evaluation.read_bytes() == whole
 
     def refuse(*_):
@@ -270,31 +265,45 @@ def test_damaged_scores_hide_no_table_and_are_made_again(root, out, monkeypatch)
 
     runs[0].evaluation.write_bytes(b"")
     monkeypatch.setattr("fundus_seg_cli.benchmark._print_tables", refuse)
-    fourth = call()
-    assert isinstance(fourth.exception, ProtocolError)
-    assert "1 of 2 runs failed" in fourth.stderr
+    fourth = command("benchmark", *options, code=1).err
+    assert "1 of 2 runs failed" in fourth
+    assert fourth.endswith("error: not in one table\n")
 
 
 def test_workers_refuse_runs_over_several_devices(root, out):
-    options = ["--data", root.path, "--out", out, "--config", "tiny", "--set", "train.devices=2"]
-    refused = CliRunner().invoke(app, ["benchmark", *map(str, options)]).exception
-    assert isinstance(refused, UsageError)
-    assert "train.devices 2 with --executor processes" in str(refused)
-    assert not out.exists()
+    runs = plan_runs(root, out, overrides=["train.devices=2"])
+    with pytest.raises(UsageError, match=r"train\.devices 2 with --executor processes"):
+        choose_executor("processes", runs)
+    assert choose_executor("serial", runs) is serial
 
 
-def test_the_command_prints_the_table_of_what_is_done_then_what_failed(root, out, tmp_path):
+def test_an_experiment_gives_its_scores_and_its_failures_in_the_order_of_the_plan(root, out):
+    runs = plan_runs(root, out, vary=["optim.lr=1e30,1e-3"], overrides=["train.steps_per_epoch=3"])
+    told = []
+    result = run_experiment(runs, serial, watch=nullcontext(lambda run, outcome: told.append((run, outcome.state))))
+    assert told == [(runs[0], "failed"), (runs[1], "done")]
+    assert [failure.run for failure in result.failures] == [runs[0]]
+    assert [evaluation.path for evaluation in result.evaluations] == [runs[1].evaluation]
+    with pytest.raises(RunError, match=r"^1 of 2 runs failed; .*\n  A conv-lr=1e\+30.* the loss is no longer finite"):
+        result.check()
+    again = run_experiment(runs, serial)
+    assert [failure.reason for failure in again.failures] == [failure.reason for failure in result.failures]
+    (runs[0].folder.path / "FAILED").write_text("another reason")
+    (failure,) = run_experiment(runs, serial, retry_failed=True).failures
+    assert "the loss is no longer finite" in failure.reason
+    run_experiment(runs[1:], serial).check()
+
+
+def test_the_command_prints_the_table_of_what_is_done_then_what_failed(root, out, tmp_path, command):
     options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A", "--ops", "conv"]
     options += ["--vary", "optim.lr=1e30,1e-3,1e-4", "--set", "train.steps_per_epoch=3", "--executor", "serial"]
-    call = partial(CliRunner().invoke, app)
-    done = call(["benchmark", *map(str, options), "--format", "markdown", "--plots", str(tmp_path / "plots")])
-    assert re.search(r"\| metric \| structure \| unseen \| conv-lr=\S+ \| conv-steps\S+ \|\n", done.stdout)
-    assert "| all | all |" in done.stdout
+    done = command("benchmark", *options, "--format", "markdown", "--plots", tmp_path / "plots", code=1)
+    assert re.search(r"\| metric \| structure \| unseen \| conv-lr=\S+ \| conv-steps\S+ \|\n", done.out)
+    assert "| all | all |" in done.out
     assert (tmp_path / "plots" / "boxes-dsc.png").exists()
-    assert isinstance(done.exception, RunError)
-    assert str(done.exception).startswith("1 of 3 runs failed; --retry-failed takes them up again:\n  A conv-lr=1e+30")
-    listed = call(["benchmark", *map(str, options), "--format", "markdown", "--dry-run"]).stdout
+    assert "error: 1 of 3 runs failed; --retry-failed takes them up again:\n  A conv-lr=1e+30" in done.err
+    listed = command("benchmark", *options, "--format", "markdown", "--dry-run").out
     assert "3 runs: 1 failed, 2 done" in listed
     assert "the loss is no longer finite" in listed
     assert "nothing left to run" in listed
-    assert isinstance(call(["benchmark", *map(str, options), "--retry-failed"]).exception, RunError)
+    command("benchmark", *options, "--retry-failed", code=1)
