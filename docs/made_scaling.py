@@ -131,6 +131,12 @@ def experiment_cost() -> str:
     return table(("quantity", "value"), rows, numbers=1)
 
 
+def grid() -> str:
+    """What running many runs at a time costs, as `make bench-grid` measures it."""
+    rows = [cells[:2] for cells in benchmark_rows("grid.md") if len(cells) == 4][2:]
+    return table(("quantity", "value"), rows, numbers=1)
+
+
 @cache
 def network(op: str) -> torch.nn.Module:
     """The paper's network, without values."""
@@ -172,4 +178,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "run-counts": run_counts,
     "fixed-part": fixed_part,
     "experiment-cost": experiment_cost,
+    "grid": grid,
 }
