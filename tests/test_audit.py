@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_cli import COMMAND
 
 from fundus_seg.reporting import audit
 from fundus_seg.reporting.audit import Comparison, Pair, cases_table, compare, shapes, shapes_table
@@ -102,10 +100,8 @@ def test_a_table_of_cases_names_the_farthest():
     assert "hd95" in render(table, "latex")
 
 
-def test_command(tmp_path):
-    done = subprocess.run([*COMMAND, "audit", "--format", "csv"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "thin lines,hd95,8.4500,8.4500,8.4500" in done.stdout
-    done = subprocess.run([*COMMAND, "audit", "--pred", "x"], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--pred and --truth belong together" in done.stderr
+def test_command(command):
+    assert "thin lines,hd95,8.4500,8.4500,8.4500" in command("audit", "--format", "csv").out
+    refused = command("audit", "--pred", "x", code=2).err
+    assert refused.count("\n") == 1
+    assert "--pred and --truth belong together" in refused

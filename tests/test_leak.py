@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_runs import Lines, settings
 
-from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import ProtocolError, RunError
 from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
 from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS
-from fundus_seg.progress import Silent
 from fundus_seg.protocol import Scoring, source_half
 from fundus_seg.reporting.in_domain import domain_gap_table, domain_gaps, tidy_domain_gap_table
 from fundus_seg.reporting.leak import HONEST, LEAKING, checkpoints_to_compare, leak_table
@@ -124,27 +123,15 @@ def test_in_domain_scores_stand_in_no_table_of_unseen_domains():
         domain_gaps([(evaluation([0.5]), inside)])
 
 
-class Lines(Silent):
-    def __init__(self):
-        self.said = []
-
-    def line(self, text):
-        self.said.append(text)
-
-
-def settings(seed=0):
-    return load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A", "seed": seed})
-
-
 def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
     root = open_root(draw_root())
     probed = train(settings(), root, tmp_path, probe=True)
     plain = train(settings(seed=1), root, tmp_path)
     progress = Lines()
     assert sorted(checkpoints_to_compare(probed, progress=progress)) == ["best", "last", "oracle"]
-    assert progress.said == []
+    assert progress.lines == []
     assert sorted(checkpoints_to_compare(plain, progress=progress)) == ["best", "last"]
-    assert progress.said == [
+    assert progress.lines == [
         f"{plain.path}: trained without --probe-holdout, missing in the column of selection oracle"
     ]
     with pytest.raises(RunError, match=r"oracle\.ckpt: .*; train it anew with --probe-holdout, in another --out"):

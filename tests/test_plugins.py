@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_runs import killed_in_epoch, settings, weights
 
 from fundus_seg import load_model, plugins
 from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS
-from fundus_seg.config import load_config
 from fundus_seg.data import transforms
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, ProtocolError, RunError, UsageError
@@ -21,7 +21,7 @@ from fundus_seg.models import build_model
 from fundus_seg.models.operators import BranchSettings, tried
 from fundus_seg.reporting.tables import build_table
 from fundus_seg.runs.folder import RunFolder
-from fundus_seg.training import fit, methods, task, train
+from fundus_seg.training import methods, task, train
 
 PAGE = Path(__file__).parents[1].joinpath("docs", "extending.md").read_text("utf8")
 EXAMPLES = {text.split()[1].removesuffix(".py"): text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}
@@ -53,20 +53,12 @@ def examples(here):
         (here / f"{name}.py").write_text(text)
 
 
-def settings(*overrides):
-    return load_config("tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": "A"})
-
-
 def forget(monkeypatch):
     """As in a new process."""
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(plugins, "_digests", {})
     for name in (*EXAMPLES, "broken", "odd"):
         sys.modules.pop(name, None)
-
-
-def weights(run):
-    return torch.load(run.checkpoint("last"), weights_only=True)["model"]
 
 
 @pytest.mark.parametrize("builtin", [OPERATORS, LOSSES, AUGMENTATIONS, METHODS])
@@ -112,14 +104,8 @@ def test_a_run_of_four_examples_goes_on_to_the_same_bits_and_is_scored(examples,
     overrides = [f"{setting}={name}" for setting, name in USED.items()]
     whole = train(settings(*overrides), root, tmp_path / "whole")
 
-    def killed(path, rows):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        original = fit.write_rows
-        patch.setattr(fit, "write_rows", lambda path, rows: (killed if len(rows) == 2 else original)(path, rows))
-        with pytest.raises(KeyboardInterrupt):
-            train(settings(*overrides), root, tmp_path / "parts")
+    with killed_in_epoch(2):
+        train(settings(*overrides), root, tmp_path / "parts")
     forget(monkeypatch)
     parts = train(settings(*overrides), root, tmp_path / "parts")
     ours, theirs = weights(parts), weights(whole)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drawn_masks import Lines, coded, eye, pairs_of, save
-from test_cli import call
+from drawn_masks import coded, eye, pairs_of, save
+from small_runs import Lines
 
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
@@ -252,28 +252,28 @@ def test_places_that_hold_no_pairs(truth, tmp_path):
         pairs_of(tmp_path / "nowhere" / "{name}.png", truth)
 
 
-def test_commands(truth, tmp_path):
+def test_commands(truth, tmp_path, command):
     for number in range(3):
         save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number + 1), 0, 1, 2))
     common = ["--pred", "pred", "--truth", "truth"]
-    done = call("score", *common, "--name", "nnunet", "--out", "kept", "--format", "markdown", cwd=tmp_path)
-    assert "| DSC [%] | disc (OD) | unknown | 95.00 [95.0, 95.0] |" in done.stdout
-    assert "selection: unknown" in done.stdout
-    shown = call("evaluate", "kept", "--format", "markdown", cwd=tmp_path).stdout
-    assert shown == done.stdout
-    tidy = call("score", *common, "--name", "nnunet", "--format", "csv", cwd=tmp_path).stdout
+    done = command("score", *common, "--name", "nnunet", "--out", "kept", "--format", "markdown")
+    assert "| DSC [%] | disc (OD) | unknown | 95.00 [95.0, 95.0] |" in done.out
+    assert "selection: unknown" in done.out
+    shown = command("evaluate", "kept", "--format", "markdown").out
+    assert shown == done.out
+    tidy = command("score", *common, "--name", "nnunet", "--format", "csv").out
     assert "DSC,%,OD,unknown,nnunet,95,NA,1,95,95,cases" in tidy
-    assert tidy == call("evaluate", "kept", "--format", "csv", cwd=tmp_path).stdout
-    clinical = call("evaluate", "kept", "--clinical", "--format", "markdown", cwd=tmp_path).stdout
-    assert clinical.startswith(done.stdout)
+    assert tidy == command("evaluate", "kept", "--format", "csv").out
+    clinical = command("evaluate", "kept", "--clinical", "--format", "markdown").out
+    assert clinical.startswith(done.out)
     assert "| vCDR error | unknown | 0.000 |" in clinical
     score_masks(pairs_of(truth, truth), name="monai", out=tmp_path / "kept")
-    compared = call("compare", "kept", "--ops", "nnunet,monai", "--format", "markdown", cwd=tmp_path).stdout
+    compared = command("compare", "kept", "--ops", "nnunet,monai", "--format", "markdown").out
     assert "| disc | unknown | 95.00 | 100.00 | -5.00" in compared
-    published = call("compare", "kept", "--to", "tvconv2022", cwd=tmp_path, code=1).stderr.splitlines()
-    assert published[0] == "2 scores of masks from elsewhere left out: of an unknown recipe"
+    published = command("compare", "kept", "--to", "tvconv2022", code=1).err.splitlines()
+    assert published[0] == "2 scores of masks from elsewhere left out: their recipe is unknown"
     assert published[1].startswith("error: kept: no run below")
-    audited = call("audit", *common, "--format", "csv", cwd=tmp_path).stdout
+    audited = command("audit", *common, "--format", "csv").out
     assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited
-    wrong = call("score", *common, "--pred-coding", "label", cwd=tmp_path, code=2)
-    assert wrong.stderr.startswith("error: 'label' is no coding")
+    wrong = command("score", *common, "--pred-coding", "label", code=2)
+    assert wrong.err.startswith("error: 'label' is no coding")
