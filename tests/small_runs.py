@@ -17,7 +17,7 @@ from fundus_seg.progress import Advance, Silent
 from fundus_seg.runs.folder import RunFolder
 
 
-def settings(*overrides: str, holdout: str = "A", op: str | None = None, seed: int = 0) -> RunConfig:
+def settings(*overrides: str, holdout: str = "A", op: str | None = None, seed: int | None = None) -> RunConfig:
     """The settings of a run of preset tiny with one thread; its operator is tvconv, unless it is given."""
     arguments = {"holdout": holdout, "model.op": op, "seed": seed}
     return load_config("tiny", overrides=["train.threads=1", *overrides], arguments=arguments)
