@@ -25,7 +25,6 @@ from fundus_seg.config import (
 )
 from fundus_seg.config.settings import BeforeItExisted, shipped_preset
 from fundus_seg.errors import ConfigError, RunError, UsageError
-from fundus_seg.progress import SILENT
 from fundus_seg.protocol import SELECTIONS, Scoring
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.record import record, take_up
@@ -319,7 +318,7 @@ class TestRecord:
 
         def begin(warmup):
             plan = LaterPlan.model_validate({**tiny, "train": {**tiny["train"], "warmup": warmup}})
-            return take_up(folder, plan, inputs, probed=False, machine=MACHINE, gpu=None, progress=SILENT)
+            return take_up(folder, plan, inputs, probed=False, machine=MACHINE)
 
         tiny = planned().model_dump()
         monkeypatch.setattr("fundus_seg.runs.record.ResolvedRun", LaterRun)

@@ -307,3 +307,10 @@ def test_the_command_prints_the_table_of_what_is_done_then_what_failed(root, out
     assert "the loss is no longer finite" in listed
     assert "nothing left to run" in listed
     command("benchmark", *options, "--retry-failed", code=1)
+
+
+def test_existing_runs_are_checked_without_asking_git_for_the_commit(root, out, monkeypatch):
+    runs = plan_runs(root, out, seeds=[0, 1], overrides=["train.epochs=1"])
+    run_experiment(runs, serial).check()
+    monkeypatch.setattr("fundus_seg.runs.provenance._commit", None)
+    assert prepare(runs) == {}

@@ -10,7 +10,7 @@ from fundus_seg.errors import DataError
 from fundus_seg.experiments.executors import Executor
 from fundus_seg.experiments.grid_run import GridRun, Outcome, record_failure, settled, status
 from fundus_seg.experiments.work import complete_run
-from fundus_seg.hardware import gpu_name, machine_choices
+from fundus_seg.hardware import machine_choices
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.record import take_up
 from fundus_seg.training.run_data import load_run_data
@@ -37,7 +37,7 @@ def prepare(runs: Sequence[GridRun], *, progress: Progress = SILENT) -> dict[Gri
         alike.setdefault(_inputs_of(run), []).append(run)
     errors: list[DataError] = []
     faults: dict[GridRun, Outcome] = {}
-    machine, gpu = machine_choices(), gpu_name()
+    machine = machine_choices()
     for group in alike.values():
         try:
             root = open_root(group[0].data, progress=progress)
@@ -48,7 +48,7 @@ def prepare(runs: Sequence[GridRun], *, progress: Progress = SILENT) -> dict[Gri
                 faults |= dict.fromkeys(needed, Outcome.of_error(error))
             continue
         for run in group:
-            take_up(run.folder, run.config, inputs, probed=run.probe, machine=machine, gpu=gpu, progress=SILENT)
+            take_up(run.folder, run.config, inputs, probed=run.probe, machine=machine)
     if errors and len(errors) == len(alike) and not any(status(run) == "done" for run in runs):
         raise errors[0]
     return faults

@@ -21,8 +21,6 @@ def take_up(
     *,
     probed: bool,
     machine: MachineSettings,
-    gpu: str | None,
-    progress: Progress,
 ) -> ResolvedRun:
     """The settings to run with in `folder`, nothing left open: for a new run, or for the same run if it is there.
 
@@ -32,8 +30,6 @@ def take_up(
         inputs: digests of what the settings name but do not contain: data, encoder weights.
         probed: whether the holdout is to be probed.
         machine: what is fast on this machine.
-        gpu: name of the GPU that computes; None for the processor.
-        progress: told what differs from the machine and the versions that the run began with.
 
     Raises:
         RunError: the folder holds a run of other settings or inputs, whose differing keys are named; or a run that was
@@ -59,9 +55,20 @@ def take_up(
         )
     if was_probed and not probed and not folder.has("TRAINED"):
         raise RunError(f"{folder.path}: begun with --probe-holdout; go on with it, or the probe would miss epochs")
-    for change in changes(there["provenance"], gpu):
-        progress.line(f"warning: {folder.path}: {change}; the bits may differ")
     return resolved
+
+
+def tell_changes(folder: RunFolder, gpu: str | None, progress: Progress) -> None:
+    """Warn of what differs from the machine and the versions that an existing run began with.
+
+    Args:
+        folder: the run's folder, which need not exist.
+        gpu: name of the GPU that computes; None for the processor.
+        progress: gets a line for each difference.
+    """
+    if folder.config.exists():
+        for change in changes(folder.read_config()["provenance"], gpu):
+            progress.line(f"warning: {folder.path}: {change}; the bits may differ")
 
 
 def recorded_settings(folder: RunFolder) -> ResolvedRun:

@@ -29,7 +29,7 @@ from fundus_seg.runs.atomic import write_rows
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import run_folder
 from fundus_seg.runs.lease import leased
-from fundus_seg.runs.record import record, take_up
+from fundus_seg.runs.record import record, take_up, tell_changes
 from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.method import Method
@@ -86,15 +86,8 @@ def train(
     folder = run_folder(planned, out, experiment=root.experiment, phantom=root.phantom)
     if probe:
         observers = [*observers, HoldoutProbe(root, progress=progress)]
-    resolved = take_up(
-        folder,
-        planned,
-        data.inputs,
-        probed=probe,
-        machine=machine_choices(),
-        gpu=gpu_name(),
-        progress=progress,
-    )
+    resolved = take_up(folder, planned, data.inputs, probed=probe, machine=machine_choices())
+    tell_changes(folder, gpu_name(), progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
