@@ -6,8 +6,9 @@ with the arguments.
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -149,9 +150,11 @@ def recorded_provenance(name_or_path: str) -> dict[str, Any]:
     """The provenance in a run's own config.yaml; empty for a preset or any other file."""
     path = settings_file(name_or_path)
     node = _top(path) if path and path.is_file() else None
-    recorded = [entry.node for entry in yaml_lines.entries(node) if entry.key == "provenance"] if node else []
-    content = yaml_lines.value(recorded[0]) if recorded else None
-    return content if isinstance(content, dict) else {}
+    if not path or not node:
+        return {}
+    with _yaml_of(path):
+        recorded = [yaml_lines.value(value) for key, value in node.value if key.value == "provenance"]
+    return recorded[0] if recorded and isinstance(recorded[0], dict) else {}
 
 
 def settings_file(name_or_path: str) -> Path | None:
@@ -217,8 +220,10 @@ def _read_file(path: Path, model: type[Recipe]) -> Layer:
     if node is None:
         return _read_preset("paper")
     faults: list[_Fault] = []
-    by: Giver = "record" if {"inputs", "provenance"} <= _keys(node) else "file"
-    own = _read_section(node, model, by, str(path), faults)
+    keys = [key.value for key, _ in node.value]
+    by: Giver = "record" if "inputs" in keys and "provenance" in keys else "file"
+    with _yaml_of(path):
+        own = _read_section(node, model, by, str(path), faults)
     preset = own.setdefault("preset", Given("paper", by, str(path)))
     if isinstance(preset.value, str) and preset.value not in preset_names():
         faults.append(_Fault("preset", "preset", unknown_name("preset", preset.value, preset_names()), preset))
@@ -232,19 +237,24 @@ def _read_file(path: Path, model: type[Recipe]) -> Layer:
 def _top(path: Path) -> yaml.MappingNode | None:
     """The top node of a file of settings; None if the file is empty."""
     try:
-        node = yaml_lines.compose(path.read_text("utf8"))
+        text = path.read_text("utf8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ConfigError(f"config {path}: {reason}; presets are: {', '.join(preset_names())}") from error
-    except YamlError as error:
-        raise ConfigError(f"config {_place(path, error.line)}: not valid YAML: {error}") from error
+    with _yaml_of(path):
+        node = yaml_lines.compose(text)
     if not isinstance(node, yaml.MappingNode | None):
         raise ConfigError(f"config {path}: holds no settings: write section: {{key: value}}")
     return node
 
 
-def _keys(node: yaml.MappingNode) -> set[str]:
-    return {entry.key for entry in yaml_lines.entries(node)}
+@contextlib.contextmanager
+def _yaml_of(path: Path) -> Iterator[None]:
+    """Within it, a YamlError becomes a ConfigError that names the file and the line."""
+    try:
+        yield
+    except YamlError as error:
+        raise ConfigError(f"config {_place(path, error.line)}: not valid YAML: {error}") from error
 
 
 def _place(path: str | Path, line: int | None) -> str:
