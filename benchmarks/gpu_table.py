@@ -24,8 +24,7 @@ from unittest.mock import patch
 import pandas as pd
 import torch
 
-from fundus_seg.config import RunConfig, load_config
-from fundus_seg.config.resolve import resolve_sources
+from fundus_seg.config import RunConfig, load_config, resolve_sources
 from fundus_seg.data import open_root
 from fundus_seg.data.batches import Batch, DomainBatches
 from fundus_seg.data.layout import DataRoot

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fundus_seg.config import preset_settings
+from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.experiments import capacity
 from fundus_seg.experiments.capacity import run_bytes, worker_slots
 from fundus_seg.experiments.grid_run import Cell
@@ -14,10 +14,9 @@ from fundus_seg.runs.folder import RunFolder
 
 
 def cell(size=256, threads=1):
-    config = preset_settings(
-        "paper", holdout="A", data={"sources": ("B", "C", "D"), "size": size}, train={"threads": threads}
-    )
-    return Cell(config, "", Path(), RunFolder(Path()))
+    overrides = [f"data.size={size}", f"train.threads={threads}"]
+    config = load_config("paper", overrides=overrides, arguments={"holdout": "A"})
+    return Cell(resolve_sources(config, "ABCD", where=Path()), "", Path(), RunFolder(Path()))
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from fundus_seg.reporting.leak import HONEST, LEAKING, checkpoints_to_compare, l
 from fundus_seg.reporting.tables import build_table
 from fundus_seg.statistics.intervals import bootstrap_interval
 from fundus_seg.training import train
-from fundus_seg.training.probe import HoldoutProbe
 
 
 def evaluation(dsc, *, selection=HONEST, holdout="A", seed=0, operator="tvconv", domains=None, scored="holdout"):
@@ -139,7 +138,7 @@ def settings(seed=0):
 
 def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
     root = open_root(draw_root())
-    probed = train(settings(), root, tmp_path, observers=[HoldoutProbe(root)])
+    probed = train(settings(), root, tmp_path, probe=True)
     plain = train(settings(seed=1), root, tmp_path)
     progress = Lines()
     assert sorted(checkpoints_to_compare(probed, progress=progress)) == ["best", "last", "oracle"]

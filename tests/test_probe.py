@@ -40,7 +40,7 @@ def state(run, name):
 
 
 def probed(root, out, *overrides):
-    return train(settings(*overrides), root, out, observers=[HoldoutProbe(root)])
+    return train(settings(*overrides), root, out, probe=True)
 
 
 def test_a_run_is_the_same_to_the_bit_with_and_without_a_probe(root, tmp_path):
@@ -123,9 +123,9 @@ def stop_after_one_epoch(monkeypatch):
 
 
 def test_a_probe_joins_no_run_late_and_leaves_none_early(root, tmp_path, stop_after_one_epoch):
-    for out, observers in (("plain", []), ("probed", [HoldoutProbe(root)])):
+    for out, probe_it in (("plain", False), ("probed", True)):
         with pytest.raises(KeyboardInterrupt):
-            train(settings(), root, tmp_path / out, observers=observers)
+            train(settings(), root, tmp_path / out, probe=probe_it)
     with pytest.raises(RunError, match=r"begun without --probe-holdout.*choose another --out"):
         probed(root, tmp_path / "plain")
     with pytest.raises(RunError, match="begun with --probe-holdout; go on with it"):

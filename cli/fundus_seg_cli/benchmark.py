@@ -169,7 +169,7 @@ def _executor(name: Engine, cells: Sequence[Cell], jobs: int | None, address: st
     if name is Engine.ray:
         from fundus_seg.experiments.ray_executor import ray_executor
 
-        cores = max((cell.config.train.threads or 1) * cell.config.train.devices for cell in cells)
+        cores = max(cell.threads * cell.config.train.devices for cell in cells)
         return ray_executor(address=address, cpus=cores, gpus=gpus)
     if name is Engine.serial:
         return serial

@@ -26,13 +26,10 @@ def profile(
 ) -> None:
     """Measure parameters, MACs, latency and peak memory of inference, operators side by side, on random weights."""
     from fundus_seg.builtins import OPERATORS
-    from fundus_seg.config import load_config
+    from fundus_seg.config import load_recipe
 
     names = [name.strip() for names in op or OPERATORS for name in names.split(",")]
-    settings = [
-        load_config(config, overrides=overrides or [], arguments={"holdout": "", "model.op": name})  # nothing trains
-        for name in names
-    ]
+    settings = [load_recipe(config, overrides=overrides or [], arguments={"model.op": name}) for name in names]
 
     from fundus_seg.profiling import profile as profile_networks
     from fundus_seg.reporting.profile_table import profile_table

@@ -37,7 +37,6 @@ from fundus_seg.runs.atomic import atomic_path
 RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
     "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST,
 }
 
 
@@ -70,7 +69,7 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
             not see among them.
     """
     contents = _content_hashes(cases)
-    options = data.model_dump(mode="json", exclude={"sources"})
+    options = data.model_dump(mode="json", exclude={"sources"}) | {"mask_interpolation": "nearest"}
     where = {(case.domain, case.split) for case in cases}
     key = short_hash([sorted(where), contents, options, DECODER_VERSION], digits=32)
     entry = cache_folder() / "resized" / key
@@ -120,7 +119,7 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
         size = (data.size, data.size)
         images[index] = Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation])
         for structure, mask in enumerate(sample.masks):
-            resized = Image.fromarray(mask.astype(np.uint8)).resize(size, RESAMPLING[data.mask_interpolation])
+            resized = Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
             masks[index, structure] = resized
         return training_problem(sample.masks)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fundus_seg.builtins import CheckpointName, Inference
-from fundus_seg.config import PLUGIN_SETTINGS, RunConfig, load_config
+from fundus_seg.config import PLUGIN_SETTINGS, ResolvedRun, RunConfig
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
@@ -42,7 +42,7 @@ from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import operator_name
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.provenance import versions
-from fundus_seg.runs.record import is_probed
+from fundus_seg.runs.record import is_probed, recorded_settings
 from fundus_seg.seeding import reproducible
 from fundus_seg.viz.overlay import draw_contours
 
@@ -108,7 +108,7 @@ def evaluate(
             operator=operator_name(config, root.experiment),
             holdout=config.holdout,
             seed=config.seed,
-            precision=config.train.precision or "fp32",
+            precision=config.train.precision,
         ),
         versions=versions(),
     )
@@ -163,12 +163,12 @@ def write_overlays(
     return written
 
 
-def _trained(run: RunFolder) -> tuple[RunConfig, dict[str, Any]]:
+def _trained(run: RunFolder) -> tuple[ResolvedRun, dict[str, Any]]:
     """The settings of a trained run, and all that its config.yaml holds."""
     content = run.read_config()
     if not run.has("TRAINED"):
         raise RunError(f"{run.path}: not trained to its end; the same `fundus-seg train` command goes on with it")
-    return load_config(str(run.config)), content
+    return recorded_settings(run), content
 
 
 def _data_root(content: dict[str, Any], data: str | Path | None, progress: Progress) -> DataRoot:

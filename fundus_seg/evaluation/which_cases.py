@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.config import RunConfig
+from fundus_seg.config import PlannedRun
 from fundus_seg.data.cache import load_resized
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot
@@ -23,7 +23,7 @@ def cases_to_score(
     run: RunFolder,
     inputs: Mapping[str, str],
     root: DataRoot,
-    config: RunConfig,
+    config: PlannedRun,
     *,
     progress: Progress = SILENT,
 ) -> tuple[Sequence[Case], NDArray[np.uint8]]:
@@ -34,7 +34,7 @@ def cases_to_score(
         run: named in errors.
         inputs: digests of the splits that the run was made with, by `domain/split`.
         root: where the photographs are.
-        config: the run's settings, sources spelt out.
+        config: the run's settings, sources named.
         progress: where to show it.
 
     Raises:
@@ -42,7 +42,6 @@ def cases_to_score(
     """
     if scored == "holdout":
         return _test_cases(run, inputs, root, config, config.holdout, progress)
-    assert config.data.sources is not None
     cases: list[Case] = []
     images: list[NDArray[np.uint8]] = []
     for domain in config.data.sources:
@@ -64,7 +63,7 @@ def truth_name(case: Case, scored: Scored) -> str:
 
 
 def _test_cases(
-    run: RunFolder, inputs: Mapping[str, str], root: DataRoot, config: RunConfig, domain: str, progress: Progress
+    run: RunFolder, inputs: Mapping[str, str], root: DataRoot, config: PlannedRun, domain: str, progress: Progress
 ) -> tuple[Sequence[Case], NDArray[np.uint8]]:
     cases = root.cases(domain, "test")
     split = load_resized(cases, config.data, progress=progress)

@@ -34,7 +34,7 @@ def worker_slots(cells: Sequence[Cell], gpus: int, jobs: int | None = None) -> l
     """
     free: dict[int | None, float] = {gpu: _gpu_bytes(gpu) for gpu in range(gpus)} or {None: _memory_bytes()}
     need = max(map(run_bytes, cells))
-    most = max(1, _cores() // max(cell.config.train.threads or 1 for cell in cells))
+    most = max(1, _cores() // max(cell.threads for cell in cells))
     fitting = sum(int(min(most, room / need)) for room in free.values())
     slots = []
     for _ in range(jobs or max(1, min(most, fitting))):
@@ -47,7 +47,7 @@ def worker_slots(cells: Sequence[Cell], gpus: int, jobs: int | None = None) -> l
 def run_bytes(cell: Cell) -> float:
     """The memory that a cell needs while it trains, on the GPU or else of the machine; an upper estimate."""
     config = cell.config
-    cases = config.train.batch_per_domain * len(config.data.sources or ())
+    cases = config.train.batch_per_domain * len(config.data.sources)
     return _BASE_BYTES + cases * config.data.size**2 * _BYTES_PER_PIXEL
 
 

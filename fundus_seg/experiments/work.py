@@ -9,7 +9,6 @@ from fundus_seg.errors import BusyError, FundusSegError, LeaseLostError, one_lin
 from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.experiments.grid_run import Cell, Outcome, failed, settled
 from fundus_seg.training import train
-from fundus_seg.training.probe import HoldoutProbe
 
 
 def run_cell(cell: Cell) -> Outcome:
@@ -18,8 +17,7 @@ def run_cell(cell: Cell) -> Outcome:
         return outcome
     try:
         root = open_root(cell.data)
-        observers = [HoldoutProbe(root)] if cell.probe else []
-        run = train(cell.config, root, cell.out, observers=observers)
+        run = train(cell.config, root, cell.out, probe=cell.probe)
         evaluate(run, cell.data)
     except (BusyError, LeaseLostError) as error:
         return Outcome("busy", str(error))

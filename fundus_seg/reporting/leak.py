@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from fundus_seg.builtins import CheckpointName
-from fundus_seg.config import load_config
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.progress import SILENT, Progress
@@ -18,7 +17,7 @@ from fundus_seg.reporting.numbers import data_text, difference_text
 from fundus_seg.reporting.table import Table
 from fundus_seg.reporting.tables import case_values
 from fundus_seg.runs.folder import RunFolder
-from fundus_seg.runs.record import is_probed
+from fundus_seg.runs.record import is_probed, recorded_settings
 from fundus_seg.statistics.comparison import by_holdout, paired_scores
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval
 
@@ -39,7 +38,7 @@ def checkpoints_to_compare(run: RunFolder, *, progress: Progress = SILENT) -> li
     by_selection: dict[str, CheckpointName] = {"last": "last"}
     if is_probed(run.read_config()):
         by_selection[LEAKING] = "oracle"
-    by_selection[load_config(str(run.config)).train.selection] = "best"
+    by_selection[recorded_settings(run).train.selection] = "best"
     if LEAKING not in by_selection:
         progress.line(f"{run.path}: trained without --probe-holdout, missing in the column of selection oracle")
     return list(by_selection.values())

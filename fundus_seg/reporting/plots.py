@@ -14,7 +14,7 @@ from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.clinical import case_ratios
 from fundus_seg.reporting.tables import apart, case_values, in_order
-from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.folder import RunFolder, read_epochs
 from fundus_seg.viz.plots import draw_bland_altman, draw_boxes, draw_learning_curves, save
 
 _CURVES = {f"dice_{structure}": f"validation Dice, {structure} [%]" for structure in STRUCTURES}
@@ -74,9 +74,9 @@ def _epochs(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
         if not metrics.exists():
             continue
         try:
-            rows = pd.read_csv(metrics)
+            rows = pd.DataFrame(read_epochs(metrics))
             rows["loss"] = rows[[f"loss_{structure}" for structure in STRUCTURES]].mean(axis=1)
-        except (OSError, ValueError, KeyError) as error:
+        except KeyError as error:
             raise RunError(f"{metrics}: cannot be read; the same `fundus-seg train` command writes it again") from error
         measured = [curve for curve in _CURVES if curve in rows]
         rows[measured] *= 100
