@@ -53,23 +53,24 @@ def compose(text: str) -> yaml.Node | None:
     """
     try:
         return yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise YamlError(one_line(error.problem or error), mark.line + 1 if mark else None) from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise YamlError(one_line(error)) from error
+        raise _with_line(error) from error
 
 
 def entries(node: yaml.MappingNode) -> Iterator[Entry]:
-    """The entries of a mapping in their order, those that `<<` merges into it first."""
+    """The entries of a mapping in their order, those that `<<` merges into it first.
+
+    Raises:
+        YamlError: a `<<` merges something that is no mapping.
+    """
     own = {id(value) for _, value in node.value}
-    keys = _Loader("")
+    merged = yaml.MappingNode(node.tag, [*node.value], node.start_mark, node.end_mark)
     try:
-        keys.flatten_mapping(node)
+        _Loader("").flatten_mapping(merged)
     except (yaml.YAMLError, RecursionError) as error:
-        raise YamlError(one_line(error), node.start_mark.line + 1) from error
+        raise _with_line(error, node) from error
     seen: set[str] = set()
-    for key_node, value_node in node.value:
+    for key_node, value_node in merged.value:
         key = one_line(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "[...]"
         yield Entry(key, key_node.start_mark.line + 1, value_node, repeated=key in seen)
         if id(value_node) in own:  # an own key may replace a merged one
@@ -85,7 +86,7 @@ def value(node: yaml.Node) -> Any:
     try:
         return _Loader("").construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
-        raise YamlError(one_line(getattr(error, "problem", None) or error), node.start_mark.line + 1) from error
+        raise _with_line(error, node) from error
 
 
 def read(text: str) -> Any:
@@ -96,3 +97,9 @@ def read(text: str) -> Any:
     """
     node = compose(text)
     return None if node is None else value(node)
+
+
+def _with_line(error: Exception, node: yaml.Node | None = None) -> YamlError:
+    """The error in one line, with its own line or else that of the node."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None) or (node and node.start_mark)
+    return YamlError(one_line(getattr(error, "problem", None) or error), mark.line + 1 if mark else None)

@@ -120,6 +120,7 @@ class TestFaults:
             ("data: {mask_interpolation: lanczos}", "mine.yaml:1: data.mask_interpolation: is always nearest"),
             ("train:\n  devices: 3", "mine.yaml:2: train.batch_per_domain 16 with train.devices 3: .*multiple of 3"),
             ("train: {method: vrex, devices: 2}", "mine.yaml:1: train.method vrex with train.devices 2: a method sees"),
+            ("seed: 1\n<<: 3", "mine.yaml:2: not valid YAML: expected a mapping"),
             ("- 1", "mine.yaml: holds no settings"),
             ("a: 1\nb: [", "mine.yaml:2: not valid YAML"),
         ],
@@ -195,7 +196,9 @@ def test_merged_mappings_are_read(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("optim: &own {lr: 0.5}\n")
     assert load_recipe(str(file)).optim.lr == 0.5
-    file.write_text("data: {size: 64}\nscoring: {<<: {threshold: 0.5, fill_holes: false}, threshold: 0.6}\n")
+    file.write_text(
+        "<<: {seed: 1}\nseed: 2\ndata: {size: 64}\nscoring: {<<: {threshold: 0.5, fill_holes: false}, threshold: 0.6}\n"
+    )
     assert load_scoring(str(file)) == Scoring(threshold=0.6, fill_holes=False)
 
 

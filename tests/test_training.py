@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +43,8 @@ def test_a_run_leaves_what_records_promise(root, tmp_path):
     assert content["data"]["sources"] == ["B", "C", "D"]
     assert set(content["inputs"]) == {"B/train", "C/train", "D/train", "A/test", "B/test", "C/test", "D/test"}
     assert content["train"]["threads"] == 1
+    if Path(__file__).parents[1].joinpath(".git").exists():
+        assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", content["provenance"]["commit"])
     rows = metrics(run)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert set(rows[0]) == {"epoch", "lr", "loss_disc", "loss_cup", "dice_disc", "dice_cup"}

@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fundus_seg.config.load import Layer, read_layers, validated
+from fundus_seg.config.layer import Layer, validated
 from fundus_seg.config.presets import preset_names
+from fundus_seg.config.read import read_layers
 from fundus_seg.config.settings import Recipe, RunConfig, flatten, section_model, setting_fields
 
 _BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "exclusiveMaximum": "< {}", "maximum": "<= {}"}
