@@ -18,6 +18,10 @@ STRUCTURES = ("disc", "cup")
 """Order of the channels of every mask, logit and record; the disc includes the cup."""
 
 
+CUP, RIM, BACKGROUND = 0, 128, 255
+"""Greys of the areas in the paper's masks: the coding `dofe`, in which masks are written too."""
+
+
 @dataclass(frozen=True)
 class Domain:
     """A centre: one camera, one hospital, one group of annotators."""

@@ -149,7 +149,7 @@ domains:
         ("  south:", "  north:", 7, "the key 'north' a second time"),
         ("  south:", "  1/2:", 7, "'1/2' cannot name a domain: take one short word"),
         ("domains:", "domain:", 2, r"unknown key 'domain': did you mean 'domains'\?"),
-        ("cup: 0, rim: 128", "cup: 0, rim: 300", 1, "'300' is no colour: write a grey of 0 to 255, or \"#rrggbb\""),
+        ("cup: 0, rim: 128", "cup: 0, rim: 300", 1, "'300' is not a colour: write a grey of 0 to 255, or \"#rrggbb\""),
         ("cup: 0, rim: 128", "cup: 0, rim: 0", 1, "need three different colours"),
         ("cup: 0, rim: 128", "cup: 0", 1, "the key 'rim' is missing"),
         ("{cup: 0, rim: 128, background: 255}", "defo", 1, "unknown coding 'defo'"),
@@ -206,7 +206,7 @@ def test_a_photograph_in_two_places_is_refused(two):
     """Here every photograph of the test split would train."""
     two.write_text(TWO.replace("north/train/*.jpg", "north/*/*.jpg"), "utf8")
     with pytest.raises(
-        DataError, match=r"test 0\.jpg: a photograph of north/train and of north/test; it must be of one"
+        DataError, match=r"test 0\.jpg: a photograph of north/train and of north/test; it must belong to one"
     ):
         open_root(two).cases("north", "train")
 

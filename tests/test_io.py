@@ -260,7 +260,7 @@ def test_a_tiff_of_several_pages_is_refused(tmp_path):
     first, *others = (Image.fromarray(np.full((4, 4), grey, dtype=np.uint8)) for grey in (0, 128, 255))
     first.save(tmp_path / "mask.tif", save_all=True, append_images=others)
     for read in (read_image, read_mask, read_binary_mask):
-        with pytest.raises(DataError, match=r"mask\.tif: 3 pages are more than one image; export one alone"):
+        with pytest.raises(DataError, match=r"mask\.tif: 3 pages are more than one image; export a single page"):
             read(tmp_path / "mask.tif")
 
 

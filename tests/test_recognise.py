@@ -117,5 +117,5 @@ def test_codings_are_written_as_in_a_domain_file(text, coding):
 
 @pytest.mark.parametrize("text", ["", "dof", "{cup: 2", "{cup: 2, rim: 2, background: 0}", "[0, 1, 2]", "{cup: 300}"])
 def test_what_is_no_coding(text):
-    with pytest.raises(UsageError, match="is no coding: write dofe, labels, or"):
+    with pytest.raises(UsageError, match="is not a coding: write dofe, labels, or"):
         read_coding(text)

@@ -276,4 +276,4 @@ def test_commands(truth, tmp_path):
     audited = call("audit", *common, "--format", "csv", cwd=tmp_path).stdout
     assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited
     wrong = call("score", *common, "--pred-coding", "label", cwd=tmp_path, code=2)
-    assert wrong.stderr.startswith("error: 'label' is no coding")
+    assert wrong.stderr.startswith("error: 'label' is not a coding")

@@ -386,6 +386,6 @@ def test_phantom_runs_lie_apart(root, tmp_path):
     from fundus_seg.phantom.make import PHANTOM_MARKER
 
     (root.path / PHANTOM_MARKER).touch()
-    run = train(settings(), root, tmp_path)
+    run = train(settings(), open_root(root.path), tmp_path)
     assert run.path.relative_to(tmp_path).parts[:3] == ("phantom", "tiny", "A")
     assert run.read_config()["provenance"]["phantom"] is True
