@@ -34,8 +34,8 @@ def test_inverted_binary_masks_are_refused(truth, tmp_path):
     places = [str(tmp_path / "pred" / structure) for structure in ("od", "oc")]
     with pytest.raises(DataError) as caught:
         pair_masks(places, [str(truth)])
-    for place, inverted, line in zip(places, (3, 2), caught.value.problems, strict=True):
-        assert line == (
+    for place, inverted, problem in zip(places, (3, 2), caught.value.problems, strict=True):
+        assert str(problem) == (
             f"{place}: white in the frame's corners in {inverted} of 3 binary masks, and white is inside; "
             "invert the files to white on black"
         )
