@@ -286,7 +286,7 @@ def test_runs_that_differ_by_luck_are_ties():
     told, by_wilcoxon = [], []
     for _ in range(40):
         cases = case_values([*noisy_runs(rng, "conv"), *noisy_runs(rng, "tvconv")])
-        found = best_columns(cases, "dsc", "disc", "A")
+        found = best_columns(cases, "dsc", "disc", "A", higher_is_better=True)
         assert found.tests == {OVER_RUNS}
         told.append(len(found.columns) == 1)
         first, second = (cases[(cases["column"] == op) & (cases["structure"] == "disc")] for op in ("conv", "tvconv"))
