@@ -16,7 +16,6 @@ from fundus_seg.data.files import NAME, Pattern
 from fundus_seg.data.io import MASK_SUFFIX, MaskFormat, read_image, write_mask
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.errors import DataError, Problems, about
-from fundus_seg.inference.predict import load_model
 from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
@@ -64,6 +63,9 @@ def predict_folder(
     truths = _truths(truth, photographs) if truth else None
     inputs = [path.parent for path in photographs.values()]
     _keep_apart(out, [*inputs, truth] if truth else inputs)
+
+    from fundus_seg.inference.predict import load_model  # imports torch, only once the arguments are right
+
     predictor = load_model(model, precision=precision)
     rows = []
     unusable = Problems()
