@@ -88,7 +88,8 @@ class _Reader:
     def entries(self, node: yaml.Node, keys: Sequence[str] = (), required: Sequence[str] = ()) -> _Entries:
         """The entries of a mapping, by key: each key is one of `keys`, or any word if `keys` is empty."""
         if not isinstance(node, yaml.MappingNode):
-            raise self.error(node, f"wants {' and '.join(required or keys) or 'an entry for each domain'} here")
+            expected = " and ".join(required or keys) or "an entry for each domain"
+            raise self.error(node, f"expected {expected} here")
         found: _Entries = {}
         for key_node, value in node.value:
             key = self.text(key_node)
@@ -97,7 +98,7 @@ class _Reader:
             if not _WORD.fullmatch(key):
                 raise self.error(key_node, f"'{key}' cannot name a domain: take one short word")
             if key in found:
-                raise self.error(key_node, f"the key '{key}' a second time")
+                raise self.error(key_node, f"the key '{key}' appears twice")
             found[key] = value
         for key in required:
             if key not in found:
@@ -106,7 +107,7 @@ class _Reader:
 
     def text(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode) or not node.value:
-            raise self.error(node, 'wants a text here; write it in quotes if it holds {, } or #, as "{name}.png"')
+            raise self.error(node, 'expected a text here; write it in quotes if it holds {, } or #, as "{name}.png"')
         return str(node.value)
 
     def domain(self, key: str, node: yaml.Node, coding: Coding) -> DomainFiles:
@@ -116,9 +117,9 @@ class _Reader:
             return DomainFiles(key, name, self.split(node, entries, coding, entries))
         for stray in ("images", "masks"):
             if stray in entries:
-                raise self.error(entries[stray], f"'{stray}' beside a split: write it inside 'train' and 'test'")
+                raise self.error(entries[stray], f"'{stray}' stands beside a split: write it inside 'train' and 'test'")
         if "train" not in entries:
-            raise self.error(entries["test"], "a test split without the key 'train' beside it")
+            raise self.error(entries["test"], "a test split needs the key 'train' beside it")
         splits = [
             self.split(entries[split], self.entries(entries[split], ("images", "masks")), coding, entries)
             for split in ("train", "test")
@@ -162,7 +163,7 @@ class _Reader:
     def images(self, node: yaml.Node) -> str:
         pattern = self.pattern(node, (NAME,))
         if "**" in pattern:
-            raise self.error(node, "'**' is not read: write '*' for each folder between")
+            raise self.error(node, "'**' is not supported: write '*' for each folder between")
         if NAME not in pattern and not set(pattern) & set(WILDCARDS):
             raise self.error(node, f"'{pattern}' is one file: write '*' or '{NAME}' where names differ")
         return pattern
@@ -170,13 +171,14 @@ class _Reader:
     def masks(self, node: yaml.Node, *, annotated: bool) -> str:
         pattern = self.pattern(node, (NAME, ANNOTATOR))
         if set(pattern) & set(WILDCARDS):
-            raise self.error(node, f"'{pattern}': each photograph has one mask, so write '{NAME}', and no wildcard")
+            raise self.error(node, f"'{pattern}': each photograph has one mask, so write '{NAME}' and no wildcard")
         if NAME not in pattern:
             raise self.error(node, f"'{pattern}' lacks '{NAME}', which stands for the photograph's name")
         if annotated and ANNOTATOR not in pattern:
             raise self.error(node, f"'{pattern}' lacks '{ANNOTATOR}', though the domain names its annotators")
         if not annotated and ANNOTATOR in pattern:
-            raise self.error(node, f"'{ANNOTATOR}' in it, but the domain has no 'annotators: {{names: [...]}}'")
+            missing = "the domain has no 'annotators: {names: [...]}'"
+            raise self.error(node, f"'{pattern}' has '{ANNOTATOR}', but {missing}")
         return pattern
 
     def pattern(self, node: yaml.Node, placeholders: Sequence[str]) -> str:
@@ -190,11 +192,11 @@ class _Reader:
         """The annotators whose masks are read, and how these are merged."""
         entries = self.entries(node, ("names", "merge"), required=("names",))
         if not isinstance(entries["names"], yaml.SequenceNode) or not entries["names"].value:
-            raise self.error(entries["names"], "wants a list of annotators here, as [a, b, c]")
+            raise self.error(entries["names"], "expected a list of annotators here, as [a, b, c]")
         names = [self.text(item) for item in entries["names"].value]
         for name, item in zip(names, entries["names"].value, strict=True):
             if names.count(name) > 1 or name in MERGES:
-                raise self.error(item, f"annotator '{name}': each needs a name of its own, none of {', '.join(MERGES)}")
+                raise self.error(item, f"annotator '{name}': each needs a different name, and not {', '.join(MERGES)}")
         chosen = self.text(entries["merge"]) if "merge" in entries else "majority"
         for merge in MERGES:
             if chosen == merge:
