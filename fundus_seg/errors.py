@@ -138,6 +138,11 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     return f"unknown {kind} '{given}': {hint}(valid: {', '.join(names)})"
 
 
+def one_line(error: Exception) -> str:
+    """The message of an error of another library in one line, to be quoted in ours."""
+    return " ".join(str(error).split())
+
+
 def listing(problems: Sequence[object], what: str) -> str:
     """One problem as it is; several as a line with their number and `what`, then an indented line for each."""
     if len(problems) == 1:

@@ -25,7 +25,7 @@ import yaml
 
 from fundus_seg.data.coding import CODINGS, DOFE, MERGES, Annotation, Coding, Colour, Merge, grey, with_bounds
 from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
-from fundus_seg.errors import DataError, UsageError, unknown_name
+from fundus_seg.errors import DataError, UsageError, one_line, unknown_name
 
 DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
 _WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # a domain's key, which stands in folders, options and columns
@@ -80,7 +80,7 @@ class _Reader:
             mark = error.problem_mark or error.context_mark
             raise DataError(f"not valid YAML: {error.problem}", self.path, mark.line + 1 if mark else None) from error
         except (yaml.YAMLError, RecursionError) as error:
-            raise DataError(f"not valid YAML: {' '.join(str(error).split())}", self.path) from error
+            raise DataError(f"not valid YAML: {one_line(error)}", self.path) from error
         if node is None:
             raise DataError("an empty file; write the key 'domains'", self.path)
         return node

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -169,106 +169,103 @@ class FoundSplit:
 
 def find_splits(domains: Sequence[DomainFiles]) -> dict[tuple[str, Split], FoundSplit]:
     """Find the cases of every split of every domain, by (domain, split); each pattern is searched once."""
-    files = {(domain.key, split): domain.files(split) for domain in domains for split in SPLITS}
-    patterns = {pattern for each in files.values() for pattern in (each.images, *each.mask_patterns)}
-    found = {pattern: pattern.find() for pattern in patterns}
-    photographs = {
-        (domain.key, split): [
-            (name, path)
-            for name, path in found[domain.files(split).images]
-            if domain.test is not None or hashed_split(name) == split
-        ]
-        for domain in domains
-        for split in SPLITS
-    }
-    return {place: _found_split(place, files, found, photographs) for place in files}
+    search = _Search(domains)
+    return {place: search.split(place) for place in search.files}
 
 
 _Place = tuple[str, Split]  # key of the domain, split
-_Files = list[tuple[str, Path]]  # (name of the case, path), sorted
 
 
-def _found_split(
-    place: _Place,
-    files: Mapping[_Place, SplitFiles],
-    found: Mapping[Pattern, _Files],
-    photographs: Mapping[_Place, _Files],
-) -> FoundSplit:
-    """The cases of one split, out of what the patterns of all splits have found."""
-    domain, split = place
-    images, own = files[place].images, photographs[place]
-    if not own:
-        if not found[images]:
-            return FoundSplit((), (images.why_empty(),))
-        count = len(found[images])
-        return FoundSplit(
-            (),
-            (
-                Problem(
-                    f"none of its {count} photographs is for {split} by its name; split them yourself", images.folder
-                ),
-            ),
-        )
-    misplaced = _misplaced(photographs, place)
-    complete = {name: path for name, path in own if path not in misplaced}
-    problems = list(misplaced.values())
-    for pattern in files[place].mask_patterns:
-        masks = dict(found[pattern])
-        if masks:
-            problems += _unpaired(place, pattern, masks, files, photographs)
-        else:
-            problems.append(pattern.why_empty())
-        complete = {name: path for name, path in complete.items() if name in masks}
-    cases = [
-        Case(domain, split, name, path, files[place].mask_files(name), files[place].annotation)
-        for name, path in complete.items()
-    ]
-    return FoundSplit(tuple(cases), tuple(problems))
+class _Search:
+    """All files that match the patterns of some domains.
 
+    Attributes:
+        files: the patterns of each split.
+        found: the files that each pattern matches.
+        photographs: the photographs of each split.
+    """
 
-def _unpaired(
-    place: _Place,
-    pattern: Pattern,
-    masks: Mapping[str, Path],
-    files: Mapping[_Place, SplitFiles],
-    photographs: Mapping[_Place, _Files],
-) -> list[Problem]:
-    """The photographs of one split without a mask in `pattern`, then the masks in it without a photograph."""
-    images = files[place].images
-    unmasked = [
-        Problem(f"photograph without a mask; expected {pattern.path(name)}", path)
-        for name, path in photographs[place]
-        if name not in masks
-    ]
-    names = {
-        name
-        for other, own in photographs.items()
-        if pattern in files[other].mask_patterns  # splits and domains may keep their masks in one folder
-        for name, _ in own
-    }
-    without_photograph = [
-        Problem(f"mask without a photograph; expected {images.base / images.text}", path)
-        for name, path in masks.items()
-        if name not in names
-    ]
-    return unmasked + without_photograph
+    def __init__(self, domains: Sequence[DomainFiles]) -> None:
+        self.files: dict[_Place, SplitFiles] = {}
+        self.found: dict[Pattern, list[tuple[str, Path]]] = {}
+        self.photographs: dict[_Place, list[tuple[str, Path]]] = {}
+        for domain in domains:
+            for split in SPLITS:
+                files = domain.files(split)
+                for pattern in (files.images, *files.mask_patterns):
+                    if pattern not in self.found:
+                        self.found[pattern] = pattern.find()
+                self.files[domain.key, split] = files
+                self.photographs[domain.key, split] = [
+                    (name, path)
+                    for name, path in self.found[files.images]
+                    if domain.test is not None or hashed_split(name) == split
+                ]
 
+    def split(self, place: _Place) -> FoundSplit:
+        """The cases and the problems of one split."""
+        if not self.photographs[place]:
+            return FoundSplit((), (self._why_empty(place),))
+        domain, split = place
+        files = self.files[place]
+        misplaced = self._misplaced(place)
+        problems = list(misplaced.values())
+        complete = {name: path for name, path in self.photographs[place] if path not in misplaced}
+        for pattern in files.mask_patterns:
+            if self.found[pattern]:
+                problems += self._unpaired(place, pattern)
+            else:
+                problems.append(pattern.why_empty())
+            masked = {name for name, _ in self.found[pattern]}
+            complete = {name: path for name, path in complete.items() if name in masked}
+        cases = [
+            Case(domain, split, name, path, files.mask_files(name), files.annotation) for name, path in complete.items()
+        ]
+        return FoundSplit(tuple(cases), tuple(problems))
 
-def _misplaced(photographs: Mapping[_Place, _Files], place: _Place) -> dict[Path, Problem]:
-    """The photographs of one split that another split has too, or that share their name with another one."""
-    domain, split = place
-    elsewhere = {path: other for other, own in photographs.items() if other != place for _, path in own}
-    counts = Counter(name for name, _ in photographs[place])
-    problems = {}
-    for name, path in photographs[place]:
-        if path in elsewhere:
-            other = "/".join(elsewhere[path])
-            text = f"a photograph of {domain}/{split} and of {other}; it must belong to one of them only"
-            problems[path] = Problem(text, path)
-        elif counts[name] > 1:
-            text = f"one of {counts[name]} photographs of {domain}/{split} named {name}; rename it"
-            problems[path] = Problem(text, path)
-    return problems
+    def _why_empty(self, place: _Place) -> Problem:
+        """Why a split has no photographs."""
+        images = self.files[place].images
+        count = len(self.found[images])
+        if not count:
+            return images.why_empty()
+        text = f"none of its {count} photographs is for {place[1]} by its name; split them yourself"
+        return Problem(text, images.folder)
+
+    def _misplaced(self, place: _Place) -> dict[Path, Problem]:
+        """The photographs of one split that another split has too, or that share their name with another one."""
+        own, this = self.photographs[place], "/".join(place)
+        elsewhere = {path: other for other, them in self.photographs.items() if other != place for _, path in them}
+        counts = Counter(name for name, _ in own)
+        problems = {}
+        for name, path in own:
+            if path in elsewhere:
+                other = "/".join(elsewhere[path])
+                text = f"a photograph of {this} and of {other}; it must belong to one of them only"
+                problems[path] = Problem(text, path)
+            elif counts[name] > 1:
+                problems[path] = Problem(f"one of {counts[name]} photographs of {this} named {name}; rename it", path)
+        return problems
+
+    def _unpaired(self, place: _Place, pattern: Pattern) -> list[Problem]:
+        """The photographs of one split without a mask in `pattern`, then the masks in it without a photograph."""
+        images = self.files[place].images
+        masked = {name for name, _ in self.found[pattern]}
+        photographed = {
+            name
+            for other, own in self.photographs.items()
+            if pattern in self.files[other].mask_patterns  # splits and domains may keep their masks in one folder
+            for name, _ in own
+        }
+        return [
+            Problem(f"photograph without a mask; expected {pattern.path(name)}", path)
+            for name, path in self.photographs[place]
+            if name not in masked
+        ] + [
+            Problem(f"mask without a photograph; expected {images.base / images.text}", path)
+            for name, path in self.found[pattern]
+            if name not in photographed
+        ]
 
 
 def _regular_expression(glob: str) -> str:

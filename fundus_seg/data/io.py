@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fundus_seg.data.coding import DOFE, Coding, decode, decode_binary
-from fundus_seg.errors import DataError, about
+from fundus_seg.errors import DataError, about, one_line
 from fundus_seg.protocol import BACKGROUND, CUP, RIM
 
 DECODER_VERSION = 1
@@ -132,7 +132,7 @@ def _read_picture(path: Path, opaque: bool) -> tuple[NDArray[np.uint8], bool]:
     except DataError:
         raise
     except Exception as error:  # a decoder may raise any exception when the bytes do not fit the header
-        raise DataError(f"damaged ({_one_line(error)}); copy or export it again", path) from error
+        raise DataError(f"damaged ({one_line(error)}); copy or export it again", path) from error
 
 
 def _opened(path: Path) -> Any:
@@ -179,7 +179,7 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"not a whole NIfTI file ({_one_line(error)}); copy or export it again", path) from error
+        raise DataError(f"not a whole NIfTI file ({one_line(error)}); copy or export it again", path) from error
     return np.ascontiguousarray(np.broadcast_to(values.swapaxes(0, 1), (values.shape[1], values.shape[0], 3)))
 
 
@@ -198,7 +198,3 @@ def _refuse_too_large(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         limit = f"{MAX_PIXELS // 10**6} million"
         raise DataError(f"{width}x{height} pixels, more than {limit}; crop it to the disc region", path)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
