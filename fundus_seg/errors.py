@@ -138,8 +138,8 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     return f"unknown {kind} '{given}': {hint}(valid: {', '.join(names)})"
 
 
-def one_line(error: Exception) -> str:
-    """The message of an error of another library in one line, to be quoted in ours."""
+def one_line(error: object) -> str:
+    """The text of an error, or of anything else, on one line."""
     return " ".join(str(error).split())
 
 

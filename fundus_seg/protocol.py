@@ -12,14 +12,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fundus_seg.builtins import Inference
 from fundus_seg.digests import short_hash
 
 STRUCTURES = ("disc", "cup")
 """Order of the channels of every mask, logit and record; the disc includes the cup."""
-
-
-CUP, RIM, BACKGROUND = 0, 128, 255
-"""Greys of the areas in the paper's masks: the coding `dofe`, in which masks are written too."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,6 @@ DOMAINS = {
 
 PROTOCOL_VERSION = 2
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
-
-Inference = Literal["resize", "native"]
 
 FRAME = 800
 """Distances read as on an 800x800 photograph, the frame of the paper, whatever the photograph's own size."""

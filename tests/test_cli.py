@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fundus_seg.config import OPERATORS
+from fundus_seg.builtins import OPERATORS
 
 COMMAND = [str(Path(sys.executable).with_name("fundus-seg"))]
 

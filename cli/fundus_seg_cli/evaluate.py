@@ -88,13 +88,13 @@ def evaluate(
 
     What `fundus-seg score --out` left in the same folders stands beside them.
     """
+    from fundus_seg.builtins import CheckpointName
     from fundus_seg.config import preset_settings
     from fundus_seg.errors import UsageError
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
     from fundus_seg.evaluation.evaluate import write_overlays
     from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.metric_table import check_metrics
-    from fundus_seg.evaluation.records import CheckpointName
     from fundus_seg.plugins import load
     from fundus_seg.reporting.clinical import clinical_table
     from fundus_seg.reporting.in_domain import domain_gap_table, tidy_domain_gap_table

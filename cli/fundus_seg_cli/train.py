@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fundus_seg.builtins import OPERATORS
+
 DATA_HELP = (
     "Folder with Domain1..4, a YAML file that describes domains of your own (see the README), or 'phantom'. "
     "Default: $FUNDUS_SEG_DATA, then data/Fundus."
@@ -28,8 +30,7 @@ def train(
     op: Annotated[
         str | None,
         typer.Option(
-            help="Operator: conv, depthwise or tvconv (default); or a control: depthwise-dilated, depthwise-wide, "
-            "untied, linear or coordconv; or package.module:factory of your own."
+            help=f"Operator (default: tvconv): {', '.join(OPERATORS)}; or package.module:factory of your own."
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,

@@ -1,11 +1,7 @@
 """Settings: what they are, and how they are read from presets, YAML files and `--set`."""
 
 from fundus_seg.config.settings import (
-    AUGMENTATIONS,
-    LOSSES,
     MACHINE_SETTINGS,
-    METHODS,
-    OPERATORS,
     PLUGIN_SETTINGS,
     DataConfig,
     ModelConfig,
@@ -20,11 +16,7 @@ from fundus_seg.config.settings import (
 )
 
 __all__ = [
-    "AUGMENTATIONS",
-    "LOSSES",
     "MACHINE_SETTINGS",
-    "METHODS",
-    "OPERATORS",
     "PLUGIN_SETTINGS",
     "DataConfig",
     "ModelConfig",

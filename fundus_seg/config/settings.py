@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import importlib.resources
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, Precision, Selection
 from fundus_seg.digests import short_hash
-from fundus_seg.errors import ConfigError, FundusSegError, UsageError, unknown_name
+from fundus_seg.errors import ConfigError, FundusSegError, UsageError, one_line, unknown_name
 from fundus_seg.plugins import check_name, is_plugin
 from fundus_seg.protocol import Scoring
 
-OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "depthwise-wide", "untied", "linear", "coordconv")
-"""The keys of `fundus_seg.models.OPERATORS`, known here without importing torch; a table's columns in this order."""
-LOSSES = ("bce",)
-"""The keys of `fundus_seg.training.task.LOSSES`."""
-AUGMENTATIONS = ("none", "scale-crop")
-"""The keys of `fundus_seg.data.transforms.AUGMENTATIONS`."""
-METHODS = ("none", "mixstyle", "fourier", "vrex")
-"""The keys of `fundus_seg.training.methods.METHODS`."""
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
-"""That take `package.module:factory` in place of a built-in name."""
+"""Settings that also accept `package.module:factory` in place of a built-in name."""
 RUN_FILE_KEYS = ("format", "inputs", "provenance")
 """What a run's config.yaml holds beside its settings."""
 
@@ -39,7 +32,7 @@ MACHINE_SETTINGS = ("train.threads", "train.precision", "train.channels_last")
 _SELECTS = "scoring.threshold"
 
 
-def _name(kind: str, builtin: Sequence[str]) -> AfterValidator:
+def _name(kind: str, builtin: Collection[str]) -> AfterValidator:
     """Accepts a name of `builtin`, or one of the form package.module:factory, which is not imported here."""
 
     def check(name: str) -> str:
@@ -107,13 +100,13 @@ class TrainConfig(Section):
     loss: Annotated[str, _name("loss", LOSSES)] = "bce"
     augment: Annotated[str, _name("augmentation", AUGMENTATIONS)] = "none"
     method: Annotated[str, _name("method", METHODS)] = "none"
-    """Of domain generalisation; none: the domains' cases together."""
-    selection: Literal["source-validation", "last", "oracle"] = "source-validation"
+    """Method of domain generalisation; none: the domains' cases are pooled."""
+    selection: Selection = "source-validation"
     devices: Positive = 1
     """Processes, each on its own device, that share every batch. Batch norms see one slice each, so it is a recipe."""
     threads: Positive | None = None
     """CPU threads of the run; null: torch's own choice, recorded in the run's settings and kept when it resumes."""
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Precision | None = None
     """bf16: autocast, with weights in float32. null: bf16 where the machine has instructions for it, kept alike."""
     channels_last: bool | None = None
     """Memory layout of the network; null: true, kept alike."""
@@ -281,7 +274,7 @@ def _parse_yaml(text: str, source: str, error: type[FundusSegError]) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as problem:  # ValueError: an impossible date, say
-        raise error(f"{source}: not valid YAML: {' '.join(str(problem).split())}") from problem
+        raise error(f"{source}: not valid YAML: {one_line(problem)}") from problem
 
 
 class _Loader(yaml.SafeLoader):

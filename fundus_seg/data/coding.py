@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fundus_seg.builtins import BACKGROUND, CUP, RIM
 from fundus_seg.errors import DataError
-from fundus_seg.protocol import BACKGROUND, CUP, RIM
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""

@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from fundus_seg.builtins import Split
 from fundus_seg.data.coding import BY_DOFE, Annotation
 from fundus_seg.errors import Problem
 
-Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 NAME = "{name}"

@@ -8,15 +8,15 @@ from __future__ import annotations
 import gzip
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fundus_seg.builtins import BACKGROUND, CUP, RIM, MaskFormat
 from fundus_seg.data.coding import DOFE, Coding, decode, decode_binary
 from fundus_seg.errors import DataError, about, one_line
-from fundus_seg.protocol import BACKGROUND, CUP, RIM
 
 DECODER_VERSION = 1
 """Part of every cache key. Raise it when a change makes the same file give other pixels."""
@@ -24,7 +24,6 @@ DECODER_VERSION = 1
 MAX_PIXELS = 100_000_000
 """Larger images are refused on the size in their header, before anything is decoded."""
 
-MaskFormat = Literal["png", "nifti"]
 MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg.config import PLUGIN_SETTINGS, RunConfig, load_config
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
@@ -19,7 +20,6 @@ from fundus_seg.data.layout import DataRoot, open_root
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, RunError, about
 from fundus_seg.evaluation.records import (
-    CheckpointName,
     Evaluation,
     EvaluationMeta,
     RunName,
@@ -36,7 +36,7 @@ from fundus_seg.evaluation.which_cases import cases_to_score, truth_name
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Inference, Scoring
+from fundus_seg.protocol import Scoring
 from fundus_seg.runs.atomic import atomic_path, csv_text
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import operator_name

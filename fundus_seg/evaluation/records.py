@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from fundus_seg.builtins import CheckpointName
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError
 from fundus_seg.evaluation.score_case import FAULTS, SCORES, SIZES
@@ -26,7 +27,6 @@ EVALUATION_FORMAT: Literal[3] = 3
 under `released-code` HD was the HD95. None can be had from the others, so neither is read."""
 Scored = Literal["holdout", "in-domain"]
 """The holdout's test split, or the `calibrate` halves of the source domains' test splits, which chose no checkpoint."""
-CheckpointName = Literal["best", "last", "oracle"]
 
 
 class RunName(BaseModel):

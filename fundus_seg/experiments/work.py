@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import BusyError, FundusSegError, LeaseLostError
+from fundus_seg.errors import BusyError, FundusSegError, LeaseLostError, one_line
 from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.experiments.grid_run import Cell, Outcome, failed, settled
 from fundus_seg.training import train
@@ -26,6 +26,5 @@ def run_cell(cell: Cell) -> Outcome:
     except FundusSegError as error:
         return failed(error)
     except Exception as error:
-        text = " ".join(str(error).split())
-        return Outcome("failed", f"{type(error).__name__}: {text}", traceback.format_exc())
+        return Outcome("failed", f"{type(error).__name__}: {one_line(error)}", traceback.format_exc())
     return Outcome("done")

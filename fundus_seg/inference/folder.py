@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fundus_seg.builtins import MaskFormat, Precision
 from fundus_seg.data.coding import BY_DOFE
 from fundus_seg.data.files import NAME, Pattern
-from fundus_seg.data.io import MASK_SUFFIX, MaskFormat, read_image, write_mask
+from fundus_seg.data.io import MASK_SUFFIX, read_image, write_mask
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.errors import DataError, Problems, about
 from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
@@ -33,7 +34,7 @@ def predict_folder(
     form: MaskFormat = "png",
     overlay: bool = False,
     truth: Path | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Path:
     """Predict the masks of photographs and write `out/masks/NAME.png` (or `.nii.gz`) and `out/cases.csv`.

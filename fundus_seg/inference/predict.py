@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from fundus_seg.builtins import Precision
 from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.postprocess import clean
@@ -49,7 +49,7 @@ class Predictor:
         *,
         scoring: Scoring | None = None,
         interpolation: str = "lanczos",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,7 +125,7 @@ def load_model(
     *,
     checkpoint: str = "best",
     scoring: Scoring | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
 ) -> Predictor:
     """Load the predictor of a run or of a checkpoint file.
 

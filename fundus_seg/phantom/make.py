@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fundus_seg.builtins import BACKGROUND, CUP, RIM
 from fundus_seg.errors import DataError, UsageError, unknown_name
 from fundus_seg.phantom.domains import PHANTOM_DOMAINS, Annotator, Camera
 from fundus_seg.phantom.eye import CANVAS, NerveHead, clouds, draw, grow_nerve_head, reflect
-from fundus_seg.protocol import BACKGROUND, CUP, DOMAINS, FRAME, RIM
+from fundus_seg.protocol import DOMAINS, FRAME
 from fundus_seg.runs.atomic import atomic_folder
 
 PHANTOM_VERSION = 1

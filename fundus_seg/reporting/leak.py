@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from fundus_seg.builtins import CheckpointName
 from fundus_seg.config import load_config
 from fundus_seg.evaluation.metric_table import METRICS
-from fundus_seg.evaluation.records import CheckpointName, Evaluation
+from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.reporting.notes import protocol_note, table_title
 from fundus_seg.reporting.numbers import data_text, difference_text

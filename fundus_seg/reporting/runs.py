@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fundus_seg.builtins import CheckpointName
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.errors import RunError
-from fundus_seg.evaluation.records import CheckpointName, Evaluation, read_evaluation
+from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import trained_runs

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fundus_seg.config import OPERATORS
+from fundus_seg.builtins import OPERATORS
 from fundus_seg.errors import ProtocolError
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_metrics
 from fundus_seg.evaluation.policy import scored_values
@@ -239,7 +239,7 @@ def _column_order(column: str) -> tuple[int, str]:
     Of two names that fit, `depthwise` and `depthwise-wide`, the longer.
     """
     fitting = [name for name in OPERATORS if f"{column} ".startswith((f"{name} ", f"{name}-"))]
-    return (OPERATORS.index(max(fitting, key=len)) if fitting else len(OPERATORS), column)
+    return (list(OPERATORS).index(max(fitting, key=len)) if fitting else len(OPERATORS), column)
 
 
 def cell_values(values: pd.DataFrame, name: str, **cell: str) -> list[float]:

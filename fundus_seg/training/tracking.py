@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from fundus_seg.builtins import Tracker
 from fundus_seg.config import RunConfig, flatten
 from fundus_seg.errors import RunError, UsageError, unknown_name
 from fundus_seg.runs.atomic import write_text
@@ -107,13 +108,13 @@ class MLflowTracker:
             del self._due[0]
 
 
-TRACKERS: dict[str, type[TensorBoardTracker] | type[MLflowTracker]] = {
+TRACKERS: dict[Tracker, type[TensorBoardTracker] | type[MLflowTracker]] = {
     "tensorboard": TensorBoardTracker,
     "mlflow": MLflowTracker,
 }
 
 
-def tracker(name: str) -> Observer:
+def tracker(name: Tracker) -> Observer:
     """An observer that shows a run in `tensorboard` or `mlflow`.
 
     Raises:
