@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fundus_seg.cores import core_count
 
 if TYPE_CHECKING:
     from fundus_seg.experiments.grid_run import GridRun
@@ -36,7 +37,7 @@ def worker_slots(runs: Sequence[GridRun], gpus: int, jobs: int | None = None) ->
     """
     free: dict[int | None, float] = {gpu: _gpu_bytes(gpu) for gpu in range(gpus)} or {None: _memory_bytes()}
     need = max(map(run_bytes, runs))
-    most = max(1, _cores() // max(run.threads for run in runs))
+    most = max(1, core_count() // max(run.threads for run in runs))
     fitting = sum(int(min(most, room / need)) for room in free.values())
     slots = []
     for _ in range(jobs or max(1, min(most, fitting))):
@@ -51,11 +52,6 @@ def run_bytes(run: GridRun) -> float:
     config = run.config
     cases = config.train.batch_per_domain * len(config.data.sources)
     return BASE_BYTES + cases * config.data.size**2 * BYTES_PER_PIXEL
-
-
-def _cores() -> int:
-    """How many cores this process may use, or how many there are where the system does not tell."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpu_bytes(gpu: int) -> float:
