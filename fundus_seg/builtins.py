@@ -53,3 +53,6 @@ MaskFormat = Literal["png", "nifti"]
 """File format of predicted masks."""
 Tracker = Literal["tensorboard", "mlflow"]
 """Services that can show a run while it trains."""
+
+CUP, RIM, BACKGROUND = 0, 128, 255
+"""Greys of the areas in the paper's masks: the coding `dofe`, in which PNG masks are written too."""

@@ -350,7 +350,7 @@ def test_the_problems_of_all_splits_are_told_at_once(root, tmp_path):
     (files["Dtrain"] / "image/Dtrain1.png").symlink_to("Dtrain1.png")
     (files["Atest"] / "mask/Atest1.png").write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        train(settings(), root, tmp_path / "runs")
+        train(settings(), open_root(root.path), tmp_path / "runs")
     heading, *lines = str(caught.value).splitlines()
     assert heading == "11 problems with the data:"
     expected = {
@@ -377,7 +377,7 @@ def test_nothing_to_select_on_is_told_before_a_run_begins(root, tmp_path):
             case.image.unlink()
             case.mask.unlink()
     with pytest.raises(DataError, match="too few test cases of C"):
-        train(settings(), root, tmp_path / "runs")
+        train(settings(), open_root(root.path), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -391,6 +391,6 @@ def test_phantom_runs_lie_apart(root, tmp_path):
     from fundus_seg.phantom.make import PHANTOM_MARKER
 
     (root.path / PHANTOM_MARKER).touch()
-    run = train(settings(), root, tmp_path)
+    run = train(settings(), open_root(root.path), tmp_path)
     assert run.path.relative_to(tmp_path).parts[:3] == ("phantom", "tiny", "A")
     assert run.read_config()["provenance"]["phantom"] is True

@@ -27,10 +27,10 @@ RELEASED_SCALE = (1.0, 1.5)
 
 
 class RandomScaleCrop(A.RandomResizedCrop):
-    """Enlarge each axis by its own factor and crop a window of the original size, as one crop and one resize."""
+    """Enlarge each axis by a factor of its own and crop a window of the original size, in one crop and one resize."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the window, in pixels of the original image, that fills the frame after enlarging."""
+        """Draw the window, in pixels of the original image, that fills the frame once it is enlarged."""
         height, width = params["shape"][:2]
         window_h = round(height / self.py_random.uniform(*RELEASED_SCALE))
         window_w = round(width / self.py_random.uniform(*RELEASED_SCALE))
@@ -70,6 +70,8 @@ def augmentation(name: str, size: int, seed: int) -> Augmentation | None:
 
 
 def _checked(name: str, augment: Augmentation) -> Augmentation:
+    """The augmentation of a plugin, which now refuses to change shapes or types."""
+
     def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         pair = augment(image, masks)
         given, taken = ([f"{array.shape} {array.dtype}" for array in arrays] for arrays in (pair, (image, masks)))

@@ -11,7 +11,7 @@ from fundus_seg.data.cache import ResizedSplit, load_resized
 from fundus_seg.data.files import Split
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import DataError, Problems
+from fundus_seg.errors import DataError, Problem, Problems
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import SELECTIONS, source_half
@@ -51,13 +51,13 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
     unusable = Problems()
     for split, keys in domains.items():
         for domain in keys:
-            cases, problems = root.survey(domain, split)
-            unusable.lines += problems
-            if cases:  # whole cases are read even if others are not, so that all faults are told at once
+            found = root.split(domain, split)
+            unusable.found += found.problems
+            if found.cases:  # complete cases are read even if others are not, so that all problems are listed at once
                 with unusable.gather():
-                    loaded[split][domain] = load_resized(cases, config.data, progress=progress)
-    unusable.lines += [problem for split in loaded["train"].values() for problem in split.problems]
-    unusable.lines += _leaks(config.holdout, loaded)
+                    loaded[split][domain] = load_resized(found.cases, config.data, progress=progress)
+    unusable.found += [problem for split in loaded["train"].values() for problem in split.problems]
+    unusable.found += _leaks(config.holdout, loaded)
     unusable.refuse("problems with the data")
     inputs = {f"{domain}/{split}": each.digest for split in loaded for domain, each in loaded[split].items()}
     weights = config.model.encoder_weights
@@ -66,14 +66,17 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
     return RunData(loaded["train"], _validation_sets(config, loaded["test"]), inputs | plugins)
 
 
-def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[str]:
-    """A line for each photograph that a source shares with the scored cases; `data check` finds altered copies too."""
+def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[Problem]:
+    """The photographs that a source shares with the holdout's test split; `data check` finds altered copies too."""
     if holdout not in loaded["test"]:
         return []
     scored = dict(zip(loaded["test"][holdout].photographs, loaded["test"][holdout].names, strict=True))
     return [
-        f"{domain}/{split}/{name}: the same photograph as {holdout}/test/{scored[digest]}, which is to be unseen; "
-        "take it out of one of them"
+        Problem(
+            f"the same photograph as {holdout}/test/{scored[digest]}, which is to be unseen; "
+            "take it out of one of them",
+            f"{domain}/{split}/{name}",
+        )
         for split, domains in loaded.items()
         for domain, each in domains.items()
         if domain != holdout
