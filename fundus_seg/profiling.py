@@ -13,6 +13,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
@@ -25,19 +26,9 @@ from fundus_seg.models import bake, build_model
 from fundus_seg.models.encoders import DEEP_STRIDE
 from fundus_seg.ops import dispatch, native
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.reporting.table import Table
 
 REPEATS = 20
 WARM_UP = 2
-_COLUMNS = (
-    "params",
-    "baked params",
-    "MACs [M]",
-    "kernel MACs [M]",
-    "latency [ms]",
-    "IQR [ms]",
-    "peak memory [MiB]",
-)
 
 
 @dataclass(frozen=True)
@@ -150,44 +141,33 @@ def peak_memory(fn: Callable[[], object], device: torch.device | str = "cpu") ->
     return max(accumulate((event.nbytes() for event in events if event.name() == "[memory]"), initial=0))
 
 
-def profile_table(profiles: Sequence[Profile], *, size: int, batch: int, image_size: int, encoder: str) -> Table:
-    """A row per operator; the title says what was measured, the notes what the numbers are and on which machine.
-
-    Args:
-        profiles: of networks that differ in their operators alone.
-        size: height and width of the photographs.
-        batch: photographs in a batch.
-        image_size: height and width that the networks were built for.
-        encoder: of the networks.
+def profile_frame(profiles: Sequence[Profile]) -> pd.DataFrame:
+    """A row per operator: operator, parameters, baked_parameters, macs, kernel_macs, latency_ms, latency_iqr_ms (median
+    and interquartile range), repeats, peak_memory (bytes).
     """
     rows = []
     for each in profiles:
         milliseconds = [1e3 * seconds for seconds in each.latencies]
         first, median, third = statistics.quantiles(milliseconds, method="inclusive")
-        values = (
-            str(each.parameters),
-            str(each.baked_parameters),
-            f"{each.macs.image / 1e6:.1f}",
-            f"{each.macs.generation / 1e6:.1f}",
-            f"{median:.2f}",
-            f"{third - first:.2f}",
-            f"{each.peak_memory / 2**20:.1f}",
+        rows.append(
+            {
+                "operator": each.op,
+                "parameters": each.parameters,
+                "baked_parameters": each.baked_parameters,
+                "macs": each.macs.image,
+                "kernel_macs": each.macs.generation,
+                "latency_ms": median,
+                "latency_iqr_ms": third - first,
+                "repeats": len(milliseconds),
+                "peak_memory": each.peak_memory,
+            }
         )
-        rows.append((each.op, *values))
-    repeats = len(profiles[0].latencies)
-    networks = f"networks for {image_size}x{image_size}, encoder {encoder}, random weights"
-    return Table(
-        title=f"Inference on {_photographs(batch, size)}: {networks}",
-        labels=("operator",),
-        columns=_COLUMNS,
-        rows=tuple(rows),
-        notes=(
-            "MACs: for each photograph; kernel MACs: once for a set of weights, however many photographs follow",
-            f"latency: of a batch, kernels generated before; median and interquartile range of {repeats} rounds",
-            "peak memory: of tensors, beyond weights, kernels and photographs",
-            f"{machine()}; kernels per position: {_backend()}",
-        ),
-    )
+    return pd.DataFrame(rows)
+
+
+def measured_on() -> str:
+    """The machine, and what computes translation-variant convolutions on it."""
+    return f"{machine()}; kernels per position: {_backend()}"
 
 
 @torch.inference_mode()

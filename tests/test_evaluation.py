@@ -14,8 +14,9 @@ from fundus_seg.config import OPERATORS, load_config
 from fundus_seg.data import FundusDataset, open_root
 from fundus_seg.errors import CheckpointError, DataError, ProtocolError, RunError
 from fundus_seg.evaluation import evaluate as module
-from fundus_seg.evaluation.evaluate import evaluate, write_overlays
+from fundus_seg.evaluation.predictions import write_overlays
 from fundus_seg.evaluation.score_case import FAULTS, score_case
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.ops import TVConv2d
 from fundus_seg.protocol import Scoring
 from fundus_seg.reporting.tables import build_table

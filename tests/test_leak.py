@@ -11,9 +11,9 @@ import pytest
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import ProtocolError, RunError
-from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
 from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.progress import Silent
 from fundus_seg.protocol import Scoring, source_half
 from fundus_seg.reporting.in_domain import domain_gap_table, domain_gaps, tidy_domain_gap_table

@@ -7,7 +7,7 @@ from fundus_seg import load_model
 from fundus_seg.config import METHODS, load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models import build_model
 from fundus_seg.training import Method, fit, methods, train
 from fundus_seg.training.method import domain_risks, draw_partners

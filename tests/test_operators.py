@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models.blocks import conv2d, inverted_residual
 from fundus_seg.models.operators import OPERATORS, BranchSettings
 from fundus_seg.ops import AddCoords, LinearTVConv2d, UntiedConv2d, translation_variant_conv2d

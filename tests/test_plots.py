@@ -12,7 +12,7 @@ from PIL import Image
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.errors import RunError
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.reporting.plots import write_plots
 from fundus_seg.training import train
 from fundus_seg.viz.plots import (

@@ -13,8 +13,8 @@ from fundus_seg.config import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, load_co
 from fundus_seg.data import transforms
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.evaluation.records import write_evaluation
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models import OPERATORS as OPERATOR_FACTORIES
 from fundus_seg.models import build_model
 from fundus_seg.models.operators import BranchSettings, tried

@@ -17,8 +17,9 @@ from fundus_seg.data.coding import DOFE, LABELS
 from fundus_seg.data.io import write_mask
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate, write_overlays
 from fundus_seg.evaluation.external import comparable, external_evaluations, score_masks
+from fundus_seg.evaluation.predictions import write_overlays
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import Scoring
 from fundus_seg.reporting.tables import build_table

@@ -19,7 +19,8 @@ def audit(
 ) -> None:
     """Compare our metrics with MedPy's, and MONAI's where installed: on known shapes, or on masks; exit 1 if wrong."""
     from fundus_seg.errors import UsageError
-    from fundus_seg.reporting.audit import audit_pairs, cases_table, compare, shapes, shapes_table
+    from fundus_seg.reporting.audit import cases_table, compare, shapes_table
+    from fundus_seg.reporting.audit_pairs import audit_pairs, shapes
 
     if bool(pred) != bool(truth):
         raise UsageError("--pred and --truth belong together; without both, the audit is on known shapes")

@@ -87,7 +87,7 @@ def benchmark(
     from fundus_seg.experiments.grid import prepare, run_grid
     from fundus_seg.experiments.grid_run import forgive, read_scores
     from fundus_seg.experiments.leave_one_out import plan
-    from fundus_seg.reporting.overview import overview
+    from fundus_seg.reporting.overview import overview_table
     from fundus_seg_cli.grid_progress import GridProgress
     from fundus_seg_cli.progress import Terminal
 
@@ -105,7 +105,7 @@ def benchmark(
     )
     if dry_run:
         at_once = 1 if executor is Engine.serial else len(_slots(cells, jobs))
-        print_table(overview(cells, at_once, retry_failed=retry_failed), form)
+        print_table(overview_table(cells, at_once, retry_failed=retry_failed), form)
         return
     engine = _executor(executor, cells, jobs, address, gpus)
     if retry_failed:
@@ -146,16 +146,15 @@ def _print_tables(evaluations: Sequence[Evaluation], form: Format, plots: Path |
 
     from fundus_seg.errors import ProtocolError
     from fundus_seg.reporting.compare import operators_table
+    from fundus_seg.reporting.frames import captions_of
     from fundus_seg.reporting.plots import write_plots
-    from fundus_seg.reporting.tables import build_table, build_tidy_table, in_order, tables
+    from fundus_seg.reporting.tables import by_kind, score_table
 
-    tidy = form is Format.csv
-    for table in tables(evaluations, build=build_tidy_table if tidy else build_table):
-        print_table(table, form)
-    columns = list(dict.fromkeys(column for column, _ in in_order(evaluations)))
-    for pair in combinations(reversed(columns), 2):
+    for kind in by_kind(evaluations):
+        print_table(score_table(kind), form)
+    for pair in combinations(reversed(captions_of(evaluations).values()), 2):
         try:
-            print_table(operators_table(evaluations, pair, tidy=tidy), form)
+            print_table(operators_table(evaluations, pair), form)
         except ProtocolError as error:  # of a grid that is not whole, nothing in common
             progress.line(f"{pair[0]} and {pair[1]}: {error}")
     if plots and evaluations:

@@ -58,11 +58,10 @@ def compare(
         least=0 if elsewhere and not published else 1,
         progress=progress,
     )
-    tidy = form is Format.csv
     if published:
-        print_table(published_table(found, published, tidy=tidy), form)
+        print_table(published_table(found, published), form)
     else:
         names = [name.strip() for name in ops.split(",")] if ops else None
         own = [run.evaluation for run in found]
         evaluations = [*own, *comparable(elsewhere, own, progress=progress)]
-        print_table(operators_table(evaluations, names, metric=metric, sought=difference, tidy=tidy), form)
+        print_table(operators_table(evaluations, names, metric=metric, sought=difference), form)

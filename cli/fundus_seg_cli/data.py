@@ -77,21 +77,18 @@ def atlas(
     """What each domain is like, and how far it is from the rest: colour, light, sharpness, disc sizes, cup ratios."""
     from fundus_seg.data import open_root
     from fundus_seg.data.files import SPLITS
-    from fundus_seg.reporting.atlas import survey
-    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, tidy_table, write_plot
+    from fundus_seg.reporting.atlas import read_atlas
+    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, write_plot
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
     splits = tuple(each for each in SPLITS if split in (Splits.all, each))
-    found = survey(open_root(root, least=1, progress=progress), splits, progress=progress)
+    found = read_atlas(open_root(root, least=1, progress=progress), splits, progress=progress)
     for problem in found.problems:
         progress.line(f"left out: {problem}")
-    if form is Format.csv:
-        print_table(tidy_table(found), form)
-    else:
-        print_table(measures_table(found), form)
-        if found.cases["domain"].nunique() > 1:
-            print_table(shift_table(found), form)
+    print_table(measures_table(found), form)
+    if found.cases["domain"].nunique() > 1:
+        print_table(shift_table(found), form)
     if plot:
         progress.line(f"plots: {', '.join(map(str, write_plot(found, plot)))}")
 

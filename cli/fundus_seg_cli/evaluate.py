@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -90,18 +89,14 @@ def evaluate(
     """
     from fundus_seg.config import preset_settings
     from fundus_seg.errors import UsageError
-    from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
-    from fundus_seg.evaluation.evaluate import write_overlays
-    from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.metric_table import check_metrics
-    from fundus_seg.evaluation.records import CheckpointName
+    from fundus_seg.evaluation.runs import evaluate_runs
     from fundus_seg.plugins import load
     from fundus_seg.reporting.clinical import clinical_table
-    from fundus_seg.reporting.in_domain import domain_gap_table, tidy_domain_gap_table
-    from fundus_seg.reporting.leak import checkpoints_to_compare, leak_table
+    from fundus_seg.reporting.in_domain import domain_gap_table
+    from fundus_seg.reporting.leak import leak_table
     from fundus_seg.reporting.plots import write_plots
-    from fundus_seg.reporting.tables import apart, build_table, build_tidy_table, tables
-    from fundus_seg.runs.folder import trained_runs
+    from fundus_seg.reporting.tables import by_kind, score_table
     from fundus_seg_cli.progress import Terminal
 
     if selection and checkpoint:
@@ -111,31 +106,32 @@ def evaluate(
     progress = Terminal()
     names = [metric.strip() for metric in metrics.split(",")]
     check_metrics(names)
-    protocol = preset_settings(scoring, holdout="").scoring if scoring else None
-    folders = runs or [Path("runs")]
-    elsewhere = external_evaluations(folders)
-    score = partial(evaluate_run, scoring=protocol, inference=inference.value if inference else None, progress=progress)
-    evaluations, pairs = [], []
-    for run in trained_runs(folders, least=0 if elsewhere else 1, progress=progress):
-        given: list[CheckpointName] = [(checkpoint or Checkpoint.best).value]
-        for name in checkpoints_to_compare(run, progress=progress) if selection else given:
-            evaluations.append(score(run, data, checkpoint=name))
-            if in_domain:
-                pairs.append((evaluations[-1], score(run, data, checkpoint=name, scored="in-domain")))
-            if overlays:
-                written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
-                progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
-    evaluations += comparable(elsewhere, evaluations, progress=progress)
-    for table in tables(evaluations, names, build_tidy_table if form is Format.csv else build_table):
-        print_table(table, form)
-    for kind in apart(evaluations) if clinical else []:
-        print_table(clinical_table(kind), form)
-    for kind in apart(evaluations) if selection else []:
-        if leak := leak_table(kind, tidy=form is Format.csv):
-            print_table(leak, form)
-    gap_table = tidy_domain_gap_table if form is Format.csv else domain_gap_table
+    found = evaluate_runs(
+        runs or [Path("runs")],
+        data,
+        checkpoints="all" if selection else (checkpoint or Checkpoint.best).value,
+        in_domain=in_domain,
+        scoring=preset_settings(scoring, holdout="").scoring if scoring else None,
+        inference=inference.value if inference else None,
+        overlays=overlays,
+        progress=progress,
+    )
+    if overlays:
+        folders = dict.fromkeys(path.parent for path in found.overlays)
+        where = ", ".join(map(str, folders))
+        progress.line(f"{len(found.overlays)} overlays (truth red, disc green, cup blue) in {where}")
+    kinds = by_kind(found.evaluations)
+    for kind in kinds:
+        print_table(score_table(kind, names), form)
+    if clinical:
+        for kind in kinds:
+            print_table(clinical_table(kind), form)
+    if selection:
+        for kind in kinds:
+            if leak := leak_table(kind):
+                print_table(leak, form)
     for phantom in (False, True):
-        if kind_pairs := [pair for pair in pairs if pair[0].meta.phantom is phantom]:
-            print_table(gap_table(kind_pairs), form)
+        if pairs := [pair for pair in found.pairs if pair[0].meta.phantom is phantom]:
+            print_table(domain_gap_table(pairs), form)
     if plots:
-        progress.line(f"{len(write_plots(evaluations, plots, names))} files of plots in {plots}")
+        progress.line(f"{len(write_plots(found.evaluations, plots, names))} files of plots in {plots}")

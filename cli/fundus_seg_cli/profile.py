@@ -33,12 +33,16 @@ def profile(
         for name in names
     ]
 
+    from fundus_seg.profiling import measured_on, profile_frame
     from fundus_seg.profiling import profile as profile_networks
-    from fundus_seg.profiling import profile_table
+    from fundus_seg.reporting.profile import profile_table
     from fundus_seg_cli.progress import Terminal
 
     specs = list({each.model.op: each.network_spec() for each in settings}.values())
     image_size, encoder = specs[0]["image_size"], specs[0]["encoder"]
     side = size if size is not None else image_size
     profiles = profile_networks(specs, size=side, batch=batch, repeats=repeats, progress=Terminal())
-    print_table(profile_table(profiles, size=side, batch=batch, image_size=image_size, encoder=encoder), form)
+    report = profile_table(
+        profile_frame(profiles), size=side, batch=batch, image_size=image_size, encoder=encoder, where=measured_on()
+    )
+    print_table(report, form)

@@ -59,7 +59,7 @@ def score(
     from fundus_seg.data.mask_files import pair_masks
     from fundus_seg.evaluation.external import score_masks
     from fundus_seg.evaluation.metric_table import check_metrics
-    from fundus_seg.reporting.tables import build_table, build_tidy_table, tables
+    from fundus_seg.reporting.tables import score_table
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
@@ -85,5 +85,4 @@ def score(
     )
     if out:
         progress.line(f"case records: {evaluation.path}")
-    for table in tables([evaluation], names, build_tidy_table if form is Format.csv else build_table):
-        print_table(table, form)
+    print_table(score_table([evaluation], names), form)

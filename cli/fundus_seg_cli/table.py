@@ -12,14 +12,16 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fundus_seg.evaluation.metric_table import METRICS
+
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
-    from fundus_seg.reporting.table import Table
+    from fundus_seg.reporting.table import Report, Table
 
 
 _UNBOUNDED = 10_000
 """Columns, more than any table has."""
-METRICS_HELP = "Of dsc, jaccard, nsd, hd, hd95, hd95_max, asd, assd."
+METRICS_HELP = f"Comma-separated, any of: {', '.join(METRICS)}."
 
 
 class Format(StrEnum):
@@ -29,16 +31,17 @@ class Format(StrEnum):
     markdown = "markdown"
     latex = "latex"
     csv = "csv"
+    json = "json"
 
 
-def print_table(table: Table, form: Format) -> None:
-    """Print the table to standard output."""
+def print_table(report: Report, form: Format) -> None:
+    """Print the report to standard output."""
     if form is Format.rich:
-        _print_rich(table)
+        _print_rich(report.layout)
     else:
         from fundus_seg.reporting.table import render
 
-        print(render(table, form.value))
+        print(render(report, form.value))
 
 
 def _print_rich(table: Table) -> None:

@@ -30,7 +30,7 @@ METHODS = ("none", "mixstyle", "fourier", "vrex")
 """The keys of `fundus_seg.training.methods.METHODS`."""
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
 """That take `package.module:factory` in place of a built-in name."""
-RUN_FILE_KEYS = ("format", "inputs", "provenance")
+RUN_FILE_KEYS = ("format", "identity", "inputs", "provenance")
 """What a run's config.yaml holds beside its settings."""
 
 MACHINE_SETTINGS = ("train.threads", "train.precision", "train.channels_last")

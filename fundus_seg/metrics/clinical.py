@@ -13,8 +13,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fundus_seg.metrics.overlap import Mask, bounding_box, check_frames
+
+RATIOS = {"vcdr": "rows", "hcdr": "columns", "acdr": "pixels"}
+"""Vertical, horizontal and area cup-to-disc ratio: the size of cup and disc that each is the quotient of."""
 
 
 def extents(mask: Mask) -> tuple[int, int]:
@@ -23,8 +27,28 @@ def extents(mask: Mask) -> tuple[int, int]:
     return rows.stop - rows.start, columns.stop - columns.start
 
 
+def mask_sizes(mask: Mask) -> dict[str, int]:
+    """The sizes of an (H, W) mask that ratios are made of: its `pixels`, and its `rows` and `columns` as `extents`."""
+    rows, columns = extents(mask)
+    return {"pixels": int(np.count_nonzero(mask)), "rows": rows, "columns": columns}
+
+
+def cup_to_disc_ratio(cup: ArrayLike, disc: ArrayLike) -> NDArray[np.float64]:
+    """Sizes of cups divided by those of their discs, element by element.
+
+    Args:
+        cup: sizes, of any shape.
+        disc: sizes of the same shape.
+
+    Returns:
+        Ratios of that shape; NaN where the disc is empty.
+    """
+    discs = np.asarray(disc, float)
+    return np.divide(np.asarray(cup, float), discs, out=np.full(discs.shape, math.nan), where=discs > 0)
+
+
 def vertical_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """vCDR, the rows that the cup extends over by those of the disc.
+    """vCDR: the rows that the cup extends over, divided by those of the disc.
 
     Args:
         disc: (H, W) mask of the whole disc, cup included, boolean.
@@ -33,21 +57,20 @@ def vertical_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
     Raises:
         ValueError: The masks differ in shape, are not boolean or not two-dimensional.
     """
-    check_frames(disc, cup)
-    return _ratio(extents(cup)[0], extents(disc)[0])
+    return _ratio(disc, cup, "vcdr")
 
 
 def horizontal_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """hCDR, the columns that the cup extends over by those of the disc; masks and errors as for the vertical one."""
-    check_frames(disc, cup)
-    return _ratio(extents(cup)[1], extents(disc)[1])
+    """hCDR: the same of columns; masks and errors as for the vertical ratio."""
+    return _ratio(disc, cup, "hcdr")
 
 
 def area_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """aCDR, the pixels of the cup by those of the disc; masks and errors as for the vertical one."""
+    """aCDR: the same of pixels; masks and errors as for the vertical ratio."""
+    return _ratio(disc, cup, "acdr")
+
+
+def _ratio(disc: Mask, cup: Mask, name: str) -> float:
     check_frames(disc, cup)
-    return _ratio(int(np.count_nonzero(cup)), int(np.count_nonzero(disc)))
-
-
-def _ratio(cup: int, disc: int) -> float:
-    return cup / disc if disc else math.nan
+    size = RATIOS[name]
+    return float(cup_to_disc_ratio(mask_sizes(cup)[size], mask_sizes(disc)[size]))

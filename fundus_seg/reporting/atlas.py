@@ -55,7 +55,7 @@ class Atlas:
         root: what was read.
         phantom: whether synthetic photographs are among them.
         cases: a row a case: domain, split, case, height, width [px] and MEASURES; NaN where a measure is undefined.
-        problems: a line for each file that is missing or cannot be used; its case is left out.
+        problems: a line for each file that is missing or cannot be used and whose case is left out.
     """
 
     root: str
@@ -87,8 +87,8 @@ def mask_measures(masks: NDArray[np.bool_]) -> dict[str, float]:
     }
 
 
-def survey(root: DataRoot, splits: Sequence[Split] = SPLITS, *, progress: Progress = SILENT) -> Atlas:
-    """Read every case of these splits once, on all cores, and go on past whatever is broken.
+def read_atlas(root: DataRoot, splits: Sequence[Split] = SPLITS, *, progress: Progress = SILENT) -> Atlas:
+    """Read every case of these splits once, on all cores; cases that cannot be read are left out and named.
 
     Raises:
         DataError: nothing can be read.

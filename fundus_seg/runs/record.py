@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fundus_seg.config import RunConfig, flatten
@@ -10,6 +11,7 @@ from fundus_seg.config.resolve import resolve_machine
 from fundus_seg.errors import RunError
 from fundus_seg.progress import Progress
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.runs.provenance import changes, provenance
 
 RUN_FORMAT = 1
@@ -74,6 +76,7 @@ def record(
     config: RunConfig,
     inputs: Mapping[str, str],
     *,
+    identity: RunIdentity,
     data_root: str,
     phantom: bool,
     probed: bool,
@@ -87,7 +90,8 @@ def record(
         return
     surroundings = {**provenance(gpu), "data_root": data_root, "phantom": phantom, "probed": probed}
     settings = config.model_dump(mode="json")
-    folder.write_config({"format": RUN_FORMAT, **settings, "inputs": dict(inputs), "provenance": surroundings})
+    own = {"identity": asdict(identity), "inputs": dict(inputs), "provenance": surroundings}
+    folder.write_config({"format": RUN_FORMAT, **settings, **own})
 
 
 def _recorded(there: Mapping[str, Any]) -> dict[str, Any]:
