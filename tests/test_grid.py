@@ -20,7 +20,7 @@ from fundus_seg.experiments.grid import prepare, run_grid
 from fundus_seg.experiments.grid_run import Outcome, failure, forgive, mark_failed, settled, status
 from fundus_seg.experiments.leave_one_out import plan
 from fundus_seg.experiments.work import run_cell
-from fundus_seg.reporting.overview import overview
+from fundus_seg.reporting.overview import overview_table
 from fundus_seg.runs.lease import leased
 from fundus_seg_cli.main import app
 
@@ -231,7 +231,7 @@ def test_cells_of_another_process_are_waited_for(root, out):
 
 def test_dry_run_lists_and_estimates(root, out):
     cells = cells_of(root, out, ops=["conv", "tvconv"], holdouts=["A", "B"])
-    table = overview(cells, jobs=2)
+    table = overview_table(cells, jobs=2).layout
     assert table.notes == ("no finished run of conv, tvconv to estimate from",)
     run_cell(cells[0])
     metrics = cells[0].folder.metrics
@@ -239,14 +239,16 @@ def test_dry_run_lists_and_estimates(root, out):
     cost = estimate(cells, cells[1:])
     assert (cost.cells, cost.seconds, cost.unknown) == (3, 7200, ("tvconv",))
     assert cost.bytes == sum(path.stat().st_size for path in cells[0].folder.path.rglob("*") if path.is_file())
-    table = overview(cells, jobs=2)
+    table = overview_table(cells, jobs=2).layout
     assert table.title == "4 runs: 1 done, 3 missing"
     assert "about 1 h 0 min of training with 2 at a time" in table.notes[0]
     assert table.rows[0] == ("A", "conv", "0", "done", "2/2", "")
-    assert "about 0 h 40 min of training with 3 at a time" in overview(cells, jobs=8).notes[0]
+    frame = overview_table(cells, jobs=2).frame
+    assert frame[["holdout", "operator", "recipe", "status", "epochs"]].iloc[0].tolist() == ["A", "conv", "", "done", 2]
+    assert "about 0 h 40 min of training with 3 at a time" in overview_table(cells, jobs=8).layout.notes[0]
     mark_failed(cells[2], Outcome("failed", "the reason"))
-    assert overview(cells, jobs=8).notes == ("no finished run of tvconv to estimate from",)
-    assert "3 runs left: about" in overview(cells, jobs=8, retry_failed=True).notes[0]
+    assert overview_table(cells, jobs=8).layout.notes == ("no finished run of tvconv to estimate from",)
+    assert "3 runs left: about" in overview_table(cells, jobs=8, retry_failed=True).layout.notes[0]
 
 
 def test_damaged_scores_hide_no_table_and_are_made_again(root, out, monkeypatch):

@@ -17,7 +17,7 @@ from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models.blocks import conv2d, inverted_residual
 from fundus_seg.models.operators import OPERATORS, BranchSettings
 from fundus_seg.ops import AddCoords, LinearTVConv2d, UntiedConv2d, translation_variant_conv2d
-from fundus_seg.reporting.tables import build_table
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.folder import find_runs
 from fundus_seg.training import train
 from fundus_seg_cli.main import app
@@ -191,7 +191,7 @@ def test_operators_with_hyphens_are_folders_and_columns(draw_root: Callable[...,
     for op in ("depthwise-dilated", "depthwise"):
         assert run(op).match(f"tiny/A/{op}-{variant}*/seed-0")
     evaluations = [evaluate(each) for each in find_runs([tmp_path / "runs"])]
-    columns = build_table(evaluations).columns
+    columns = score_table(evaluations).layout.columns
     assert [column.partition(f"-{variant}")[0] for column in columns] == ["depthwise", "depthwise-dilated"]
     plain = load_config("tiny", arguments={"holdout": "A", "model.op": "depthwise-dilated"})
     assert plain.slug(all_domains="ABCD") == "depthwise-dilated"

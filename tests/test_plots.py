@@ -221,7 +221,7 @@ def test_scores_of_masks_without_a_run_have_no_learning_curves(evaluation, tmp_p
 
 def test_masks_from_elsewhere_stand_in_every_plot_but_the_learning_curves(evaluation, tmp_path):
     meta = evaluation.meta
-    run = meta.run.model_copy(update={"operator": "nnunet", "preset": "unknown", "precision": "unknown"})
+    run = dataclasses.replace(meta.run, operator="nnunet", preset="unknown", precision="unknown")
     unknown = {"selection": "unknown", "checkpoint": None, "data": {}, "run": run}
     path = tmp_path / "runs/external/B/nnunet/seed-0/evaluations/0-external.csv"
     theirs = dataclasses.replace(evaluation, path=path, meta=meta.model_copy(update=unknown))

@@ -12,7 +12,8 @@ from torch import nn
 from fundus_seg.config import OPERATORS
 from fundus_seg.models import build_model
 from fundus_seg.ops import TVConv2d
-from fundus_seg.profiling import Macs, Profile, count_macs, peak_memory, profile, profile_table
+from fundus_seg.profiling import Macs, Profile, count_macs, measured_on, peak_memory, profile, profile_frame
+from fundus_seg.reporting.profile import profile_table
 from fundus_seg_cli.main import main
 
 MIB = 2**20
@@ -126,7 +127,10 @@ def test_other_sizes_than_the_networks_own(op: str) -> None:
 
 def test_the_table_by_hand() -> None:
     of_conv = Profile("conv", 10, 9, Macs(2_000_000, 500_000), (0.001, 0.002, 0.003, 0.004, 0.010), 3 * MIB)
-    table = profile_table([of_conv], size=800, batch=2, image_size=256, encoder="resnet18")
+    frame = profile_frame([of_conv])
+    assert frame[["operator", "kernel_macs", "latency_ms"]].iloc[0].tolist() == ["conv", 500_000, pytest.approx(3)]
+    options = {"size": 800, "batch": 2, "image_size": 256, "encoder": "resnet18", "where": measured_on()}
+    table = profile_table(frame, **options).layout
     assert table.rows == (("conv", "10", "9", "2.0", "0.5", "3.00", "2.00", "3.0"),)  # quartiles 2 ms and 4 ms
     assert table.title == (
         "Inference on 2 photographs of 800x800 pixels: networks for 256x256, encoder resnet18, random weights"

@@ -22,7 +22,7 @@ from fundus_seg.evaluation.predictions import write_overlays
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import Scoring
-from fundus_seg.reporting.tables import build_table
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.training import train
 
 COLOURS = np.array([[0, 0, 9], [0, 255, 0], [255, 0, 0]], dtype=np.uint8)
@@ -102,7 +102,7 @@ def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
         assert scored.meta.truth_digest == own.meta.truth_digest
     found = external_evaluations([tmp_path / "runs", tmp_path / "runs" / "external"])
     assert [each.meta.run.operator for each in found] == ["nifti", "png"]
-    table = build_table([own, *comparable(found, [own])])
+    table = score_table([own, *comparable(found, [own])]).layout
     assert table.columns == ("tvconv [source-validation]", "nifti [unknown]", "png [unknown]")
     for row in table.rows:
         assert row[3] == row[4] == row[5]
@@ -128,10 +128,10 @@ def test_a_part_of_the_cases_stands_in_no_table_beside_all(truth, tmp_path):
         "cases without a prediction: 1, in no mean; --missing empty counts them as missed",
     ]
     assert part.meta.unpredicted == ("eye2",)
-    assert "part, unknown: left out for want of a prediction: eye2" in build_table([part]).notes
+    assert "part, unknown: left out for want of a prediction: eye2" in score_table([part]).layout.notes
     whole = score_masks(pairs_of(truth, truth), name="whole")
     with pytest.raises(ProtocolError, match=r"two sets of true masks \(unknown\) in one table"):
-        build_table([part, whole])
+        score_table([part, whole])
 
 
 def test_cases_without_a_prediction_count_as_missed_where_asked(truth, tmp_path):
@@ -263,7 +263,7 @@ def test_commands(truth, tmp_path):
     shown = call("evaluate", "kept", "--format", "markdown", cwd=tmp_path).stdout
     assert shown == done.stdout
     tidy = call("score", *common, "--name", "nnunet", "--format", "csv", cwd=tmp_path).stdout
-    assert "DSC,%,OD,unknown,nnunet,95,NA,1,95,95,cases" in tidy
+    assert "dsc,%,disc,unknown,nnunet,,unknown,unknown,unknown,95,NA,1,95,95,cases,False" in tidy
     assert tidy == call("evaluate", "kept", "--format", "csv", cwd=tmp_path).stdout
     clinical = call("evaluate", "kept", "--clinical", "--format", "markdown", cwd=tmp_path).stdout
     assert clinical.startswith(done.stdout)
