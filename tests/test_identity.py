@@ -68,9 +68,17 @@ def experiment(draw_root, tmp_path):
 
 
 def write_domains(path, folders):
-    layout = {"images": "{split}/ROIs/image/*.png", "masks": "{split}/ROIs/mask/{name}.png"}
-    domains = {key: {"folder": f"data/{folder}", **layout} for key, folder in folders.items()}
-    path.write_text(yaml.safe_dump({"domains": domains}))
+    domains = {
+        key: {
+            split: {
+                "images": f"data/{folder}/{split}/ROIs/image/*.png",
+                "masks": f"data/{folder}/{split}/ROIs/mask/{{name}}.png",
+            }
+            for split in ("train", "test")
+        }
+        for key, folder in folders.items()
+    }
+    path.write_text(yaml.safe_dump({"coding": {"cup": 0, "rim": 128, "background": 255}, "domains": domains}))
 
 
 def test_a_domain_added_later_neither_renames_nor_rescores_a_run(experiment, monkeypatch):
@@ -81,7 +89,7 @@ def test_a_domain_added_later_neither_renames_nor_rescores_a_run(experiment, mon
     monkeypatch.setattr(predictions, "load_model", None)  # whatever is scored anew fails
     again = evaluate(run)
     assert again.meta == first.meta
-    assert again.meta.run.name == "tvconv"
+    assert "domains" not in again.meta.run.recipe
     pd.testing.assert_frame_equal(again.cases, first.cases)
 
 

@@ -50,7 +50,7 @@ def test_any_file_and_coding_gives_the_same_scores(kind, truth, tmp_path):
     assert evaluation.cases["dsc"].tolist() == pytest.approx([0.9, 0.8] * 3)
     assert evaluation.cases["hd"].tolist() == pytest.approx([40.0] * 6)
     assert evaluation.meta.selection == "unknown"
-    assert evaluation.meta.elsewhere
+    assert evaluation.meta.external
 
 
 def test_two_binary_files_are_scored_as_they_are(truth, tmp_path):
@@ -110,7 +110,7 @@ def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
     other = evaluate(run, scoring=Scoring(dice_smoothing=1))
     assert comparable(found, [other], progress=told) == []
     assert all("of another scoring protocol, left out" in line for line in told.lines)
-    with pytest.raises(RunError, match="masks from elsewhere"):
+    with pytest.raises(RunError, match="masks of another tool"):
         write_overlays(run, found[0], 1)
 
 
@@ -177,7 +177,7 @@ def test_scores_of_other_masks_are_not_written_over(truth, tmp_path):
     with pytest.raises(UsageError, match="scores of other masks; give another --name"):
         score_masks(other, name="a", out=out)
     kept = first.path.read_text(), first.path.with_suffix(".json").read_text()
-    for records, meta in ((kept[0][:99], kept[1]), (kept[0], kept[1].replace('"format": 3', '"format": 1'))):
+    for records, meta in ((kept[0][:99], kept[1]), (kept[0], kept[1].replace('"format": 4', '"format": 1'))):
         first.path.write_text(records)
         first.path.with_suffix(".json").write_text(meta)
         with pytest.raises(UsageError, match="scores of other masks; give another --name"):
