@@ -90,7 +90,7 @@ def test_the_arithmetic_comes_to_the_values():
     for measure in ("HD95, both directions pooled", "HD95-max, the larger direction"):
         value, arithmetic = rows[measure]
         place, between = arithmetic.split(";")[0], arithmetic.split(";")[-1].split("(")[0]
-        terms, at = place.removeprefix("place ").split(" of ")[0].split("=")
+        terms, at = place.removeprefix("position ").split(" of ")[0].split("=")
         assert number(terms) == pytest.approx(float(at))
         assert number(between) == pytest.approx(value)
     for _, value, arithmetic, _ in rows_of("| measure | value [%]"):
@@ -153,4 +153,4 @@ def test_the_empty_policy_is_what_the_records_hold():
     assert f"{Scoring().empty_distance:g}" in rows["HD, HD95, HD95-max, ASD, ASSD"][0]
     assert math.isnan(metrics.vertical_cup_to_disc_ratio(nothing, nothing))
     assert metrics.vertical_cup_to_disc_ratio(square, nothing) == 0
-    assert number(found_on_page(r"penalty it is (\(10 \+ 100\) / 2) = 55")[1]) == 55
+    assert number(found_on_page(r"penalty the mean is (\(10 \+ 100\) / 2) = 55")[1]) == 55

@@ -15,13 +15,9 @@ from fundus_seg.errors import RunError
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.reporting.plots import write_plots
 from fundus_seg.training import train
-from fundus_seg.viz.plots import (
-    draw_bland_altman,
-    draw_boxes,
-    draw_learning_curves,
-    limits_of_agreement,
-    save,
-)
+from fundus_seg.viz.agreement import draw_bland_altman, limits_of_agreement
+from fundus_seg.viz.plots import draw_boxes, draw_learning_curves
+from fundus_seg.viz.style import save
 
 OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "untied")
 

@@ -11,7 +11,8 @@ import pandas as pd
 from fundus_seg.reporting.atlas import MEASURES, Atlas, domain_shift
 from fundus_seg.reporting.notes import PHANTOM_HEADING
 from fundus_seg.reporting.table import Report, Table
-from fundus_seg.viz.plots import draw_small_multiples, save
+from fundus_seg.viz.plots import draw_small_multiples
+from fundus_seg.viz.style import save
 
 _FRAME = {"width": "width [px]", "height": "height [px]"}
 _QUARTILES = {"median": 0.5, "first_quartile": 0.25, "third_quartile": 0.75}

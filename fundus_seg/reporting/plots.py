@@ -16,7 +16,9 @@ from fundus_seg.reporting.clinical import case_ratios
 from fundus_seg.reporting.frames import by_kind, captions_of, case_values, in_order, labelled
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import Column
-from fundus_seg.viz.plots import draw_bland_altman, draw_boxes, draw_learning_curves, save
+from fundus_seg.viz.agreement import draw_bland_altman
+from fundus_seg.viz.plots import draw_boxes, draw_learning_curves
+from fundus_seg.viz.style import save
 
 _CURVES = {f"dice_{structure}": f"validation Dice, {structure} [%]" for structure in STRUCTURES}
 
