@@ -116,10 +116,6 @@ def evaluate(
         overlays=overlays,
         progress=progress,
     )
-    if overlays:
-        folders = dict.fromkeys(path.parent for path in found.overlays)
-        where = ", ".join(map(str, folders))
-        progress.line(f"{len(found.overlays)} overlays (truth red, disc green, cup blue) in {where}")
     kinds = by_kind(found.evaluations)
     for kind in kinds:
         print_table(score_table(kind, names), form)

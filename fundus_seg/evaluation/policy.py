@@ -18,7 +18,7 @@ from fundus_seg.metrics.clinical import RATIOS, cup_to_disc_ratio
 
 
 def scored_values(evaluation: Evaluation) -> pd.DataFrame:
-    """A row a case and structure: case, structure, METRICS (overlaps in %, distances in 800-pixel units), two flags.
+    """One row per case and structure: case, structure, METRICS (overlaps in %, distances in 800-pixel units), flags.
 
     `penalised` marks a case whose distances are the protocol's penalty; `excluded` one without truth, whose scores are
     all NaN, so that pandas' means leave it out. A metric that the records lack, since they are older than it, is NaN.
@@ -33,7 +33,7 @@ def scored_values(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def cup_to_disc_ratios(evaluation: Evaluation) -> pd.DataFrame:
-    """A row a case: case, then for each of RATIOS `vcdr` of the prediction, `vcdr_truth`, `vcdr_error`; two flags.
+    """One row per case: case, then for each of RATIOS `vcdr` of the prediction, `vcdr_truth`, `vcdr_error`; two flags.
 
     Errors are absolute. `undefined` marks a case without a predicted disc, whose predicted ratios and errors are NaN;
     `excluded` one whose true disc or cup is empty, with NaN for the truth and the errors.

@@ -1,4 +1,4 @@
-"""Case records on disk: a CSV with a row a case and structure, and the JSON that says what it is."""
+"""Case records on disk: a CSV with one row per case and structure, and the JSON that says what it is."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Evaluation:
     Attributes:
         path: the CSV.
         meta: protocol, data digests, selection, run, versions.
-        cases: a row a case and structure, columns as `score_case` gives them.
+        cases: one row per case and structure, columns as `score_case` gives them.
     """
 
     path: Path
@@ -137,7 +137,7 @@ def recover(path: Path, digest: str, count: int, score: Callable[[int], str], *,
     it is.
 
     Args:
-        path: the evaluation file, a row a case and structure.
+        path: the evaluation file, one row per case and structure.
         digest: SHA-256 of the file that was written.
         count: number of cases in that file.
         score: given the number of a case, scores it and all later ones; gives their CSV with a header.

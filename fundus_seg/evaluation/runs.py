@@ -86,7 +86,11 @@ def evaluate_runs(
             if overlays:
                 from fundus_seg.evaluation.predictions import write_overlays
 
-                drawn += write_overlays(run, evaluation, overlays, data, progress=progress)
+                written = write_overlays(run, evaluation, overlays, data, progress=progress)
+                if written:
+                    where = written[0].parent
+                    progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {where}")
+                drawn += written
     evaluations += comparable(from_tools, evaluations, progress=progress)
     return EvaluatedRuns(evaluations, pairs, drawn)
 

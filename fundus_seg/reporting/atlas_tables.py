@@ -19,9 +19,9 @@ _QUARTILES = {"median": 0.5, "first_quartile": 0.25, "third_quartile": 0.75}
 
 
 def measures_table(atlas: Atlas) -> Report:
-    """A row a measure, a column a domain: median [quartiles] over its cases.
+    """One row per measure, one column per domain: median [quartiles] over its cases.
 
-    The frame has a row a domain and measure: domain, measure, cases (those where it is defined), median,
+    The frame has one row per domain and measure: domain, measure, cases (those where it is defined), median,
     first_quartile, third_quartile.
     """
     groups = {str(domain): group for domain, group in atlas.cases.groupby("domain", sort=False)}
@@ -47,9 +47,9 @@ def measures_table(atlas: Atlas) -> Report:
 
 
 def shift_table(atlas: Atlas) -> Report:
-    """A row a measure, a column a domain: signed distance from all other domains; at the end the median of |distance|.
+    """One row per measure, one column per domain: signed distance from all others; at the end the median |distance|.
 
-    The frame has a row a domain and measure: domain, measure, distance.
+    The frame has one row per domain and measure: domain, measure, distance.
 
     Raises:
         UsageError: fewer than two domains.

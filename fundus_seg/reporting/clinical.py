@@ -1,4 +1,4 @@
-"""The table of what a clinic reads off the masks: cup-to-disc ratios, and predictions that are anatomically invalid."""
+"""The table of clinical values: cup-to-disc ratios, and predictions that are anatomically invalid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DIGITS = 3
 
 
 def case_ratios(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """`cup_to_disc_ratios` of all evaluations: a row a run and case, with RUN_FIELDS before it."""
+    """`cup_to_disc_ratios` of all evaluations: one row per run and case, with RUN_FIELDS before it."""
     return joined(evaluations, cup_to_disc_ratios)
 
 
@@ -68,7 +68,7 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
 
 
 def _invalid(evaluation: Evaluation) -> pd.DataFrame:
-    """A row a case: case, then for each of FAULTS whether the predicted disc or cup has it."""
+    """One row per case: case, then for each of FAULTS whether the predicted disc or cup has it."""
     cases = evaluation.cases
     return (cases[list(FAULTS)] > _ALLOWED[list(FAULTS)]).groupby(cases["case"]).any().reset_index()
 

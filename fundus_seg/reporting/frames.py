@@ -20,7 +20,9 @@ RUN_FIELDS = (*COLUMN_FIELDS, "holdout", "seed")
 
 
 def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """The values that tables, plots and tests are made of, in the units of `METRICS`: a row a run, case and structure.
+    """The values that tables, plots and tests are made of, in the units of `METRICS`.
+
+    One row per run, case and structure.
 
     Columns: RUN_FIELDS, structure, case, the metrics, and the flags penalised and excluded. A distance that is
     undefined because the prediction is empty counts as the protocol's `empty_distance`; a case whose truth is empty is

@@ -29,7 +29,7 @@ Pairs = Sequence[tuple[Evaluation, Evaluation]]
 
 
 def domain_gaps(pairs: Pairs) -> pd.DataFrame:
-    """A row a run: RUN_FIELDS, in_domain and out_of_domain Dice in %, and gap: in-domain minus out-of-domain.
+    """One row per run: RUN_FIELDS, in_domain and out_of_domain Dice in %, and gap: in-domain minus out-of-domain.
 
     A score is the mean over cases, then structures, then domains.
 
@@ -49,9 +49,9 @@ def domain_gaps(pairs: Pairs) -> pd.DataFrame:
 
 
 def domain_gap_table(pairs: Pairs) -> Report:
-    """In-domain and out-of-domain Dice and their gap, mean ± SD over runs: three rows an unseen domain.
+    """In-domain and out-of-domain Dice and their gap, mean ± SD over runs: three rows per unseen domain.
 
-    The frame is that of `domain_gaps`: a row a run.
+    The frame is that of `domain_gaps`: one row per run.
 
     Args:
         pairs: at least one.

@@ -22,7 +22,7 @@ _METRIC = "dsc"
 
 
 def leak_table(evaluations: Sequence[Evaluation]) -> Report | None:
-    """Dice of selection `oracle` minus that of `source-validation`: a row an unseen domain, a column an operator.
+    """Dice of selection `oracle` minus that of `source-validation`: rows are unseen domains, columns are operators.
 
     Both are of the same runs and the same cases: the interval is of the paired differences, over runs and cases (of
     fewer than three runs over cases alone), each case the mean over structures. Domains weigh the same in the mean.

@@ -16,7 +16,7 @@ from fundus_seg.runs.identity import recorded_identity
 def overview_table(runs: Sequence[Cell], jobs: int, *, retry_failed: bool = False) -> Report:
     """Every run of a grid and where it stands; the notes say what is left to do and what it will cost.
 
-    The frame has a row a run: holdout, operator, recipe, preset, seed, status, the epochs that are done, those that
+    The frame has one row per run: holdout, operator, recipe, preset, seed, status, the epochs that are done, those that
     there are in all, and why the run failed.
 
     Args:

@@ -73,7 +73,7 @@ def _figures(evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> Itera
 
 
 def _epochs(evaluations: Sequence[Evaluation], names: Mapping[Column, str]) -> pd.DataFrame:
-    """A row a run and epoch: column, holdout, epoch, loss (mean of both structures), dice_disc and dice_cup in %.
+    """One row per run and epoch: column, holdout, epoch, loss (mean of both structures), dice_disc and dice_cup in %.
 
     Masks that another tool made have no epochs.
     """

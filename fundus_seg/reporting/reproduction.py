@@ -1,4 +1,4 @@
-"""The table that sets ours beside published numbers."""
+"""The table of our numbers beside published ones."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _Pair:
     """One cell of a column of our table beside a published one.
 
     Attributes:
-        column: ours.
-        caption: what it is called.
-        cell: the published one.
-        ours: our scores by the metric that it is compared with.
+        column: our column.
+        caption: its caption.
+        cell: the published cell.
+        ours: our scores, by the metric that the published cell is compared with.
         hausdorff: our HD.
     """
 
@@ -54,7 +54,7 @@ class _Pair:
 
     @property
     def untested(self) -> bool:
-        """Whether ours is there, but no test was possible."""
+        """Whether we have scores, but no test was possible."""
         return bool(self.ours.runs) and not self.found.tested
 
 

@@ -84,7 +84,10 @@ def render(report: Report, form: str) -> str:
 
 
 def _csv(report: Report) -> str:
-    """Title and notes are comments that begin with #: `pandas.read_csv(..., comment="#")`."""
+    """The frame below its title and notes, which are comments that begin with #.
+
+    `pandas.read_csv(path, comment="#", keep_default_na=False, na_values=["NA"])` reads it: an empty recipe is a text.
+    """
     comments = "".join(f"# {line}\n" for line in (report.layout.title, *report.layout.notes))
     return comments + report.frame.to_csv(index=False, na_rep="NA", float_format="%.6g")
 
@@ -115,7 +118,7 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def _emphasised(table: Table, emphasise: Callable[[str], str], plain: Callable[[str], str] = str) -> list[list[str]]:
-    """The rows, each text through `plain`, and through `emphasise` besides where it is bold."""
+    """The rows with each text passed through `plain`, and those that are bold through `emphasise` too."""
     return [
         [
             emphasise(plain(text)) if table.is_bold(number, position) else plain(text)

@@ -100,7 +100,7 @@ def compare_operators(
     numbers on power say something about other seeds.
 
     Args:
-        values: a row a run, case and structure: `column` (a label), holdout, seed, structure, case, the metric and
+        values: one row per run, case and structure: `column` (a label), holdout, seed, structure, case, the metric and
             `excluded` (whether the case has no truth).
         first: a label of `column`.
         second: another label, whose scores are subtracted from those of the first.

@@ -39,7 +39,7 @@ def best_columns(cases: pd.DataFrame, metric: str, *, higher_is_better: bool) ->
     the same in the mean; a column with a missing cell has no mean and takes no part.
 
     Args:
-        cases: a row a run, case and structure of the table's row, with the label of its `column`, then holdout, seed,
+        cases: one row per run, case and structure that the table's row is of: `column` (a label), holdout, seed,
             structure, case and the metric.
         metric: a column of `cases`.
         higher_is_better: whether the best column has the largest mean.

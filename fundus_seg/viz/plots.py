@@ -26,7 +26,7 @@ def draw_boxes(cases: pd.DataFrame, *, label: str, title: str, bounds: tuple[flo
 
     Args:
         cases: columns column (whose order is that of the boxes), holdout, structure, value and penalised (whether an
-            empty prediction has a part in the value), a row a case; rows whose value is NaN are left out.
+            empty prediction has a part in the value), one row per case; rows whose value is NaN are left out.
         label: the metric with its unit.
         title: title of the figure.
         bounds: least and largest value that the metric can have.
@@ -81,7 +81,7 @@ def draw_learning_curves(epochs: pd.DataFrame, *, curves: Mapping[str, str], tit
     A line is the mean over runs, its band reaches from the least run to the largest.
 
     Args:
-        epochs: columns column, holdout, epoch and those of `curves`, a row a run and epoch.
+        epochs: columns column, holdout, epoch and those of `curves`, one row per run and epoch.
         curves: labels with units, by column of `epochs`.
         title: title of the figure.
     """
@@ -111,7 +111,8 @@ def draw_small_multiples(cases: pd.DataFrame, *, labels: Mapping[str, str], titl
     """Box plots of many measures: axes per measure, a box per domain, a dot per case.
 
     Args:
-        cases: columns domain (whose order is that of the boxes) and those of `labels`, a row a case; NaN is left out.
+        cases: columns domain (whose order is that of the boxes) and those of `labels`, one row per case; NaN is left
+            out.
         labels: of the measures, with units, by column of `cases`.
         title: title of the figure.
     """
