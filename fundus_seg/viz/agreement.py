@@ -19,8 +19,8 @@ def draw_bland_altman(cases: pd.DataFrame, *, title: str) -> Figure:
     one eye are several pairs, but say less than as many pairs of several eyes: the limits allow for it.
 
     Args:
-        cases: columns column, holdout, case, predicted and true, one row per pair. Pairs without a true value, and pairs
-            without a predicted one, are left out and counted separately.
+        cases: columns column, holdout, case, predicted and true, one row per pair. Pairs without a true value, and
+            pairs without a predicted one, are left out and counted separately.
         title: title of the figure; it names the quantity, with its unit, if any.
     """
     every = cases
