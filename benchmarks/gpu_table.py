@@ -28,7 +28,7 @@ from fundus_seg.config import RunConfig, load_config, resolve_sources
 from fundus_seg.data import open_root
 from fundus_seg.data.batches import Batch, DomainBatches
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.training import fit, train
 from fundus_seg.training.run_data import load_run_data
 from timing import Spread

@@ -19,7 +19,7 @@ from fundus_seg.experiments.grid import prepare, run_grid
 from fundus_seg.experiments.grid_run import Outcome, clear_failure, failure_reason, record_failure, settled, status
 from fundus_seg.experiments.leave_one_out import plan
 from fundus_seg.experiments.work import complete_run
-from fundus_seg.reporting.overview import overview
+from fundus_seg.reporting.overview import overview_table
 from fundus_seg.runs.lease import leased
 
 
@@ -228,7 +228,7 @@ def test_runs_of_another_process_are_waited_for(root, out):
 
 def test_dry_run_lists_and_estimates(root, out):
     runs = plan_runs(root, out, ops=["conv", "tvconv"], holdouts=["A", "B"])
-    table = overview(runs, jobs=2)
+    table = overview_table(runs, jobs=2).layout
     assert table.notes == ("no finished run of conv, tvconv to estimate from",)
     complete_run(runs[0])
     metrics = runs[0].folder.metrics
@@ -236,14 +236,16 @@ def test_dry_run_lists_and_estimates(root, out):
     cost = estimate(runs, runs[1:])
     assert (cost.runs, cost.seconds, cost.unknown) == (3, 7200, ("tvconv",))
     assert cost.bytes == sum(path.stat().st_size for path in runs[0].folder.path.rglob("*") if path.is_file())
-    table = overview(runs, jobs=2)
+    table = overview_table(runs, jobs=2).layout
     assert table.title == "4 runs: 1 done, 3 missing"
     assert "about 1 h 0 min of training with 2 at a time" in table.notes[0]
     assert table.rows[0] == ("A", "conv", "0", "done", "2/2", "")
-    assert "about 0 h 40 min of training with 3 at a time" in overview(runs, jobs=8).notes[0]
+    frame = overview_table(runs, jobs=2).frame
+    assert frame[["holdout", "operator", "recipe", "status", "epochs"]].iloc[0].tolist() == ["A", "conv", "", "done", 2]
+    assert "about 0 h 40 min of training with 3 at a time" in overview_table(runs, jobs=8).layout.notes[0]
     record_failure(runs[2], Outcome("failed", "the reason"))
-    assert overview(runs, jobs=8).notes == ("no finished run of tvconv to estimate from",)
-    assert "3 runs left: about" in overview(runs, jobs=8, retry_failed=True).notes[0]
+    assert overview_table(runs, jobs=8).layout.notes == ("no finished run of tvconv to estimate from",)
+    assert "3 runs left: about" in overview_table(runs, jobs=8, retry_failed=True).layout.notes[0]
 
 
 def test_damaged_scores_hide_no_table_and_are_made_again(root, out, command, monkeypatch):
@@ -264,7 +266,7 @@ def test_damaged_scores_hide_no_table_and_are_made_again(root, out, command, mon
         raise ProtocolError("not in one table")
 
     runs[0].evaluation.write_bytes(b"")
-    monkeypatch.setattr("fundus_seg_cli.benchmark._print_tables", refuse)
+    monkeypatch.setattr("fundus_seg.reporting.reports.score_table", refuse)
     fourth = command("benchmark", *options, code=1).err
     assert "1 of 2 runs failed" in fourth
     assert fourth.endswith("error: not in one table\n")

@@ -8,7 +8,7 @@ from fundus_seg import load_model
 from fundus_seg.builtins import METHODS
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models import build_model
 from fundus_seg.training import Method, train
 from fundus_seg.training.method import domain_risks, draw_partners
@@ -186,7 +186,7 @@ def test_a_run_with_a_method_goes_on_to_the_same_bits_and_leaves_a_plain_network
     assert ours["model"].keys() == theirs["model"].keys()
     assert any(not torch.equal(ours["model"][key], theirs["model"][key]) for key in ours["model"])
     assert not any(module._forward_hooks for module in load_model(whole.path).network.modules())
-    assert evaluate(whole).meta.run.operator.startswith(f"tvconv-method={name}-")
+    assert evaluate(whole).meta.run.recipe.startswith(f"method={name}-")
 
 
 def test_a_method_is_told_of_domains_and_of_steps_since_the_run_began(draw_root, tmp_path, monkeypatch):

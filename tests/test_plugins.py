@@ -15,11 +15,11 @@ from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS
 from fundus_seg.data import transforms
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.evaluation.records import write_evaluation
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models import build_model
 from fundus_seg.models.operators import BranchSettings, tried
-from fundus_seg.reporting.tables import build_table
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.training import methods, task, train
 
@@ -110,10 +110,10 @@ def test_a_run_of_four_examples_goes_on_to_the_same_bits_and_is_scored(examples,
     parts = train(settings(*overrides), root, tmp_path / "parts")
     ours, theirs = weights(parts), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    column = evaluate(parts).meta.run.operator
+    column = evaluate(parts).meta.run.name
     assert column.startswith("separable.block-augment=mirror_left_right-loss=overlap_soft_dice-method=worst_WorstDom")
     other = train(settings(), root, tmp_path / "parts")
-    assert build_table([evaluate(parts), evaluate(other)]).columns == ("tvconv", column)
+    assert score_table([evaluate(parts), evaluate(other)]).layout.columns == ("tvconv", column)
 
 
 def test_a_checkpoint_imports_nothing_that_the_caller_has_not_named(examples, draw_root, tmp_path, monkeypatch):
@@ -154,15 +154,15 @@ def test_two_files_of_one_plugin_stand_in_no_table_together(examples, here, draw
     (here / "overlap.py").write_text(EXAMPLES["overlap"].replace("+ 1", "+ 2"))
     forget(monkeypatch)
     second = evaluate(train(settings(chosen, "seed=1"), root, tmp_path / "second"))
-    column = re.escape(first.meta.run.operator)
+    column = re.escape(first.meta.run.name)
     with pytest.raises(ProtocolError, match=rf"two files of train\.loss \({column}\) in one table: \w+ in .*first"):
-        build_table([first, second])
+        score_table([first, second])
     older = first.meta.model_copy(update={"code": {}})
     write_evaluation(first.path, older, first.path.read_text("utf8"))
     written = first.path.stat().st_mtime_ns
     again = evaluate(RunFolder(first.path.parents[1]))  # as an older version left it: not scored anew
     assert (again.meta, first.path.stat().st_mtime_ns) == (older, written)
-    assert len(build_table([again, second]).columns) == 1
+    assert len(score_table([again, second]).layout.columns) == 1
 
 
 def test_a_changed_file_is_refused(examples, here, draw_root, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fundus_seg_cli.options import Format, PredictionCoding, PredictionsIfAny, TruthCoding, TruthsIfAny
-from fundus_seg_cli.table import print_table
+from fundus_seg_cli.table import print_report
 
 
 def audit(
@@ -17,7 +17,8 @@ def audit(
 ) -> None:
     """Compare our metrics with MedPy's, and MONAI's where installed: on known shapes, or on masks; exit 1 if wrong."""
     from fundus_seg.errors import UsageError
-    from fundus_seg.reporting.audit import audit_pairs, cases_table, compare, shapes, shapes_table
+    from fundus_seg.reporting.audit import cases_table, compare, shapes_table
+    from fundus_seg.reporting.audit_pairs import audit_pairs, shapes
 
     if bool(pred) != bool(truth):
         raise UsageError("--pred and --truth belong together; without both, the audit is on known shapes")
@@ -39,6 +40,6 @@ def audit(
     else:
         compared = compare(shapes())
         table = shapes_table(compared)
-    print_table(table, form)
+    print_report(table, form)
     if any(each.wrong for each in compared):
         raise typer.Exit(1)

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from fundus_seg_cli.options import Config, Data, Format, Out, Overrides, Plots, ProbeHoldout, names
-from fundus_seg_cli.table import print_table
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fundus_seg.evaluation.records import Evaluation
-    from fundus_seg.progress import Progress
-    from fundus_seg_cli.options import TableFormat
+from fundus_seg_cli.table import print_report
 
 
 def benchmark(
@@ -74,7 +67,7 @@ def benchmark(
     from fundus_seg.data import open_root
     from fundus_seg.experiments import choose_executor, plan, run_experiment
     from fundus_seg.experiments.executors import runs_at_once
-    from fundus_seg.reporting.overview import overview
+    from fundus_seg.reporting import experiment_reports, overview_table, write_plots
     from fundus_seg_cli.grid_progress import GridProgress
     from fundus_seg_cli.progress import Terminal
 
@@ -91,7 +84,8 @@ def benchmark(
         probe=probe_holdout,
     )
     if dry_run:
-        print_table(overview(planned, runs_at_once(executor, planned, jobs), retry_failed=retry_failed), form)
+        at_once = runs_at_once(executor, planned, jobs)
+        print_report(overview_table(planned, at_once, retry_failed=retry_failed), form)
         return
     result = run_experiment(
         planned,
@@ -101,31 +95,12 @@ def benchmark(
         watch=GridProgress(planned, progress.console),
     )
     try:
-        _print_tables(result.evaluations, form, plots, progress)
+        for report in experiment_reports(result.evaluations, progress=progress):
+            print_report(report, form)
+        if plots and result.evaluations:
+            progress.line(f"{len(write_plots(result.evaluations, plots))} files of plots in {plots}")
     except Exception:
         if result.failures:
             progress.line(result.failure_text)  # the error that ends the command tells of the tables alone
         raise
     result.check()
-
-
-def _print_tables(evaluations: Sequence[Evaluation], form: TableFormat, plots: Path | None, progress: Progress) -> None:
-    """Print the table, compare each pair of its columns, and write the plots."""
-    from itertools import combinations
-
-    from fundus_seg.errors import ProtocolError
-    from fundus_seg.reporting.compare import operators_table
-    from fundus_seg.reporting.plots import write_plots
-    from fundus_seg.reporting.tables import build_table, build_tidy_table, in_order, tables
-
-    tidy = form == "csv"
-    for table in tables(evaluations, build=build_tidy_table if tidy else build_table):
-        print_table(table, form)
-    columns = list(dict.fromkeys(column for column, _ in in_order(evaluations)))
-    for pair in combinations(reversed(columns), 2):
-        try:
-            print_table(operators_table(evaluations, pair, tidy=tidy), form)
-        except ProtocolError as error:  # an incomplete experiment may have nothing in common
-            progress.line(f"{pair[0]} and {pair[1]}: {error}")
-    if plots and evaluations:
-        progress.line(f"{len(write_plots(evaluations, plots))} files of plots in {plots}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fundus_seg_cli.options import Checkpoint, Format, Runs, Scoring, names
-from fundus_seg_cli.table import print_table
+from fundus_seg_cli.table import print_report
 
 
 def compare(
@@ -62,12 +62,10 @@ def compare(
         least=0 if elsewhere and not published else 1,
         progress=progress,
     )
-    tidy = form == "csv"
     if published:
-        print_table(published_table(found, published, tidy=tidy), form)
+        print_report(published_table(found, published), form)
     else:
         own = [run.evaluation for run in found]
         evaluations = [*own, *comparable(elsewhere, own, progress=progress)]
-        print_table(
-            operators_table(evaluations, names(ops) if ops else None, metric=metric, sought=difference, tidy=tidy), form
-        )
+        two = names(ops) if ops else None
+        print_report(operators_table(evaluations, two, metric=metric, sought=difference), form)

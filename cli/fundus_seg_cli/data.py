@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fundus_seg_cli.options import Format, Root
-from fundus_seg_cli.table import print_table
+from fundus_seg_cli.table import print_report
 
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
 
@@ -74,7 +74,7 @@ def atlas(
     from fundus_seg.data import open_root
     from fundus_seg.data.files import SPLITS
     from fundus_seg.reporting.atlas import make_atlas
-    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, tidy_table, write_plot
+    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, write_plot
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
@@ -82,12 +82,9 @@ def atlas(
     found = make_atlas(open_root(root, least=1, progress=progress), splits, progress=progress)
     for problem in found.problems:
         progress.line(f"left out: {problem}")
-    if form == "csv":
-        print_table(tidy_table(found), form)
-    else:
-        print_table(measures_table(found), form)
-        if found.cases["domain"].nunique() > 1:
-            print_table(shift_table(found), form)
+    print_report(measures_table(found), form)
+    if found.cases["domain"].nunique() > 1:
+        print_report(shift_table(found), form)
     if plot:
         progress.line(f"plots: {', '.join(map(str, write_plot(found, plot)))}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg_cli.options import Format, Metrics, Plots, RunData, Runs, Scoring, Trust, names
-from fundus_seg_cli.table import print_table
+from fundus_seg_cli.table import print_report
 
 
 def evaluate(
@@ -60,56 +60,36 @@ def evaluate(
     """
     from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError
-    from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.plugins import load
-    from fundus_seg.reporting.clinical import clinical_table
-    from fundus_seg.reporting.in_domain import domain_gap_table, tidy_domain_gap_table
-    from fundus_seg.reporting.leak import checkpoints_to_compare, leak_table
-    from fundus_seg.reporting.plots import write_plots
-    from fundus_seg.reporting.tables import apart, build_table, build_tidy_table, tables
-    from fundus_seg.runs.folder import trained_runs
     from fundus_seg_cli.progress import Terminal
 
     if all_selections and checkpoint:
         raise UsageError("--checkpoint with --all-selections, which scores every one: leave one of the two out")
-    shown = names(metrics)
+    shown, progress = names(metrics), Terminal()
     check_metrics(shown)
+    protocol = load_scoring(scoring) if scoring else None
     for name in trust or []:
         load(name)
-    progress = Terminal()
-    protocol = load_scoring(scoring) if scoring else None
-    folders = runs or [Path("runs")]
-    elsewhere = external_evaluations(folders)
-    found = trained_runs(folders, least=0 if elsewhere else 1, progress=progress)
 
-    from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
-    from fundus_seg.evaluation.evaluate import write_overlays
+    from fundus_seg.evaluation import evaluate_runs
+    from fundus_seg.reporting import evaluation_reports, write_plots
 
-    score = partial(evaluate_run, scoring=protocol, inference=inference, progress=progress)
-    evaluations, pairs = [], []
-    for run in found:
-        given: list[CheckpointName] = [checkpoint or "best"]
-        for name in checkpoints_to_compare(run, progress=progress) if all_selections else given:
-            evaluations.append(score(run, data, checkpoint=name))
-            if in_domain:
-                pairs.append((evaluations[-1], score(run, data, checkpoint=name, scored="in-domain")))
-            if overlays:
-                written = write_overlays(run, evaluations[-1], overlays, data, progress=progress)
-                progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {written[0].parent}")
-    evaluations += comparable(elsewhere, evaluations, progress=progress)
-    for table in tables(evaluations, shown, build_tidy_table if form == "csv" else build_table):
-        print_table(table, form)
-    if clinical:
-        for kind in apart(evaluations):
-            print_table(clinical_table(kind), form)
-    if all_selections:
-        for kind in apart(evaluations):
-            if leak := leak_table(kind, tidy=form == "csv"):
-                print_table(leak, form)
-    gap_table = tidy_domain_gap_table if form == "csv" else domain_gap_table
-    for phantom in (False, True):
-        if kind_pairs := [pair for pair in pairs if pair[0].meta.phantom is phantom]:
-            print_table(gap_table(kind_pairs), form)
+    found = evaluate_runs(
+        runs or [Path("runs")],
+        data,
+        checkpoints="all" if all_selections else checkpoint or "best",
+        in_domain=in_domain,
+        scoring=protocol,
+        inference=inference,
+        overlays=overlays,
+        progress=progress,
+    )
+    for folder, count in Counter(path.parent for path in found.overlays).items():
+        progress.line(f"{count} overlays (truth red, disc green, cup blue) in {folder}")
+    for report in evaluation_reports(
+        found.evaluations, shown, pairs=found.pairs, clinical=clinical, leak=all_selections
+    ):
+        print_report(report, form)
     if plots:
-        progress.line(f"{len(write_plots(evaluations, plots, shown))} files of plots in {plots}")
+        progress.line(f"{len(write_plots(found.evaluations, plots, shown))} files of plots in {plots}")

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from fundus_seg.builtins import OPERATORS, CheckpointName, Precision, Tracker
 from fundus_seg.errors import UsageError, unknown_name
+from fundus_seg.evaluation.metric_table import METRICS
 
 TableFormat = Literal["rich", "markdown", "latex", "csv", "json"]
 
@@ -64,9 +65,7 @@ Scoring = Annotated[
         help="Preset or YAML file whose scoring protocol is used (default: the protocol of each run's own settings)."
     ),
 ]
-Metrics = Annotated[
-    str, typer.Option(help="Comma-separated, any of: dsc, jaccard, nsd, hd, hd95, hd95_max, asd, assd.")
-]
+Metrics = Annotated[str, typer.Option(help=f"Metrics, separated by commas, any of: {', '.join(METRICS)}.")]
 Plots = Annotated[
     Path | None,
     typer.Option(help="Folder for box plots, Bland-Altman plots and learning curves, as PNG and SVG."),

@@ -8,7 +8,7 @@ import typer
 
 from fundus_seg.builtins import OPERATORS
 from fundus_seg_cli.options import Config, Format, Overrides, names
-from fundus_seg_cli.table import print_table
+from fundus_seg_cli.table import print_report
 
 
 def profile(
@@ -38,4 +38,4 @@ def profile(
     specs = list({each.model.op: each.network_spec() for each in settings}.values())
     side = size if size is not None else specs[0]["image_size"]
     profiles = profile_networks(specs, size=side, batch=batch, repeats=repeats, progress=Terminal())
-    print_table(profile_table(profiles), form)
+    print_report(profile_table(profiles), form)

@@ -9,7 +9,7 @@ import typer
 
 from fundus_seg.builtins import Missing
 from fundus_seg_cli.options import Format, Metrics, PredictionCoding, Predictions, TruthCoding, Truths, names
-from fundus_seg_cli.table import print_table
+from fundus_seg_cli.table import print_report
 
 
 def score(
@@ -61,8 +61,8 @@ def score(
         progress=progress,
     )
 
-    from fundus_seg.evaluation.external import score_masks
-    from fundus_seg.reporting.tables import build_table, build_tidy_table, tables
+    from fundus_seg.evaluation import score_masks
+    from fundus_seg.reporting import score_table
 
     evaluation = score_masks(
         pairs,
@@ -76,5 +76,4 @@ def score(
     )
     if out:
         progress.line(f"case records: {evaluation.path}")
-    for table in tables([evaluation], shown, build_tidy_table if form == "csv" else build_table):
-        print_table(table, form)
+    print_report(score_table([evaluation], shown), form)

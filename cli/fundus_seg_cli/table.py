@@ -1,4 +1,4 @@
-"""Tables on a terminal."""
+"""Reports on a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
-    from fundus_seg.reporting.table import Table
+    from fundus_seg.reporting.table import Report, Table
     from fundus_seg_cli.options import TableFormat
 
 
@@ -21,14 +21,14 @@ _UNBOUNDED = 10_000
 """Columns, more than any table has."""
 
 
-def print_table(table: Table, form: TableFormat) -> None:
-    """Print the table to standard output."""
+def print_report(report: Report, form: TableFormat) -> None:
+    """Print the report to standard output: its layout, or as csv and json its data."""
     if form == "rich":
-        _print_rich(table)
+        _print_rich(report.layout)
     else:
         from fundus_seg.reporting.table import render
 
-        print(render(table, form))
+        print(render(report, form))
 
 
 def _print_rich(table: Table) -> None:

@@ -8,8 +8,9 @@ The exports are imported when they are asked for: a worker process chooses its G
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fundus_seg.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from fundus_seg.experiments.executors import ExecutorName, choose_executor
@@ -28,19 +29,16 @@ __all__ = [
     "run_experiment",
 ]
 
-_MODULES = {
-    "ExecutorName": "executors",
-    "Failure": "experiment",
-    "GridRun": "grid_run",
-    "Outcome": "grid_run",
-    "Result": "experiment",
-    "choose_executor": "executors",
-    "plan": "leave_one_out",
-    "run_experiment": "experiment",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "ExecutorName": "executors",
+        "Failure": "experiment",
+        "GridRun": "grid_run",
+        "Outcome": "grid_run",
+        "Result": "experiment",
+        "choose_executor": "executors",
+        "plan": "leave_one_out",
+        "run_experiment": "experiment",
+    },
+)

@@ -6,7 +6,7 @@ import traceback
 
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import BusyError, FundusSegError, LeaseLostError, one_line
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.experiments.grid_run import GridRun, Outcome, settled
 from fundus_seg.training import train
 

@@ -1,45 +1,64 @@
-"""What `benchmark --dry-run` prints."""
+"""The runs of an experiment and where each stands: what `benchmark --dry-run` prints."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
+import pandas as pd
+
 from fundus_seg.experiments.estimate import epoch_seconds, estimate
 from fundus_seg.experiments.grid_run import GridRun, failure_reason, status
-from fundus_seg.reporting.table import Table
+from fundus_seg.reporting.table import Report, Table
+from fundus_seg.runs.identity import recorded_identity
 
 
-def overview(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = False) -> Table:
-    """Every run of an experiment and where it stands; the notes say what the rest will cost.
+def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = False) -> Report:
+    """Every run of an experiment and where it stands; the notes say what is left to do and what it will cost.
+
+    The frame has one row per run: holdout, operator, recipe, preset, seed, status, the epochs that are done, those that
+    there are in all, and why the run failed.
 
     Args:
         runs: the runs in the order in which they are worked on.
         jobs: how many runs are trained at a time, at most.
         retry_failed: whether failed runs will be taken up again.
     """
-    states = [status(run) for run in runs]
-    rows = tuple(
+    rows = []
+    left = []
+    for run in runs:
+        identity = recorded_identity(run.folder, run.config, {})
+        state = status(run)
+        rows.append(
+            {
+                "holdout": identity.holdout,
+                "operator": identity.operator,
+                "recipe": identity.recipe,
+                "preset": identity.preset,
+                "seed": identity.seed,
+                "status": state,
+                "epochs": len(epoch_seconds(run.folder)),
+                "all_epochs": run.config.train.epochs,
+                "reason": failure_reason(run) if state == "failed" else "",
+            }
+        )
+        if state != "done" and (retry_failed or state != "failed"):
+            left.append(run)
+    texts = [
         (
             run.config.holdout,
             run.folder.path.parent.name,
-            str(run.config.seed),
-            state,
-            f"{len(epoch_seconds(run.folder))}/{run.config.train.epochs}",
-            failure_reason(run) if state == "failed" else "",
+            str(row["seed"]),
+            str(row["status"]),
+            f"{row['epochs']}/{row['all_epochs']}",
+            str(row["reason"]),
         )
-        for run, state in zip(runs, states, strict=True)
-    )
-    counts = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
-    skipped = {"done"} if retry_failed else {"done", "failed"}
-    left = [run for run, state in zip(runs, states, strict=True) if state not in skipped]
-    return Table(
-        f"{len(runs)} runs: {counts}",
-        ("unseen", "operator", "seed"),
-        ("status", "epochs", "reason"),
-        rows,
-        _cost(runs, left, jobs),
-    )
+        for run, row in zip(runs, rows, strict=True)
+    ]
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(row["status"] for row in rows).items())
+    labels, columns = ("unseen", "operator", "seed"), ("status", "epochs", "reason")
+    layout = Table(f"{len(runs)} runs: {counts}", labels, columns, tuple(texts), _cost(runs, left, jobs))
+    return Report(pd.DataFrame(rows), layout)
 
 
 def _cost(runs: Sequence[GridRun], left: Sequence[GridRun], jobs: int) -> tuple[str, ...]:
@@ -47,11 +66,11 @@ def _cost(runs: Sequence[GridRun], left: Sequence[GridRun], jobs: int) -> tuple[
     if not left:
         return ("nothing left to run",)
     cost = estimate(runs, left)
-    at_once = min(jobs, len(left))
+    jobs = min(jobs, len(left))
     notes = []
     if cost.seconds:
         notes.append(
-            f"{cost.runs} runs left: about {_duration(cost.seconds / at_once)} of training with {at_once} at a time, "
+            f"{cost.runs} runs left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a time, "
             f"{cost.bytes / 1e9:.2g} GB on disk; each run is estimated by the mean of the finished runs of its "
             "operator, without its evaluation"
         )

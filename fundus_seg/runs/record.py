@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fundus_seg.config import MachineSettings, PlannedRun, ResolvedRun, flatten, load_recorded, resolve_machine
 from fundus_seg.errors import RunError
 from fundus_seg.progress import Progress
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.runs.provenance import changes, provenance
 
 RUN_FORMAT = 1
@@ -90,6 +92,7 @@ def record(
     config: ResolvedRun,
     inputs: Mapping[str, str],
     *,
+    identity: RunIdentity,
     data_root: str,
     phantom: bool,
     probed: bool,
@@ -104,4 +107,5 @@ def record(
     surroundings = {**provenance(gpu), "data_root": data_root, "phantom": phantom, "probed": probed}
     settings = config.model_dump(mode="json")
     first = {name: settings.pop(name) for name in ("preset", "holdout", "seed")}
-    folder.write_config({"format": RUN_FORMAT, **first, **settings, "inputs": dict(inputs), "provenance": surroundings})
+    own = {"identity": asdict(identity), "inputs": dict(inputs), "provenance": surroundings}
+    folder.write_config({"format": RUN_FORMAT, **first, **settings, **own})

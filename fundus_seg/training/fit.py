@@ -27,7 +27,7 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_rows
 from fundus_seg.runs.folder import RunFolder
-from fundus_seg.runs.identity import run_folder
+from fundus_seg.runs.identity import identity_of, run_folder
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.record import record, take_up, tell_changes
 from fundus_seg.seeding import reproducible, seeded
@@ -103,6 +103,7 @@ def train(
                 folder,
                 resolved,
                 data.inputs,
+                identity=identity_of(resolved, root.experiment),
                 data_root=root.name,
                 phantom=root.phantom,
                 probed=probe,
