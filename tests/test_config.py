@@ -27,6 +27,7 @@ from fundus_seg.config.settings import BeforeItExisted, shipped_preset
 from fundus_seg.errors import ConfigError, RunError, UsageError
 from fundus_seg.protocol import SELECTIONS, Scoring
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import identity_of
 from fundus_seg.runs.record import record, take_up
 
 RECORD = Path(__file__).with_name("config-0.1.0.yaml")
@@ -297,10 +298,12 @@ class TestRecord:
 
     def test_of_a_run_is_of_the_same_run_after_a_setting_is_added(self, tmp_path, monkeypatch):
         folder, inputs = RunFolder(tmp_path), {"A/test": "1"}
+        resolved = resolve_machine(planned(), None, MACHINE)
         record(
             folder,
-            resolve_machine(planned(), None, MACHINE),
+            resolved,
             inputs,
+            identity=identity_of(resolved, "ABCD"),
             data_root="",
             phantom=False,
             probed=False,

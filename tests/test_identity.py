@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from fundus_seg.config import OPERATORS, load_config
+from fundus_seg.builtins import OPERATORS
+from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.errors import RunError
 from fundus_seg.evaluation import predictions

@@ -19,6 +19,7 @@ from fundus_seg.models.blocks import AddCoords, conv2d, count_parameters, depthw
 from fundus_seg.models.operators import BranchSettings
 from fundus_seg.ops import LinearTVConv2d, UntiedConv2d, translation_variant_conv2d
 from fundus_seg.plugins import find
+from fundus_seg.reporting import score_table
 from fundus_seg.runs.folder import find_runs
 from fundus_seg.training import train
 from fundus_seg_cli.main import app

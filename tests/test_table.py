@@ -10,7 +10,7 @@ import pytest
 
 from fundus_seg.errors import UsageError
 from fundus_seg.reporting.table import Report, Table, render
-from fundus_seg_cli.table import Format, print_table
+from fundus_seg_cli.table import print_report
 
 ROWS = (("HD [px]", "disc", "1.5"), ("HD [px]", "cup", "2.5"), ("ASD [px]", "disc", "0.5"))
 TABLE = Table("Distances", ("metric", "structure"), ("conv [seen]",), ROWS, ("a note",))
@@ -90,7 +90,7 @@ def test_bold_stands_out_everywhere_but_in_csv(capsys):
         render(report_of(table), "latex").count("textbf") == render(report_of(table), "markdown").count("**2.5**") == 1
     )
     assert render(report_of(table), "csv") == render(REPORT, "csv")
-    print_table(report_of(table), Format.rich)
+    print_report(report_of(table), "rich")
     assert "2.5" in capsys.readouterr().out
 
 
@@ -100,7 +100,7 @@ def test_unknown_format():
 
 
 def test_the_terminal_shows_units_and_each_group_once(capsys):
-    print_table(REPORT, Format.rich)
+    print_report(REPORT, "rich")
     out = capsys.readouterr().out
     assert out.count("HD [px]") == out.count("ASD [px]") == out.count("[seen]") == 1
     assert out.count("disc") == 2
@@ -110,7 +110,7 @@ def test_the_terminal_shows_units_and_each_group_once(capsys):
 def test_no_word_is_cut_where_there_is_no_terminal(capsys, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     columns = tuple(f"a-{'long' * 5}-word-{number}" for number in range(9))
-    print_table(report_of(Table("Wide", ("operator",), columns, (("conv", *map(str, range(9))),), ())), Format.rich)
+    print_report(report_of(Table("Wide", ("operator",), columns, (("conv", *map(str, range(9))),), ())), "rich")
     out = capsys.readouterr().out
     assert all(column in out for column in columns)
     assert "…" not in out
@@ -120,5 +120,5 @@ def test_the_terminal_fits_the_longest_operator_in_80_columns(capsys, monkeypatc
     monkeypatch.setenv("COLUMNS", "80")
     columns = ("params", "baked params", "MACs [M]", "kernel MACs [M]", "latency [ms]", "IQR [ms]", "peak memory [MiB]")
     row = ("depthwise-dilated", "36944610", "19615074", "12169.2", "7730.8", "1234.56", "123.45", "1234.5")
-    print_table(report_of(Table("Costs", ("operator",), columns, (row,), ())), Format.rich)
+    print_report(report_of(Table("Costs", ("operator",), columns, (row,), ())), "rich")
     assert list(row) in [line.split() for line in capsys.readouterr().out.splitlines()]

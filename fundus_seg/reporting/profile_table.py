@@ -10,6 +10,8 @@ from fundus_seg.reporting.table import Report, Table
 def profile_table(profiles: pd.DataFrame) -> Report:
     """A row per operator; the title says what was measured, the notes how and on which machine.
 
+    The frame is `profiles`, whose column `op` is named `operator`, as in other reports.
+
     Args:
         profiles: what `fundus_seg.profiling.profile` returns, for networks that differ in their operators alone.
     """
@@ -38,4 +40,4 @@ def profile_table(profiles: pd.DataFrame) -> Report:
             f"{shared['machine']}; kernels per position: {shared['backend']}",
         ),
     )
-    return Report(profiles, layout)
+    return Report(profiles.rename(columns={"op": "operator"}), layout)
