@@ -1,10 +1,10 @@
-"""What the operator costs on this machine's GPU, beside the naive formulation, a depthwise convolution and a copy.
+"""Speed of the operator on this machine's GPU, next to the naive formulation, a depthwise convolution and a copy.
 
     python benchmarks/gpu_operator.py
 
-First the Triton kernels are checked against the equation in float64, in every layout and precision; then all jobs are
-timed in turn, round by round, each with nothing of its operands in the L2 cache. A rate counts the fewest bytes that
-the job can move, every operand read once and every result written once; it is shown as a share of what a copy moves.
+First the Triton kernels are checked against the equation in float64, in every layout and precision. Then all jobs are
+timed in turn, round by round, each with none of its operands in the L2 cache. A rate counts the fewest bytes that the
+job can move, with every operand read once and every result written once; it is shown as a share of a copy's rate.
 """
 
 from __future__ import annotations

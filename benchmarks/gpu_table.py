@@ -1,10 +1,10 @@
-"""What the paper's table costs on this machine's GPU: a `paper` run of each operator, and from it the 120 of the table.
+"""Time of the paper's table on this machine's GPU: one `paper` run of each operator, extrapolated to the table's 120.
 
     python benchmarks/gpu_table.py [--data ROOT]
 
-The runs are those of `fundus-seg train`, with their validation and checkpoints, cut to a few epochs. Events on the
-device's own clock stand between their steps, and torch is told to raise where a step makes the host wait for the
-device. What an epoch costs is its median; what a run costs once (building, first kernels) is the rest of its time.
+The runs are those of `fundus-seg train`, with validation and checkpoints, cut to a few epochs. CUDA events mark the
+ends of steps on the device's own clock, and torch raises if a step makes the host wait for the device. The time of an
+epoch is the median over epochs; what a run costs once (building, first kernels) is the rest of its time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from unittest.mock import patch
 import pandas as pd
 import torch
 
-from fundus_seg.config import RunConfig, load_config
-from fundus_seg.config.resolve import resolve_sources
+from fundus_seg.config import RunConfig, load_config, resolve_sources
 from fundus_seg.data import open_root
 from fundus_seg.data.batches import Batch, DomainBatches
 from fundus_seg.data.layout import DataRoot
@@ -37,14 +36,14 @@ from timing import Spread
 OPS = ("conv", "depthwise", "tvconv")
 HOLDOUTS, SEEDS, EPOCHS = 4, 10, 40
 STEPS = 20
-"""An epoch's, of the paper's data: its largest source domain has 320 photographs, 16 a step."""
+"""Steps of an epoch of the paper's data, whose largest source domain has 320 photographs, 16 per step."""
 AIM = 60
-"""Minutes of the whole table."""
+"""Target for the whole table, in minutes."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one operator's run: milliseconds a step, seconds an epoch, seconds once, seconds of its evaluation."""
+    """Cost of one operator's run: milliseconds per step; seconds per epoch, once per run, and of its evaluation."""
 
     step: Spread
     epoch: Spread
@@ -53,15 +52,15 @@ class Cost:
 
     @property
     def minutes(self) -> float:
-        """A whole run, with its evaluation."""
+        """Minutes of a whole run with its evaluation."""
         return (self.once + EPOCHS * self.epoch.median + self.evaluation) / 60
 
 
 class TimedBatches(DomainBatches):
-    """A run's batches, with a mark on the device's clock before the first step and after each."""
+    """Batches of a run, with a mark on the device's clock before the first step and after every step."""
 
     marks: ClassVar[list[list[Any]]] = []
-    """An element an epoch, of the latest run."""
+    """The marks of each epoch of the latest run."""
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         marks = [mark()]
@@ -80,7 +79,7 @@ def mark() -> Any:
 
 @contextlib.contextmanager
 def waiting_refused() -> Iterator[None]:
-    """Within it, whatever makes the host wait for the device raises."""
+    """Within it, an operation that makes the host wait for the device raises."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         yield
@@ -109,7 +108,7 @@ def main() -> int:
 
 
 def measure(config: RunConfig, root: DataRoot) -> Cost:
-    """Train and evaluate one run in a folder of its own, its photographs resized beforehand."""
+    """Train and evaluate one run in a temporary folder, after its photographs have been resized."""
     load_run_data(resolve_sources(config, root.domains, where=root.path), root)
     TimedBatches.marks.clear()
     with tempfile.TemporaryDirectory() as out, patch.object(fit, "DomainBatches", TimedBatches):

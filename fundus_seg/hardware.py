@@ -1,4 +1,4 @@
-"""What computes on this machine, and what is fast on it."""
+"""The hardware of this machine, and which settings are fast on it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from fundus_seg.builtins import Precision
+from fundus_seg.config import MachineSettings
 from fundus_seg.runs.provenance import processor
 
 
@@ -15,23 +17,20 @@ def gpu_name() -> str | None:
 
 
 def machine() -> str:
-    """What computes here, in one line: the GPU, or else the processor with torch's threads; and torch's version."""
+    """The GPU, or else the processor with torch's threads, and torch's version, in one line."""
     threads = torch.get_num_threads()
     computes = gpu_name() or f"{processor()}, {threads} thread{'s' * (threads > 1)}"
     return f"{computes}, torch {torch.__version__}"
 
 
-def machine_choices() -> dict[str, Any]:
-    """The settings of `train` that are left to the machine, by name.
+def machine_choices() -> MachineSettings:
+    """What is fast on this machine, for the settings of `train` that are left to it.
 
-    bf16 where the processor has instructions for it; elsewhere it is emulated, and slower than float32. Channels last
-    for all: convolutions of either precision prefer it. `benchmarks/cpu.md` has the measurements.
+    bf16 where the hardware has instructions for it; elsewhere it is emulated, and slower than float32. Channels last
+    everywhere: convolutions of either precision prefer it. `benchmarks/cpu.md` has the measurements.
     """
-    return {
-        "threads": torch.get_num_threads(),
-        "precision": "bf16" if _computes_in_bf16() else "fp32",
-        "channels_last": True,
-    }
+    precision: Precision = "bf16" if _computes_in_bf16() else "fp32"
+    return MachineSettings(threads=torch.get_num_threads(), precision=precision, channels_last=True)
 
 
 def _computes_in_bf16() -> bool:

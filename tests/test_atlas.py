@@ -13,7 +13,7 @@ import pytest
 from fundus_seg.data import make_phantom, open_root
 from fundus_seg.errors import DataError, UsageError
 from fundus_seg.metrics.photograph import photograph_measures
-from fundus_seg.reporting.atlas import MEASURES, domain_shift, mask_measures, read_atlas
+from fundus_seg.reporting.atlas import MEASURES, domain_shift, make_atlas, mask_measures
 from fundus_seg.reporting.atlas_tables import measures_table, shift_table
 from fundus_seg_cli.main import main
 
@@ -112,7 +112,7 @@ def test_one_split_of_one_domain_has_no_distances(draw_root, monkeypatch, capsys
 
 
 def test_tables_say_what_they_are_of(draw_root):
-    atlas = read_atlas(open_root(draw_root()))
+    atlas = make_atlas(open_root(draw_root()))
     measures, shift = measures_table(atlas).layout, shift_table(atlas).layout
     assert measures.columns == shift.columns == ("A", "B", "C", "D")
     assert measures.rows[0] == ("cases", "7", "7", "7", "7")
@@ -124,7 +124,7 @@ def test_tables_say_what_they_are_of(draw_root):
 
 
 def test_the_phantom_is_named(tmp_path: Path) -> None:
-    atlas = read_atlas(open_root(make_phantom(tmp_path / "phantom", per_domain=3)), ("train",))
+    atlas = make_atlas(open_root(make_phantom(tmp_path / "phantom", per_domain=3)), ("train",))
     assert measures_table(atlas).layout.title.startswith("PHANTOM, ")
     assert shift_table(atlas).layout.title.startswith("PHANTOM, ")
 
@@ -134,4 +134,4 @@ def test_nothing_that_can_be_read_is_an_error(draw_root):
     for image in root.rglob("image/*.png"):
         image.write_bytes(b"")
     with pytest.raises(DataError, match="no case can be read"):
-        read_atlas(open_root(root, least=1))
+        make_atlas(open_root(root, least=1))

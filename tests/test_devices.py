@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fundus_seg.config import load_config
-from fundus_seg.config.resolve import resolve_sources
+from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from fundus_seg import load_model
-from fundus_seg.config import OPERATORS, load_config
+from fundus_seg.builtins import OPERATORS
+from fundus_seg.config import load_config
 from fundus_seg.data import FundusDataset, open_root
 from fundus_seg.errors import CheckpointError, DataError, ProtocolError, RunError
 from fundus_seg.evaluation import predictions

@@ -78,7 +78,9 @@ def check_config_text(tmp_path, text):
     try:
         config = load_config(str(path), arguments={"holdout": "A"})
     except FundusSegError as error:
-        assert "\n" not in str(error)
+        heading, *faults = str(error).split("\n")
+        assert bool(faults) == heading.endswith(" faults in the settings:")
+        assert all(fault.startswith("  ") for fault in faults)
     else:
         assert isinstance(config, RunConfig)
         assert RunConfig.model_validate(config.model_dump()) == config

@@ -15,7 +15,6 @@ import torch
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.evaluation.score_run import evaluate
-from fundus_seg.runs import folder as records
 from fundus_seg.runs.folder import RunFolder, find_runs
 from fundus_seg.training import train
 
@@ -43,7 +42,7 @@ def whole_run(root: Path, out: Path, op: str, fatal_write: int, after_rename: bo
             os.kill(os.getpid(), signal.SIGKILL)
         return replaced
 
-    records.Path.replace = deadly  # type: ignore[method-assign]
+    Path.replace = deadly  # type: ignore[method-assign]
     evaluate(train(settings, open_root(root), out))
 
 

@@ -24,7 +24,6 @@ from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.statistics.intervals import bootstrap_interval
 from fundus_seg.training import train
-from fundus_seg.training.probe import HoldoutProbe
 
 
 def evaluation(
@@ -150,7 +149,7 @@ def settings(seed=0):
 
 def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
     root = open_root(draw_root())
-    probed = train(settings(), root, tmp_path, observers=[HoldoutProbe(root)])
+    probed = train(settings(), root, tmp_path, probe=True)
     plain = train(settings(seed=1), root, tmp_path)
     progress = Lines()
     assert sorted(checkpoints_of(probed, progress=progress)) == ["best", "last", "oracle"]

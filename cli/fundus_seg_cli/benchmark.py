@@ -32,7 +32,7 @@ def benchmark(
     holdouts: Annotated[
         str | None, typer.Option(help="Unseen domains, as A,B,C,D (default: every domain of the data).")
     ] = None,
-    ops: Annotated[str, typer.Option(help="Operators, or controls of `train --op`.")] = "conv,depthwise,tvconv",
+    ops: Annotated[str, typer.Option(help="Operators of `train --op`, separated by commas.")] = "conv,depthwise,tvconv",
     runs: Annotated[int, typer.Option(min=1, help="Seeds of each cell of the table.")] = 10,
     seed_from: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
@@ -168,7 +168,7 @@ def _executor(name: Engine, cells: Sequence[Cell], jobs: int | None, address: st
     if name is Engine.ray:
         from fundus_seg.experiments.ray_executor import ray_executor
 
-        cores = max((cell.config.train.threads or 1) * cell.config.train.devices for cell in cells)
+        cores = max(cell.threads * cell.config.train.devices for cell in cells)
         return ray_executor(address=address, cpus=cores, gpus=gpus)
     if name is Engine.serial:
         return serial

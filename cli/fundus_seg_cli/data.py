@@ -77,13 +77,13 @@ def atlas(
     """What each domain is like, and how far it is from the rest: colour, light, sharpness, disc sizes, cup ratios."""
     from fundus_seg.data import open_root
     from fundus_seg.data.files import SPLITS
-    from fundus_seg.reporting.atlas import read_atlas
+    from fundus_seg.reporting.atlas import make_atlas
     from fundus_seg.reporting.atlas_tables import measures_table, shift_table, write_plot
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
     splits = tuple(each for each in SPLITS if split in (Splits.all, each))
-    found = read_atlas(open_root(root, least=1, progress=progress), splits, progress=progress)
+    found = make_atlas(open_root(root, least=1, progress=progress), splits, progress=progress)
     for problem in found.problems:
         progress.line(f"left out: {problem}")
     print_table(measures_table(found), form)
@@ -103,8 +103,7 @@ def cache(
     """List or clear the cache: resized photographs, remembered hashes, the phantom."""
     from datetime import datetime
 
-    from fundus_seg.cache_folder import cache_folder
-    from fundus_seg.data.housekeeping import cache_items, clear_cache
+    from fundus_seg.cache_folder import cache_folder, cache_items, clear_cache
     from fundus_seg.errors import UsageError
 
     if show == clear:

@@ -87,7 +87,7 @@ def evaluate(
 
     What `fundus-seg score --out` left in the same folders stands beside them.
     """
-    from fundus_seg.config import preset_settings
+    from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError
     from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.evaluation.runs import evaluate_runs
@@ -111,7 +111,7 @@ def evaluate(
         data,
         checkpoints="all" if selection else (checkpoint or Checkpoint.best).value,
         in_domain=in_domain,
-        scoring=preset_settings(scoring, holdout="").scoring if scoring else None,
+        scoring=load_scoring(scoring) if scoring else None,
         inference=inference.value if inference else None,
         overlays=overlays,
         progress=progress,

@@ -1,39 +1,46 @@
-"""Settings: what they are, and how they are read from presets, YAML files and `--set`."""
+"""Settings: what they are, how they are read from presets, YAML files and `--set`, how open ones are decided."""
 
+from fundus_seg.config.load import load_config, load_recipe, load_recorded, load_scoring, recorded_provenance
+from fundus_seg.config.presets import preset_names
+from fundus_seg.config.resolve import resolve_machine, resolve_sources
 from fundus_seg.config.settings import (
-    AUGMENTATIONS,
-    LOSSES,
     MACHINE_SETTINGS,
-    METHODS,
-    OPERATORS,
     PLUGIN_SETTINGS,
+    BeforeItExisted,
     DataConfig,
+    MachineSettings,
     ModelConfig,
     OptimConfig,
+    PlannedRun,
+    Recipe,
+    ResolvedRun,
+    ResolvedTrain,
     RunConfig,
     TrainConfig,
     flatten,
-    load_config,
-    preset_names,
-    preset_settings,
-    recorded_provenance,
 )
 
 __all__ = [
-    "AUGMENTATIONS",
-    "LOSSES",
     "MACHINE_SETTINGS",
-    "METHODS",
-    "OPERATORS",
     "PLUGIN_SETTINGS",
+    "BeforeItExisted",
     "DataConfig",
+    "MachineSettings",
     "ModelConfig",
     "OptimConfig",
+    "PlannedRun",
+    "Recipe",
+    "ResolvedRun",
+    "ResolvedTrain",
     "RunConfig",
     "TrainConfig",
     "flatten",
     "load_config",
+    "load_recipe",
+    "load_recorded",
+    "load_scoring",
     "preset_names",
-    "preset_settings",
     "recorded_provenance",
+    "resolve_machine",
+    "resolve_sources",
 ]

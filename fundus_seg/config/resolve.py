@@ -1,17 +1,24 @@
-"""From settings as they are written to settings that leave nothing open."""
+"""What a run's settings leave open is decided in two moments.
+
+- `resolve_sources`, when a run or a grid is planned: the training domains, from the domains of the data root
+- `resolve_machine`, when a run begins: threads, precision and memory layout, from what is fast on the machine, or from
+  what the same run recorded when it began
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from fundus_seg.config.settings import RunConfig
+from fundus_seg.config.settings import MachineSettings, PlannedRun, ResolvedRun, RunConfig
 from fundus_seg.errors import UsageError, unknown_name
 
+_Run = TypeVar("_Run", bound=RunConfig)
 
-def resolve_sources(config: RunConfig, domains: Sequence[str], *, where: Path) -> RunConfig:
-    """The same settings with `data.sources` spelt out.
+
+def resolve_sources(config: RunConfig, domains: Sequence[str], *, where: Path) -> PlannedRun:
+    """The settings with `data.sources` named.
 
     Args:
         config: settings as they are written.
@@ -19,7 +26,8 @@ def resolve_sources(config: RunConfig, domains: Sequence[str], *, where: Path) -
         where: the data root, for errors.
 
     Raises:
-        UsageError: a holdout or source that is not in the data root, a holdout among the sources, or no source.
+        UsageError: the holdout or a source is not in the data root; the holdout is among the sources; there is no
+            source, or one named twice; or batches would be too small for batch norms.
     """
     sources = config.data.sources
     if sources is None:
@@ -32,36 +40,31 @@ def resolve_sources(config: RunConfig, domains: Sequence[str], *, where: Path) -
             f"data.sources {list(sources)} with holdout {config.holdout}: "
             "name one or more other domains, each once; the holdout never trains"
         )
-    per_domain, devices = config.train.batch_per_domain, config.train.devices
-    if per_domain % devices:
-        raise UsageError(
-            f"train.batch_per_domain {per_domain} with train.devices {devices}: each takes as many cases of every "
-            f"domain; choose a multiple of {devices}"
-        )
-    if devices > 1 and config.train.method != "none":
-        raise UsageError(
-            f"train.method {config.train.method} with train.devices {devices}: a method sees whole batches; "
-            "take one device"
-        )
-    if len(sources) * per_domain // devices < 2:
+    per_domain = config.train.batch_per_domain
+    if len(sources) * per_domain // config.train.devices < 2:
         raise UsageError(
             f"train.batch_per_domain {per_domain} with one source: batch norms need two or more cases in a batch "
             "on each device"
         )
-    return config.model_copy(update={"data": config.data.model_copy(update={"sources": sources})})
+    return _replaced(config, PlannedRun, "data", sources=sources)
 
 
-def resolve_machine(config: RunConfig, recorded: Mapping[str, Any], machine: Mapping[str, Any]) -> RunConfig:
-    """The same settings with what they leave to the machine spelt out.
+def resolve_machine(config: PlannedRun, recorded: ResolvedRun | None, machine: MachineSettings) -> ResolvedRun:
+    """The settings with nothing left open.
 
     Args:
-        config: settings, sources spelt out.
-        recorded: dotted settings of the same run where it is there already; empty for a new one.
-        machine: what is fast here, by setting of `train`.
+        config: settings of the run.
+        recorded: settings that the same run recorded when it began; None for a new run.
+        machine: what is fast on this machine.
     """
-    chosen = {}
-    for setting, choice in machine.items():
-        given = getattr(config.train, setting)
-        before = recorded.get(f"train.{setting}")
-        chosen[setting] = next(value for value in (given, before, choice) if value is not None)
-    return config.model_copy(update={"train": config.train.model_copy(update=chosen)})
+    source = recorded.train if recorded else machine
+    left_open = {
+        name: getattr(source, name) for name in MachineSettings.model_fields if getattr(config.train, name) is None
+    }
+    return _replaced(config, ResolvedRun, "train", **left_open)
+
+
+def _replaced(config: RunConfig, model: type[_Run], section: str, **values: object) -> _Run:
+    """The same settings as another type, some of one section replaced."""
+    content = config.model_dump()
+    return model.model_validate({**content, section: {**content[section], **values}})

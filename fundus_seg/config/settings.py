@@ -1,45 +1,56 @@
-"""Settings of a run: frozen, typed, read from presets, YAML files and `--set` in that order.
+"""The settings of a run: names, types, defaults and help.
 
-`RunConfig` is the recipe (everything that trains) with the scoring that its evaluation uses by default. Its defaults
-are the `paper` preset. Field comments say what is not obvious from a name.
+The defaults are the `paper` preset. The docstring of a field is its help, for `fundus-seg config` and docs/settings.md.
+
+A run's settings go through four types, each with less left open than the one before:
+
+- `Recipe`: everything that trains, and how its evaluation scores; what a preset holds
+- `RunConfig`: a recipe with its holdout and seed
+- `PlannedRun`: `data.sources` named, from the domains of the data root; `resolve_sources` makes it
+- `ResolvedRun`: threads, precision and memory layout chosen, for the machine; `resolve_machine` makes it, and
+  config.yaml in the run's folder records it
 """
 
 from __future__ import annotations
 
-import importlib.resources
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
+from fundus_seg import yaml_lines
+from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, Precision, Selection
+from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
-from fundus_seg.errors import ConfigError, FundusSegError, UsageError, unknown_name
-from fundus_seg.plugins import check_name, is_plugin
+from fundus_seg.errors import UsageError
+from fundus_seg.plugins import FORM, check_name, is_plugin
 from fundus_seg.protocol import Scoring
 
-OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "depthwise-wide", "untied", "linear", "coordconv")
-"""The keys of `fundus_seg.models.OPERATORS`, known here without importing torch; a table's columns in this order."""
-LOSSES = ("bce",)
-"""The keys of `fundus_seg.training.task.LOSSES`."""
-AUGMENTATIONS = ("none", "scale-crop")
-"""The keys of `fundus_seg.data.transforms.AUGMENTATIONS`."""
-METHODS = ("none", "mixstyle", "fourier", "vrex")
-"""The keys of `fundus_seg.training.methods.METHODS`."""
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
-"""That take `package.module:factory` in place of a built-in name."""
-RUN_FILE_KEYS = ("format", "identity", "inputs", "provenance")
-"""What a run's config.yaml holds beside its settings."""
+"""Settings that also accept `package.module:factory` in place of a built-in name."""
 
-MACHINE_SETTINGS = ("train.threads", "train.precision", "train.channels_last")
-"""Left null, the machine decides them when a run begins: recorded in its settings, not part of its folder's name."""
-
+TOGETHER = "settings_together"
+"""Type of the pydantic errors about settings that are valid alone but not together; `ctx` names them."""
 _SELECTS = "scoring.threshold"
 
+Positive = Annotated[int, Field(gt=0)]
 
-def _name(kind: str, builtin: Sequence[str]) -> AfterValidator:
+
+@dataclass(frozen=True)
+class BeforeItExisted:
+    """Stands in the annotation of a setting that came later: the value that all runs had before it was a setting.
+
+    A run that was recorded without the setting is then read as one of this value, and is still the same run.
+    """
+
+    value: Any
+
+
+def _name(kind: str, builtin: Collection[str]) -> tuple[AfterValidator, FieldInfo]:
     """Accepts a name of `builtin`, or one of the form package.module:factory, which is not imported here."""
 
     def check(name: str) -> str:
@@ -48,47 +59,54 @@ def _name(kind: str, builtin: Sequence[str]) -> AfterValidator:
         except UsageError as error:
             raise ValueError(str(error)) from error
 
-    return AfterValidator(check)
-
-
-Positive = Annotated[int, Field(gt=0)]
+    return AfterValidator(check), Field(json_schema_extra={"enum": [*builtin, FORM]})
 
 
 class Section(BaseModel):
-    """A frozen group of settings."""
+    """A frozen group of settings; unknown ones are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
     """What the network sees."""
 
     size: Annotated[int, Field(ge=32, multiple_of=16)] = 256
+    """Height and width in pixels that photographs and masks are resized to for training."""
     image_interpolation: Literal["lanczos", "bilinear"] = "lanczos"
-    mask_interpolation: Literal["nearest"] = "nearest"
+    """How photographs are resized; masks are resized by the nearest pixel."""
     sources: tuple[str, ...] | None = None
-    """Training domains; null: every domain of the data root but the holdout."""
+    """Training domains; null: every domain of the data root except the holdout."""
 
 
 class ModelConfig(Section):
-    """Which network."""
+    """The network."""
 
-    op: Annotated[str, _name("operator", OPERATORS)] = "tvconv"
+    op: Annotated[str, *_name("operator", OPERATORS)] = "tvconv"
+    """Operator of the ASPP's branches."""
     encoder: str = "mobilenet_v2"
+    """Encoder, by its name in segmentation-models-pytorch."""
     encoder_weights: str = "imagenet"
-    """`imagenet` (downloaded once by segmentation-models-pytorch), `none`, or the path of a state dict."""
+    """Initial weights of the encoder: imagenet (downloaded once), none (random), or the path of a state dict."""
     aspp_channels: Positive = 256
+    """Channels of each branch of the ASPP, and of its output."""
     expansion: Positive = 6
+    """Width of the inverted residual in each branch, as a multiple of its input channels."""
     generator_channels: Positive = 64
+    """Channels of the weight generator of tvconv."""
 
 
 class OptimConfig(Section):
-    """Adam, its learning rate divided by `drop_factor` at the start of each epoch in `drop_epochs`."""
+    """Adam with a learning rate that drops in steps."""
 
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate at the start."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    """Decay rates of Adam's two moment estimates."""
     drop_epochs: tuple[int, ...] = (30,)
+    """Epochs, counted from 0, at whose start the learning rate is divided by drop_factor."""
     drop_factor: Annotated[float, Field(gt=0)] = 5.0
+    """Divisor of the learning rate at each of the drop_epochs."""
 
     def lr_at(self, epoch: int) -> float:
         """Learning rate during epoch `epoch`, counted from 0."""
@@ -96,42 +114,65 @@ class OptimConfig(Section):
 
 
 class TrainConfig(Section):
-    """How the data meets the network."""
+    """How the network is trained on the data."""
 
     epochs: Positive = 40
+    """Epochs of the run."""
     batch_per_domain: Positive = 16
+    """Cases of each source domain in a batch."""
     sampling: Literal["passes", "replacement"] = "passes"
-    """Shuffled passes over each domain, smaller domains cycling; or independent draws."""
+    """passes: shuffled passes over each domain, smaller domains cycling; replacement: independent draws."""
     steps_per_epoch: Positive | None = None
-    """null: as many as one pass over the largest source domain takes."""
-    loss: Annotated[str, _name("loss", LOSSES)] = "bce"
-    augment: Annotated[str, _name("augmentation", AUGMENTATIONS)] = "none"
-    method: Annotated[str, _name("method", METHODS)] = "none"
-    """Of domain generalisation; none: the domains' cases together."""
-    selection: Literal["source-validation", "last", "oracle"] = "source-validation"
-    devices: Positive = 1
-    """Processes, each on its own device, that share every batch. Batch norms see one slice each, so it is a recipe."""
+    """Optimiser steps in an epoch; null: as many as one pass over the largest source domain takes."""
+    loss: Annotated[str, *_name("loss", LOSSES)] = "bce"
+    """Loss of each structure; bce is binary cross-entropy."""
+    augment: Annotated[str, *_name("augmentation", AUGMENTATIONS)] = "none"
+    """Augmentation of the training cases."""
+    method: Annotated[str, *_name("method", METHODS), BeforeItExisted("none")] = "none"
+    """Method of domain generalisation; none: plain training on the cases of all source domains together."""
+    selection: Selection = "source-validation"
+    """Rule that chooses the epoch whose weights are kept as `best`."""
+    devices: Annotated[Positive, BeforeItExisted(1)] = 1
+    """Devices that share every batch, a process each; batch norms see one device's share, so results change with it."""
     threads: Positive | None = None
-    """CPU threads of the run; null: torch's own choice, recorded in the run's settings and kept when it resumes."""
-    precision: Literal["fp32", "bf16"] | None = None
-    """bf16: autocast, with weights in float32. null: bf16 where the machine has instructions for it, kept alike."""
-    channels_last: bool | None = None
-    """Memory layout of the network; null: true, kept alike."""
+    """CPU threads of the run; null: torch's own choice; recorded, and kept on resume."""
+    precision: Annotated[Precision | None, BeforeItExisted("fp32")] = None
+    """bf16: autocast, weights in float32; null: bf16 where the hardware supports it; recorded, and kept on resume."""
+    channels_last: Annotated[bool | None, BeforeItExisted(False)] = None
+    """Memory layout of the network; null: true; recorded, and kept on resume."""
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> Self:
+        per_domain, devices = self.batch_per_domain, self.devices
+        if per_domain % devices:
+            raise _together(
+                f"train.batch_per_domain {per_domain} with train.devices {devices}: each takes as many cases of every "
+                f"domain; choose a multiple of {devices}",
+                "train.batch_per_domain",
+                "train.devices",
+            )
+        if devices > 1 and self.method != "none":
+            raise _together(
+                f"train.method {self.method} with train.devices {devices}: a method sees whole batches; "
+                "take one device",
+                "train.method",
+                "train.devices",
+            )
+        return self
 
 
-class RunConfig(Section):
-    """Every setting of one run."""
+class Recipe(Section):
+    """Everything that trains, and how an evaluation scores if it is not told otherwise: what a preset holds."""
 
     preset: str = "paper"
-    holdout: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Preset that the recipe starts from; its name is part of the run's folder."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     scoring: Scoring = Scoring()
 
-    def recipe(self) -> dict[str, Any]:
+    def training_settings(self) -> dict[str, Any]:
         """Everything that trains, as dotted settings: of the scoring the threshold alone, since it selects."""
         flat = flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if not key.startswith("scoring.") or key == _SELECTS}
@@ -149,18 +190,28 @@ class RunConfig(Section):
 
     def plugins(self) -> dict[str, str]:
         """The settings that name code from outside the package, by dotted setting."""
-        recipe = self.recipe()
-        return {setting: recipe[setting] for setting in PLUGIN_SETTINGS if is_plugin(recipe[setting])}
+        settings = self.training_settings()
+        return {setting: settings[setting] for setting in PLUGIN_SETTINGS if is_plugin(settings[setting])}
+
+
+class RunConfig(Recipe):
+    """Every setting of one run, as it is written: some may be left to the data root and to the machine."""
+
+    holdout: str
+    """Unseen domain, by its key in the data root: A, B, C or D in the paper's data."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of every random number of the run."""
 
     def differences(self, *, all_domains: Iterable[str]) -> dict[str, Any]:
-        """Settings of the recipe that differ from the preset's, without those that the run folder names or records.
+        """Training settings that differ from the preset's, without those that the run folder names or records.
 
         The domains of the experiment, sources and holdout together, stand under `domains` if they are not
         `all_domains`: every holdout of one experiment then has the same slug, and a table one column for it.
         """
         named = {"preset", "holdout", "seed", "model.op", "data.sources", *MACHINE_SETTINGS}
-        standard = preset_settings(self.preset, holdout=self.holdout).recipe()
-        differing = {key: value for key, value in self.recipe().items() if key not in named and value != standard[key]}
+        standard = shipped_preset(self.preset).training_settings()
+        own = self.training_settings()
+        differing = {key: value for key, value in own.items() if key not in named and value != standard[key]}
         domains = sorted({self.holdout, *(self.data.sources or all_domains)})
         return differing if domains == sorted(all_domains) else {**differing, "domains": domains}
 
@@ -177,67 +228,77 @@ class RunConfig(Section):
         return f"{op}-{'-'.join(parts)[:80]}-{short_hash(differing)}"
 
 
-def preset_names() -> list[str]:
-    """Names of the presets that ship with the package."""
-    folder = importlib.resources.files("fundus_seg.configs")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+class PlannedData(DataConfig):
+    """What the network sees, the training domains named."""
+
+    sources: tuple[str, ...]
 
 
-def preset_settings(name: str, **top: Any) -> RunConfig:
-    """The preset `name` with top-level settings `top`, the holdout among them."""
-    return _validated({**_read_preset(name), "preset": name, **top}, f"preset {name}", ConfigError)
+class PlannedRun(RunConfig):
+    """Every setting of one run that does not depend on the machine."""
+
+    data: PlannedData
 
 
-def load_config(
-    name_or_path: str = "paper", *, overrides: Sequence[str] = (), arguments: Mapping[str, Any] | None = None
-) -> RunConfig:
-    """Settings of a run.
+class MachineSettings(Section):
+    """The settings of `train` that are left to the machine where they are null.
 
-    Args:
-        name_or_path: a preset's name, or a YAML file that holds what differs from the preset it names under `preset`
-            (default `paper`); a run's own config.yaml repeats that run.
-        overrides: `section.key=value`, the value read as YAML.
-        arguments: dotted settings given as options of their own; None means not given.
-
-    Raises:
-        ConfigError: an unreadable file, an unknown key or an invalid value in it.
-        UsageError: an unknown preset, or a wrong override or argument.
+    A run records what was chosen for it; they are not part of its folder's name.
     """
-    settings, source = _read_settings(name_or_path)
-    config_error = ConfigError if source.startswith("config") else UsageError
-    _refuse_unknown_keys(settings, RunConfig, source, config_error)
-    if "holdout" in settings:  # a file that is wrong by itself is reported as the file's fault
-        _validated(settings, source, ConfigError)
-    given = {key: value for key, value in (arguments or {}).items() if value is not None}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UsageError(f"--set {override}: write it as section.key=value")
-        if key.strip() == "preset":
-            raise UsageError(f"--set {override}: choose a preset with --config")
-        given[key.strip()] = _parse_yaml(text, f"--set {override}", UsageError)
-    changes: dict[str, Any] = {}
-    for key, value in given.items():
-        *sections, leaf = key.split(".")
-        place = changes
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[leaf] = value
-    _refuse_unknown_keys(changes, RunConfig, "--set", UsageError)
-    merged = _merge(settings, changes)
-    if "holdout" not in merged:
-        raise UsageError("no holdout: name the unseen domain with --holdout A (or B, C, D)")
-    return _validated(merged, "arguments" if given else source, UsageError if given else config_error)
+
+    threads: Positive
+    precision: Precision
+    channels_last: bool
 
 
-def recorded_provenance(name_or_path: str) -> dict[str, Any]:
-    """The provenance in a run's own config.yaml; empty for a preset or any other file."""
-    path = Path(name_or_path)
-    if not path.is_file():
-        return {}
-    content = _parse_yaml(path.read_text("utf8"), f"config {path}", ConfigError)
-    recorded = content.get("provenance") if isinstance(content, dict) else None
-    return recorded if isinstance(recorded, dict) else {}
+MACHINE_SETTINGS = tuple(f"train.{name}" for name in MachineSettings.model_fields)
+
+
+class ResolvedTrain(TrainConfig):
+    """How the network is trained, with what was chosen for the machine."""
+
+    threads: Positive
+    precision: Precision
+    channels_last: bool
+
+
+class ResolvedRun(PlannedRun):
+    """Every setting of one run, none left open: what it computes with, and what config.yaml records."""
+
+    train: ResolvedTrain
+
+
+def shipped_preset(name: str) -> Recipe:
+    """The recipe of the preset `name`, which must be one of `preset_names`."""
+    return Recipe.model_validate({**(yaml_lines.read(preset_text(name)) or {}), "preset": name})
+
+
+def setting_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Each setting of a model by its dotted name, those that stand in no section first."""
+    fields = model.model_fields.items()
+    yield from ((f"{prefix}{name}", field) for name, field in fields if section_model(field) is None)
+    for name, field in fields:
+        if section := section_model(field):
+            yield from setting_fields(section, f"{prefix}{name}.")
+
+
+def section_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a section; None for a single setting."""
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def before_they_existed(model: type[BaseModel]) -> dict[str, Any]:
+    """The values that all runs had before some settings of the model existed, by dotted setting."""
+    values: dict[str, Any] = {}
+    for parent in reversed(model.__mro__):  # a subclass that narrows a setting's type keeps what its parent says
+        for name, field in getattr(parent, "model_fields", {}).items():
+            for said in field.metadata:
+                if isinstance(said, BeforeItExisted):
+                    values[name] = said.value
+            if section := section_model(field):
+                values |= {f"{name}.{key}": value for key, value in before_they_existed(section).items()}
+    return values
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -251,85 +312,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _read_preset(name: str) -> dict[str, Any]:
-    if name not in preset_names():
-        raise UsageError(unknown_name("preset", name, preset_names()) + "; or give the path of a YAML file")
-    text = (importlib.resources.files("fundus_seg.configs") / f"{name}.yaml").read_text("utf8")
-    return _parse_yaml(text, f"preset {name}", ConfigError) or {}
-
-
-def _read_settings(name_or_path: str) -> tuple[dict[str, Any], str]:
-    """Settings of a preset or a file laid over its preset, and the words that name the source in errors."""
-    path = Path(name_or_path)
-    if path.suffix not in {".yaml", ".yml"} and not path.is_file():
-        return {**_read_preset(name_or_path), "preset": name_or_path}, f"preset {name_or_path}"
-    source = f"config {path}"
-    try:
-        text = path.read_text("utf8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise ConfigError(f"{source}: {reason}; presets are: {', '.join(preset_names())}") from error
-    own = _parse_yaml(text, source, ConfigError) or {}
-    if not isinstance(own, dict):
-        raise ConfigError(f"{source}: holds {type(own).__name__}, not settings: write section: {{key: value}}")
-    own = {key: value for key, value in own.items() if key not in RUN_FILE_KEYS}
-    name = str(own.setdefault("preset", "paper"))
-    return _merge(_read_preset(name), own), source
-
-
-def _parse_yaml(text: str, source: str, error: type[FundusSegError]) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as problem:  # ValueError: an impossible date, say
-        raise error(f"{source}: not valid YAML: {' '.join(str(problem).split())}") from problem
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as text; here it is a number, as everybody who writes a learning rate means it."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _refuse_unknown_keys(
-    tree: Mapping[str, Any], model: type[BaseModel], source: str, error: type[FundusSegError], prefix: str = ""
-) -> None:
-    for key, value in tree.items():
-        if key not in model.model_fields:
-            names = [f"{prefix}{name}" for name in model.model_fields]
-            elsewhere = [name for name in flatten(_DEFAULTS) if name.endswith(f".{key}")]
-            hint = f"; there is {elsewhere[0]}" if elsewhere else ""
-            raise error(f"{source}: {unknown_name('setting', f'{prefix}{key}', names)}{hint}")
-        section = model.model_fields[key].annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            if not isinstance(value, Mapping):
-                raise error(
-                    f"{source}: {prefix}{key} is a section: write {prefix}{key}.{next(iter(section.model_fields))}"
-                )
-            _refuse_unknown_keys(value, section, source, error, f"{prefix}{key}.")
-
-
-_DEFAULTS = RunConfig(holdout="").model_dump()
-
-
-def _validated(settings: Mapping[str, Any], source: str, error: type[FundusSegError]) -> RunConfig:
-    try:
-        return RunConfig.model_validate(settings)
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise error(f"{source}: {key}: {message[:1].lower()}{message[1:]} (given: {first['input']!r})") from problem
+def _together(message: str, *settings: str) -> PydanticCustomError:
+    return PydanticCustomError(TOGETHER, "{message}", {"message": message, "settings": settings})
 
 
 def _readable(value: Any) -> str:

@@ -10,12 +10,13 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fundus_seg.builtins import Missing
 from fundus_seg.data.mask_files import MaskPairs
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import Problems, RunError, UsageError
@@ -36,8 +37,6 @@ from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import UNKNOWN, RunIdentity
 from fundus_seg.runs.provenance import versions
 
-Missing = Literal["leave-out", "empty"]
-"""The cases without a prediction are left out of every mean, or each counts as an empty prediction."""
 _EXTERNAL = "external"
 _WORD = re.compile(r"\w[\w.+-]*")  # a name that a folder and a column may have
 

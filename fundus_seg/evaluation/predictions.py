@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fundus_seg.config import RunConfig
+from fundus_seg.builtins import CheckpointName
+from fundus_seg.config import ResolvedRun
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.errors import CheckpointError, RunError, about
-from fundus_seg.evaluation.records import CheckpointName, Evaluation
+from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import score_case
 from fundus_seg.evaluation.which_cases import data_of, trained_settings
 from fundus_seg.inference.predict import Predictor, load_model
@@ -29,7 +30,7 @@ from fundus_seg.viz.overlay import draw_contours
 _BATCH = 8
 
 
-def predictor_of(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
+def predictor_of(run: RunFolder, config: ResolvedRun, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
     """The run's network.
 
     Raises:

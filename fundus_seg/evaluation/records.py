@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fundus_seg.config import OPERATORS
+from fundus_seg.builtins import OPERATORS, CheckpointName
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError
 from fundus_seg.evaluation.metric_table import METRICS
@@ -30,7 +30,6 @@ no sizes, faults, Jaccard, NSD or HD95-max; of 2 the faults were counted after p
 `released-code` HD was the HD95. None of these can be computed from the others. A new metric needs no new format."""
 Scored = Literal["holdout", "in-domain"]
 """The holdout's test split, or the `calibrate` halves of the source domains' test splits, which chose no checkpoint."""
-CheckpointName = Literal["best", "last", "oracle"]
 
 
 class EvaluationMeta(BaseModel):

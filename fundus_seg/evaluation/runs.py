@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fundus_seg.config import load_config
+from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg.evaluation.external import comparable, external_evaluations
-from fundus_seg.evaluation.records import CheckpointName, Evaluation
+from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Inference, Scoring
+from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import RunFolder, trained_runs
-from fundus_seg.runs.record import is_probed
+from fundus_seg.runs.record import is_probed, recorded_settings
 
 Checkpoints = Literal["best", "last", "oracle", "all"]
 
@@ -108,7 +108,7 @@ def checkpoints_of(run: RunFolder, *, progress: Progress = SILENT) -> list[Check
     by_selection: dict[str, CheckpointName] = {"last": "last"}
     if is_probed(run.read_config()):
         by_selection["oracle"] = "oracle"
-    by_selection[load_config(str(run.config)).train.selection] = "best"
+    by_selection[recorded_settings(run).train.selection] = "best"
     if "oracle" not in by_selection:
         progress.line(f"{run.path}: trained without --probe-holdout, missing in the column of selection oracle")
     return list(by_selection.values())

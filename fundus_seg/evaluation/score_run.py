@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg.config import PLUGIN_SETTINGS
 from fundus_seg.data.dataset import read_masks
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import RunError
 from fundus_seg.evaluation.records import (
-    CheckpointName,
     Evaluation,
     EvaluationMeta,
     Scored,
@@ -23,7 +23,7 @@ from fundus_seg.evaluation.records import (
 )
 from fundus_seg.evaluation.which_cases import cases_to_score, data_of, photographs_of, trained_settings, truth_name
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Inference, Scoring
+from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased

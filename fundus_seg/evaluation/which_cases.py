@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.config import RunConfig, load_config
+from fundus_seg.config import PlannedRun, ResolvedRun
 from fundus_seg.data.cache import load_resized, split_digest
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
@@ -18,9 +18,10 @@ from fundus_seg.evaluation.records import Scored
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.record import recorded_settings
 
 
-def trained_settings(run: RunFolder) -> tuple[RunConfig, dict[str, Any]]:
+def trained_settings(run: RunFolder) -> tuple[ResolvedRun, dict[str, Any]]:
     """The settings of a trained run, and all that its config.yaml holds.
 
     Raises:
@@ -29,7 +30,7 @@ def trained_settings(run: RunFolder) -> tuple[RunConfig, dict[str, Any]]:
     content = run.read_config()
     if not run.has("TRAINED"):
         raise RunError(f"{run.path}: not trained to its end; the same `fundus-seg train` command goes on with it")
-    return load_config(str(run.config)), content
+    return recorded_settings(run), content
 
 
 def data_of(content: Mapping[str, Any], data: str | Path | None, *, progress: Progress = SILENT) -> DataRoot:
@@ -38,7 +39,7 @@ def data_of(content: Mapping[str, Any], data: str | Path | None, *, progress: Pr
 
 
 def cases_to_score(
-    scored: Scored, run: RunFolder, inputs: Mapping[str, str], root: DataRoot, config: RunConfig
+    scored: Scored, run: RunFolder, inputs: Mapping[str, str], root: DataRoot, config: PlannedRun
 ) -> list[Case]:
     """The cases, domain by domain. Their files are compared with those that the run was made with, but not decoded.
 
@@ -55,7 +56,7 @@ def cases_to_score(
     if scored == "holdout":
         return _test_cases(run, inputs, root, config.holdout)
     cases: list[Case] = []
-    for domain in config.data.sources or ():
+    for domain in config.data.sources:
         own = _test_cases(run, inputs, root, domain)
         kept = [case for case in own if source_half(case.name) == "calibrate"]
         if not kept:
@@ -68,7 +69,7 @@ def cases_to_score(
 
 
 def photographs_of(
-    cases: Sequence[Case], root: DataRoot, config: RunConfig, *, progress: Progress = SILENT
+    cases: Sequence[Case], root: DataRoot, config: PlannedRun, *, progress: Progress = SILENT
 ) -> NDArray[np.uint8]:
     """The photographs of `cases_to_score` at the training size, (N, S, S, 3), in the same order."""
     images = []

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fundus_seg.config import RunConfig
-from fundus_seg.config.resolve import resolve_sources
+from fundus_seg.config import PlannedRun, RunConfig, resolve_sources
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import FundusSegError, RunError
 from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import run_folder
 from fundus_seg.runs.lease import holder
+from fundus_seg.runs.record import recorded_settings
 
 Status = Literal["done", "running", "failed", "trained", "started", "missing"]
 """`done`: trained and evaluated; `started`: interrupted, goes on after its last epoch."""
@@ -25,14 +25,14 @@ class Cell:
     """One run of a grid; picklable, so that any process or machine can take it.
 
     Attributes:
-        config: settings, sources spelt out.
+        config: settings, sources named.
         data: what `open_root` takes, absolute.
         out: folder of all runs, absolute.
         folder: the run's own, below `out`.
         probe: whether the holdout is scored after each epoch.
     """
 
-    config: RunConfig
+    config: PlannedRun
     data: str
     out: Path
     folder: RunFolder
@@ -48,11 +48,17 @@ class Cell:
         Raises:
             UsageError: domains that the data root does not hold.
         """
-        config = resolve_sources(config, root.domains, where=root.path)
-        folder = run_folder(config, out.resolve(), experiment=root.experiment, phantom=root.phantom)
-        if config.train.threads is None and not folder.config.exists():
-            config = config.model_copy(update={"train": config.train.model_copy(update={"threads": 1})})
-        return cls(config, root.name, out.resolve(), folder, probe)
+        planned = resolve_sources(config, root.domains, where=root.path)
+        folder = run_folder(planned, out.resolve(), experiment=root.experiment, phantom=root.phantom)
+        if planned.train.threads is None and not folder.config.exists():
+            planned = planned.model_copy(update={"train": planned.train.model_copy(update={"threads": 1})})
+        return cls(planned, root.name, out.resolve(), folder, probe)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of the run: those in its settings, or those that the run that is there was begun with."""
+        given = self.config.train.threads
+        return recorded_settings(self.folder).train.threads if given is None else given
 
     @property
     def name(self) -> str:

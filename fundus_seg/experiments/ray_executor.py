@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fundus_seg.data.layout import PHANTOM, open_root
 from fundus_seg.data.shipping import pack, unpack, unpacked
-from fundus_seg.errors import RunError, UsageError
+from fundus_seg.errors import RunError, UsageError, one_line
 from fundus_seg.experiments.executors import RETRIES, Executor, Work
 
 if TYPE_CHECKING:
@@ -178,8 +178,7 @@ def _outcome(ray: Any, ended: Any) -> Outcome:
     try:
         return ray.get(ended)
     except ray.exceptions.RayTaskError as error:
-        text = " ".join(str(error.cause).split())
-        return Outcome("failed", f"{type(error.cause).__name__}: {text}", str(error))
+        return Outcome("failed", f"{type(error.cause).__name__}: {one_line(error.cause)}", str(error))
     except ray.exceptions.RayError as error:
         reason = f"its worker or node died {RETRIES + 1} times ({type(error).__name__}); is there memory enough for it?"
         return Outcome("failed", reason, str(error))

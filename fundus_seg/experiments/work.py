@@ -5,11 +5,10 @@ from __future__ import annotations
 import traceback
 
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import BusyError, FundusSegError, LeaseLostError
+from fundus_seg.errors import BusyError, FundusSegError, LeaseLostError, one_line
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.experiments.grid_run import Cell, Outcome, failed, settled
 from fundus_seg.training import train
-from fundus_seg.training.probe import HoldoutProbe
 
 
 def run_cell(cell: Cell) -> Outcome:
@@ -18,14 +17,12 @@ def run_cell(cell: Cell) -> Outcome:
         return outcome
     try:
         root = open_root(cell.data)
-        observers = [HoldoutProbe(root)] if cell.probe else []
-        run = train(cell.config, root, cell.out, observers=observers)
+        run = train(cell.config, root, cell.out, probe=cell.probe)
         evaluate(run, cell.data)
     except (BusyError, LeaseLostError) as error:
         return Outcome("busy", str(error))
     except FundusSegError as error:
         return failed(error)
     except Exception as error:
-        text = " ".join(str(error).split())
-        return Outcome("failed", f"{type(error).__name__}: {text}", traceback.format_exc())
+        return Outcome("failed", f"{type(error).__name__}: {one_line(error)}", traceback.format_exc())
     return Outcome("done")

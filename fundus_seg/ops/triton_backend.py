@@ -33,7 +33,7 @@ _AMPERE = (8, 0)  # the oldest compute capability that Triton compiles for
 
 
 def supports(x: Tensor) -> bool:
-    """Whether this backend computes with such tensors here."""
+    """Whether this backend computes with tensors of this device and dtype here."""
     return x.is_cuda and x.dtype in _DTYPES and torch.cuda.get_device_capability(x.device) >= _AMPERE
 
 

@@ -1,4 +1,4 @@
-"""The phantom: four synthetic domains, so that everything runs without a patient's data."""
+"""The phantom: four synthetic domains, so that everything runs without the data of patients."""
 
 from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 

@@ -1,8 +1,8 @@
-"""The four synthetic centres of the phantom: who is photographed, with which camera, and who draws the truth.
+"""The four synthetic centres of the phantom: their eyes, their camera, and the annotator who draws the truth.
 
-Every number that makes one domain differ from another stands in `PHANTOM_DOMAINS`, and nowhere else. The domains are
-named after the real ones that they stand in for (A Drishti-GS, B RIM-ONE r3, C and D the two halves of REFUGE) and lean
-towards them in framing and cup size; they are not fitted to them. Pairs are (mean, standard deviation) over the cases.
+All differences between the domains stand in `PHANTOM_DOMAINS`. The domains have the keys of the real ones that they
+replace (A Drishti-GS, B RIM-ONE r3, C and D the two halves of REFUGE). They resemble these in framing and cup size, but
+they are not fitted to them. Pairs of numbers are (mean, standard deviation) over the cases.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Eyes:
-    """Whose eyes come to the centre."""
+    """The eyes that are photographed at the centre."""
 
     disc: tuple[float, float]  # height, as a share of the frame's side
     cup_to_disc: tuple[float, float]  # ratio of the true heights; the annotator's follows from the drawn outlines
@@ -23,26 +23,26 @@ class Eyes:
 
 @dataclass(frozen=True)
 class Camera:
-    """What stands between the eye and the file."""
+    """What the camera makes of the light from an eye, up to the file that is kept."""
 
     gain: tuple[float, float, float]  # red, green, blue: light source, filter and white balance together
     gamma: float  # exponent of the response; below 1 lifts the shadows
-    haze: float  # share of the light that is stray light of the mean colour, a loss of contrast
-    falloff: float  # loss of light from the middle to the corners
-    uneven: float  # amplitude of the illumination's other slow changes
+    haze: float  # share of stray light, of the mean colour, which lowers the contrast
+    falloff: float  # loss of light from the middle of the frame to the corners
+    uneven: float  # amplitude of other slow changes of the illumination
     blur: float  # standard deviation of the point spread, in pixels of the frame
     noise: float  # standard deviation, in grey levels
-    jpeg: int  # quality of the file that the centre kept
+    jpeg: int  # JPEG quality of the file
 
 
 @dataclass(frozen=True)
 class Annotator:
-    """Habit of the hand that draws: the true outline scaled, shifted to the temporal side, and wobbling."""
+    """How an annotator changes the true outlines: they are scaled, shifted to the temporal side, and uneven."""
 
     disc_scale: float
     cup_scale: float
-    cup_shift: float  # share of the cup's width
-    wobble: float  # relative amplitude of the slow deviations, new in every case
+    cup_shift: float  # shift of the cup, as a share of its width
+    wobble: float  # relative amplitude of slow deviations, drawn anew in every case
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,22 @@ class PhantomDomain:
 
 
 PHANTOM_DOMAINS: dict[str, PhantomDomain] = {
-    "A": PhantomDomain(  # soft, warm and clean; large discs drawn tight, large cups, by a steady hand
+    "A": PhantomDomain(  # soft, warm, little noise; large discs drawn tight, large cups, steady outlines
         Eyes(disc=(0.63, 0.045), cup_to_disc=(0.56, 0.11), pigment=(0.60, 0.15), tessellation=0.08, atrophy=0.30),
         Camera(gain=(1.02, 0.98, 0.93), gamma=1.00, haze=0.08, falloff=0.25, uneven=0.05, blur=3.0, noise=2.0, jpeg=92),
         Annotator(disc_scale=0.97, cup_scale=1.00, cup_shift=0.00, wobble=0.012),
     ),
-    "B": PhantomDomain(  # red, hazy, blurred; discs drawn wide and cups tight, by an unsteady hand
+    "B": PhantomDomain(  # red, hazy, blurred; discs drawn wide and cups tight, unsteady outlines
         Eyes(disc=(0.58, 0.055), cup_to_disc=(0.48, 0.12), pigment=(0.45, 0.20), tessellation=0.14, atrophy=0.35),
         Camera(gain=(1.08, 0.82, 0.82), gamma=0.95, haze=0.16, falloff=0.15, uneven=0.10, blur=4.2, noise=4.0, jpeg=80),
         Annotator(disc_scale=1.04, cup_scale=0.94, cup_shift=0.03, wobble=0.025),
     ),
-    "C": PhantomDomain(  # bright, pink and sharp; small cups and many crescents, drawn as they are
+    "C": PhantomDomain(  # bright, pink, sharp; small cups and many crescents, drawn true to size
         Eyes(disc=(0.60, 0.045), cup_to_disc=(0.47, 0.10), pigment=(0.50, 0.20), tessellation=0.10, atrophy=0.45),
         Camera(gain=(1.06, 0.97, 1.05), gamma=0.90, haze=0.03, falloff=0.20, uneven=0.06, blur=1.4, noise=3.0, jpeg=90),
         Annotator(disc_scale=0.99, cup_scale=1.00, cup_shift=0.00, wobble=0.018),
     ),
-    "D": PhantomDomain(  # greenish, grainy, strongly compressed; small discs in light, tessellated fundi
+    "D": PhantomDomain(  # greenish, grainy, compressed; small discs in light, tessellated fundi
         Eyes(disc=(0.56, 0.050), cup_to_disc=(0.52, 0.11), pigment=(0.35, 0.20), tessellation=0.18, atrophy=0.35),
         Camera(gain=(0.93, 1.06, 0.95), gamma=1.00, haze=0.12, falloff=0.35, uneven=0.08, blur=2.4, noise=5.0, jpeg=70),
         Annotator(disc_scale=1.00, cup_scale=1.02, cup_shift=-0.02, wobble=0.018),

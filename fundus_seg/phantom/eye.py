@@ -1,7 +1,7 @@
-"""A synthetic optic nerve head: outlines in frame coordinates, and the light that the eye sends back.
+"""Draw a synthetic optic nerve head: the outlines of disc and cup, and the light that the eye reflects.
 
-Coordinates are (x, y) shares of the frame's side, y downwards, with the temporal side on the right. Everything slow or
-soft is drawn on a canvas of `CANVAS` pixels, half the frame, since no camera of the phantom resolves more.
+Coordinates are (x, y) as shares of the frame's side, y downwards, with the temporal side on the right. The light is
+drawn on a canvas of `CANVAS` x `CANVAS` pixels, half the frame's side, since no camera of the phantom resolves more.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from fundus_seg.phantom.domains import Eyes
 
 CANVAS = 400
-_SUBPIXEL_BITS = 4  # OpenCV draws from fixed-point coordinates
+_SUBPIXEL_BITS = 4  # OpenCV takes fixed-point coordinates
 _ANGLES = np.linspace(-np.pi, np.pi, 180, endpoint=False)
 
 
 def _colours(*rgb: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Colours (n, 3, 1, 1), each to be spread over a canvas (3, CANVAS, CANVAS): whole rows at a time are fast."""
+    """Colours (n, 3, 1, 1); each broadcasts over a canvas (3, CANVAS, CANVAS)."""
     return np.array(rgb, np.float32)[..., None, None]
 
 
@@ -31,13 +31,13 @@ _NASAL_RIM, _TEMPORAL_RIM, _CUP = _colours((0.80, 0.40, 0.22), (0.80, 0.50, 0.28
 _SCLERA, _CLUMPS = _colours((0.76, 0.56, 0.34), (0.22, 0.13, 0.08))
 (_BLOOD,) = _colours((0.42, 1.30, 1.05))  # optical density of a vein: red light passes, green and blue do not
 
-# Where the great vessels head: degrees (temporal 0, down 90) and their spread, bend on the way, share of the calibre.
+# The great vessels: direction in degrees (temporal 0, down 90), its spread, bend on the way, share of the calibre.
 _TRUNKS = ((-95, 18, 0.9, 1.0), (95, 18, -0.9, 1.0), (-150, 18, -0.3, 0.6), (150, 18, 0.3, 0.6), (0, 35, 0.0, 0.35))
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A closed curve around `centre` (2,): its distance from there, `radii` (180,), in evenly spaced directions."""
+    """A closed curve: its `centre` (2,), and its distances from the centre, `radii` (180,), in even directions."""
 
     centre: NDArray[np.float64]
     radii: NDArray[np.float64]
@@ -54,14 +54,14 @@ class Outline:
         shift: tuple[float, float] = (0.0, 0.0),
         wobble: float = 0.0,
     ) -> Outline:
-        """The curve scaled about its centre, shifted, and deformed by slow waves of relative amplitude `wobble`."""
-        turns = np.arange(2, 7)  # one wave around the curve would only shift it again
+        """The curve, scaled about its centre, shifted, and deformed by slow waves of relative amplitude `wobble`."""
+        turns = np.arange(2, 7)  # waves around the curve; a single one would only shift it
         amplitudes, phases = wobble * rng.standard_normal(5) / (turns - 1), rng.uniform(0.0, 2 * np.pi, 5)
         waves = amplitudes @ np.cos(turns[:, None] * _ANGLES + phases[:, None])
         return Outline(self.centre + shift, self.radii * scale * (1.0 + waves))
 
     def confine(self, points: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-        """`points` (n, 2), those beyond `share` of this curve's distance from its centre pulled back onto that."""
+        """Pull `points` (n, 2) towards the centre where they exceed `share` of the curve's distance from it."""
         offset = points - self.centre
         limit = share * np.interp(np.arctan2(offset[:, 1], offset[:, 0]), _ANGLES, self.radii, period=2 * np.pi)
         return self.centre + offset * np.minimum(1.0, limit / np.linalg.norm(offset, axis=1))[:, None]
@@ -69,14 +69,14 @@ class Outline:
 
 @dataclass(frozen=True)
 class NerveHead:
-    """True anatomy of one case. The cup may reach past the disc here: whoever draws it confines it first."""
+    """The true outlines of one case. The cup may leave the disc here: drawing functions confine it first."""
 
     disc: Outline
     cup: Outline
 
 
 def grow_nerve_head(eyes: Eyes, rng: np.random.Generator) -> NerveHead:
-    """Disc and cup of a random patient: two tilted ellipses, gently deformed, the cup off-centre inside the rim."""
+    """Draw the outlines of a random eye: two tilted ellipses, slightly deformed, the cup off the centre of the disc."""
     height = np.clip(rng.normal(*eyes.disc), 0.40, 0.80)
     width = height * rng.uniform(0.86, 0.98)
     disc = _ellipse(0.5 + rng.normal(0.0, 0.012, 2), width, height, rng.normal(0.0, 0.12)).redrawn(rng, wobble=0.012)
@@ -88,7 +88,7 @@ def grow_nerve_head(eyes: Eyes, rng: np.random.Generator) -> NerveHead:
 
 
 def reflect(head: NerveHead, eyes: Eyes, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Light coming back from the eye, (3, CANVAS, CANVAS) around 0..1: fundus, atrophy, disc, cup, then the vessels."""
+    """The light that the eye reflects, (3, CANVAS, CANVAS), about 0 to 1: fundus, atrophy, disc, cup, then vessels."""
     light = _fundus(eyes, rng)
     if rng.random() < eyes.atrophy:
         light = _atrophy(light, head.disc, rng)
@@ -106,14 +106,14 @@ def reflect(head: NerveHead, eyes: Eyes, rng: np.random.Generator) -> NDArray[np
 def draw(
     canvas: NDArray[np.uint8], polygon: NDArray[np.float64], colour: Sequence[float], *, smooth: bool = True
 ) -> None:
-    """Fill a polygon (n, 2), in shares of the frame, on a square canvas; `smooth` mixes colours along its edge."""
-    pixels = polygon * len(canvas) - 0.5  # OpenCV's whole numbers are the centres of pixels
+    """Fill a polygon (n, 2), in shares of the frame, on a square canvas; `smooth` antialiases its edge."""
+    pixels = polygon * len(canvas) - 0.5  # for OpenCV, whole numbers are the centres of pixels
     fixed_point = np.round(pixels * 2**_SUBPIXEL_BITS).astype(np.int32)
     cv2.fillPoly(canvas, [fixed_point], colour, cv2.LINE_AA if smooth else cv2.LINE_8, _SUBPIXEL_BITS)
 
 
 def clouds(rng: np.random.Generator, cells: int) -> NDArray[np.float32]:
-    """A smooth random field on the canvas, mean 0 and variance near 1, that changes over `1 / cells` of the frame."""
+    """A smooth random field (CANVAS, CANVAS), mean 0 and variance near 1, that varies over `1 / cells` of the frame."""
     grid = rng.standard_normal((cells, cells), np.float32)
     return np.asarray(cv2.resize(grid, (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC), np.float32)
 
@@ -126,14 +126,14 @@ def _ellipse(centre: NDArray[np.float64], width: float, height: float, tilt: flo
 def _fundus(eyes: Eyes, rng: np.random.Generator) -> NDArray[np.float32]:
     pigment = np.clip(rng.normal(*eyes.pigment) + 0.12 * clouds(rng, 4), 0.0, 1.0)
     light = _blend(_BLOND_FUNDUS, _DARK_FUNDUS, pigment)
-    # Lines along which a slow random field changes sign wind and join as choroidal vessels do.
+    # The zero lines of a slow random field wind and join like choroidal vessels.
     choroid = np.exp(-np.square(clouds(rng, 14) / 0.35))
     light = _blend(light, _CHOROID, eyes.tessellation * rng.uniform(0.5, 2.0) * choroid)
     return light * (1.0 + 0.04 * clouds(rng, 30) + 0.04 * clouds(rng, 130))
 
 
 def _atrophy(light: NDArray[np.float32], disc: Outline, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A crescent of bare sclera on the temporal side, fading irregularly, with pigment along its outer border."""
+    """Add a crescent of bare sclera on the temporal side, which fades irregularly, with pigment along its border."""
     growth = rng.uniform(1.05, 1.20)
     shift = (float(disc.radii.mean()) * rng.uniform(0.8, 1.1) * (growth - 1.0), rng.normal(0.0, 0.02))
     crescent = disc.redrawn(rng, scale=growth, shift=shift, wobble=0.04)
@@ -144,10 +144,10 @@ def _atrophy(light: NDArray[np.float32], disc: Outline, rng: np.random.Generator
 
 
 def _vessels(head: NerveHead, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Optical density of the blood (1 in a vein) and the bright reflex along the vessels' axes, each a canvas."""
+    """Optical density of the blood (1 in a vein), and the reflex along the vessels' axes: (CANVAS, CANVAS) each."""
     canvas = np.zeros((CANVAS, CANVAS, 2), np.uint8)
     calibre = 0.055 * 2 * float(head.disc.radii.mean())
-    hilum = head.cup.centre - [0.7 * float(head.cup.radii.mean()), 0.0]  # they enter at the nasal wall of the cup
+    hilum = head.cup.centre - [0.7 * float(head.cup.radii.mean()), 0.0]  # vessels enter at the nasal wall of the cup
     for density, streak, relative in ((1.0, 0.3, 1.0), (0.68, 1.0, 0.75)):  # veins, then the arteries that cross them
         for degrees, spread, bend, share in _TRUNKS:
             start = hilum + rng.normal(0.0, 0.25 * calibre, 2)
@@ -176,7 +176,7 @@ class _Vessel:
 def _grow_vessels(
     start: NDArray[np.float64], heading: float, bend: float, width: float, rng: np.random.Generator
 ) -> Iterator[_Vessel]:
-    """A vessel and, after it, those that leave it, thinner from fork to fork."""
+    """A vessel, then its branches, which get thinner from fork to fork."""
     along = np.linspace(0.0, 1.0, 40)
     sway = rng.uniform(0.1, 0.35) * np.sin(2 * np.pi * (rng.uniform(0.8, 2.2) * along + rng.random()))
     headings = heading + bend * along + sway - sway[0]
@@ -191,14 +191,14 @@ def _grow_vessels(
 
 
 def _area(outline: NDArray[np.float64], softness: float) -> NDArray[np.float32]:
-    """The inside of a polygon as a share of each canvas pixel, its edge blurred by `softness` (share of the frame)."""
+    """The share of each canvas pixel inside a polygon, its edge blurred by `softness`, a share of the frame."""
     canvas = np.zeros((CANVAS, CANVAS), np.uint8)
     draw(canvas, outline, (255,))
     return _soften(canvas.astype(np.float32) / 255.0, softness)
 
 
 def _blend(below: NDArray[np.float32], above: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colours (3, 1, 1) or (3, CANVAS, CANVAS) mixed by the `share` (CANVAS, CANVAS) of the upper one."""
+    """Mix two colours, (3, 1, 1) or (3, CANVAS, CANVAS), by the `share` (CANVAS, CANVAS) of the upper one."""
     return below + (above - below) * share
 
 

@@ -1,15 +1,14 @@
-"""The phantom: four synthetic centres in the layout of the real ones, so that everything runs without a patient's data.
+"""Draw the phantom: four synthetic centres in the layout of the real data, so that everything runs without patients.
 
-A case passes through the same hands as a real one: an eye (`phantom_eye`), a camera, an annotator, each with the habits
-of its domain (`phantom_domains`). The network of another centre therefore meets other colours, sharpness, framing, cup
-sizes and drawing habits, as it does in a hospital; no number measured on the phantom says anything about patients.
+A case is made as a real one is: an eye (`phantom.eye`), a camera and an annotator, each with the parameters of its
+domain (`phantom.domains`). A network from another centre therefore meets other colours, sharpness, framing, cup sizes
+and drawing habits, as it does in a hospital. No number measured on the phantom says anything about patients.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,15 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fundus_seg.builtins import BACKGROUND, CUP, RIM
 from fundus_seg.errors import DataError, UsageError, unknown_name
 from fundus_seg.phantom.domains import PHANTOM_DOMAINS, Annotator, Camera
 from fundus_seg.phantom.eye import CANVAS, NerveHead, clouds, draw, grow_nerve_head, reflect
-from fundus_seg.protocol import DOMAINS
+from fundus_seg.protocol import DOMAINS, FRAME
+from fundus_seg.runs.atomic import atomic_folder
 
-PHANTOM_VERSION = 1  # raise it whenever a picture changes
+PHANTOM_VERSION = 1
+"""Raise it whenever a picture changes."""
 PHANTOM_MARKER = "PHANTOM.json"
-FRAME = 800
-CUP, RIM, BACKGROUND = 0, 128, 255
+"""Name of the file that marks a folder as a phantom."""
 
 
 def make_phantom(
@@ -34,39 +35,40 @@ def make_phantom(
 ) -> Path:
     """Write `OUT/Domain1..4/{train,test}/ROIs/{image,mask}/phantom-<domain>-<index>.png` and `OUT/PHANTOM.json`.
 
-    The first two thirds of each domain's `per_domain` cases are its training split. `on_case` is called after each of
-    the 4 * per_domain cases. OUT appears complete or not at all: the work is done in a hidden folder beside it.
+    OUT appears complete or not at all: the work is done in a hidden folder beside it.
+
+    Args:
+        out: a new or empty folder.
+        per_domain: number of cases in each domain; the first two thirds are the training split.
+        seed: seed of every photograph.
+        on_case: called after each of the 4 * per_domain cases.
 
     Returns:
         `out` as a path.
 
     Raises:
         UsageError: fewer than three cases a domain, or a negative seed.
-        DataError: OUT holds something already, or cannot be written.
+        DataError: OUT is not empty, or cannot be written.
     """
     out = Path(out)
     if per_domain < 3:
         raise UsageError(f"a phantom needs at least 3 cases per domain, got {per_domain}")
     if seed < 0:
-        raise UsageError(f"a seed is a whole number from 0, got {seed}")
+        raise UsageError(f"a seed is a whole number, 0 or more, got {seed}")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(f"{out} exists and is not an empty folder: name a new one, or remove it first")
-    target = out.resolve()
+        raise DataError("exists and is not an empty folder; name a new one, or remove it first", out)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-            staged = Path(scratch, target.name)
+        with atomic_folder(out.resolve()) as staged:
             _write(staged, per_domain, seed, on_case or (lambda: None))
-            staged.replace(target)
     except OSError as error:
-        raise DataError(f"{out} cannot be written ({error.strerror or error}): name another folder") from error
+        raise DataError(f"cannot be written ({error.strerror or error}); name another folder", out) from error
     return out
 
 
 def draw_case(domain: str, index: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Photograph (800, 800, 3) in RGB and mask (800, 800) in 0 cup, 128 rim, 255 background.
+    """Draw one case: a photograph (FRAME, FRAME, 3) uint8 RGB and its mask (FRAME, FRAME) uint8 in the coding `dofe`.
 
-    A pure function of its arguments; which cases were drawn before, or how many there will be, changes nothing.
+    The result depends on the arguments alone, not on other cases.
 
     Raises:
         UsageError: unknown domain.
@@ -86,7 +88,7 @@ def draw_case(domain: str, index: int, seed: int) -> tuple[NDArray[np.uint8], ND
 
 
 def photograph(light: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The camera's file, (FRAME, FRAME, 3), of the light (3, CANVAS, CANVAS) that an eye sends back."""
+    """Photograph (FRAME, FRAME, 3) uint8 the light (3, CANVAS, CANVAS) that an eye reflects."""
     y, x = np.mgrid[-1 : 1 : CANVAS * 1j, -1 : 1 : CANVAS * 1j] - rng.normal(0.0, 0.15, (2, 1, 1))
     lamp = 1.0 - camera.falloff * 0.5 * (x * x + y * y) + camera.uneven * clouds(rng, 3)
     light = light * (rng.normal(1.0, 0.12) * lamp).astype(np.float32)
@@ -104,7 +106,7 @@ def photograph(light: NDArray[np.float32], camera: Camera, rng: np.random.Genera
 
 
 def annotate(head: NerveHead, annotator: Annotator, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The mask (FRAME, FRAME) that this hand draws of the true outlines, a rim left all around the cup."""
+    """Draw the mask (FRAME, FRAME) uint8 as an annotator sees the true outlines, with a rim all around the cup."""
     disc = head.disc.redrawn(rng, scale=annotator.disc_scale, wobble=annotator.wobble)
     shift = (annotator.cup_shift * 2 * float(head.cup.radii.mean()), 0.0)
     cup = head.cup.redrawn(rng, scale=annotator.cup_scale, shift=shift, wobble=annotator.wobble)
@@ -115,6 +117,7 @@ def annotate(head: NerveHead, annotator: Annotator, rng: np.random.Generator) ->
 
 
 def _write(root: Path, per_domain: int, seed: int, on_case: Callable[[], None]) -> None:
+    """Write all cases and the marker."""
     for domain in PHANTOM_DOMAINS:
         for index in range(per_domain):
             split = "train" if index < round(per_domain * 2 / 3) else "test"
@@ -133,6 +136,6 @@ def _write(root: Path, per_domain: int, seed: int, on_case: Callable[[], None]) 
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """Greys or RGB as a PNG; OpenCV writes one twice as fast as Pillow does."""
+    """Encode a grey or RGB image as PNG; OpenCV takes half as long as Pillow."""
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     return cv2.imencode(".png", bgr)[1].tobytes()

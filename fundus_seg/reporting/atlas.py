@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
+from fundus_seg.cores import map_on_cores
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.files import SPLITS, Case, Split
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.errors import DataError, UsageError
+from fundus_seg.errors import DataError, Problem, Problems, UsageError
 from fundus_seg.metrics import area_cup_to_disc_ratio, vertical_cup_to_disc_ratio
 from fundus_seg.metrics.photograph import photograph_measures
 from fundus_seg.progress import SILENT, Progress
@@ -55,13 +54,13 @@ class Atlas:
         root: what was read.
         phantom: whether synthetic photographs are among them.
         cases: one row per case: domain, split, case, height, width [px] and MEASURES; NaN where one is undefined.
-        problems: a line for each file that is missing or cannot be used and whose case is left out.
+        problems: the files that are missing or cannot be used; their cases are left out.
     """
 
     root: str
     phantom: bool
     cases: pd.DataFrame
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
 
 
 def mask_measures(masks: NDArray[np.bool_]) -> dict[str, float]:
@@ -87,46 +86,36 @@ def mask_measures(masks: NDArray[np.bool_]) -> dict[str, float]:
     }
 
 
-def read_atlas(root: DataRoot, splits: Sequence[Split] = SPLITS, *, progress: Progress = SILENT) -> Atlas:
-    """Read every case of these splits once, on all cores; cases that cannot be read are left out and named.
+def make_atlas(root: DataRoot, splits: Sequence[Split] = SPLITS, *, progress: Progress = SILENT) -> Atlas:
+    """Measure every case of these splits, on all cores; cases that cannot be read are left out.
 
     Raises:
-        DataError: nothing can be read.
+        DataError: no case can be read.
     """
     cases: list[Case] = []
-    problems: list[str] = []
+    problems = Problems()
     for domain in root.domains:
         for split in splits:
-            complete, missing = root.survey(domain, split)
-            cases += complete
-            problems += missing
-    rows = []
-    with (
-        progress.task(f"reading {root.path}", total=len(cases)) as advance,
-        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-    ):
-        for row, unusable in pool.map(_measured, cases):
-            problems += unusable
-            rows += [row] if row else []
-            advance()
+            found = root.split(domain, split)
+            cases += found.cases
+            problems.found += found.problems
+    description = f"reading {root.path}"
+    rows = map_on_cores(_measured, cases, problems=problems, description=description, progress=progress)
     if not rows:
-        raise DataError(f"{root.path}: no case can be read; `fundus-seg data check` says why")
-    return Atlas(str(root.path), root.phantom, pd.DataFrame(rows), tuple(problems))
+        raise DataError("no case can be read; `fundus-seg data check` says why", root.path)
+    return Atlas(str(root.path), root.phantom, pd.DataFrame(rows), tuple(problems.found))
 
 
-def _measured(case: Case) -> tuple[dict[str, object], tuple[str, ...]]:
-    """A case's row, or what is wrong with its files."""
-    try:
-        sample = read_sample(case)
-    except DataError as error:
-        return {}, error.problems
+def _measured(case: Case) -> dict[str, object]:
+    """The row of a case."""
+    sample = read_sample(case)
     height, width = sample.image.shape[:2]
     row = {"domain": case.domain, "split": case.split, "case": case.name, "height": height, "width": width}
-    return row | photograph_measures(sample.image, sample.masks) | mask_measures(sample.masks), ()
+    return row | photograph_measures(sample.image, sample.masks) | mask_measures(sample.masks)
 
 
 def domain_shift(cases: pd.DataFrame) -> pd.DataFrame:
-    """How far each domain is from all others together: one row per domain, one column per measure of MEASURES.
+    """How far each domain is from all others together: a row a domain, a column a measure of MEASURES.
 
     |value| is the Wasserstein-1 distance (W1: how far, on average, values must be moved to turn the one distribution
     into the other) in units of s, the SD within domains, s² the mean of their variances; its sign is that of the mean
@@ -144,7 +133,7 @@ def domain_shift(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shifts(values: pd.Series, domains: pd.Series) -> dict[str, float]:
-    """The distances of one measure, by domain; undefined values are left out."""
+    """Of one measure, by domain; undefined values are left out."""
     groups = {str(key): group.to_numpy(float) for key, group in values.dropna().groupby(domains[values.notna()])}
     variances = [group.var(ddof=1) for group in groups.values() if len(group) > 1]
     within = math.sqrt(float(np.mean(variances))) if variances else math.nan

@@ -14,7 +14,7 @@ from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.clinical import case_ratios
 from fundus_seg.reporting.frames import by_kind, captions_of, case_values, in_order, labelled
-from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.folder import RunFolder, read_epochs
 from fundus_seg.runs.identity import Column
 from fundus_seg.viz.agreement import draw_bland_altman
 from fundus_seg.viz.plots import draw_boxes, draw_learning_curves
@@ -83,9 +83,9 @@ def _epochs(evaluations: Sequence[Evaluation], names: Mapping[Column, str]) -> p
         if not metrics.exists():
             continue
         try:
-            rows = pd.read_csv(metrics)
+            rows = pd.DataFrame(read_epochs(metrics))
             rows["loss"] = rows[[f"loss_{structure}" for structure in STRUCTURES]].mean(axis=1)
-        except (OSError, ValueError, KeyError) as error:
+        except KeyError as error:
             raise RunError(f"{metrics}: cannot be read; the same `fundus-seg train` command writes it again") from error
         measured = [curve for curve in _CURVES if curve in rows]
         rows[measured] *= 100

@@ -67,6 +67,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
         ) from error
 
 
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new empty folder, hidden beside `path`; rename it to `path` when the block succeeds, else delete it.
+
+    So `path` appears complete or not at all. If two processes make the same folder at once, the first to finish puts
+    its own in place, and the second deletes its own. An empty folder at `path` is replaced.
+
+    Raises:
+        OSError: the folder cannot be written, or another process has put its own at `path`, which then is complete.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+        staged = Path(scratch, path.name)  # not `scratch` itself, which only its owner may read
+        staged.mkdir()
+        yield staged
+        staged.rename(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_path(path) as temporary:

@@ -17,6 +17,8 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +95,23 @@ class RunFolder:
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Write config.yaml."""
         write_text(self.config, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+
+def read_epochs(path: Path) -> list[dict[str, float]]:
+    """The rows of metrics.csv or probe.csv, a row an epoch; numbers to the last bit, an empty field as NaN.
+
+    Raises:
+        RunError: it cannot be read, or is not of epochs.
+    """
+    try:
+        with path.open(newline="", encoding="utf8") as file:
+            rows = [
+                {name: float(text) if text != "" else math.nan for name, text in row.items()}
+                for row in csv.DictReader(file)
+            ]
+        return [row | {"epoch": int(row["epoch"])} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read; the same `fundus-seg train` command writes it again") from error
 
 
 def find_runs(paths: Sequence[Path], *, least: int = 1) -> list[RunFolder]:

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, hardware."""
+"""Provenance of a result: versions, commit, hardware."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def provenance(gpu: str | None) -> dict[str, Any]:
 
 
 def changes(recorded: Mapping[str, Any], gpu: str | None) -> list[str]:
-    """What differs here and now from a recorded provenance and can change the last bits of a result, a text each."""
+    """Differences between a recorded provenance and this process that can change a result's last bits, a text each."""
     now = provenance(gpu)
     pairs = {"commit": (recorded.get("commit"), now["commit"])}
     for group in ("versions", "hardware"):
@@ -50,7 +50,7 @@ def changes(recorded: Mapping[str, Any], gpu: str | None) -> list[str]:
 
 def _commit() -> str | None:
     """Commit of the checkout that this package runs from, `+changes` appended where files differ from it."""
-    checkout = Path(__file__).parents[1]
+    checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():  # an installed package, perhaps inside a repository of somebody else
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from fundus_seg.config import RunConfig, flatten
-from fundus_seg.config.resolve import resolve_machine
+from fundus_seg.config import MachineSettings, PlannedRun, ResolvedRun, flatten, load_recorded, resolve_machine
 from fundus_seg.errors import RunError
 from fundus_seg.progress import Progress
 from fundus_seg.runs.folder import RunFolder
@@ -19,36 +18,37 @@ RUN_FORMAT = 1
 
 def take_up(
     folder: RunFolder,
-    config: RunConfig,
+    config: PlannedRun,
     inputs: Mapping[str, str],
     *,
     probed: bool,
-    machine: Mapping[str, Any],
+    machine: MachineSettings,
     gpu: str | None,
     progress: Progress,
-) -> RunConfig:
-    """The settings to run with in `folder`, the machine's spelt out: a new run's, or of the same run if it is there.
+) -> ResolvedRun:
+    """The settings to run with in `folder`, nothing left open: for a new run, or for the same run if it is there.
 
     Args:
         folder: the run's folder, which need not exist.
-        config: settings, sources spelt out.
+        config: settings, sources named.
         inputs: digests of what the settings name but do not contain: data, encoder weights.
         probed: whether the holdout is to be probed.
-        machine: what is fast here, by setting of `train`.
+        machine: what is fast on this machine.
         gpu: name of the GPU that computes; None for the processor.
-        progress: told what differs from the machine and the versions that the run began on.
+        progress: told what differs from the machine and the versions that the run began with.
 
     Raises:
-        RunError: the folder holds a run of other settings or inputs; the differing keys are named. Or one that was
+        RunError: the folder holds a run of other settings or inputs, whose differing keys are named; or a run that was
             begun with a probe and would go on without it, or the reverse: a probe that missed epochs is no oracle.
+        ConfigError: the folder's config.yaml holds other settings than those of a run.
     """
-    there = folder.read_config() if folder.config.exists() else None
-    config = resolve_machine(config, _recorded(there) if there else {}, machine)
-    if there is None:
-        return config
-    now = config.recipe() | flatten({"inputs": dict(inputs)})
-    recorded = _recorded(there)
-    before = {key: recorded.get(key) for key in now} | flatten({"inputs": there["inputs"]})
+    if not folder.config.exists():
+        return resolve_machine(config, None, machine)
+    there = folder.read_config()
+    recorded = recorded_settings(folder)
+    resolved = resolve_machine(config, recorded, machine)
+    before = recorded.training_settings() | flatten({"inputs": there["inputs"]})
+    now = resolved.training_settings() | flatten({"inputs": dict(inputs)})
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
         named = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
@@ -61,19 +61,28 @@ def take_up(
         )
     if was_probed and not probed and not folder.has("TRAINED"):
         raise RunError(f"{folder.path}: begun with --probe-holdout; go on with it, or the probe would miss epochs")
-    for change in changes(there.get("provenance") or {}, gpu):
+    for change in changes(there["provenance"], gpu):
         progress.line(f"warning: {folder.path}: {change}; the bits may differ")
-    return config
+    return resolved
+
+
+def recorded_settings(folder: RunFolder) -> ResolvedRun:
+    """The settings that a run was begun with; a setting that did not exist then has the value that all runs had.
+
+    Raises:
+        ConfigError: config.yaml cannot be read, or does not hold the settings of a run.
+    """
+    return load_recorded(folder.config, ResolvedRun)
 
 
 def is_probed(content: Mapping[str, Any]) -> bool:
-    """Whether the run with this config.yaml had its holdout probed; those of older versions had not."""
+    """Whether the run with this config.yaml had its holdout probed; runs of older versions had not."""
     return bool((content.get("provenance") or {}).get("probed"))
 
 
 def record(
     folder: RunFolder,
-    config: RunConfig,
+    config: ResolvedRun,
     inputs: Mapping[str, str],
     *,
     identity: RunIdentity,
@@ -82,19 +91,14 @@ def record(
     probed: bool,
     gpu: str | None,
 ) -> None:
-    """Write what the run is into its folder, unless it is there already.
+    """Write config.yaml into the run's folder, unless it is there already.
 
-    That its holdout is probed is no setting: the run computes the same bits.
+    Whether the holdout is probed is no setting, since the run computes the same bits: it is part of the provenance.
     """
     if folder.config.exists():
         return
     surroundings = {**provenance(gpu), "data_root": data_root, "phantom": phantom, "probed": probed}
     settings = config.model_dump(mode="json")
+    first = {name: settings.pop(name) for name in ("preset", "holdout", "seed")}
     own = {"identity": asdict(identity), "inputs": dict(inputs), "provenance": surroundings}
-    folder.write_config({"format": RUN_FORMAT, **settings, **own})
-
-
-def _recorded(there: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run that is there, those among them that it had before they could be chosen."""
-    chosen_later = {"train.precision": "fp32", "train.channels_last": False, "train.devices": 1, "train.method": "none"}
-    return {**chosen_later, **flatten(there)}
+    folder.write_config({"format": RUN_FORMAT, **first, **settings, **own})
