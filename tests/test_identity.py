@@ -21,6 +21,7 @@ from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.reporting.notes import captions
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import UNKNOWN, Column, RunIdentity, recorded_identity
+from fundus_seg.runs.record import recorded_settings
 from fundus_seg.training import train
 
 
@@ -128,7 +129,7 @@ def test_runs_and_records_of_earlier_versions_are_read_and_not_scored_anew(train
 def test_a_run_whose_folder_was_renamed_has_the_identity_of_its_settings(trained, tmp_path):
     run, evaluation = trained
     old = as_earlier_versions_left_it(run, tmp_path, "mine")
-    assert recorded_identity(old, load_config(str(old.config)), old.read_config()) == evaluation.meta.run
+    assert recorded_identity(old, recorded_settings(old), old.read_config()) == evaluation.meta.run
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fundus_seg.builtins import CheckpointName
-from fundus_seg.config import Recipe
+from fundus_seg.config import ResolvedRun
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.errors import CheckpointError, RunError, about
@@ -30,7 +30,7 @@ from fundus_seg.viz.overlay import draw_contours
 _BATCH = 8
 
 
-def predictor_of(run: RunFolder, config: Recipe, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
+def predictor_of(run: RunFolder, config: ResolvedRun, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
     """The run's network.
 
     Raises:

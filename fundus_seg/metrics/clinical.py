@@ -48,7 +48,7 @@ def cup_to_disc_ratio(cup: ArrayLike, disc: ArrayLike) -> NDArray[np.float64]:
 
 
 def vertical_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """vCDR: the rows that the cup extends over, divided by those of the disc.
+    """vCDR: the height of the cup divided by the height of the disc.
 
     Args:
         disc: (H, W) mask of the whole disc, cup included, boolean.
@@ -61,12 +61,12 @@ def vertical_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
 
 
 def horizontal_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """hCDR: the same of columns; masks and errors as for the vertical ratio."""
+    """hCDR: the width of the cup divided by the width of the disc; masks and errors as for the vertical ratio."""
     return _ratio(disc, cup, "hcdr")
 
 
 def area_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """aCDR: the same of pixels; masks and errors as for the vertical ratio."""
+    """aCDR: the pixels of the cup divided by those of the disc; masks and errors as for the vertical ratio."""
     return _ratio(disc, cup, "acdr")
 
 

@@ -53,7 +53,7 @@ class Atlas:
     Attributes:
         root: what was read.
         phantom: whether synthetic photographs are among them.
-        cases: a row a case: domain, split, case, height, width [px] and MEASURES; NaN where a measure is undefined.
+        cases: one row per case: domain, split, case, height, width [px] and MEASURES; NaN where one is undefined.
         problems: the files that are missing or cannot be used; their cases are left out.
     """
 
@@ -115,7 +115,7 @@ def _measured(case: Case) -> dict[str, object]:
 
 
 def domain_shift(cases: pd.DataFrame) -> pd.DataFrame:
-    """How far each domain is from all others together: one row per domain, one column per measure of MEASURES.
+    """How far each domain is from all others together: a row a domain, a column a measure of MEASURES.
 
     |value| is the Wasserstein-1 distance (W1: how far, on average, values must be moved to turn the one distribution
     into the other) in units of s, the SD within domains, s² the mean of their variances; its sign is that of the mean
@@ -133,7 +133,7 @@ def domain_shift(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shifts(values: pd.Series, domains: pd.Series) -> dict[str, float]:
-    """The distances of one measure, by domain; undefined values are left out."""
+    """Of one measure, by domain; undefined values are left out."""
     groups = {str(key): group.to_numpy(float) for key, group in values.dropna().groupby(domains[values.notna()])}
     variances = [group.var(ddof=1) for group in groups.values() if len(group) > 1]
     within = math.sqrt(float(np.mean(variances))) if variances else math.nan

@@ -10,7 +10,7 @@ import pandas as pd
 from fundus_seg.experiments.estimate import epoch_seconds, estimate
 from fundus_seg.experiments.grid_run import GridRun, failure_reason, status
 from fundus_seg.reporting.table import Report, Table
-from fundus_seg.runs.identity import recorded_identity
+from fundus_seg.runs.identity import folder_recipe, operator_of
 
 
 def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = False) -> Report:
@@ -27,15 +27,14 @@ def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = F
     rows = []
     left = []
     for run in runs:
-        identity = recorded_identity(run.folder, run.config, {})
         state = status(run)
         rows.append(
             {
-                "holdout": identity.holdout,
-                "operator": identity.operator,
-                "recipe": identity.recipe,
-                "preset": identity.preset,
-                "seed": identity.seed,
+                "holdout": run.config.holdout,
+                "operator": operator_of(run.config),
+                "recipe": folder_recipe(run.folder, run.config),
+                "preset": run.config.preset,
+                "seed": run.config.seed,
                 "status": state,
                 "epochs": len(epoch_seconds(run.folder)),
                 "all_epochs": run.config.train.epochs,

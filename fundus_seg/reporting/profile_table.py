@@ -8,7 +8,7 @@ from fundus_seg.reporting.table import Report, Table
 
 
 def profile_table(profiles: pd.DataFrame) -> Report:
-    """A row per operator; the title says what was measured, the notes how and on which machine.
+    """One row per operator; the title says what was measured, the notes how and on which machine.
 
     The frame is `profiles`, whose column `op` is named `operator`, as in other reports.
 

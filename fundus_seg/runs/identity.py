@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fundus_seg.builtins import OPERATORS
-from fundus_seg.config import PlannedRun
+from fundus_seg.config import PlannedRun, ResolvedRun
 from fundus_seg.runs.folder import RunFolder
 
 UNKNOWN = "unknown"
@@ -88,19 +88,19 @@ class RunIdentity:
         return Column(self.operator, self.recipe, self.preset, self.precision, selection)
 
 
-def identity_of(config: PlannedRun, experiment: Iterable[str]) -> RunIdentity:
+def identity_of(config: ResolvedRun, experiment: Iterable[str]) -> RunIdentity:
     """The identity of a run that begins now.
 
     Args:
         config: resolved settings.
         experiment: every domain of the data root; the recipe names the domains of a run that takes part of them.
     """
-    operator = _operator(config)
+    operator = operator_of(config)
     recipe = config.slug(all_domains=experiment).removeprefix(operator).removeprefix("-")
     return _identity(config, recipe)
 
 
-def recorded_identity(run: RunFolder, config: PlannedRun, content: Mapping[str, Any]) -> RunIdentity:
+def recorded_identity(run: RunFolder, config: ResolvedRun, content: Mapping[str, Any]) -> RunIdentity:
     """The identity of a run that is there: as it was recorded, whatever has become of the data root since.
 
     Runs of earlier versions recorded none: theirs is read from their settings and the name of their folder.
@@ -113,11 +113,19 @@ def recorded_identity(run: RunFolder, config: PlannedRun, content: Mapping[str, 
     recorded = content.get("identity")
     if recorded is not None:
         return RunIdentity(**recorded)
-    operator, folder = _operator(config), run.path.parent.name
+    recipe = folder_recipe(run, config)
+    if recipe is None:  # the folder was renamed
+        return identity_of(config, {config.holdout, *config.data.sources})
+    return _identity(config, recipe)
+
+
+def folder_recipe(run: RunFolder, config: PlannedRun) -> str | None:
+    """The recipe in the name of a run's folder; None if that is not the name which a run of these settings gives it."""
+    operator, folder = operator_of(config), run.path.parent.name
+    if folder == operator:
+        return ""
     recipe = _RECIPE.fullmatch(folder.removeprefix(operator)) if folder.startswith(operator) else None
-    if recipe or folder == operator:
-        return _identity(config, recipe[1] if recipe else "")
-    return identity_of(config, {config.holdout, *config.data.sources})  # the folder was renamed
+    return recipe[1] if recipe else None
 
 
 def run_folder(config: PlannedRun, out: Path, *, experiment: Iterable[str], phantom: bool) -> RunFolder:
@@ -130,17 +138,16 @@ def run_folder(config: PlannedRun, out: Path, *, experiment: Iterable[str], phan
         phantom: whether the photographs are synthetic.
     """
     base = out / "phantom" if phantom else out
-    name = identity_of(config, experiment).name
+    name = config.slug(all_domains=experiment)
     return RunFolder(base / config.preset / config.holdout / name / f"seed-{config.seed}")
 
 
-def _identity(config: PlannedRun, recipe: str) -> RunIdentity:
-    precision = config.train.precision or "fp32"
-    return RunIdentity(_operator(config), recipe, config.preset, precision, config.holdout, config.seed)
+def _identity(config: ResolvedRun, recipe: str) -> RunIdentity:
+    return RunIdentity(operator_of(config), recipe, config.preset, config.train.precision, config.holdout, config.seed)
 
 
-def _operator(config: PlannedRun) -> str:
-    """The operator as folders name it: `package.module:factory` with a dot for the colon."""
+def operator_of(config: PlannedRun) -> str:
+    """The operator as folders and tables name it: `package.module:factory` with a dot for the colon."""
     return config.model.op.replace(":", ".")
 
 
