@@ -16,7 +16,7 @@ from fundus_seg.runs.folder import RunFolder
 def run(size=256, threads=1):
     overrides = [f"data.size={size}", f"train.threads={threads}"]
     config = load_config("paper", overrides=overrides, arguments={"holdout": "A"})
-    return GridRun(resolve_sources(config, "ABCD", where=Path()), "", Path(), RunFolder(Path()))
+    return GridRun(resolve_sources(config, "ABCD", where=Path()), "", Path(), "", RunFolder(Path()))
 
 
 @pytest.fixture

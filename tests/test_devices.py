@@ -91,7 +91,7 @@ def test_a_worker_that_may_start_no_process_says_so(root, tmp_path, monkeypatch)
 
 
 def test_devices_name_the_run(root):
-    assert settings().slug(all_domains=root.experiment).startswith("tvconv-devices=2-")
+    assert settings().recipe(all_domains=root.experiment).startswith("devices=2-")
 
 
 def test_a_step_is_that_of_the_slices_mean_gradient(root, tmp_path, monkeypatch):

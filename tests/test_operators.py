@@ -197,7 +197,7 @@ class TestRuns:
         columns = score_table(evaluations).layout.columns
         assert [column.partition(f"-{variant}")[0] for column in columns] == ["depthwise", "depthwise-dilated"]
         plain = load_config("tiny", arguments={"holdout": "A", "model.op": "depthwise-dilated"})
-        assert plain.slug(all_domains="ABCD") == "depthwise-dilated"
+        assert (plain.operator, plain.recipe(all_domains="ABCD")) == ("depthwise-dilated", "")
 
     def test_the_command_trains_a_control_on_another_encoder(
         self, draw_root: Callable[..., Path], tmp_path: Path

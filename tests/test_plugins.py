@@ -178,8 +178,8 @@ def test_a_changed_file_is_refused(examples, here, draw_root, tmp_path, monkeypa
 
 def test_two_plugins_never_share_a_folder_and_no_name_needs_quoting():
     names = ["a.b:c", "a_b:c", "a:b_c", "a.b_c:d", "a.b:c_d", "tvconv:c"]
-    slugs = [settings(f"model.op={name}").slug(all_domains="ABCD") for name in names]
-    slugs += [settings(f"train.loss={name}").slug(all_domains="ABCD") for name in names]
+    slugs = [settings(f"model.op={name}").operator for name in names]
+    slugs += [settings(f"train.loss={name}").recipe(all_domains="ABCD") for name in names]
     assert len({slug.lower() for slug in slugs}) == len(slugs)
     assert all(re.fullmatch(r"[\w.=-]+", slug) for slug in slugs)
 

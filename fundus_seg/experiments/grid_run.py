@@ -28,6 +28,7 @@ class GridRun:
         config: the settings, with the sources named.
         data: the data root as `open_root` takes it; an absolute path, or `phantom`.
         out: the folder of all runs; absolute.
+        recipe: what differs from the preset, as the run's identity has it.
         folder: the folder of this run, below `out`.
         probe: whether the holdout is scored after each epoch.
     """
@@ -35,6 +36,7 @@ class GridRun:
     config: PlannedRun
     data: str
     out: Path
+    recipe: str
     folder: RunFolder
     probe: bool = False
 
@@ -49,10 +51,11 @@ class GridRun:
             UsageError: the settings name domains that the data root does not hold.
         """
         planned = resolve_sources(config, root.domains, where=root.path)
-        folder = run_folder(planned, out.resolve(), experiment=root.experiment, phantom=root.phantom)
+        recipe = planned.recipe(all_domains=root.experiment)
+        folder = run_folder(planned, recipe, out.resolve(), phantom=root.phantom)
         if planned.train.threads is None and not folder.config.exists():
             planned = planned.model_copy(update={"train": planned.train.model_copy(update={"threads": 1})})
-        return cls(planned, root.name, out.resolve(), folder, probe)
+        return cls(planned, root.name, out.resolve(), recipe, folder, probe)
 
     @property
     def threads(self) -> int:

@@ -10,7 +10,6 @@ import pandas as pd
 from fundus_seg.experiments.estimate import epoch_seconds, estimate
 from fundus_seg.experiments.grid_run import GridRun, failure_reason, status
 from fundus_seg.reporting.table import Report, Table
-from fundus_seg.runs.identity import folder_recipe, operator_of
 
 
 def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = False) -> Report:
@@ -31,8 +30,8 @@ def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = F
         rows.append(
             {
                 "holdout": run.config.holdout,
-                "operator": operator_of(run.config),
-                "recipe": folder_recipe(run.folder, run.config),
+                "operator": run.config.operator,
+                "recipe": run.recipe,
                 "preset": run.config.preset,
                 "seed": run.config.seed,
                 "status": state,

@@ -28,7 +28,7 @@ class Column:
 
     Attributes:
         operator: the operator's name, or that of the tool that made the masks.
-        recipe: slug of the settings that differ from the preset; empty where none does.
+        recipe: short name of the settings that differ from the preset; empty where none does.
         preset: name of the preset.
         precision: precision of the training.
         selection: how the checkpoint was chosen.
@@ -95,9 +95,7 @@ def identity_of(config: ResolvedRun, experiment: Iterable[str]) -> RunIdentity:
         config: resolved settings.
         experiment: every domain of the data root; the recipe names the domains of a run that takes part of them.
     """
-    operator = operator_of(config)
-    recipe = config.slug(all_domains=experiment).removeprefix(operator).removeprefix("-")
-    return _identity(config, recipe)
+    return _identity(config, config.recipe(all_domains=experiment))
 
 
 def recorded_identity(run: RunFolder, config: ResolvedRun, content: Mapping[str, Any]) -> RunIdentity:
@@ -113,42 +111,29 @@ def recorded_identity(run: RunFolder, config: ResolvedRun, content: Mapping[str,
     recorded = content.get("identity")
     if recorded is not None:
         return RunIdentity(**recorded)
-    recipe = folder_recipe(run, config)
-    if recipe is None:  # the folder was renamed
-        return identity_of(config, {config.holdout, *config.data.sources})
-    return _identity(config, recipe)
+    folder = run.path.parent.name
+    if folder == config.operator:
+        return _identity(config, "")
+    if folder.startswith(config.operator) and (recipe := _RECIPE.fullmatch(folder.removeprefix(config.operator))):
+        return _identity(config, recipe[1])
+    return identity_of(config, {config.holdout, *config.data.sources})  # the folder was renamed
 
 
-def folder_recipe(run: RunFolder, config: PlannedRun) -> str | None:
-    """The recipe in the name of a run's folder; None if that is not the name which a run of these settings gives it."""
-    operator, folder = operator_of(config), run.path.parent.name
-    if folder == operator:
-        return ""
-    recipe = _RECIPE.fullmatch(folder.removeprefix(operator)) if folder.startswith(operator) else None
-    return recipe[1] if recipe else None
-
-
-def run_folder(config: PlannedRun, out: Path, *, experiment: Iterable[str], phantom: bool) -> RunFolder:
-    """The folder of the run with these resolved settings below `out`; runs on the phantom have a folder of their own.
+def run_folder(config: PlannedRun, recipe: str, out: Path, *, phantom: bool) -> RunFolder:
+    """The folder of a run below `out`; runs on the phantom have a folder of their own.
 
     Args:
-        config: resolved settings.
+        config: settings, sources named.
+        recipe: what differs from the preset (`RunConfig.recipe`).
         out: folder of all runs.
-        experiment: every domain of the data root.
         phantom: whether the photographs are synthetic.
     """
     base = out / "phantom" if phantom else out
-    name = config.slug(all_domains=experiment)
-    return RunFolder(base / config.preset / config.holdout / name / f"seed-{config.seed}")
+    return RunFolder(base / config.preset / config.holdout / _name(config.operator, recipe) / f"seed-{config.seed}")
 
 
 def _identity(config: ResolvedRun, recipe: str) -> RunIdentity:
-    return RunIdentity(operator_of(config), recipe, config.preset, config.train.precision, config.holdout, config.seed)
-
-
-def operator_of(config: PlannedRun) -> str:
-    """The operator as folders and tables name it: `package.module:factory` with a dot for the colon."""
-    return config.model.op.replace(":", ".")
+    return RunIdentity(config.operator, recipe, config.preset, config.train.precision, config.holdout, config.seed)
 
 
 def _name(operator: str, recipe: str) -> str:

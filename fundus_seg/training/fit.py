@@ -83,7 +83,7 @@ def train(
     """
     planned = resolve_sources(config, root.domains, where=root.path)
     data = load_run_data(planned, root, progress=progress)
-    folder = run_folder(planned, out, experiment=root.experiment, phantom=root.phantom)
+    folder = run_folder(planned, planned.recipe(all_domains=root.experiment), out, phantom=root.phantom)
     if probe:
         observers = [*observers, HoldoutProbe(root, progress=progress)]
     resolved = take_up(folder, planned, data.inputs, probed=probe, machine=machine_choices())
