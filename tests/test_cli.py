@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -237,6 +238,8 @@ def test_compare(draw_root, command):
     assert "| all | all |" in two
     assert "penalised, 0 excluded of 4" in two
     data = pd.read_csv(io.StringIO(command("compare", "--format", "csv").out), comment="#")
+    rows = json.loads(command("compare", "--format", "json").out)["rows"]
+    assert [row["difference"] for row in rows] == pytest.approx(data["difference"].tolist(), rel=1e-5)
     assert data["difference"].tolist() == pytest.approx((data["first_mean"] - data["second_mean"]).tolist(), abs=1e-3)
 
 

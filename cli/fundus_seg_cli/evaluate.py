@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -85,8 +84,6 @@ def evaluate(
         overlays=overlays,
         progress=progress,
     )
-    for folder, count in Counter(path.parent for path in found.overlays).items():
-        progress.line(f"{count} overlays (truth red, disc green, cup blue) in {folder}")
     for report in evaluation_reports(
         found.evaluations, shown, pairs=found.pairs, clinical=clinical, leak=all_selections
     ):

@@ -78,7 +78,11 @@ NetworkPrecision = Annotated[
 ]
 Format = Annotated[
     TableFormat,
-    typer.Option("--format", help="How tables are printed. csv and json hold unrounded numbers, for programs to read."),
+    typer.Option(
+        "--format",
+        help="How tables are printed. csv and json hold unrounded numbers, for programs to read, and are one document "
+        "per table.",
+    ),
 ]
 _PREDICTIONS = typer.Option(
     "--pred",
