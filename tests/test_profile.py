@@ -167,19 +167,10 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def test_csv(call: Callable[..., tuple[str, str]]) -> None:
     out, _ = call("--format", "csv", "--op", "conv,depthwise", "--op", "conv")
     table = pd.read_csv(io.StringIO(out), comment="#")
-    assert list(table) == [
-        "operator",
-        "params",
-        "baked params",
-        "MACs [M]",
-        "kernel MACs [M]",
-        "latency [ms]",
-        "IQR [ms]",
-        "peak memory [MiB]",
-    ]
-    assert list(table["operator"]) == ["conv", "depthwise"]
-    assert list(table["params"]) == [313_410, 312_402]
-    assert (table.drop(columns="operator") >= 0).all(axis=None)
+    assert {"op", "parameters", "baked_parameters", "macs", "latency_s", "peak_memory_bytes"} <= set(table)
+    assert list(table["op"]) == ["conv", "depthwise"]
+    assert list(table["parameters"]) == [313_410, 312_402]
+    assert (table.select_dtypes("number") >= 0).all(axis=None)
 
 
 def test_every_operator_is_measured_unless_some_are_named(call: Callable[..., tuple[str, str]]) -> None:
@@ -191,7 +182,7 @@ def test_every_operator_is_measured_unless_some_are_named(call: Callable[..., tu
 def test_settings_are_heeded(call: Callable[..., tuple[str, str]]) -> None:
     out, _ = call("--op", "conv", "--set", "model.aspp_channels=24", "--set", "data.size=96", "--format", "csv")
     assert "a photograph of 96x96 pixels: networks for 96x96, encoder tu-mobilenetv2_035, random weights" in out
-    assert pd.read_csv(io.StringIO(out), comment="#")["params"].item() > 313_410
+    assert pd.read_csv(io.StringIO(out), comment="#")["parameters"].item() > 313_410
 
 
 @pytest.mark.parametrize(
