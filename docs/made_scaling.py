@@ -114,7 +114,7 @@ def experiment_cost() -> str:
     """What the 120 runs take, and what the grid reckons with for each."""
     runs = len(TRAIN) * SEEDS
     config = resolve_sources(load_config("paper", arguments={"holdout": "A"}), tuple(TRAIN), where=Path())
-    memory = run_bytes(GridRun(config, "", Path(), RunFolder(Path())))
+    memory = run_bytes(GridRun(config, "", Path(), "", RunFolder(Path())))
     state, kept = training_state("tvconv"), weights("tvconv")
     hours = 3 * milliseconds("cpu.md", "step: tvconv, bf16, channels last") / 1e3 / 3600
     hours *= 3 * runs * steps_of_an_epoch() * _paper().train.epochs
