@@ -4,7 +4,10 @@
 #     bash benchmarks/gpu_session.sh OUT [WHEELS]
 #
 # It wants a machine with an H100 or H200, Python 3.12 or later, torch and Triton for CUDA, and no network. Packages that
-# the machine lacks come as wheels in the folder WHEELS; nothing is installed outside a temporary folder. Every part has
+# the machine lacks come as wheels in the folder WHEELS (`pip download --no-deps --only-binary=:all: --python-version
+# 3.12 -d WHEELS NAME==VERSION ...`); on one that had torch, torchvision, lightning, timm, pandas and OpenCV those were
+# albucore, albumentations, annotated-types, pydantic, pydantic-core, segmentation-models-pytorch, simsimd, stringzilla,
+# typing-extensions and typing-inspection, 8 MB. Nothing is installed outside a temporary folder. Every part has
 # a time limit of its own, and one that fails stops none of the others. SECONDS_IN_ALL (default 540) and PARTS (some of
 # those below) may be set in the environment.
 set -uo pipefail

@@ -284,6 +284,7 @@ def profile_report(configs: dict[str, RunConfig], device: str, rounds: int) -> s
                 wall = 1e3 * (time.perf_counter() - began)
         del training
         kernels = [row for row in profiler.key_averages() if row.device_type != DeviceType.CPU]
+        kernels = [row for row in kernels if "#" not in row.key]  # spans that torch marks, such as Adam's step
         busy = sum(row.self_device_time_total for row in kernels) / 1e3
         count = sum(row.count for row in kernels)
         lines += ["", f"{op}: a step of {wall:.1f} ms, profiled; {count} kernels, {busy:.1f} ms in all.", ""]

@@ -1,8 +1,9 @@
 """The CUDA backend: the operator and its two gradients as fused Triton kernels, each one launch.
 
-Every kernel value meets one multiply-add per image, so memory bounds the operator, not arithmetic. A program owns a
-tile of channels x rows x columns for the whole batch: a kernel value comes from memory once, serves 8 images from a
-register and the next 8 from the L1 cache, where the overlapping reads of the k² taps meet, too. The gradient of x is
+Every kernel value meets one multiply-add per image, so memory should bound the operator. On an H100 it does in float32;
+in bfloat16, which moves half the bytes, the instructions around each access do (`benchmarks/gpu.md`). A program owns a
+tile of channels x rows x columns for the whole batch: a kernel value comes from memory once, serves some images from a
+register and the next ones from the L1 cache, where the overlapping reads of the k² taps meet, too. The gradient of x is
 gathered, not scattered: no atomics, so the same call gives the same bits.
 
 Like every backend it takes its operands in one of the two layouts of `fundus_seg.ops.layout`, and answers in it: one
@@ -52,7 +53,7 @@ def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: in
 def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
     """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
     result = empty_kernel_like(grad, k)
-    grid, tile = _tiling(grad, 16 if is_channels_last(grad) else 4, grad, x, result)
+    grid, tile = _tiling(grad, 16 if is_channels_last(grad) else 8, grad, x, result)
     with torch.cuda.device_of(grad):
         _grad_weight_kernel[grid](
             grad, x, result, *grad.shape, *x.shape[2:], *grad.stride(), *x.stride(), *result.stride(),
@@ -65,7 +66,8 @@ def _gather(
     source: Tensor, weight: Tensor, result: Tensor, k: int, stride: int, dilation: int, transposed: bool
 ) -> Tensor:
     """The sum over taps that makes the output of x, or, transposed, the gradient of x of the output's."""
-    grid, tile = _tiling(result, 4, source, weight, result)
+    images = 8 if is_channels_last(result) else max(1, 16 // result.element_size())
+    grid, tile = _tiling(result, images, source, weight, result)
     with torch.cuda.device_of(source):
         _gather_kernel[grid](
             source, weight, result, *result.shape, *source.shape[2:],
@@ -78,9 +80,9 @@ def _gather(
 def _tiling(x: Tensor, images: int, *operands: Tensor) -> tuple[tuple[int], dict[str, Any]]:
     """The grid over the channels and positions of x (B, C, h, w), and the tile of a program.
 
-    A tile is a block of lanes, each a (channel, row, column), times so many images at once: as many as measure fastest
-    (`benchmarks/gpu.md`). More keep more sums, or gradients, in a thread's registers and leave a multiprocessor fewer
-    warps; fewer read the kernels, or the gradient, more often from the cache.
+    A tile is a block of lanes, each a (channel, row, column), times so many images at once. Of the tiles that were
+    timed on an H100 (`benchmarks/gpu.md`) these are the fastest: more images at once keep more sums, or gradients, in
+    a thread's registers and leave a multiprocessor fewer warps; fewer read the kernels, or the gradient, more often.
     """
 
     def fit(most: int, n: int) -> int:
@@ -89,10 +91,10 @@ def _tiling(x: Tensor, images: int, *operands: Tensor) -> tuple[tuple[int], dict
     batch, channels, rows, cols = x.shape
     channels_last = is_channels_last(x)
     if channels_last:
-        # 128 bytes of channels, a cache line, at 4 x 4 positions: with k = 3 they read 36 positions, where a row of 16
-        # would read 54. At least the 4 channels of one thread.
-        block_c = max(4, fit(128 // x.element_size(), channels))
-        block_rows, block_cols = fit(4, rows), fit(4, cols)
+        # 256 bytes of channels, two cache lines, at least the 4 channels of one thread.
+        block_c = max(4, fit(256 // x.element_size(), channels))
+        block_cols = fit(4, cols)
+        block_rows = fit(min(4, 512 // (block_c * block_cols)), rows)
     else:
         # Whole rows while they are short, then whole planes.
         block_cols = fit(32, cols)
@@ -104,18 +106,14 @@ def _tiling(x: Tensor, images: int, *operands: Tensor) -> tuple[tuple[int], dict
         "BLOCK_C": block_c,
         "BLOCK_ROWS": block_rows,
         "BLOCK_COLS": block_cols,
-        "VECTOR": 4 if channels_last else 1,
+        "VECTOR": 4 if channels_last else 2,
         "INDEX": tl.int32 if max(operand.numel() for operand in operands) <= _NARROW else tl.int64,
         "ACCUMULATOR": tl.float64 if x.dtype == torch.float64 else tl.float32,
         # All warps side by side along the lanes: two warps on the same lanes would exchange kernels and sums.
-        "num_warps": 8 if block_c * block_rows * block_cols > 512 else 4,
+        "num_warps": 4,
     }
     programs = triton.cdiv(channels, block_c) * triton.cdiv(rows, block_rows) * triton.cdiv(cols, block_cols)
     return (programs,), tile
-
-
-# Sizes and strides are annotated as the tensors that they are in a kernel: `int` would keep Triton from widening large
-# ones to 64 bits, and from compiling strides of 1 and alignment in.
 
 
 @triton.jit
@@ -249,13 +247,14 @@ def _lanes(
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """Channel, row and column of each lane of this program, and whether they exist.
 
-    Lanes and programs count up in the order of memory. In 64 bits, as all that is multiplied by a stride.
+    Lanes and programs count up in the order of memory. In the type INDEX, as all that is multiplied by a stride; VECTOR
+    lanes that lie side by side belong to one thread.
     """
     lane = tl.arange(0, BLOCK_C * BLOCK_ROWS * BLOCK_COLS)
     program = tl.program_id(0)
     c_blocks, row_blocks, col_blocks = tl.cdiv(channels, BLOCK_C), tl.cdiv(rows, BLOCK_ROWS), tl.cdiv(cols, BLOCK_COLS)
     if CHANNELS_LAST:
-        # At most 4 channels a thread, 16 bytes of float32: 8 of bfloat16 would need twice the registers for their sums.
+        # 4 channels a thread, 16 bytes of float32: 8 of bfloat16 would need twice the registers for their sums.
         c = tl.max_contiguous(tl.multiple_of(lane % BLOCK_C, VECTOR), VECTOR)
         col = lane // BLOCK_C % BLOCK_COLS
         row = lane // (BLOCK_C * BLOCK_COLS)
@@ -263,14 +262,10 @@ def _lanes(
         col += program // c_blocks % col_blocks * BLOCK_COLS
         row += program // (c_blocks * col_blocks) * BLOCK_ROWS
     else:
-        # One column a thread: taps shift a row by single columns, so that it cannot be read 16 bytes at a time, and
-        # the loads of a warp whose threads own 4 columns each would lie 16 bytes apart.
-        if VECTOR == 1:
-            # Multiples of 1, so that a thread owns one column; runs of 2, so that the threads of a warp lie along the
-            # columns: where nothing were contiguous Triton would lay them along the images.
-            col = tl.max_contiguous(tl.multiple_of(lane % BLOCK_COLS, 1), 2 if BLOCK_COLS > 1 else 1)
-        else:
-            col = tl.max_contiguous(lane % BLOCK_COLS, VECTOR if BLOCK_COLS >= VECTOR else 1)
+        # Two columns a thread. Taps shift a row by single columns, so that it cannot be read 16 bytes at a time, and
+        # the loads of a warp whose threads own 4 columns each would lie 16 bytes apart. Were one column said to be all
+        # that is contiguous, Triton would lay the threads of a warp along the images: three times as slow.
+        col = tl.max_contiguous(lane % BLOCK_COLS, VECTOR if BLOCK_COLS >= VECTOR else 1)
         row = lane // BLOCK_COLS % BLOCK_ROWS
         c = lane // (BLOCK_COLS * BLOCK_ROWS)
         col += program % col_blocks * BLOCK_COLS
