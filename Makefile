@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
 
-.PHONY: demo test test-all bench bench-grid lint clean
+.PHONY: demo test test-all bench bench-grid docs lint clean
 
 demo: .venv/installed
 	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
@@ -21,6 +21,10 @@ bench: .venv/installed
 
 bench-grid: .venv/installed
 	$(BIN)/python benchmarks/grid.py
+
+docs: .venv/installed
+	$(BIN)/fundus-seg config --format markdown > docs/settings.new
+	mv docs/settings.new docs/settings.md
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
-"""What TVConv costs on this machine's CPU, beside the naive formulation and beside a depthwise convolution.
+"""Speed and memory of TVConv on this machine's CPU, next to the naive formulation and a depthwise convolution.
 
     make bench
 
-Everything runs in this one process. `cpu.md` keeps the last table, with what was reached and what was not.
+All jobs run in this one process. The table is written to `cpu.md`, with the targets and whether they were reached.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fundus_seg.hardware import machine
 from fundus_seg.models import bake, build_model
-from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
+from fundus_seg.ops import dispatch, native, translation_variant_conv2d
 from fundus_seg.ops.layout import kernel_in, map_in
 from fundus_seg.profiling import peak_memory
-from fundus_seg.provenance import machine
-from fundus_seg.training.task import LOSSES
+from fundus_seg.training.task import binary_cross_entropy
 from naive import naive_network, naive_translation_variant_conv2d
 from timing import Job, Spread, side_by_side
 
@@ -34,14 +34,14 @@ IMAGE = 256
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a ratio, and what it is to reach."""
+    """One line of the table: a ratio, and its target."""
 
     what: str
     against: str
     ratio: Spread
     reach: float | None = None
     faster: bool = True
-    """Whether the ratio says how many times faster it is (to be at least `reach`), or how many times the cost."""
+    """Whether the ratio is a speed-up, to be at least `reach`, or a cost, to be at most `reach`."""
 
     def __str__(self) -> str:
         if self.reach is None:
@@ -52,7 +52,7 @@ class Row:
 
 
 def main() -> None:
-    """Measure, print and keep the table."""
+    """Measure, print the table and write it to its file."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path(__file__).with_name("cpu.md"))
     options.add_argument(
@@ -210,7 +210,7 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
 
 
 def forward(function: Callable[..., Tensor], *operands: Tensor) -> Job:
-    """The forward pass alone, nothing recorded."""
+    """The forward pass alone, without recording gradients."""
 
     def job() -> None:
         with torch.no_grad():
@@ -220,14 +220,11 @@ def forward(function: Callable[..., Tensor], *operands: Tensor) -> Job:
 
 
 def on_torch_operations(job: Job) -> Job:
-    """The job as a machine without a compiler does it."""
+    """The job as it runs on a machine without a C++ compiler."""
 
     def without_compiler() -> None:
-        chosen, dispatch.backend = dispatch.backend, lambda _: portable
-        try:
+        with dispatch.using("portable"):
             job()
-        finally:
-            dispatch.backend = chosen
 
     return without_compiler
 
@@ -244,13 +241,13 @@ def forward_backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, we
 
 
 def training_step(network: nn.Module, images: Tensor, masks: Tensor, dtype: torch.dtype) -> Job:
-    """One step with what `fundus_seg.training.fit` puts into one, under autocast where `dtype` is not float32."""
+    """One training step as in `fundus_seg.training.fit`, under autocast unless `dtype` is float32."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
 
     def job() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32):
             logits = network(images)
-        losses = LOSSES["bce"](logits.float(), masks)
+        losses = binary_cross_entropy(logits.float(), masks)
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
@@ -259,13 +256,13 @@ def training_step(network: nn.Module, images: Tensor, masks: Tensor, dtype: torc
 
 
 def network_of(op: str, size: int) -> nn.Module:
-    """The paper's network, from scratch, the same start for `naive` and `tvconv`."""
+    """The paper's network with random weights, the same ones for `naive` and `tvconv`."""
     torch.manual_seed(0)
     return naive_network(image_size=size) if op == "naive" else build_model(op, image_size=size)
 
 
 def report(rows: list[Row], timings: Mapping[str, Spread]) -> str:
-    """The page: the machine, the ratios, and the times that they come from."""
+    """The text of the page: the machine, the ratios, and the times that they are computed from."""
     reason = native.unavailable()
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     features = [name for name in ("avx512_bf16", "amx_bf16") if capabilities.get(name)]

@@ -1,9 +1,9 @@
-"""What scoring costs on one core: our one distance pass beside MedPy's, and a whole case.
+"""Speed of scoring on one core: this package's one distance pass next to MedPy's, and the scoring of a whole case.
 
     make bench
 
-Everything runs in this one process, on the outlines of a disc and a cup of usual size at 800x800. `distances.md` keeps
-the last table, with what was reached and what was not.
+All jobs run in this one process, on the outlines of a disc and a cup of usual size at 800x800. The table is written to
+`distances.md`, with the targets and whether they were reached.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 from medpy.metric import binary as medpy
 from numpy.typing import NDArray
 
-from fundus_seg.evaluation.cases import score_case
+from fundus_seg.evaluation.score_case import score_case
+from fundus_seg.hardware import machine
 from fundus_seg.inference.postprocess import clean, postprocess
 from fundus_seg.metrics import average_surface_distance, hausdorff, hausdorff95, surface_distances
 from fundus_seg.protocol import STRUCTURES, Scoring
-from fundus_seg.provenance import machine
 from timing import Timings, side_by_side
 
 SIDE = 800
@@ -30,7 +30,7 @@ SPEED_UP, CASE_MILLISECONDS = 20, 25
 
 
 def main() -> None:
-    """Measure, print and keep the table."""
+    """Measure, print the table and write it to its file."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path(__file__).with_name("distances.md"))
     options.add_argument("--rounds", type=int, default=30)
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(rounds: int) -> Timings:
-    """Time both structures' distances and a whole case."""
+    """Time the distances of both structures and the scoring of a whole case."""
     probabilities, truth = drawn_case()
     prediction = postprocess(probabilities)
     threshold = Scoring().threshold
@@ -68,7 +68,7 @@ def measure(rounds: int) -> Timings:
 
 
 def drawn_case() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Probabilities of a network and the truth, (2, 800, 800): wavy outlines, some pixels apart, and specks beside."""
+    """Invented probabilities and true masks, (2, 800, 800): wavy outlines, a few pixels apart, with specks around."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:SIDE, :SIDE]
     truth = np.stack([signed_distance(rows - 400, columns - 400, radius, 0.03) > 0 for radius in RADII.values()])
@@ -85,7 +85,7 @@ def signed_distance(row: NDArray[np.int_], column: NDArray[np.int_], radius: flo
 
 
 def report(timings: Timings) -> str:
-    """The page: the machine, the ratios, and the times that they come from."""
+    """The text of the page: the machine, the ratios, and the times that they are computed from."""
     lines = [
         "# Scoring on one core",
         "",

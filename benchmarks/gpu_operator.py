@@ -1,12 +1,12 @@
-"""What the operator costs on this machine's GPU, beside the naive formulation, a depthwise convolution and copies.
+"""Speed of the operator on this machine's GPU, next to the naive formulation, a depthwise convolution and copies.
 
     python benchmarks/gpu_operator.py [--part check|time|tiles]
 
 `check` compares the Triton kernels with the equation in float64, in every layout and precision. `time` runs all jobs in
-turn, round by round, each with nothing of its operands in the L2 cache. A rate counts the fewest bytes that the job can
-move, every operand read once and every result written once; it is shown as a share of what a copy of 1 GiB moves, and
-of what a copy of as many bytes moves, which a launch and a cold cache slow down alike. `tiles` times other tiles than
-those that the backend chooses. Without --part, `check` and `time`.
+turn, round by round, each with none of its operands in the L2 cache. A rate counts the fewest bytes that the job can
+move, with every operand read once and every result written once. It is shown as a share of the rate of a copy of 1 GiB,
+and as a share of the rate of a copy of as many bytes, which the launch and the cold cache slow down in the same way.
+`tiles` times tiles other than the ones that the backend chooses. Without --part, `check` and `time` run.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 TIMED_DTYPES = (torch.float32, torch.bfloat16)
 MEBI = 2**20
 AIM = 0.6
-"""Of what a copy moves."""
+"""Target for each pass, as a share of the rate of a copy."""
 
 
 def main() -> int:
     """Check, measure, print; the exit code."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--part", choices=("check", "time", "tiles"), help="one part alone")
+    options.add_argument("--part", choices=("check", "time", "tiles"), help="run this part alone")
     options.add_argument("--rounds", type=int, default=50, help="how often each job is timed")
-    options.add_argument("--processes", type=int, default=4, help="that check, and that compile tiles")
+    options.add_argument("--processes", type=int, default=4, help="processes that check kernels or compile tiles")
     arguments = options.parse_args()
     if not torch.cuda.is_available():
         print("error: no CUDA device here: run this on a machine with an NVIDIA GPU.", file=sys.stderr)
@@ -79,8 +79,9 @@ def main() -> int:
 
 
 def check_all(processes: int) -> int:
-    """Every geometry, precision and layout, in so many processes, since compiling takes most of the time; how many
-    are wrong.
+    """Check every geometry, precision and layout, and give the number of wrong ones.
+
+    Several processes share the work, because compiling takes most of the time.
     """
     cases = list(itertools.product(GEOMETRIES, DTYPES, (False, True)))
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
@@ -96,14 +97,14 @@ def check_all(processes: int) -> int:
 
 
 def fault_of(case: tuple[Any, torch.dtype, bool]) -> str | None:
-    """What is wrong with one case, in a few lines; None if nothing is."""
+    """A description of what is wrong with one case, or None if nothing is."""
     geometry, dtype, channels_last = case
     torch.manual_seed(0)
     try:
         check(*geometry, dtype=dtype, channels_last=channels_last)
     except (
         Exception
-    ) as error:  # of the compiler, the driver or the comparison: the other cases are checked all the same
+    ) as error:  # whatever the compiler, the driver or the comparison raises, the other cases are still checked
         return f"WRONG {geometry}, {dtype}, channels last {channels_last}: {type(error).__name__}: {str(error)[:600]}"
     finally:
         torch.use_deterministic_algorithms(False)
@@ -187,7 +188,7 @@ def report(rounds: int) -> str:
     moved: dict[str, int] = {}
     large = torch.empty(1024 * MEBI, dtype=torch.uint8, device=DEVICE)
     jobs["copy of 1 GiB"], moved["copy of 1 GiB"] = copy_of(2 * large.nbytes), 2 * large.nbytes
-    # What the clock itself sees: the launch of a kernel that has nothing to do.
+    # The least that the clock can measure: the launch of a kernel that has nothing to do.
     one = torch.zeros(1, device=DEVICE)
     jobs["fill of one number"], moved["fill of one number"] = one.zero_, one.nbytes
     ours = []
@@ -250,19 +251,19 @@ def report(rounds: int) -> str:
 
 
 def bytes_of(x: Tensor, weight: Tensor) -> int:
-    """The fewest bytes that a pass moves: two operands read, one result written; a map or the kernel each."""
+    """The fewest bytes that a pass can move: it reads two of the two maps and the kernel, and writes the third."""
     return 2 * x.nbytes + weight.nbytes
 
 
 def copy_of(moved: int) -> Job:
-    """A copy that reads and writes so many bytes in all."""
+    """A copy that reads and writes this many bytes in total."""
     source = torch.empty(moved // 2, dtype=torch.uint8, device=DEVICE)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
 
 def passes(x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, Job]:
-    """The forward pass and the two gradients, each by itself."""
+    """The forward pass and the two gradients, each as a separate job."""
     size = x.shape[2:]
     return {
         "forward": lambda: dispatch.forward(x, weight, K, 1, 1),
@@ -273,7 +274,16 @@ def passes(x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, Job]:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile in place of the backend's own: channels x rows x columns, images and lanes of a thread at once, warps."""
+    """A tile to use instead of the backend's own.
+
+    Attributes:
+        channels: of the block of lanes.
+        rows: of the block.
+        cols: columns of the block.
+        images: how many images a program computes at once.
+        warps: of a program.
+        vector: neighbouring lanes that belong to one thread.
+    """
 
     channels: int
     rows: int
@@ -288,12 +298,12 @@ class Tile:
 
 
 def tiles(dtype: torch.dtype, channels_last: bool) -> list[Tile]:
-    """Some to try, for the geometry that is timed."""
+    """Tiles to try for the geometry that is timed."""
     every = []
     if not channels_last:
         for (channels, rows), vector in itertools.product(((1, 8), (1, 16), (2, 16)), (1, 2)):
             lanes = channels * rows * SIDE
-            for images, each in itertools.product((2, 4, 8), (1, 2)):  # lanes of a thread
+            for images, each in itertools.product((2, 4, 8), (1, 2)):  # `each`: lanes of a thread
                 if each >= vector:
                     every.append(Tile(channels, rows, SIDE, images, max(1, lanes // (32 * each)), vector))
         return [tile for tile in every if tile.warps <= 8]
@@ -307,7 +317,7 @@ def tiles(dtype: torch.dtype, channels_last: bool) -> list[Tile]:
 
 @contextmanager
 def tiled(tile: Tile | None) -> Iterator[None]:
-    """The backend with this tile instead of its own; None: its own."""
+    """Within it, the backend uses this tile; None stands for its own."""
     from fundus_seg.ops import triton_backend
 
     def tiling(x: Tensor, images: int, *operands: Tensor) -> tuple[tuple[int], dict[str, Any]]:
@@ -330,7 +340,7 @@ def tiled(tile: Tile | None) -> Iterator[None]:
 
 
 def tiles_report(rounds: int, processes: int) -> str:
-    """For each pass, precision and layout the backend's own tile and the fastest others."""
+    """Table with the backend's own tile and the fastest other ones, for each pass, precision and layout."""
     batches = ((BATCH, torch.float32), (BATCH, torch.bfloat16), (STEP_BATCH, torch.bfloat16))
     cases = [(*case, channels_last) for case in batches for channels_last in (False, True)]
     wanted = list(dict.fromkeys((dtype, last, tile) for _, dtype, last in cases for tile in tiles(dtype, last)))
@@ -366,7 +376,10 @@ def with_tile(tile: Tile | None, job: Job) -> Job:
 
 
 def compile_tile(work: tuple[torch.dtype, bool, Tile]) -> bool:
-    """Compile the three passes with this tile into Triton's cache; whether they compute what the backend's own does."""
+    """Compile the three passes with this tile; give whether their results equal those of the backend's own tile.
+
+    Other processes find the compiled passes in Triton's cache.
+    """
     dtype, channels_last, tile = work
     torch.manual_seed(0)
     try:
@@ -375,7 +388,7 @@ def compile_tile(work: tuple[torch.dtype, bool, Tile]) -> bool:
             with tiled(tile):
                 result = job()
             torch.testing.assert_close(result, job(), rtol=torch.finfo(dtype).eps, atol=1e-4)
-    except Exception as error:  # too many registers or too much shared memory, say: not a tile to choose
+    except Exception as error:  # for example too many registers: such a tile cannot be chosen
         print(f"{dtype}, channels last {channels_last}, {tile}: {type(error).__name__}: {str(error)[:200]}", flush=True)
         return False
     return True
@@ -403,15 +416,19 @@ def forward_backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, we
 
 
 def side_by_side(jobs: Mapping[Any, Job], rounds: int, warm_up: int = 3) -> tuple[dict[Any, Spread], int]:
-    """Microseconds of each job on the device, all jobs once in every round; how many began before they were queued."""
-    # Far beyond any L2 cache. Read, not written: lines that wait to be written back would be charged to the job.
+    """Microseconds of each job on the device, and the number of jobs that began before the host had queued them.
+
+    Every job runs once in each round.
+    """
+    # The buffer is far larger than any L2 cache. It is read, not written, because the cache would write its lines back
+    # during the job.
     flush = torch.zeros(512 * MEBI, device=DEVICE)
     events: dict[Any, list[tuple[Any, Any]]] = {name: [] for name in jobs}
     late = 0
     for number in range(-warm_up, rounds):
         for name, job in jobs.items():
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            for _ in range(3):  # long enough for the host to queue the job meanwhile
+            for _ in range(3):  # this takes long enough for the host to queue the job
                 flush.sum()
             start.record()
             job()

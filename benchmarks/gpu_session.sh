@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# All that a GPU can say about fundus-seg, in one command of at most nine minutes, into one folder of text files:
+# Measures fundus-seg on a GPU in one command of at most nine minutes; the results are text files in one folder:
 #
 #     bash benchmarks/gpu_session.sh OUT [WHEELS]
 #
-# It wants a machine with an H100 or H200, Python 3.12 or later, torch and Triton for CUDA, and no network. Packages that
+# It needs a machine with an H100 or H200, Python 3.12 or later, torch and Triton for CUDA, and no network. Packages that
 # the machine lacks come as wheels in the folder WHEELS (`pip download --no-deps --only-binary=:all: --python-version
 # 3.12 -d WHEELS NAME==VERSION ...`); on one that had torch, torchvision, lightning, timm, pandas and OpenCV those were
 # albucore, albumentations, annotated-types, pydantic, pydantic-core, segmentation-models-pytorch, simsimd, stringzilla,
-# typing-extensions and typing-inspection, 8 MB. Nothing is installed outside a temporary folder. Every part has
-# a time limit of its own, and one that fails stops none of the others. SECONDS_IN_ALL (default 540) and PARTS (some of
-# those below) may be set in the environment.
+# typing-extensions and typing-inspection, 8 MB. Nothing is installed outside a temporary folder. Every part has its own
+# time limit, and a part that fails does not stop the others. The environment variables SECONDS_IN_ALL (default 540) and
+# PARTS (names of the parts below) change the whole time and the parts that run.
 set -uo pipefail
 
 out=$(mkdir -p "$1" && cd "$1" && pwd) || exit 1

@@ -2,11 +2,10 @@
 
     python benchmarks/gpu_step.py
 
-Steps of each operator, in several ways that take turns: as a run computes them (deterministic kernels, bf16, channels
-last), with torch's fastest kernels, with a deterministic gradient of the bilinear upsampling of our own, and so on.
-Then the upsampling alone, what makes the host wait within a step, and a profile of one step.
-
-"Ours" is the experiment in upsampling.py; no run computes so.
+The steps of each operator are computed in several ways that take turns: as in a run (deterministic kernels, bf16,
+channels last), with torch's fastest kernels, with our own deterministic gradient of bilinear upsampling, and so on.
+Further parts measure the upsampling alone, the places where the host waits within a step, a profile of one step, and
+the step as a CUDA graph. "Our upsampling" is the experiment in upsampling.py; no run uses it.
 """
 
 from __future__ import annotations
@@ -26,35 +25,34 @@ from torch import Tensor
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.seeding import reproducible
-from fundus_seg.training.fit import network_spec
 from fundus_seg.training.task import find_loss
 from gpu_table import OPS, mark, waits_noted
 from timing import Spread
 from upsampling import own_resize, upsampled_by_us
 
 DOMAINS = 3
-"""Sources of a step."""
+"""Source domains of a step."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is computed."""
+    """A way to compute a step."""
 
     deterministic: bool = True
     own_upsampling: bool = False
     bf16: bool = True
     channels_last: bool = True
     search: bool = False
-    """Whether cuDNN tries its kernels and takes the fastest."""
+    """Whether cuDNN tries its kernels and takes the fastest one."""
     captured: bool = False
-    """Whether the step is a CUDA graph, which the host starts at once."""
+    """Whether the step is a CUDA graph, which the host starts with a single call."""
 
     @contextlib.contextmanager
     def set(self) -> Iterator[None]:
-        """Within it torch computes so."""
+        """Within it, torch computes in this way."""
         upsampling = upsampled_by_us() if self.own_upsampling else contextlib.nullcontext()
         searches = torch.backends.cudnn.benchmark
-        with reproducible(None), upsampling:
+        with reproducible(torch.get_num_threads()), upsampling:
             torch.use_deterministic_algorithms(self.deterministic)
             torch.backends.cudnn.benchmark = self.search
             try:
@@ -76,13 +74,13 @@ CAPTURED = Way(own_upsampling=True, captured=True)
 
 
 class Training:
-    """A network at its steps, as `fundus_seg.training.fit` takes them, on photographs that lie on the device."""
+    """A network in training, with the steps of `fundus_seg.training.fit`, on photographs that lie on the device."""
 
     def __init__(self, config: RunConfig, way: Way, device: str) -> None:
         self.way, self.device = way, device
         self.format = torch.channels_last if way.channels_last else torch.contiguous_format
         torch.manual_seed(0)
-        network: Any = build_model(**network_spec(config), encoder_weights=None)
+        network: Any = build_model(**config.network_spec(), encoder_weights=None)
         self.network = network.to(device, memory_format=self.format).train()
         self.optimizer = torch.optim.Adam(
             self.network.parameters(),
@@ -98,7 +96,7 @@ class Training:
         self.masks = torch.randint(2, (cases, 2, size, size), dtype=torch.uint8, device=device)
 
     def step(self) -> None:
-        """One step; the first ones of a captured one warm up, then it is captured."""
+        """Take one step; if steps are to be captured, the first call warms up and captures one."""
         if not self.way.captured:
             self._step()
         elif self.graph is not None:
@@ -127,7 +125,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Steps:
-    """Milliseconds of a step on the device and of queueing it on the host, and the most memory it held, in GiB."""
+    """Milliseconds of a step on the device, milliseconds to queue it on the host, and its peak memory in GiB."""
 
     device: Spread
     host: Spread
@@ -137,7 +135,7 @@ class Steps:
 def main() -> int:
     """Measure, print; the exit code."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rounds", type=int, default=10, help="in each of which every way takes a step")
+    options.add_argument("--rounds", type=int, default=10, help="rounds, in each of which every way takes one step")
     options.add_argument("--config", default="paper")
     arguments = options.parse_args()
     if not torch.cuda.is_available():
@@ -148,13 +146,13 @@ def main() -> int:
     for part in (upsampling_report, steps_report, waits_report, profile_report, graph_report):
         try:
             print(part(configs, "cuda", arguments.rounds), flush=True)
-        except Exception as error:  # the other parts are worth having all the same
+        except Exception as error:  # the other parts are still useful
             print(f"\nsummary: {part.__name__} failed: {type(error).__name__}: {str(error)[:500]}\n", flush=True)
     return 0
 
 
 def steps_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str:
-    """A row for each operator and way."""
+    """Table with a row for each operator and way."""
     lines = ["| operator | way | step [ms] | queued by the host in [ms] | memory [GiB] | of a run's step |"]
     lines += ["|---|---|---:|---:|---:|---:|"]
     summary = []
@@ -174,7 +172,7 @@ def steps_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str
 
 
 def measure_steps(config: RunConfig, device: str, rounds: int) -> dict[str, Steps]:
-    """Every way takes a step in each round; two rounds warm up."""
+    """Measure steps: every way takes one step in each round, after two rounds that warm up."""
     trainings = {name: Training(config, way, device) for name, way in WAYS.items()}
     marks: dict[str, list[tuple[Any, Any]]] = {name: [] for name in WAYS}
     host: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -200,7 +198,7 @@ def measure_steps(config: RunConfig, device: str, rounds: int) -> dict[str, Step
 
 
 def upsampling_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str:
-    """The two upsamplings of a step alone, forward and backward."""
+    """Table of the two upsamplings of a step alone, forward and backward."""
     config = next(iter(configs.values()))
     batch, size = DOMAINS * config.train.batch_per_domain, config.data.size
     low, deep = size // 4, size // 16
@@ -217,13 +215,13 @@ def upsampling_report(configs: dict[str, RunConfig], device: str, rounds: int) -
         grad = torch.randn(batch, channels, after, after, device=device, dtype=torch.bfloat16)
         grad = grad.to(memory_format=torch.channels_last)
         for name, (deterministic, function) in ways.items():
-            with reproducible(None):
+            with reproducible(torch.get_num_threads()):
                 torch.use_deterministic_algorithms(deterministic)
                 forward = milliseconds(lambda: function(x, (after, after)), device, rounds)  # noqa: B023
                 both = milliseconds(lambda: differentiated(function, x, grad, (after, after)), device, rounds)  # noqa: B023
             total[name] += both.median
             lines.append(f"| {place} | {name} | {forward} | {both} |")
-        with reproducible(None):
+        with reproducible(torch.get_num_threads()):
             ours, again = (differentiated(own_resize, x, grad, (after, after)) for _ in range(2))
         exact = differentiated(resize, x.double(), grad.double(), (after, after))
         error = float((ours.double() - exact).norm() / exact.norm())
@@ -243,12 +241,12 @@ def differentiated(
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """As `fundus_seg.models.deeplab` does it."""
+    """Upsampling as in `fundus_seg.models.deeplab`."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def waits_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str:
-    """Each place in a step that makes the host wait for the device; before them one that must be found."""
+    """List of the places in a step where the host waits for the device, after a check that a wait would be found."""
     with waits_noted() as found:
         torch.ones(1, device=device).item()
     lines = [f"summary: of one host wait, made to be found, {len(found)} is noted."]
@@ -265,7 +263,7 @@ def waits_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str
 
 
 def profile_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str:
-    """Where the time of one step goes: of each operator by kernel, of tvconv by torch operation as well."""
+    """Profile of one step of each operator by kernel, and of tvconv by torch operation as well."""
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
@@ -298,7 +296,7 @@ def profile_report(configs: dict[str, RunConfig], device: str, rounds: int) -> s
 
 
 def graph_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str:
-    """Steps with our upsampling as CUDA graphs: what a step costs where the host need not start each kernel."""
+    """Table of steps as CUDA graphs, with our upsampling: the host then does not start each kernel by itself."""
     lines, summary = ["| operator | way | step [ms] |", "|---|---|---:|"], []
     for op, config in configs.items():
         training = Training(config, CAPTURED, device)
@@ -310,7 +308,7 @@ def graph_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str
 
 
 def _rows(averages: Sequence[Any], what: str, most: int) -> list[str]:
-    """A markdown table of those that take the device longest."""
+    """Markdown table of the kernels or operations that take most of the device's time."""
     ranked = sorted(averages, key=lambda row: -row.self_device_time_total)[:most]
     lines = [f"| {what} | times | ms |", "|---|---:|---:|"]
     for row in ranked:
@@ -321,7 +319,7 @@ def _rows(averages: Sequence[Any], what: str, most: int) -> list[str]:
 
 
 def milliseconds(job: Callable[[], object], device: str, rounds: int) -> Spread:
-    """Of a job on the device, after two that warm up."""
+    """Milliseconds of a job on the device, after two runs that warm up."""
     pairs = []
     for number in range(-2, rounds):
         synchronise(device)
@@ -340,7 +338,7 @@ def synchronise(device: str) -> None:
 
 
 def reset_memory(device: str) -> int:
-    """What tensors hold on the device, from where its peak is counted."""
+    """Start counting the peak memory anew, and give the bytes that tensors hold now."""
     if device != "cuda":
         return 0
     torch.cuda.reset_peak_memory_stats()

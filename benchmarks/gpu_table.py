@@ -1,15 +1,15 @@
-"""What the paper's table costs on this machine's GPU: `paper` runs of each operator, and from them its 120 runs.
+"""Time of the paper's table on this machine's GPU: `paper` runs of each operator, extrapolated to the table's 120.
 
     python benchmarks/gpu_table.py [--data ROOT] [--jobs N]
 
-The runs are those of `fundus-seg train` and `evaluate`, with their validation and checkpoints, cut to a few epochs, on
-as many photographs as the paper has: the phantom's, repeated. Events on the device's own clock stand between their
-steps, and torch tells where a step makes the host wait for the device. An epoch lasts from its start to the start of
-the next one, so that validation and the writing of checkpoints are in it. What a run costs once (building, first
-kernels) is the rest of its time.
+The runs are those of `fundus-seg train` and `evaluate`, with validation and checkpoints, cut to a few epochs. They use
+as many photographs as the paper does: those of the phantom, repeated. CUDA events mark the ends of steps on the
+device's own clock, and torch warns where a step makes the host wait for the device. An epoch lasts from its start to
+the start of the next one, so it includes validation and the writing of checkpoints. What a run costs once (building,
+first kernels) is the rest of its time.
 
-With --jobs the runs are those of `fundus-seg benchmark --jobs N`, whose workers share the GPU: an epoch counts where
-all of them were training, and what a run costs once where its worker had done a run before.
+With --jobs the runs are those of `fundus-seg benchmark --jobs N`, whose workers share the GPU. Only epochs during which
+all workers were training are counted, and the cost of starting a run is taken from the later runs of each worker.
 """
 
 from __future__ import annotations
@@ -37,42 +37,43 @@ import pandas as pd
 import torch
 
 from fundus_seg.cache_folder import cache_folder
-from fundus_seg.config import RunConfig, load_config
-from fundus_seg.data import make_phantom, open_root
+from fundus_seg.config import RunConfig, load_config, resolve_sources
+from fundus_seg.data import open_root
 from fundus_seg.data.batches import Batch, DomainBatches
-from fundus_seg.data.domains import DOMAINS
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.evaluation.evaluate import evaluate
-from fundus_seg.experiments.cell import Cell, Outcome, run_cell
 from fundus_seg.experiments.executors import processes
 from fundus_seg.experiments.grid import prepare
+from fundus_seg.experiments.grid_run import Cell, Outcome
 from fundus_seg.experiments.leave_one_out import plan
+from fundus_seg.experiments.work import run_cell
+from fundus_seg.phantom.make import make_phantom
+from fundus_seg.protocol import DOMAINS
 from fundus_seg.training import fit, train
-from fundus_seg.training.data import load_run_data
-from fundus_seg.training.run import resolve_sources
+from fundus_seg.training.run_data import load_run_data
 from timing import Spread
 from upsampling import upsampled_by_us
 
 OPS = ("conv", "depthwise", "tvconv")
 HOLDOUTS, SEEDS, EPOCHS = 4, 10, 40
 STEPS = 20
-"""An epoch's, of the paper's data: its largest source domain has 320 photographs, 16 a step."""
+"""Steps of an epoch of the paper's data, whose largest source domain has 320 photographs, 16 per step."""
 CASES = {"A": {"train": 50, "test": 51}, "B": {"train": 99, "test": 60},
          "C": {"train": 320, "test": 80}, "D": {"train": 320, "test": 80}}  # fmt: skip
 """Photographs of the paper's splits."""
 AIM = 60
-"""Minutes of the whole table."""
+"""Target for the whole table, in minutes."""
 _WAITS = "called a synchronizing CUDA operation"
-"""torch's words for it."""
+"""Text of torch's warning about an operation that makes the host wait for the device."""
 CROWD = 0.9
-"""Of the workers, how many must be training for an epoch beside them to count."""
+"""Share of the workers that must be training during an epoch for the epoch to be counted."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one operator's run: milliseconds a step, seconds an epoch, seconds once, seconds of its evaluation.
+    """Cost of one operator's run: milliseconds per step; seconds per epoch, once per run, and of its evaluation.
 
-    Of the seconds of an epoch, `validating` and `writing` are those of its validation and of its checkpoints.
+    `validating` and `writing` are the seconds of an epoch that validation and checkpoints take.
     """
 
     step: Spread
@@ -82,47 +83,47 @@ class Cost:
     validating: float = 0.0
     writing: float = 0.0
     waits: tuple[str, ...] = ()
-    """Where the steps made the host wait for the device."""
+    """Places where the steps made the host wait for the device."""
 
     @property
     def minutes(self) -> float:
-        """A whole run, with its evaluation."""
+        """Minutes of a whole run with its evaluation."""
         return (self.once + EPOCHS * self.epoch.median + self.evaluation) / 60
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """When a run of a grid was where, on the system's clock; `process` is that of its worker."""
+    """Times of a run of a grid, on the system's clock; `process` is the number of its worker process."""
 
     op: str
     process: int
     begun: float
     epochs: tuple[float, ...]
-    """The start of each."""
+    """The start of each epoch."""
     trained: float
     evaluated: float
 
     @property
     def intervals(self) -> list[tuple[float, float]]:
-        """Start and end of each epoch."""
+        """The start and the end of each epoch."""
         return list(itertools.pairwise((*self.epochs, self.trained)))
 
     @property
     def once(self) -> float:
-        """Seconds before the first epoch, and what the first takes longer than the others."""
+        """Seconds before the first epoch, plus the seconds by which the first epoch is longer than the others."""
         first, *others = (end - start for start, end in self.intervals)
         return self.epochs[0] - self.begun + max(0.0, first - statistics.median(others))
 
 
 class TimedBatches(DomainBatches):
-    """A run's batches, with a mark on the device's clock before the first step and after each."""
+    """Batches of a run, with a mark on the device's clock before the first step and after every step."""
 
     marks: ClassVar[list[list[Any]]] = []
-    """An element an epoch, of the latest run."""
+    """The marks of each epoch of the latest run."""
     starts: ClassVar[list[float]] = []
     """The start of each epoch of the latest run, on the system's clock."""
     waits: ClassVar[list[str]] = []
-    """Of the latest run."""
+    """Places where the steps of the latest run made the host wait for the device."""
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         self.starts.append(time.time())
@@ -137,7 +138,7 @@ class TimedBatches(DomainBatches):
 
 @contextlib.contextmanager
 def timed_batches(own_upsampling: bool = False) -> Iterator[None]:
-    """Within it runs draw TimedBatches, whose records begin anew."""
+    """Within it, runs use TimedBatches, whose records are cleared first."""
     upsampling = upsampled_by_us() if own_upsampling else contextlib.nullcontext()
     for record in (TimedBatches.marks, TimedBatches.starts, TimedBatches.waits):
         record.clear()
@@ -153,7 +154,7 @@ def mark() -> Any:
 
 @contextlib.contextmanager
 def waits_noted() -> Iterator[list[str]]:
-    """Notes, when it is left, each place within where the host waited for the device, as torch warns of it."""
+    """Collects each place within it where the host waited for the device; the list is filled when it is left."""
     found: list[str] = []
     on_gpu = torch.cuda.is_available()
     with warnings.catch_warnings(record=True) as caught:
@@ -172,9 +173,13 @@ def main() -> int:
     """Measure, print; the exit code."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", help="data root (default: the phantom, as many cases as the paper has)")
-    options.add_argument("--epochs", type=int, default=5, help="of each run, four or more; the first is left out")
-    options.add_argument("--jobs", type=int, help="workers that share the GPU")
-    options.add_argument("--own-upsampling", action="store_true", help="of gpu_step.py: an experiment, in no run")
+    options.add_argument(
+        "--epochs", type=int, default=5, help="epochs of each run, at least four; the first is not counted"
+    )
+    options.add_argument("--jobs", type=int, help="measure a grid whose N workers share the GPU")
+    options.add_argument(
+        "--own-upsampling", action="store_true", help="use the upsampling of upsampling.py, an experiment"
+    )
     options.add_argument("--prepare", action="store_true", help="only draw, decode and resize the photographs")
     arguments = options.parse_args()
     if arguments.prepare:
@@ -194,7 +199,7 @@ def main() -> int:
         return 0
     settings = [*common_settings(arguments.epochs), "train.precision=bf16", "train.channels_last=true"]
     costs = {}
-    for op in ("conv", *OPS):  # the first run pays for what a process pays once, and is measured again
+    for op in ("conv", *OPS):  # the first run also pays what a process pays once, so it is repeated
         config = load_config("paper", overrides=settings, arguments={"holdout": root.domains[0], "model.op": op})
         cost = measure(config, root, arguments.own_upsampling)
         if not costs:
@@ -205,12 +210,12 @@ def main() -> int:
 
 
 def common_settings(epochs: int) -> list[str]:
-    """What the short runs change of the preset."""
+    """Settings in which the short runs differ from the preset."""
     return [f"train.epochs={epochs}", f"train.steps_per_epoch={STEPS}", "model.encoder_weights=none"]
 
 
 def as_many_as_the_paper(folder: Path, per_domain: int = 12) -> Path:
-    """The phantom with as many cases as the paper's splits: some are drawn, and linked under many names."""
+    """A phantom with as many cases as the paper's splits: a few are drawn, and each is linked under many names."""
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -230,8 +235,8 @@ def as_many_as_the_paper(folder: Path, per_domain: int = 12) -> Path:
 
 
 def measure(config: RunConfig, root: DataRoot, own_upsampling: bool = False) -> Cost:
-    """Train and evaluate one run in a folder of its own, its photographs resized beforehand."""
-    load_run_data(resolve_sources(config, root), root)
+    """Train and evaluate one run in a temporary folder, after its photographs have been resized."""
+    load_run_data(resolve_sources(config, root.domains, where=root.path), root)
     with tempfile.TemporaryDirectory() as out, timed_batches(own_upsampling):
         started = time.time()
         run = train(config, root, Path(out))
@@ -257,7 +262,7 @@ def measure(config: RunConfig, root: DataRoot, own_upsampling: bool = False) -> 
 
 
 def report(costs: dict[str, Cost], machine: str) -> str:
-    """The table, with the machine above it and the whole grid below."""
+    """The table, with the machine above it and the time of the whole grid below."""
     runs = HOLDOUTS * SEEDS
     minutes = runs * sum(cost.minutes for cost in costs.values())
     lines = [
@@ -287,7 +292,7 @@ def _verdict(what: str, minutes: float) -> str:
 
 
 def cells_of(root: DataRoot, out: Path, seeds: int, epochs: int) -> list[Cell]:
-    """Runs of every operator on one holdout."""
+    """Short runs of every operator with one holdout."""
     settings = common_settings(epochs)
     return plan(root, out, ops=OPS, seeds=range(seeds), holdouts=root.domains[:1], overrides=settings)
 
@@ -295,7 +300,7 @@ def cells_of(root: DataRoot, out: Path, seeds: int, epochs: int) -> list[Cell]:
 def measure_grid(
     root: DataRoot, out: Path, jobs: int, epochs: int, own_upsampling: bool = False
 ) -> tuple[list[Timeline], float]:
-    """The runs of a short grid, two a worker or a little more; and how long the first worker took to begin."""
+    """Run a short grid of at least two runs per worker; give the runs' times and the seconds until the first began."""
     cells = cells_of(root, out, math.ceil(2 * jobs / len(OPS)), epochs)
     prepare(cells)
     started = time.time()
@@ -308,7 +313,7 @@ def measure_grid(
 
 
 def timed_cell(cell: Cell, own_upsampling: bool = False) -> Outcome:
-    """`run_cell`, with the run's timeline left in its folder."""
+    """`run_cell`, which also writes the run's timeline into its folder."""
     begun = time.time()
     with timed_batches(own_upsampling):
         outcome = run_cell(cell)
@@ -326,7 +331,7 @@ def read_timeline(cell: Cell) -> Timeline:
 
 
 def crowded(lines: Sequence[Timeline], jobs: int) -> list[tuple[str, float]]:
-    """Operator and seconds of each epoch beside which CROWD of the workers were training; not of a run's first."""
+    """Operator and seconds of each epoch during which CROWD of the workers were training; first epochs are left out."""
     training = [(line.epochs[0], line.trained) for line in lines]
 
     def crowd(start: float, end: float) -> float:
@@ -341,7 +346,7 @@ def crowded(lines: Sequence[Timeline], jobs: int) -> list[tuple[str, float]]:
 
 
 def grid_report(lines: Sequence[Timeline], start: float, jobs: int, machine: str) -> str:
-    """What runs cost beside others, and the whole table by so many workers."""
+    """What runs cost while others share the GPU, and the time of the whole table with that many workers."""
     epochs = crowded(lines, jobs)
     first: dict[int, float] = {}
     for line in sorted(lines, key=lambda line: line.begun):
@@ -359,7 +364,7 @@ def grid_report(lines: Sequence[Timeline], start: float, jobs: int, machine: str
     total = 0.0
     for op in OPS:
         counted = [seconds for name, seconds in epochs if name == op]
-        if len(counted) < 2:  # too short a grid: all but the first epochs of its runs, then
+        if len(counted) < 2:  # the grid was too short: take all epochs but the first of each run
             counted = [end - start for line in lines if line.op == op for start, end in line.intervals[1:]]
         epoch = Spread.of(counted)
         total += HOLDOUTS * SEEDS * (once + EPOCHS * epoch.median + evaluation) / jobs

@@ -1,8 +1,9 @@
-"""What a grid of runs costs beside the training itself: two at a time, the start of a run, the loop around a step.
+"""Overhead of a grid of runs: throughput of two runs at a time, start of a run, cost of the loop around a step.
 
     make bench-grid
 
-On the phantom, preset `demo` without augmentation, float32, one thread a run. `grid.md` keeps the last page.
+The runs use the phantom and the preset `demo` without augmentation, in float32, with one thread each. The page is
+written to `grid.md`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import torch.nn.functional as F
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data import open_root
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.experiments.cell import Cell, run_cell
 from fundus_seg.experiments.executors import processes
+from fundus_seg.experiments.grid_run import Cell
 from fundus_seg.experiments.leave_one_out import plan
+from fundus_seg.experiments.work import run_cell
+from fundus_seg.hardware import machine
 from fundus_seg.models import build_model
 from fundus_seg.progress import Advance, Silent
-from fundus_seg.provenance import machine
 from fundus_seg.training import train
-from fundus_seg.training.fit import network_spec
 from timing import Spread, Timings
 
 SETTINGS = ["train.augment=none", "train.precision=fp32", "train.threads=1", "train.channels_last=true"]
@@ -51,13 +52,13 @@ def main() -> None:
 
 
 def _ratio_of_throughputs(root: DataRoot, runs: int) -> float:
-    """Runs a second of two workers over that of one."""
+    """Runs per second of two workers, divided by that of one worker."""
     one, two = (_throughput(root, runs, jobs) for jobs in (1, 2))
     return two / one
 
 
 def _throughput(root: DataRoot, runs: int, jobs: int) -> float:
-    """Runs a second once every worker is warm: from the first outcome of each on."""
+    """Runs per second once every worker has finished its first run."""
     with tempfile.TemporaryDirectory() as out:
         cells = _cells(root, Path(out), range(runs + jobs))
         ends = [time.perf_counter() for _ in processes([None] * jobs)(run_cell, cells)]
@@ -70,7 +71,7 @@ def _cells(root: DataRoot, out: Path, seeds: Sequence[int]) -> list[Cell]:
 
 
 class _Steps(Silent):
-    """Notes when the steps of a run end."""
+    """Records when the steps of a run end."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -85,7 +86,7 @@ class _Steps(Silent):
 
 
 def _second_start(root: DataRoot) -> float:
-    """Seconds from the start of the second run of a process to the end of its first step."""
+    """Seconds from the start of a process's second run to the end of its first step."""
     with tempfile.TemporaryDirectory() as out:
         for cell in _cells(root, Path(out), range(2)):
             steps, started = _Steps(), time.perf_counter()
@@ -94,12 +95,12 @@ def _second_start(root: DataRoot) -> float:
 
 
 class _BesideBare(Silent):
-    """After each step of a run, one of a bare loop on a batch that lies ready: same network, loss and optimiser."""
+    """After each step of a run, runs a step of a bare loop on a prepared batch: same network, loss and optimiser."""
 
     def __init__(self, config: RunConfig) -> None:
         self.seconds: dict[str, list[float]] = {"ours": [], "bare": []}
         layout = torch.channels_last
-        self.network = build_model(**network_spec(config), encoder_weights=None).train().to(memory_format=layout)
+        self.network = build_model(**config.network_spec(), encoder_weights=None).train().to(memory_format=layout)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True
         )
@@ -132,7 +133,7 @@ class _BesideBare(Silent):
 
 
 def _steps(root: DataRoot, count: int) -> Timings:
-    """Steps of a run, in turn with those of a bare loop; the first of each is left out."""
+    """Steps of a run alternating with those of a bare loop, without the first of each."""
     overrides = [*SETTINGS, f"train.steps_per_epoch={count + 1}", "train.epochs=1", "optim.drop_epochs=[]"]
     config = load_config("demo", overrides=overrides, arguments={"holdout": "A", "model.op": "conv"})
     beside = _BesideBare(config)
@@ -142,7 +143,7 @@ def _steps(root: DataRoot, count: int) -> Timings:
 
 
 def report(throughput: list[float], starts: list[float], steps: Timings) -> str:
-    """The page."""
+    """The text of the page."""
     ratio = steps.ratio("ours", "bare")
     overhead = Spread(*(100 * (value - 1) for value in (ratio.median, ratio.first, ratio.third)))
     rows = [

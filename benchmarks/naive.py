@@ -1,6 +1,6 @@
-"""The rival: TVConv as its equations read. `unfold` copies the input k² times, and every call generates the kernels.
+"""TVConv as its equations read, to measure against: `unfold` copies the input k² times, every call generates kernels.
 
-That is how the paper's released code works; this is our own formulation, for measuring against.
+The paper's released code works like this; no code is copied from it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def naive_translation_variant_conv2d(x: Tensor, weight: Tensor, *, stride: int =
 
 
 class NaiveTVConv2d(TVConv2d):
-    """TVConv2d with the naive operator, and no cache."""
+    """TVConv2d with the naive operator and without a cache."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.drop_kernel_cache()
@@ -30,7 +30,7 @@ class NaiveTVConv2d(TVConv2d):
 
 
 def naive_network(**options: object) -> nn.Module:
-    """The network of operator `tvconv` with NaiveTVConv2d in it."""
+    """The network of operator `tvconv`, with NaiveTVConv2d in place of TVConv2d."""
     network = build_model("tvconv", **options)
     for module in network.modules():
         if isinstance(module, TVConv2d):

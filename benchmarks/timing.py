@@ -1,6 +1,6 @@
-"""Jobs timed side by side: in every round each job runs once, so that whatever else the machine does meets all alike.
+"""Timing of jobs side by side: each job runs once in every round, so that other work on the machine affects all alike.
 
-A ratio is taken within each round; what is shown is its median over the rounds, with the quartiles beside it.
+A ratio is computed within each round; the pages show its median over the rounds, with the quartiles in brackets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of each job, a value a round."""
+    """Seconds of each job, one value per round."""
 
     seconds: Mapping[str, list[float]]
 
@@ -45,7 +45,7 @@ class Timings:
 
 
 def side_by_side(jobs: Mapping[str, Job], *, rounds: int, warm_up: int = 1) -> Timings:
-    """Run all jobs in turn, `warm_up` rounds and then `rounds` that count."""
+    """Run all jobs in turn for `warm_up` rounds, then for `rounds` rounds that are measured."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(-warm_up, rounds):
         for name, job in jobs.items():

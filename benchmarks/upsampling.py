@@ -1,8 +1,8 @@
-"""An experiment, in no run: bilinear upsampling whose gradient is deterministic and fast on CUDA.
+"""An experiment that no run uses: bilinear upsampling whose gradient is deterministic and fast on CUDA.
 
-torch has no deterministic kernel for that gradient. Told to be deterministic it gathers four neighbours instead, and
-the gradient of that is a sort and a sum. Here torch's own kernel goes forward, and the gradient is R_h' G R_w, with the
-matrices R that interpolate the rows and the columns.
+torch has no deterministic kernel for that gradient. In deterministic mode it gathers four neighbours instead, and the
+gradient of the gathering is a sort and a sum. Here the forward pass is torch's own kernel, and the gradient is
+R_h' G R_w, where the matrices R interpolate the rows and the columns.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from fundus_seg.models import deeplab
 
 @contextlib.contextmanager
 def upsampled_by_us() -> Iterator[None]:
-    """Within it the network upsamples so."""
+    """Within it, the network uses this upsampling."""
     with patch.object(deeplab, "_resize", own_resize):
         yield
 
 
 def own_resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """The same with a gradient that is deterministic and fast."""
+    """Bilinear upsampling of x (B, C, h, w) to the size (H, W)."""
     out: Tensor = _Upsampling.apply(x, tuple(size))
     return out
 
@@ -59,6 +59,6 @@ class _Upsampling(torch.autograd.Function):
 
 @functools.cache
 def interpolation(before: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The matrix (after, before) that interpolates a line."""
+    """The matrix (after, before) that interpolates a line of `before` values at `after` places."""
     each = torch.eye(before, dtype=torch.float64)[None]
     return F.interpolate(each, size=after, mode="linear", align_corners=False)[0].t().to(device, dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -20,46 +21,89 @@ class UsageError(FundusSegError):
     exit_code = 2
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the data, its fix included.
+
+    `str(problem)` is the line to print: the path (and the line number in it), a colon and the text.
+
+    Attributes:
+        text: what is wrong and how to mend it, without the path.
+        path: the file, folder or pattern of files that it is about, where there is one.
+        line: the line of a text file, counted from 1, where there is one.
+    """
+
+    text: str
+    path: Path | str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.path is None:
+            return self.text
+        place = f"{self.path}:{self.line}" if self.line else f"{self.path}"
+        return f"{place}: {self.text}"
+
+
 class DataError(FundusSegError):
     """Photographs, masks or their folders are not what training or scoring needs.
 
+    Args:
+        text, path, line: as in `Problem`.
+        problems: the problems that `text` lists, if there are several.
+
     Attributes:
-        problems: a line each; several where `Problems` raised the error.
+        problems: each problem on its own; one, unless `Problems.refuse` raised the error.
     """
 
-    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.problems = tuple(problems) or (message,)
+    def __init__(
+        self,
+        text: str,
+        path: Path | str | None = None,
+        line: int | None = None,
+        *,
+        problems: Sequence[Problem] = (),
+    ) -> None:
+        problem = Problem(text, path, line)
+        super().__init__(str(problem))
+        self.problems = tuple(problems) or (problem,)
 
 
 class Problems:
-    """What is wrong with the data, gathered from several steps to be told at once."""
+    """Collects what is wrong with the data over several steps, so that the user sees all of it at once."""
 
-    def __init__(self, lines: Iterable[str] = ()) -> None:
-        self.lines = list(lines)
+    def __init__(self, found: Iterable[Problem] = ()) -> None:
+        self.found = list(found)
+
+    def add(self, text: str, path: Path | str | None = None) -> None:
+        """Add one problem."""
+        self.found.append(Problem(text, path))
 
     @contextlib.contextmanager
     def gather(self) -> Iterator[None]:
-        """Keep the problems of a DataError raised within, and go on after it."""
+        """Add the problems of a DataError that the block raises, and go on after the block."""
         try:
             yield
         except DataError as error:
-            self.lines += error.problems
+            self.found += error.problems
 
     def refuse(self, what: str) -> None:
-        """Raise a DataError that lists every problem once, if there is any; `what` heads several, in the plural."""
-        if self.lines:
-            each = tuple(dict.fromkeys(self.lines))
-            raise DataError(listing(each, what), each)
+        """Raise a DataError that lists each problem once, if there is any.
+
+        Args:
+            what: the heading of several problems, in the plural: "files cannot be used".
+        """
+        if self.found:
+            each = tuple(dict.fromkeys(self.found))
+            raise DataError(listing(each, what), problems=each)
 
 
 @contextlib.contextmanager
 def about(path: Path) -> Iterator[None]:
-    """Within it the message of a DataError gets the path of the file that it is about."""
+    """Give a DataError that the block raises the path of the file that the block works on."""
     try:
         yield
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(str(error), path) from error
 
 
 class ConfigError(FundusSegError):
@@ -94,8 +138,13 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     return f"unknown {kind} '{given}': {hint}(valid: {', '.join(names)})"
 
 
-def listing(problems: Sequence[str], what: str) -> str:
-    """One problem as it is; several as a count and an indented line each."""
+def one_line(error: object) -> str:
+    """The text of an error, or of anything else, on one line."""
+    return " ".join(str(error).split())
+
+
+def listing(problems: Sequence[object], what: str) -> str:
+    """One problem as it is; several as a line with their number and `what`, then an indented line for each."""
     if len(problems) == 1:
-        return problems[0]
+        return str(problems[0])
     return "\n".join([f"{len(problems)} {what}:", *(f"  {problem}" for problem in problems)])

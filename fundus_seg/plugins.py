@@ -1,12 +1,14 @@
-"""Ideas from outside the package: `package.module:factory`, wherever a setting takes the name of a built-in one.
+"""Operators, losses, augmentations and methods by name: a short built-in name, or `package.module:factory` of your own.
 
-Only what the caller names, or the settings file that the caller trains from, is imported. A name that another file
-holds, a checkpoint's operator say, is not: whoever opens the file must have named it before, in this process.
+Code from outside the package is imported only if the caller names it, or the settings file that the caller trains from
+does. A name in any other file, such as the operator of a checkpoint, is not imported: whoever opens that file must have
+named the operator before, in this process.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import re
 import sys
 import traceback
@@ -16,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fundus_seg.errors import UsageError, unknown_name
-from fundus_seg.records import file_digest
+from fundus_seg.digests import file_digest
+from fundus_seg.errors import UsageError, one_line, unknown_name
 
 FORM = "package.module:factory"
 _IDENTIFIER = r"[^\W\d]\w*"
@@ -26,12 +28,12 @@ _PLUGIN = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}")
 
 @dataclass(frozen=True)
 class Plugin:
-    """What `package.module:factory` names.
+    """A factory from outside the package.
 
     Attributes:
-        factory: the object itself: a function or a class.
-        digest: 16 hexadecimal digits of the module's file when it was imported, whatever was written there since; of
-            what the module imports it says nothing.
+        factory: the function or class that `package.module:factory` names.
+        digest: 16 hexadecimal digits of the SHA-256 of the module's file, taken when the module was imported. Later
+            changes of the file do not change it, and it does not cover what the module imports.
     """
 
     factory: Any
@@ -40,24 +42,24 @@ class Plugin:
 
 _loaded: dict[str, Plugin] = {}
 _digests: dict[str, str] = {}
-"""By module: all plugins of one are of the code that runs, and that is read once."""
+"""Digest per module, taken once at import, shared by all plugins of the module."""
 
 
 def is_plugin(name: object) -> bool:
-    """Whether it has the form of a plugin's name; nothing is imported."""
+    """Whether the name has the form `package.module:factory`; nothing is imported."""
     return isinstance(name, str) and _PLUGIN.fullmatch(name) is not None
 
 
 def is_unnamed(name: object) -> bool:
-    """Whether it is the name of a plugin that this process has not been told to load."""
+    """Whether the name is that of a plugin which this process has not loaded."""
     return is_plugin(name) and name not in _loaded
 
 
 def check_name(kind: str, name: str, builtin: Iterable[str]) -> str:
-    """The name itself, if it is a built-in one's or has the form of a plugin's.
+    """The name itself, if it is built in or has the form `package.module:factory`; nothing is imported.
 
     Raises:
-        UsageError: it is neither; the nearest built-in name is offered.
+        UsageError: the name is neither; the nearest built-in name is offered.
     """
     names = list(builtin)
     if name not in names and not is_plugin(name):
@@ -65,22 +67,27 @@ def check_name(kind: str, name: str, builtin: Iterable[str]) -> str:
     return name
 
 
-def find(kind: str, name: str, builtin: Mapping[str, Any]) -> Any:
-    """What `builtin` holds under the name, or the plugin of that name.
+def find(kind: str, name: str, builtin: Mapping[str, str]) -> Any:
+    """The factory of a name, imported when it is asked for.
+
+    Args:
+        kind: what is named, for error messages: "operator", "loss", ...
+        name: a key of `builtin`, or `package.module:factory`.
+        builtin: one of the tables of `fundus_seg.builtins`. What it names is not recorded as a plugin.
 
     Raises:
-        UsageError: an unknown name, or a plugin that cannot be loaded.
+        UsageError: the name is unknown, or the plugin cannot be loaded.
     """
     check_name(kind, name, builtin)
-    return builtin[name] if name in builtin else load(name).factory
+    return pkgutil.resolve_name(builtin[name]) if name in builtin else load(name).factory
 
 
 def load(name: str) -> Plugin:
     """The plugin `package.module:factory`, imported once a process, with the current directory on the path.
 
     Raises:
-        UsageError: no such form, module or name in it, a module that raises on import or has no file, or an object
-            that cannot be called.
+        UsageError: the name has another form, the module is not found, raises on import or has no file, or holds no
+            function or class of that name.
     """
     if name not in _loaded:
         if not is_plugin(name):
@@ -108,9 +115,9 @@ def _import(name: str, where: str) -> ModuleType:
                 "or install it"
             ) from error
         last = traceback.extract_tb(error.__traceback__)[-1]
-        reason = " ".join(str(error).split())
+        place = f"{last.filename}:{last.lineno}"
         raise UsageError(
-            f"{name}: importing {where} raises {type(error).__name__} at {last.filename}:{last.lineno}: {reason}"
+            f"{name}: importing {where} raises {type(error).__name__} at {place}: {one_line(error)}"
         ) from error
     if not getattr(module, "__file__", None):
         raise UsageError(f"{name}: {where} has no file whose digest a run could record; write it into a module's .py")

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates (MACs), latency and peak memory of its inference."""
+"""Costs of a network's inference: parameters, multiply-accumulates (MACs), latency and peak memory, as numbers."""
 
 from __future__ import annotations
 
@@ -13,31 +13,23 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd.profiler import profile as profiler
 from torch.utils.flop_counter import FlopCounterMode
 
-from fundus_seg.errors import FundusSegError, UsageError
+from fundus_seg.errors import FundusSegError
+from fundus_seg.hardware import machine
 from fundus_seg.models import bake, build_model
-from fundus_seg.models.encoders import DEEP_STRIDE
+from fundus_seg.models.blocks import count_parameters
+from fundus_seg.models.encoders import check_side
 from fundus_seg.ops import dispatch, native
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.provenance import machine
-from fundus_seg.table import Table
 
 REPEATS = 20
 WARM_UP = 2
-_COLUMNS = (
-    "params",
-    "baked params",
-    "MACs [M]",
-    "kernel MACs [M]",
-    "latency [ms]",
-    "IQR [ms]",
-    "peak memory [MiB]",
-)
 
 
 @dataclass(frozen=True)
@@ -46,32 +38,11 @@ class Macs:
 
     Attributes:
         image: for each photograph.
-        generation: once for a set of weights, however many photographs follow: what generates kernels.
+        generation: for generating kernels, once for a set of weights, however many photographs follow.
     """
 
     image: int
     generation: int
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The costs of one operator's network.
-
-    Attributes:
-        op: the operator.
-        parameters: of the network as it is trained.
-        baked_parameters: of the network as `bake` leaves it.
-        macs: at the size of the photographs.
-        latencies: seconds per batch, a value per repeat.
-        peak_memory: bytes beyond weights, kept kernels and photographs; see `peak_memory`.
-    """
-
-    op: str
-    parameters: int
-    baked_parameters: int
-    macs: Macs
-    latencies: tuple[float, ...]
-    peak_memory: int
 
 
 def profile(
@@ -81,43 +52,64 @@ def profile(
     batch: int = 1,
     repeats: int = REPEATS,
     progress: Progress = SILENT,
-) -> list[Profile]:
+) -> pd.DataFrame:
     """Measure networks side by side, on the GPU where there is one, with random weights.
 
     Latency and memory are those of inference in float32, after WARM_UP passes, which leave the kernels generated. The
-    networks take turns, so that whatever else the machine does meets all of them alike.
+    networks take turns, so that other work on the machine affects all of them alike.
 
     Args:
-        specs: the arguments of `build_model` for each network, weights apart.
+        specs: the arguments of `build_model` for each network, without its weights.
         size: height and width of the photographs in pixels, a multiple of 16; the networks are built for their own
             `image_size`.
         batch: photographs in a batch.
         repeats: measured passes of each network, at least 2.
-        progress: where to say how far it is.
+        progress: where to show how far the measurement is.
+
+    Returns:
+        A row per network, with the columns `op`, `encoder`, `image_size`; `size`, `batch`, `rounds`; `parameters` of
+        the network as it is trained, `baked_parameters` of what `bake` makes of it; `macs` for each photograph,
+        `generation_macs` for generating kernels once; `latency_s`, the median seconds of a batch over the rounds, with
+        its quartiles `latency_q1_s` and `latency_q3_s`; `peak_memory_bytes` beyond weights, cached kernels and
+        photographs; and what computed, `machine` and `backend`.
 
     Raises:
-        UsageError: a size that is no multiple of 16, or as `build_model`.
+        UsageError: the size is not a multiple of 16, or as `build_model`.
         FundusSegError: memory does not suffice.
     """
-    if size < DEEP_STRIDE or size % DEEP_STRIDE:
-        near = max(1, round(size / DEEP_STRIDE)) * DEEP_STRIDE
-        raise UsageError(f"size {size} is not a multiple of {DEEP_STRIDE}: {near} is")
+    check_side("size", size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     networks = [build_model(**spec).eval() for spec in specs]
     with _memory_that_suffices(size, batch):
-        counts = [(_parameters(each), _parameters(bake(each)), count_macs(each, size)) for each in networks]
+        counts = [(count_parameters(each), count_parameters(bake(each)), count_macs(each, size)) for each in networks]
         rounds, peaks = _measure(networks, batch=batch, size=size, repeats=repeats, device=device, progress=progress)
-    return [
-        Profile(spec["op"], *count, latencies, peak)
-        for spec, count, latencies, peak in zip(specs, counts, zip(*rounds, strict=True), peaks, strict=True)
-    ]
+    shared = {"size": size, "batch": batch, "rounds": repeats, "machine": machine(), "backend": _backend()}
+    rows = []
+    for network, count, seconds, peak in zip(networks, counts, zip(*rounds, strict=True), peaks, strict=True):
+        parameters, baked_parameters, macs = count
+        first, median, third = statistics.quantiles(seconds, method="inclusive")
+        rows.append(
+            {
+                **{name: network.spec[name] for name in ("op", "encoder", "image_size")},
+                "parameters": parameters,
+                "baked_parameters": baked_parameters,
+                "macs": macs.image,
+                "generation_macs": macs.generation,
+                "latency_s": median,
+                "latency_q1_s": first,
+                "latency_q3_s": third,
+                "peak_memory_bytes": peak,
+                **shared,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def count_macs(network: nn.Module, size: int) -> Macs:
     """MACs of convolutions, matrix products and translation-variant convolutions; nothing is computed.
 
-    What grows with the batch is the photographs' share; what is there besides is the generation of kernels. Norms,
-    activations and interpolation are left out, as is usual.
+    The MACs that grow with the batch are those of the photographs; the rest generates kernels. Norms, activations and
+    interpolation are left out, as is usual.
 
     Args:
         network: in evaluation mode; takes (B, 3, size, size).
@@ -130,11 +122,11 @@ def count_macs(network: nn.Module, size: int) -> Macs:
 def peak_memory(fn: Callable[[], object], device: torch.device | str = "cpu") -> int:
     """The most bytes that tensors hold at once while `fn()` runs, beyond what they held before.
 
-    Counted are outputs, activations, gradients, and whatever operators put down meanwhile in memory that torch
-    allocates; not what libraries below torch allocate for themselves, nor parameters and inputs that were there before.
+    This counts outputs, activations, gradients and the buffers of operators, as far as torch allocates them. It does
+    not count what libraries below torch allocate for themselves, nor parameters and inputs that were there before.
 
     Args:
-        fn: called once; what it returns is dropped.
+        fn: the function, called once; its result is dropped.
         device: where it computes, "cpu" or a CUDA device.
     """
     device = torch.device(device)
@@ -150,46 +142,6 @@ def peak_memory(fn: Callable[[], object], device: torch.device | str = "cpu") ->
     return max(accumulate((event.nbytes() for event in events if event.name() == "[memory]"), initial=0))
 
 
-def profile_table(profiles: Sequence[Profile], *, size: int, batch: int, image_size: int, encoder: str) -> Table:
-    """A row per operator; the title says what was measured, the notes what the numbers are and on which machine.
-
-    Args:
-        profiles: of networks that differ in their operators alone.
-        size: height and width of the photographs.
-        batch: photographs in a batch.
-        image_size: height and width that the networks were built for.
-        encoder: of the networks.
-    """
-    rows = []
-    for each in profiles:
-        milliseconds = [1e3 * seconds for seconds in each.latencies]
-        first, median, third = statistics.quantiles(milliseconds, method="inclusive")
-        values = (
-            str(each.parameters),
-            str(each.baked_parameters),
-            f"{each.macs.image / 1e6:.1f}",
-            f"{each.macs.generation / 1e6:.1f}",
-            f"{median:.2f}",
-            f"{third - first:.2f}",
-            f"{each.peak_memory / 2**20:.1f}",
-        )
-        rows.append((each.op, *values))
-    repeats = len(profiles[0].latencies)
-    networks = f"networks for {image_size}x{image_size}, encoder {encoder}, random weights"
-    return Table(
-        title=f"Inference on {_photographs(batch, size)}: {networks}",
-        labels=("operator",),
-        columns=_COLUMNS,
-        rows=tuple(rows),
-        notes=(
-            "MACs: for each photograph; kernel MACs: once for a set of weights, however many photographs follow",
-            f"latency: of a batch, kernels generated before; median and interquartile range of {repeats} rounds",
-            "peak memory: of tensors, beyond weights, kernels and photographs",
-            f"{machine()}; kernels per position: {_backend()}",
-        ),
-    )
-
-
 @torch.inference_mode()
 def _measure(
     networks: Sequence[nn.Module], *, batch: int, size: int, repeats: int, device: torch.device, progress: Progress
@@ -198,7 +150,7 @@ def _measure(
     images = torch.randn(batch, 3, size, size, device=device)
     passes = []
     for network in networks:
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the predictor
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the predictor does
         passes.append(partial(network, images))
     for infer in passes:
         for _ in range(WARM_UP):
@@ -213,23 +165,15 @@ def _measure(
 
 
 def _backend() -> str:
-    """What computes translation-variant convolutions here, and why nothing faster does."""
+    """Name of the backend of translation-variant convolutions here, and why no faster one is used."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = dispatch.backend(torch.empty(0, device=device)).__name__.rpartition(".")[2]
     reason = native.unavailable() if device == "cpu" else None
     return f"{name} ({reason})" if reason else name
 
 
-def _photographs(batch: int, size: int) -> str:
-    return (f"{batch} photographs" if batch > 1 else "a photograph") + f" of {size}x{size} pixels"
-
-
-def _parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def _macs(network: nn.Module, batch: int, size: int) -> int:
-    """MACs of one pass that records gradients, since no kernel is kept then."""
+    """MACs of one pass that records gradients, so that no kernel comes from the cache."""
     formulas = {torch.ops.fundus_seg.translation_variant_conv2d: _translation_variant_flops}
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
@@ -263,8 +207,8 @@ def _memory_that_suffices(size: int, batch: int) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and "DefaultCPUAllocator" not in str(error):  # whose errors have no kind of their own
+        if not known and "DefaultCPUAllocator" not in str(error):  # its errors have no class of their own
             raise
         raise FundusSegError(
-            f"memory does not suffice for {_photographs(batch, size)}: lower --batch or --size"
+            f"memory does not suffice for batches of {batch} at {size}x{size} pixels: lower --batch or --size"
         ) from error

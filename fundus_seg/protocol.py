@@ -7,54 +7,96 @@ and how its checkpoint was chosen (the selection) are recorded beside the score 
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from fundus_seg.builtins import Inference, Selection
+from fundus_seg.digests import short_hash
 
 STRUCTURES = ("disc", "cup")
 """Order of the channels of every mask, logit and record; the disc includes the cup."""
 
+
+@dataclass(frozen=True)
+class Domain:
+    """A centre: one camera, one hospital, one group of annotators."""
+
+    key: str
+    name: str
+    folder: str
+
+
+DOMAINS = {
+    domain.key: domain
+    for domain in (
+        Domain("A", "Drishti-GS", "Domain1"),
+        Domain("B", "RIM-ONE r3", "Domain2"),
+        Domain("C", "REFUGE training set", "Domain3"),
+        Domain("D", "REFUGE validation set", "Domain4"),
+    )
+}
+"""The paper's four domains, by the letter that the paper's table uses."""
+
 PROTOCOL_VERSION = 2
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
 
-Inference = Literal["resize", "native"]
+
+@dataclass(frozen=True)
+class SelectionRule:
+    """A rule that chooses the epoch whose weights become `best`.
+
+    Attributes:
+        cases: test cases whose mean Dice is maximised: of the source domains' `select` halves, or of the holdout;
+            None for a rule that looks at none and takes the last epoch.
+        warning: what every table must say of scores that were chosen by it; empty where there is nothing to say.
+    """
+
+    cases: Literal["sources", "holdout"] | None
+    warning: str = ""
+
+
+SELECTIONS: dict[Selection, SelectionRule] = {
+    "source-validation": SelectionRule("sources"),
+    "last": SelectionRule(None),
+    "oracle": SelectionRule("holdout", warning="chosen on the scored cases themselves"),
+}
+"""The rules by name. `oracle` is what the released code does: it leaks."""
 
 FRAME = 800
-"""Distances read as on an 800x800 photograph, the frame of the paper, whatever the photograph's own size."""
+"""Side in pixels of the paper's photographs: distances are given as on such a frame, whatever the photograph's own."""
 
 NSD_TOLERANCE = 5.0
-"""How far apart two borders may lie for NSD, in 800-pixel units. As the frame, it is no setting: another would give
-other numbers under the same protocol, and so raise PROTOCOL_VERSION."""
+"""Distance between two borders, in 800-pixel units, that NSD tolerates. Like the frame it is a constant, not a setting:
+whoever changes it changes numbers under the same protocol, and must raise PROTOCOL_VERSION."""
 
 
 class Scoring(BaseModel):
-    """How predictions become masks and masks become numbers. Frozen; unknown settings are refused."""
+    """How predictions become masks and masks become numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     inference: Inference = "resize"
-    """resize: the network sees the training size, its logits go up bilinearly to the photograph's own frame.
-    native: it sees the photograph at its own size, and so eyes at a scale that it was not trained on."""
-    threshold: float = Field(0.75, gt=0, lt=1)
-    """A pixel belongs to a structure when its probability is above this."""
+    """resize: the network sees the training size, its logits go up bilinearly to the photograph's own frame; native: it
+    sees the photograph at its own size, and so eyes at a scale that it was not trained on."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    """A pixel belongs to a structure if its probability is above this."""
     largest_component: bool = True
+    """Whether only the largest connected component of each predicted mask is kept."""
     fill_holes: bool = True
-    dice_smoothing: float = Field(0.0, ge=0)
+    """Whether holes in predicted masks are filled."""
+    dice_smoothing: Annotated[float, Field(ge=0)] = 0.0
     """s in (2I + s) / (P + G + s): 0 is the exact Dice coefficient, 1 that of the released code."""
     empty_check: Literal["own", "cup"] = "own"
-    """Whose emptiness leaves a structure's distances undefined: its own, or also the cup's, as in the released code."""
-    empty_distance: float = Field(100.0, ge=0)
-    """The distance, in 800-pixel units, that tables count for an empty prediction."""
+    """Mask whose emptiness leaves a structure's distances undefined: its own, or also the cup's, as in the released
+    code."""
+    empty_distance: Annotated[float, Field(ge=0)] = 100.0
+    """Distance, in 800-pixel units, that tables count for an empty prediction."""
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name this protocol in file names and tables."""
         return short_hash({"version": PROTOCOL_VERSION, **self.model_dump()})
-
-
-def short_hash(value: Any, digits: int = 8) -> str:
-    """First hexadecimal digits of the SHA-256 of a JSON-able value with sorted keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]
 
 
 def spacing(height: int, width: int) -> tuple[float, float]:

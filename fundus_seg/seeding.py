@@ -1,4 +1,4 @@
-"""Random numbers that depend on (seed, epoch) and a purpose alone, so that a run can stop and go on anywhere."""
+"""Random numbers that depend on seed, epoch and purpose alone, so that a run can stop and resume anywhere."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def seeded(seed: int, epoch: int, purpose: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reproducible(threads: int | None) -> Iterator[None]:
-    """Deterministic kernels and a fixed number of CPU threads, within; the caller's settings afterwards.
+def reproducible(threads: int) -> Iterator[None]:
+    """Use deterministic kernels and so many CPU threads within; restore the caller's settings on leaving.
 
-    New memory is not filled: that would only unmask kernels that read it before they write it, at the cost of a write.
+    New memory is not filled: it would only expose kernels that read memory before they write it, and costs a write.
     """
     import torch
 
     threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fills = memory.fill_uninitialized_memory
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses cuBLAS, being told to repeat
-    torch.set_num_threads(threads or threads_before)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS needs it
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     memory.fill_uninitialized_memory = False
     try:

@@ -15,7 +15,7 @@ import pytest
 from drawn_masks import coded, eye, save
 from PIL import Image
 
-from fundus_seg.data.domains import DOMAINS
+from fundus_seg.protocol import DOMAINS
 
 
 @pytest.fixture(autouse=True)

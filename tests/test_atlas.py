@@ -12,9 +12,9 @@ import pytest
 
 from fundus_seg.data import make_phantom, open_root
 from fundus_seg.errors import DataError, UsageError
-from fundus_seg.evaluation.atlas import MEASURES, domain_shift, mask_measures, survey
-from fundus_seg.evaluation.atlas_tables import measures_table, shift_table
 from fundus_seg.metrics.photograph import photograph_measures
+from fundus_seg.reporting.atlas import MEASURES, domain_shift, make_atlas, mask_measures
+from fundus_seg.reporting.atlas_tables import measures_table, shift_table
 from fundus_seg_cli.main import main
 
 
@@ -107,7 +107,7 @@ def test_one_split_of_one_domain_has_no_distances(draw_root, monkeypatch, capsys
 
 
 def test_tables_say_what_they_are_of(draw_root):
-    atlas = survey(open_root(draw_root()))
+    atlas = make_atlas(open_root(draw_root()))
     measures, shift = measures_table(atlas), shift_table(atlas)
     assert measures.columns == shift.columns == ("A", "B", "C", "D")
     assert measures.rows[0] == ("cases", "7", "7", "7", "7")
@@ -119,7 +119,7 @@ def test_tables_say_what_they_are_of(draw_root):
 
 
 def test_the_phantom_is_named(tmp_path: Path) -> None:
-    atlas = survey(open_root(make_phantom(tmp_path / "phantom", per_domain=3)), ("train",))
+    atlas = make_atlas(open_root(make_phantom(tmp_path / "phantom", per_domain=3)), ("train",))
     assert measures_table(atlas).title.startswith("PHANTOM, ")
     assert shift_table(atlas).title.startswith("PHANTOM, ")
 
@@ -129,4 +129,4 @@ def test_nothing_that_can_be_read_is_an_error(draw_root):
     for image in root.rglob("image/*.png"):
         image.write_bytes(b"")
     with pytest.raises(DataError, match="no case can be read"):
-        survey(open_root(root, least=1))
+        make_atlas(open_root(root, least=1))

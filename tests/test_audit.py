@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from test_cli import COMMAND
 
-from fundus_seg.metrics import audit
-from fundus_seg.metrics.audit import Comparison, Pair, cases_table, compare, shapes, shapes_table
-from fundus_seg.table import render
+from fundus_seg.reporting import audit
+from fundus_seg.reporting.audit import Comparison, Pair, cases_table, compare, shapes, shapes_table
+from fundus_seg.reporting.table import render
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundus_seg.cache_folder import cache_folder
+from fundus_seg.cache_folder import LEFTOVER_AGE, cache_folder, cache_items, clear_cache
 from fundus_seg.config import DataConfig
 from fundus_seg.data import cache
 from fundus_seg.data.cache import load_resized
-from fundus_seg.data.housekeeping import LEFTOVER_AGE, cache_items, clear_cache
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError
 
@@ -123,7 +122,8 @@ def test_masks_that_must_not_train_are_marked(draw_root, grey, problem):
     Image.fromarray(mask).save(cases[1].mask)
     split = load_resized(cases, SMALL)
     assert len(split.problems) == 1
-    assert f"Atrain1.png: {problem}" in split.problems[0]
+    assert split.problems[0].path == cases[1].mask
+    assert split.problems[0].text.startswith(problem)
 
 
 def test_builders_at_once_agree(draw_root, tmp_path):

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from fundus_seg.config import preset_settings
+from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.experiments import capacity
 from fundus_seg.experiments.capacity import run_bytes, worker_slots
-from fundus_seg.experiments.cell import Cell
-from fundus_seg.records import RunFolder
+from fundus_seg.experiments.grid_run import Cell
+from fundus_seg.runs.folder import RunFolder
 
 
 def cell(size=256, threads=1):
-    config = preset_settings(
-        "paper", holdout="A", data={"sources": ("B", "C", "D"), "size": size}, train={"threads": threads}
-    )
-    return Cell(config, "", Path(), RunFolder(Path()))
+    overrides = [f"data.size={size}", f"train.threads={threads}"]
+    config = load_config("paper", overrides=overrides, arguments={"holdout": "A"})
+    return Cell(resolve_sources(config, "ABCD", where=Path()), "", Path(), RunFolder(Path()))
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def machine(monkeypatch):
     """A function that makes it one of so many cores, so many runs' worth of memory, or of each GPU's."""
 
     def make(cores, memory=100.0, gpus=()):
-        monkeypatch.setattr(capacity, "_cores", lambda: cores)
+        monkeypatch.setattr(capacity, "core_count", lambda: cores)
         monkeypatch.setattr(capacity, "_memory_bytes", lambda: memory * run_bytes(cell()))
         monkeypatch.setattr(capacity, "_gpu_bytes", lambda gpu: gpus[gpu] * run_bytes(cell()))
 
@@ -45,7 +44,7 @@ def test_cpu_jobs_are_bounded_by_cores_and_by_memory(machine):
 
 
 def test_a_machine_that_tells_nothing_of_its_memory_is_bounded_by_cores(monkeypatch, tmp_path):
-    monkeypatch.setattr(capacity, "_cores", lambda: 4)
+    monkeypatch.setattr(capacity, "core_count", lambda: 4)
     monkeypatch.setattr(capacity, "_MEMINFO", tmp_path / "missing")
     assert worker_slots([cell()], 0) == [None] * 4
     (tmp_path / "missing").write_text("MemTotal: 99 kB\nMemAvailable:   20000000 kB\n")
@@ -65,11 +64,3 @@ def test_each_gpu_gets_what_fits(machine):
 def test_one_worker_at_least_where_there_is_most_room(machine):
     machine(cores=16, gpus=(0.1, 0.9))
     assert worker_slots([cell()], 2) == [1]
-
-
-def test_only_cores_that_this_process_may_use_count(monkeypatch):
-    monkeypatch.setattr(capacity.os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
-    assert capacity._cores() == 3
-    monkeypatch.delattr(capacity.os, "sched_getaffinity")
-    monkeypatch.setattr(capacity.os, "cpu_count", lambda: 6)
-    assert capacity._cores() == 6

@@ -41,7 +41,7 @@ def eyes(draw_root):
 def checked(root: Path):
     found = check_root(open_root(root, least=1))
     return {
-        severity: {tuple(line.removeprefix(f"{root}/").split(": ", 1)) for line in found.problems(severity)}
+        severity: {(str(finding.path).removeprefix(f"{root}/"), finding.text) for finding in found.problems(severity)}
         for severity in ("error", "warning")
     }
 
@@ -200,8 +200,21 @@ def test_training_and_check_refuse_the_same_sizes(tmp_path):
 
 def test_one_domain_cannot_train_but_is_checked(eyes):
     found = check_root(open_root(eyes(domains="A"), least=1))
-    assert ["holds only domain A" in problem for problem in found.problems("error")] == [True]
+    assert ["holds only domain A" in finding.text for finding in found.problems("error")] == [True]
     assert [split.cases for split in found.splits] == [3, 4]
+
+
+def test_a_colon_in_a_path_cuts_nothing(eyes):
+    root = eyes(folder="Study: one", domains="AB", train=2, test=2)
+    mask = root / "Domain1/train/ROIs/mask/Atrain1.png"
+    redraw_mask(mask, lambda greys, far: np.where(greys == 0, 128, greys))
+    assert check_root(open_root(root)).as_dict()["problems"] == [
+        {
+            "severity": "warning",
+            "file": str(mask),
+            "problem": "the cup is empty: outline it, or its scores exclude the case",
+        }
+    ]
 
 
 @pytest.mark.parametrize("fault", [None, "warning", "error"])

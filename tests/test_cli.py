@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fundus_seg.config import OPERATORS
+from fundus_seg.builtins import OPERATORS
 
 COMMAND = [str(Path(sys.executable).with_name("fundus-seg"))]
 
@@ -70,6 +70,9 @@ def test_no_data_names_the_three_ways_in_one_line(tmp_path):
         (["compare", "--to", "tvconv22"], 2, "did you mean 'tvconv2022'?"),
         (["compare", "--to", "tvconv2022", "--ops", "conv,tvconv"], 2, "leave one option out"),
         (["train", "--holdout", "A", "--set", "preset=tiny"], 2, "--config"),
+        (["train", "--holdout", "A", "--set", "holdout=B"], 2, "--set: holdout=B with --holdout A: give it once"),
+        (["config", "papr"], 2, "did you mean 'paper'?"),
+        (["evaluate", "--scoring", "papr"], 2, "did you mean 'paper'?"),
         (["data", "phantom", "out", "--per-domain", "1"], 2, "at least 3 cases"),
         (["data", "check", "nowhere"], 1, "nowhere: no such folder"),
         (["data", "cache"], 2, "either --list or --clear"),

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from fundus_seg.errors import ProtocolError
-from fundus_seg.evaluation.cases import FAULTS
-from fundus_seg.evaluation.clinical import clinical_table
-from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
+from fundus_seg.evaluation.score_case import FAULTS
 from fundus_seg.protocol import Scoring
-from fundus_seg.table import render
+from fundus_seg.reporting.clinical import clinical_table
+from fundus_seg.reporting.table import render
 
 
 def case(disc, cup, *, true_disc=40, true_cup=16, disc_faults=(1, 0, 0), cup_faults=(1, 0, 0)):

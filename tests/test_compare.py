@@ -14,13 +14,14 @@ import pytest
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS
-from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName, evaluate
+from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
+from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS
 from fundus_seg.reporting.compare import operators_table
 from fundus_seg.reporting.published import published_names, read_published
 from fundus_seg.reporting.reproduction import published_table
 from fundus_seg.reporting.runs import ScoredRun, scored_runs
-from fundus_seg.table import render
+from fundus_seg.reporting.table import render
 from fundus_seg.training import train
 
 HEADER = "metric,structure,holdout,operator,mean,sd,runs\n"

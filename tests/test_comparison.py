@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
-from fundus_seg.evaluation.comparison import compare_operators
-from fundus_seg.evaluation.statistics import detectable_difference, paired_t_p
+from fundus_seg.statistics.comparison import compare_operators
+from fundus_seg.statistics.intervals import detectable_difference, paired_t_p
 
 DOMAINS = "ABCD"
 

@@ -1,12 +1,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, get_args
 
 import pytest
 import yaml
 
-from fundus_seg.config import RunConfig, load_config, preset_names, preset_settings
-from fundus_seg.errors import ConfigError, UsageError
+from fundus_seg.builtins import Selection
+from fundus_seg.config import (
+    MachineSettings,
+    PlannedRun,
+    ResolvedRun,
+    ResolvedTrain,
+    RunConfig,
+    TrainConfig,
+    load_config,
+    load_recipe,
+    load_recorded,
+    load_scoring,
+    preset_names,
+    recorded_provenance,
+    resolve_machine,
+    resolve_sources,
+)
+from fundus_seg.config.settings import BeforeItExisted, shipped_preset
+from fundus_seg.errors import ConfigError, RunError, UsageError
+from fundus_seg.progress import SILENT
+from fundus_seg.protocol import SELECTIONS, Scoring
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.record import record, take_up
+
+RECORD = Path(__file__).with_name("config-0.1.0.yaml")
+"""What version 0.1.0 wrote: tvconv, holdout B, lr 3e-4, MixStyle, on the phantom."""
+MACHINE = MachineSettings(threads=3, precision="bf16", channels_last=True)
 
 
 def test_defaults_are_the_paper():
@@ -18,9 +44,10 @@ def test_defaults_are_the_paper():
 
 
 def test_every_preset_is_valid_and_holds_only_differences():
-    paper = preset_settings("paper", holdout="A").model_dump()
+    paper = load_recipe("paper").model_dump()
     for name in preset_names():
-        own = preset_settings(name, holdout="A").model_dump()
+        own = load_recipe(name).model_dump()
+        assert own == shipped_preset(name).model_dump()
         written = yaml.safe_load(Path(__file__).parents[1].joinpath("configs", f"{name}.yaml").read_text())
         for section, settings in written.items():
             for key in settings:
@@ -71,20 +98,243 @@ def test_wrong_override_is_a_usage_error(override, message):
         load_config("paper", overrides=[override], arguments={"holdout": "A"})
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("optim: {lrr: 1}", r"mine.yaml: unknown setting 'optim.lrr': did you mean 'optim.lr'\?"),
-        ("holdout: A\noptim: {lr: none}", "mine.yaml: optim.lr: input should be a valid number"),
-        ("- 1", "mine.yaml: holds list, not settings"),
-        ("a: [", "mine.yaml: not valid YAML"),
-    ],
-)
-def test_wrong_file_is_named(tmp_path, text, message):
+def refused(*arguments, **options):
+    """The lines of the UsageError or ConfigError, without those that head or indent them."""
+    with pytest.raises((UsageError, ConfigError)) as caught:
+        load_config(*arguments, **options)
+    lines = str(caught.value).splitlines()
+    return type(caught.value), [line.strip() for line in lines[len(lines) > 1 :]]
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("optim: {lrr: 1}", r"mine.yaml:1: unknown setting 'optim.lrr': did you mean 'optim.lr'\?"),
+            ("holdout: A\noptim: {lr: none}", "mine.yaml:2: optim.lr: input should be a valid number"),
+            ("holdout: A\n\nholdout: B", "mine.yaml:3: holdout: stands here a second time"),
+            ("optim:\n  lr: 1\n  lr: 1", "mine.yaml:3: optim.lr: stands here a second time"),
+            ("seed: 1\npreset: tinny", r"mine.yaml:2: unknown preset 'tinny': did you mean 'tiny'\?"),
+            ("preset: [tiny]", "mine.yaml:1: preset: input should be a valid string"),
+            ("optim: 3", "mine.yaml:1: optim is a section: write optim.lr"),
+            ("optim: {lr: 2026-99-99}", "mine.yaml:1: optim.lr: not valid YAML"),
+            ("data: {mask_interpolation: lanczos}", "mine.yaml:1: data.mask_interpolation: is always nearest"),
+            ("train:\n  devices: 3", "mine.yaml:2: train.batch_per_domain 16 with train.devices 3: .*multiple of 3"),
+            ("train: {method: vrex, devices: 2}", "mine.yaml:1: train.method vrex with train.devices 2: a method sees"),
+            ("seed: 1\n<<: 3", "mine.yaml:2: not valid YAML: expected a mapping"),
+            ("- 1", "mine.yaml: holds no settings"),
+            ("a: 1\nb: [", "mine.yaml:2: not valid YAML"),
+        ],
+    )
+    def test_of_a_file_name_it_and_the_line(self, tmp_path, text, message):
+        file = tmp_path / "mine.yaml"
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_config(str(file), arguments={"holdout": "A"})
+
+    def test_of_a_file_are_told_at_once_in_its_order(self, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text(
+            "preset: tiny\noptim:\n  lr: -1\n  lrr: 3\n"
+            "train: {epochs: 7, epochs: 8}\ndata: 3\nscoring: {threshold: 2}\n"
+        )
+        error, lines = refused(str(file))
+        assert error is ConfigError
+        assert [line.removeprefix(f"config {file}:").partition(": ")[0] for line in lines] == list("34567")
+
+    def test_of_arguments_are_told_at_once(self):
+        error, lines = refused(
+            "tiny",
+            overrides=["optim.lrr=3", "optim.lr", "optim.lr={", "preset=a", "optim=1", "optim.betas=[0, 2]"],
+            arguments={"model.op": "tvcnov", "holdout": "A"},
+        )
+        assert error is UsageError
+        assert [line.partition(": ")[0] for line in lines] == [*["--set"] * 5, "model.op", "--set"]
+
+    def test_of_a_file_come_before_those_of_arguments(self, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text("optim: {lr: -1}")
+        assert refused(str(file), overrides=["optim.lr=1", "x=1"])[0] is ConfigError
+
+    def test_of_settings_together_are_of_whoever_gives_the_last(self, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text("train: {devices: 3}")
+        assert load_config(str(file), overrides=["train.batch_per_domain=6"], arguments={"holdout": "A"})
+        error, (line,) = refused(str(file), overrides=["train.batch_per_domain=4"], arguments={"holdout": "A"})
+        assert error is UsageError
+        assert line.startswith("--set: train.batch_per_domain 4 with train.devices 3")
+
+    def test_long_values_are_cut(self, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text("a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\noptim: {lr: &c [*b, *b, *b, *b]}\nholdout: [*c]")
+        assert all(len(line) < 500 for line in refused(str(file))[1])
+
+    @pytest.mark.parametrize(
+        ("arguments", "override"),
+        [
+            ({"holdout": "A"}, "holdout=B"),
+            ({"holdout": "A", "model.op": "conv"}, "model.op=tvconv"),
+            ({"holdout": "A", "seed": 1}, "seed=2"),
+        ],
+    )
+    def test_an_option_and_an_override_of_one_setting_are_refused_if_they_differ(self, arguments, override):
+        key = override.partition("=")[0]
+        error, (line,) = refused("tiny", overrides=[override], arguments=arguments)
+        assert error is UsageError
+        assert line == f"--set: {override} with --{key.rpartition('.')[2]} {arguments[key]}: give it once"
+        same = f"{key}={arguments[key]}"
+        assert load_config("tiny", overrides=[same], arguments=arguments) == load_config("tiny", arguments=arguments)
+
+
+def test_numbers_in_files_and_overrides_may_have_exponents(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        load_config(str(file), arguments={"holdout": "A"})
+    file.write_text("optim: {lr: 1e-4}")
+    assert load_config(str(file), arguments={"holdout": "A"}).optim.lr == 1e-4
+    assert load_config(overrides=["optim.lr=2E-4"], arguments={"holdout": "A"}).optim.lr == 2e-4
+
+
+def test_merged_mappings_are_read(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("optim: &own {lr: 0.5}\n")
+    assert load_recipe(str(file)).optim.lr == 0.5
+    file.write_text(
+        "<<: {seed: 1}\nseed: 2\ndata: {size: 64}\nscoring: {<<: {threshold: 0.5, fill_holes: false}, threshold: 0.6}\n"
+    )
+    assert load_scoring(str(file)) == Scoring(threshold=0.6, fill_holes=False)
+
+
+def test_a_recipe_and_a_protocol_need_no_holdout(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: released-code\nholdout: A\nscoring: {threshold: 0.5}\n")
+    assert load_recipe(str(file)).train.selection == "oracle"
+    assert load_scoring(str(file)) == Scoring(threshold=0.5, dice_smoothing=1, empty_check="cup")
+    assert load_scoring("paper") == Scoring()
+    assert load_scoring(str(RECORD)) == Scoring()
+    with pytest.raises(UsageError, match=r"unknown setting 'holdout'"):
+        load_recipe("tiny", overrides=["holdout=A"])
+
+
+def planned(*overrides):
+    return resolve_sources(
+        load_config("tiny", overrides=overrides, arguments={"holdout": "A"}), "ABCD", where=Path("data")
+    )
+
+
+class TestResolution:
+    def test_sources_are_the_other_domains_of_the_data_root(self):
+        assert planned().data.sources == ("B", "C", "D")
+        assert planned("data.sources=[D]").data.sources == ("D",)
+        assert resolve_sources(planned(), "ABCD", where=Path()) == planned()
+
+    @pytest.mark.parametrize(
+        ("overrides", "message"),
+        [
+            (["data.sources=[B, X]"], "unknown domain 'X'.* in data"),
+            (["data.sources=[A, B]"], "the holdout never trains"),
+            (["data.sources=[B, B]"], "each once"),
+            (["data.sources=[]"], "name one or more other domains"),
+            (["data.sources=[B]", "train.batch_per_domain=1"], "batch norms need two or more cases"),
+            (["data.sources=[B]", "train.devices=2"], "batch norms need two or more cases"),
+        ],
+    )
+    def test_wrong_domains_are_refused(self, overrides, message):
+        with pytest.raises(UsageError, match=message):
+            planned(*overrides)
+
+    def test_the_machine_decides_what_neither_the_settings_nor_the_record_do(self):
+        new = resolve_machine(planned("train.precision=fp32"), None, MACHINE)
+        assert (new.train.threads, new.train.precision, new.train.channels_last) == (3, "fp32", True)
+        elsewhere = MachineSettings(threads=8, precision="bf16", channels_last=False)
+        assert resolve_machine(planned(), new, elsewhere) == new
+        again = resolve_machine(planned("train.threads=2"), new, elsewhere)
+        assert (again.train.threads, again.train.precision) == (2, "fp32")
+
+    def test_nothing_is_left_open_in_what_a_run_records(self):
+        with pytest.raises(ValueError, match=r"train\.threads"):
+            ResolvedRun.model_validate(planned().model_dump())
+        assert resolve_machine(planned(), None, MACHINE).model_dump().keys() == RunConfig.model_fields.keys()
+
+
+class TestRecord:
+    """A run's config.yaml, of 0.1.0 or of before a setting existed."""
+
+    def test_of_0_1_0_is_read(self):
+        recorded = load_recorded(RECORD, ResolvedRun)
+        assert (recorded.holdout, recorded.optim.lr, recorded.train.method) == ("B", 3e-4, "mixstyle")
+        assert recorded.data.sources == ("A", "C", "D")
+        assert recorded.slug(all_domains="ABCD") == "tvconv-lr=0.0003-method=mixstyle-bd27210d"
+
+    def test_repeats_its_run(self, tmp_path):
+        recorded = load_recorded(RECORD, ResolvedRun)
+        repeated = resolve_sources(load_config(str(RECORD)), "ABCD", where=Path())
+        assert resolve_machine(repeated, None, MACHINE) == recorded
+        assert recorded_provenance(str(RECORD))["data_root"] == "phantom"
+        assert recorded_provenance("tiny") == {}
+        (tmp_path / "config.yaml").write_bytes(RECORD.read_bytes())
+        assert load_config(str(tmp_path)) == load_config(str(RECORD))
+
+    def test_of_before_a_setting_existed_has_its_value_of_then(self, tmp_path):
+        content = yaml.safe_load(RECORD.read_text())
+        for setting in ("precision", "channels_last", "method", "devices"):
+            del content["train"][setting]
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(content))
+        train = load_recorded(file, ResolvedRun).train
+        assert (train.precision, train.channels_last, train.method, train.devices) == ("fp32", False, "none", 1)
+        assert load_config(str(file)).train.precision == "fp32"
+
+    def test_that_lacks_a_setting_is_named(self, tmp_path):
+        content = yaml.safe_load(RECORD.read_text())
+        content["data"]["sources"] = None
+        del content["train"]["threads"]
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(content))
+        with pytest.raises(ConfigError, match=r"config\.yaml:\d+: data\.sources: input should be a valid tuple"):
+            load_recorded(file, ResolvedRun)
+        content["data"]["sources"] = ["A"]
+        file.write_text(yaml.safe_dump(content))
+        with pytest.raises(ConfigError, match=r"config\.yaml: train\.threads: missing"):
+            load_recorded(file, ResolvedRun)
+
+    def test_of_a_run_is_of_the_same_run_after_a_setting_is_added(self, tmp_path, monkeypatch):
+        folder, inputs = RunFolder(tmp_path), {"A/test": "1"}
+        record(
+            folder,
+            resolve_machine(planned(), None, MACHINE),
+            inputs,
+            data_root="",
+            phantom=False,
+            probed=False,
+            gpu=None,
+        )
+
+        class LaterTrain(TrainConfig):
+            warmup: Annotated[int, BeforeItExisted(0)] = 5
+
+        class LaterPlan(PlannedRun):
+            train: LaterTrain
+
+        class LaterResolvedTrain(ResolvedTrain, LaterTrain):
+            pass
+
+        class LaterRun(LaterPlan):
+            train: LaterResolvedTrain
+
+        def begin(warmup):
+            plan = LaterPlan.model_validate({**tiny, "train": {**tiny["train"], "warmup": warmup}})
+            return take_up(folder, plan, inputs, probed=False, machine=MACHINE, gpu=None, progress=SILENT)
+
+        tiny = planned().model_dump()
+        monkeypatch.setattr("fundus_seg.runs.record.ResolvedRun", LaterRun)
+        monkeypatch.setattr("fundus_seg.config.resolve.ResolvedRun", LaterRun)
+        assert begin(warmup=0).train.warmup == 0
+        with pytest.raises(RunError, match=r"holds another run \(train\.warmup: 0 there, 5 now\)"):
+            begin(warmup=5)
+
+
+def test_every_selection_is_in_the_table():
+    assert tuple(SELECTIONS) == get_args(Selection)
+    assert [name for name, rule in SELECTIONS.items() if rule.warning] == ["oracle"]
 
 
 def test_unknown_preset_offers_the_nearest():

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from fundus_seg.config import load_config
+from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.training import fit, train
-from fundus_seg.training.data import load_run_data
-from fundus_seg.training.run import resolve_sources
+from fundus_seg.training.run_data import load_run_data
 from fundus_seg.training.task import binary_cross_entropy
 
 
@@ -62,7 +61,7 @@ fit_assist = fit._assist
 
 
 def test_slices_part_the_batch_and_hold_every_domain_alike(root):
-    config = resolve_sources(settings("train.batch_per_domain=4"), root)
+    config = resolve_sources(settings("train.batch_per_domain=4"), root.domains, where=root.path)
     batches = DomainBatches(load_run_data(config, root).sources, config.train, seed=0)
     whole = next(batches.epoch(0))
     parts = [whole.slice(part, 2) for part in range(2)]
@@ -101,11 +100,11 @@ def test_a_step_is_that_of_the_slices_mean_gradient(root, tmp_path, monkeypatch)
     monkeypatch.setattr(fit, "_assist", assist_and_keep)
     run = train(config, root, tmp_path)
 
-    config = resolve_sources(config, root)
+    config = resolve_sources(config, root.domains, where=root.path)
     (whole,) = DomainBatches(load_run_data(config, root).sources, config.train, seed=0).epoch(0)
     with reproducible(1):
         with seeded(0, 0, "initialisation"):
-            network = build_model(**fit.network_spec(config)).to(memory_format=torch.channels_last)
+            network = build_model(**config.network_spec()).to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True)
         losses = []
         for part in (whole.slice(0, 2), whole.slice(1, 2)):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fundus_seg import metrics
-from fundus_seg.config import preset_settings
-from fundus_seg.evaluation.cases import score_case
+from fundus_seg.config import load_scoring
+from fundus_seg.evaluation.score_case import score_case
 from fundus_seg.metrics import (
     dice,
     hausdorff,
@@ -121,7 +121,7 @@ def test_the_drawing_as_a_photograph():
 
 
 def test_released_scoring_as_the_page_says():
-    released = preset_settings("released-code", holdout="").scoring
+    released = load_scoring("released-code")
     pair = tuple(np.stack([mask, mask]) for mask in masks())
     disc, _ = score_case(*pair, scoring=released)
     assert disc["hd"] > disc["hd95"]

@@ -12,9 +12,9 @@ from fundus_seg.data import FundusDataset, open_root
 from fundus_seg.data.cache import load_resized
 from fundus_seg.data.domain_file import read_domain_file
 from fundus_seg.data.files import hashed_split
-from fundus_seg.data.phantom import PHANTOM_MARKER
 from fundus_seg.errors import DataError, UsageError
 from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.phantom.make import PHANTOM_MARKER
 from fundus_seg.protocol import source_half
 from fundus_seg.training import train
 
@@ -146,27 +146,27 @@ domains:
     ("old", "new", "line", "message"),
     [
         ("images: \"south", "imges: \"south", 8, r"unknown key 'imges': did you mean 'images'\?"),
-        ("  south:", "  north:", 7, "the key 'north' a second time"),
+        ("  south:", "  north:", 7, "the key 'north' appears twice"),
         ("  south:", "  1/2:", 7, "'1/2' cannot name a domain: take one short word"),
         ("domains:", "domain:", 2, r"unknown key 'domain': did you mean 'domains'\?"),
-        ("cup: 0, rim: 128", "cup: 0, rim: 300", 1, "'300' is no colour: write a grey of 0 to 255, or \"#rrggbb\""),
+        ("cup: 0, rim: 128", "cup: 0, rim: 300", 1, "'300' is not a colour: write a grey of 0 to 255, or \"#rrggbb\""),
         ("cup: 0, rim: 128", "cup: 0, rim: 0", 1, "need three different colours"),
         ("cup: 0, rim: 128", "cup: 0", 1, "the key 'rim' is missing"),
         ("{cup: 0, rim: 128, background: 255}", "defo", 1, "unknown coding 'defo'"),
         (", cup: \"south/oc/{name}.png\"", "", 9, "the key 'cup' is missing"),
         ("south/oc/{name}.png", "south/oc/{nmae}.png", 9, r"unknown placeholder '{nmae}': did you mean '{name}'\?"),
-        ("south/oc/{name}.png", "south/oc/*.png", 9, "so write '{name}', and no wildcard"),
+        ("south/oc/{name}.png", "south/oc/*.png", 9, "so write '{name}' and no wildcard"),
         ("south/oc/{name}.png", "south/oc/cup.png", 9, "lacks '{name}', which stands for the photograph's name"),
         ("south/oc/{name}.png", "{annotator}/{name}.png", 9, "the domain has no 'annotators"),
         ("south/photos/*.tif", "south/a.tif", 8, "is one file: write '\\*' or '{name}'"),
         ("south/photos/*.tif", "south/**/*.tif", 8, "write '\\*' for each folder between"),
-        ("    train: {images", "    images: x\n    train: {images", 5, "'images' beside a split"),
-        ("    train: {images", "    # {images", 6, "a test split without the key 'train'"),
-        ("    name: Clinic North, Kowa", "    name: [a]", 4, "wants a text here"),
+        ("    train: {images", "    images: x\n    train: {images", 5, "'images' stands beside a split"),
+        ("    train: {images", "    # {images", 6, "a test split needs the key 'train'"),
+        ("    name: Clinic North, Kowa", "    name: [a]", 4, "expected a text here"),
         ("    name: Clinic North, Kowa", "    name: {", 6, "not valid YAML"),
         ("    images: \"south", "    coding: dofe\n    images: \"south", 8, "two binary files need no coding"),
         ("    images: \"south", "    annotators: {names: [a]}\n    images: \"south", 10, "lacks '{annotator}'"),
-        ("    images: \"south", "    annotators: [a]\n    images: \"south", 8, "wants names here"),
+        ("    images: \"south", "    annotators: [a]\n    images: \"south", 8, "expected names here"),
         ("    images: \"south", "    annotators: {names: [a, a]}\n    images: \"s", 8, "annotator 'a': each"),
         ("    images: \"south", "    annotators: {names: [a], merge: b}\n    images: \"s", 8, "unknown merge 'b'"),
     ],
@@ -175,16 +175,18 @@ def test_every_complaint_names_the_line(tmp_path, old, new, line, message):
     assert TWO.count(old) == 1
     path = tmp_path / "domains.yaml"
     path.write_text(TWO.replace(old, new), "utf8")
-    with pytest.raises(DataError, match=rf"^\S*domains\.yaml:{line}: [^\n]*{message}[^\n]*$"):
+    with pytest.raises(DataError, match=rf"^\S*domains\.yaml:{line}: [^\n]*{message}[^\n]*$") as caught:
         read_domain_file(path)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == (path, line)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "an empty file; write the key 'domains'"),
-        (b"- 1", "1: wants domains here"),
-        (b"domains:", "1: wants an entry for each domain here"),
+        (b"- 1", "1: expected domains here"),
+        (b"domains:", "1: expected an entry for each domain here"),
         (b"\xff\xfe", "cannot be read .not a text file."),
         (b"domains: {a: {images: '*.png', masks: '{name}.png'}}", "holds only domain a; training needs two or more"),
         (b"domains: {a: \x07}", "not valid YAML"),
@@ -206,7 +208,7 @@ def test_a_photograph_in_two_places_is_refused(two):
     """Here every photograph of the test split would train."""
     two.write_text(TWO.replace("north/train/*.jpg", "north/*/*.jpg"), "utf8")
     with pytest.raises(
-        DataError, match=r"test 0\.jpg: a photograph of north/train and of north/test; it must be of one"
+        DataError, match=r"test 0\.jpg: a photograph of north/train and of north/test; it must belong to one"
     ):
         open_root(two).cases("north", "train")
 

@@ -6,7 +6,7 @@ import pytest
 
 from fundus_seg.data import duplicates
 from fundus_seg.data.duplicates import SAME_PICTURE, SIDE, find_copies, fingerprint
-from fundus_seg.data.phantom import draw_case
+from fundus_seg.phantom.make import draw_case
 
 
 @pytest.fixture(scope="module")

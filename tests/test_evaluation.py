@@ -10,15 +10,16 @@ import pytest
 from PIL import Image
 
 from fundus_seg import load_model
-from fundus_seg.config import OPERATORS, load_config
+from fundus_seg.builtins import OPERATORS
+from fundus_seg.config import load_config
 from fundus_seg.data import FundusDataset, open_root
 from fundus_seg.errors import CheckpointError, DataError, ProtocolError, RunError
 from fundus_seg.evaluation import evaluate as module
-from fundus_seg.evaluation.cases import FAULTS, score_case
 from fundus_seg.evaluation.evaluate import evaluate, write_overlays
-from fundus_seg.evaluation.tables import build_table
+from fundus_seg.evaluation.score_case import FAULTS, score_case
 from fundus_seg.ops import TVConv2d
 from fundus_seg.protocol import Scoring
+from fundus_seg.reporting.tables import build_table
 from fundus_seg.training import train
 
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ from fundus_seg.ops.layout import is_channels_last, kernel_in, map_in
 
 
 @pytest.fixture(params=["native", "portable"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both backends of the CPU, in tests that ask for it; the compiler is part of what the tests need."""
+def backend(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs a test with each backend of the CPU; the tests need a compiler."""
     assert native.unavailable() is None
-    chosen = {"native": native, "portable": portable}[request.param]
-    monkeypatch.setattr(dispatch, "backend", lambda x: chosen)
+    with dispatch.using(request.param):
+        yield
 
 
 def derivatives(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
@@ -40,283 +41,315 @@ def operands(
     return x, weight
 
 
-@pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("k", [1, 3, 5])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("dilation", [1, 2, 6])
-def test_equals_four_loops(k: int, stride: int, dilation: int, channels_last: bool) -> None:
-    operands_ = operands(k, stride)
-    expected = derivatives(lambda x, weight: four_loops(x, weight, stride, dilation), *operands_)
-    found = derivatives(
-        lambda x, weight: translation_variant_conv2d(x, weight, stride=stride, dilation=dilation),
-        map_in(operands_[0], channels_last),
-        kernel_in(operands_[1], channels_last),
-    )
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
-
-
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float64: 1e-12}
 SIZES = [(1, 1, (1, 1)), (1, 7, (1, 9)), (5, 19, (17, 3)), (4, 33, (13, 21)), (9, 70, (6, 6)), (4, 1040, (3, 4))]
 
 
-@pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize(("batch", "channels", "size"), SIZES)
-@pytest.mark.parametrize(("k", "stride", "dilation"), [(3, 1, 1), (5, 2, 3)])
-@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES.items())
-def test_every_size_dtype_and_layout(
-    batch: int,
-    channels: int,
-    size: tuple[int, int],
-    k: int,
-    stride: int,
-    dilation: int,
-    dtype: torch.dtype,
-    tolerance: float,
-    channels_last: bool,
-) -> None:
-    x, weight = (tensor.to(dtype) for tensor in operands(k, stride, batch, channels, size))
+class TestShapes:
+    """Every geometry, size and layout, against the equation."""
 
-    def convolve(x: Tensor, weight: Tensor) -> Tensor:
-        return translation_variant_conv2d(x, weight, stride=stride, dilation=dilation)
+    @pytest.mark.usefixtures("backend")
+    @pytest.mark.parametrize("channels_last", [False, True])
+    @pytest.mark.parametrize("k", [1, 3, 5])
+    @pytest.mark.parametrize("stride", [1, 2, 3])
+    @pytest.mark.parametrize("dilation", [1, 2, 6])
+    def test_equals_four_loops(self, k: int, stride: int, dilation: int, channels_last: bool) -> None:
+        operands_ = operands(k, stride)
+        expected = derivatives(lambda x, weight: four_loops(x, weight, stride, dilation), *operands_)
+        found = derivatives(
+            lambda x, weight: translation_variant_conv2d(x, weight, stride=stride, dilation=dilation),
+            map_in(operands_[0], channels_last),
+            kernel_in(operands_[1], channels_last),
+        )
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b)
 
-    found = derivatives(convolve, map_in(x, channels_last), kernel_in(weight, channels_last))
-    expected = derivatives(lambda x, weight: four_loops(x, weight, stride, dilation), x.double(), weight.double())
-    for a, b in zip(found, expected, strict=True):
-        assert a.dtype == dtype
-        error = (a.double() - b).abs().max()
-        assert error <= tolerance * max(1.0, b.abs().max().item())
-    if channels_last and min(*found[0].shape[1:]) > 1:
-        assert is_channels_last(found[0])
+    @pytest.mark.usefixtures("backend")
+    @pytest.mark.parametrize("channels_last", [False, True])
+    @pytest.mark.parametrize(("batch", "channels", "size"), SIZES)
+    @pytest.mark.parametrize(("k", "stride", "dilation"), [(3, 1, 1), (5, 2, 3)])
+    @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES.items())
+    def test_every_size_dtype_and_layout(
+        self,
+        batch: int,
+        channels: int,
+        size: tuple[int, int],
+        k: int,
+        stride: int,
+        dilation: int,
+        dtype: torch.dtype,
+        tolerance: float,
+        channels_last: bool,
+    ) -> None:
+        x, weight = (tensor.to(dtype) for tensor in operands(k, stride, batch, channels, size))
 
+        def convolve(x: Tensor, weight: Tensor) -> Tensor:
+            return translation_variant_conv2d(x, weight, stride=stride, dilation=dilation)
 
-@pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_steps_beyond_the_map(channels_last: bool) -> None:
-    """No buffer grows with a stride or a dilation that reads nothing."""
-    x, weight = operands(size=(5, 4))
-    x = map_in(x, channels_last)
-    far = translation_variant_conv2d(x, kernel_in(weight, channels_last), dilation=10**9)
-    torch.testing.assert_close(far, four_loops(x, weight, dilation=10**9))
-    corner = kernel_in(weight[:, :, :1, :1], channels_last)
-    wide = translation_variant_conv2d(x, corner, stride=10**9)
-    torch.testing.assert_close(wide, four_loops(x, corner, stride=10**9))
+        found = derivatives(convolve, map_in(x, channels_last), kernel_in(weight, channels_last))
+        expected = derivatives(lambda x, weight: four_loops(x, weight, stride, dilation), x.double(), weight.double())
+        for a, b in zip(found, expected, strict=True):
+            assert a.dtype == dtype
+            error = (a.double() - b).abs().max()
+            assert error <= tolerance * max(1.0, b.abs().max().item())
+        if channels_last and min(*found[0].shape[1:]) > 1:
+            assert is_channels_last(found[0])
 
+    @pytest.mark.usefixtures("backend")
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_steps_beyond_the_map(self, channels_last: bool) -> None:
+        """No buffer grows with a stride or a dilation that reads nothing."""
+        x, weight = operands(size=(5, 4))
+        x = map_in(x, channels_last)
+        far = translation_variant_conv2d(x, kernel_in(weight, channels_last), dilation=10**9)
+        torch.testing.assert_close(far, four_loops(x, weight, dilation=10**9))
+        corner = kernel_in(weight[:, :, :1, :1], channels_last)
+        wide = translation_variant_conv2d(x, corner, stride=10**9)
+        torch.testing.assert_close(wide, four_loops(x, corner, stride=10**9))
 
-@pytest.mark.usefixtures("backend")
-def test_zero_images_and_what_is_not_a_number() -> None:
-    x, weight = operands(size=(6, 5))
-    assert translation_variant_conv2d(x[:0], weight).shape == (0, 3, 6, 5)
-    x[0, 1, 2, 4] = torch.nan
-    for channels_last in (False, True):
-        bad = translation_variant_conv2d(map_in(x, channels_last), kernel_in(weight, channels_last)).isnan()
-        assert bad.sum() == 6  # of its neighbours in the image, none in the row that follows in memory
-        assert bad[0, 1, 1:4, 3:].all()
+    @pytest.mark.usefixtures("backend")
+    def test_zero_images_and_what_is_not_a_number(self) -> None:
+        x, weight = operands(size=(6, 5))
+        assert translation_variant_conv2d(x[:0], weight).shape == (0, 3, 6, 5)
+        x[0, 1, 2, 4] = torch.nan
+        for channels_last in (False, True):
+            bad = translation_variant_conv2d(map_in(x, channels_last), kernel_in(weight, channels_last)).isnan()
+            assert bad.sum() == 6  # of its neighbours in the image, none in the row that follows in memory
+            assert bad[0, 1, 1:4, 3:].all()
 
+    @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 3)])
+    def test_constant_kernel_is_a_depthwise_convolution(self, stride: int, dilation: int) -> None:
+        x, weight = operands(stride=stride, size=(9, 8))
+        weight = weight[:, :, :1, :1].expand_as(weight)
+        shared = weight[:, :, 0, 0].reshape(3, 1, 3, 3)
+        torch.testing.assert_close(
+            translation_variant_conv2d(x, weight, stride=stride, dilation=dilation),
+            F.conv2d(x, shared, stride=stride, dilation=dilation, padding=dilation, groups=3),
+        )
 
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 3)])
-def test_constant_kernel_is_a_depthwise_convolution(stride: int, dilation: int) -> None:
-    x, weight = operands(stride=stride, size=(9, 8))
-    weight = weight[:, :, :1, :1].expand_as(weight)
-    shared = weight[:, :, 0, 0].reshape(3, 1, 3, 3)
-    torch.testing.assert_close(
-        translation_variant_conv2d(x, weight, stride=stride, dilation=dilation),
-        F.conv2d(x, shared, stride=stride, dilation=dilation, padding=dilation, groups=3),
-    )
-
-
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
-def test_gradients(stride: int, dilation: int) -> None:
-    x, weight = operands(stride=stride, channels=2)
-
-    def convolve(x: Tensor, weight: Tensor) -> Tensor:
-        return translation_variant_conv2d(x, weight, stride=stride, dilation=dilation)
-
-    assert torch.autograd.gradcheck(convolve, (x.requires_grad_(), weight.requires_grad_()))
-
-
-@pytest.mark.parametrize("needing", ["x", "weight"])
-def test_keeps_only_what_the_needed_gradient_reads(needing: str) -> None:
-    x, weight = operands()
-    leaf, other = (x, weight) if needing == "x" else (weight, x)
-    leaf.requires_grad_()
-    out = translation_variant_conv2d(x, weight)
-    assert out.grad_fn is not None
-    saved = [tensor.data_ptr() for tensor in out.grad_fn.saved_tensors if tensor is not None]  # type: ignore[attr-defined]
-    assert saved == [other.data_ptr()]
-    out.sum().backward()
-    assert leaf.grad is not None
-    assert other.grad is None
-
-
-@pytest.mark.usefixtures("backend")
-def test_second_derivatives() -> None:
-    x, weight = operands(channels=2, size=(4, 3))
-    assert torch.autograd.gradgradcheck(translation_variant_conv2d, (x.requires_grad_(), weight.requires_grad_()))
-
-
-def test_torch_func() -> None:
-    """Per-sample gradients of the kernels, and mapping over each operand alone and over both."""
-    x, weight = operands()
-    both = torch.stack([weight, 2 * weight], dim=1)
-    for dims, args in ((0, None), (x[:, None], weight)), ((None, 1), (x, both)), ((0, 1), (x[:, None], both)):
-        mapped = torch.vmap(translation_variant_conv2d, dims)(*args)
-        for n in range(2):
-            one = (t if d is None else t.select(d, n) for t, d in zip(args, dims, strict=True))
-            torch.testing.assert_close(mapped[n], translation_variant_conv2d(*one))
-
-    def energy(weight: Tensor, image: Tensor) -> Tensor:
-        return translation_variant_conv2d(image[None], weight).square().sum()
-
-    per_sample = torch.vmap(torch.func.grad(energy), (None, 0))(weight, x)
-    for image, grad in zip(x, per_sample, strict=True):
-        torch.testing.assert_close(grad, torch.func.grad(energy)(weight, image))
-    with pytest.raises(NotImplementedError, match="jvp"):
-        torch.func.jvp(lambda x: translation_variant_conv2d(x, weight), (x,), (x,))
+    @pytest.mark.usefixtures("backend")
+    def test_any_memory_layout(self) -> None:
+        """Operands and gradients that lie in no layout, or each in another, are copied first."""
+        x, weight = operands(size=(6, 7))
+        wide = torch.zeros(2, 3, 6, 14, dtype=x.dtype)
+        wide[..., ::2] = x
+        for a in (x, map_in(x, True), wide[..., ::2]):
+            for b in (weight, kernel_in(weight, True), weight.transpose(2, 3).contiguous().transpose(2, 3)):
+                torch.testing.assert_close(translation_variant_conv2d(a, b), translation_variant_conv2d(x, weight))
+        (to_x,) = torch.autograd.grad(translation_variant_conv2d(x.requires_grad_(), weight).sum(), x)  # expanded
+        torch.testing.assert_close(to_x, torch.autograd.grad(four_loops(x, weight).sum(), x)[0])
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_compiled_and_described_to_torch(channels_last: bool) -> None:
-    x, weight = operands(stride=2, channels=4, size=(7, 6))
-    x, weight = map_in(x, channels_last), kernel_in(weight, channels_last)
-    grad = translation_variant_conv2d(x, weight, stride=2)
-    torch.library.opcheck(dispatch.forward, (x, weight, 3, 2, 1))
-    torch.library.opcheck(dispatch.grad_x, (grad, weight, [7, 6], 3, 2, 1))
-    torch.library.opcheck(dispatch.grad_weight, (grad, x, 3, 2, 1))
+class TestGradients:
+    @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
+    def test_first_derivatives(self, stride: int, dilation: int) -> None:
+        x, weight = operands(stride=stride, channels=2)
 
-    def convolve(x: Tensor, weight: Tensor) -> Tensor:
-        return translation_variant_conv2d(x, weight, stride=2)
+        def convolve(x: Tensor, weight: Tensor) -> Tensor:
+            return translation_variant_conv2d(x, weight, stride=stride, dilation=dilation)
 
-    compiled = torch.compile(convolve, backend="aot_eager", fullgraph=True)
-    for a, b in zip(derivatives(compiled, x, weight), derivatives(convolve, x, weight), strict=True):
-        assert torch.equal(a, b)
-    assert convolve(x.to("meta"), weight.to("meta")).shape == grad.shape
+        assert torch.autograd.gradcheck(convolve, (x.requires_grad_(), weight.requires_grad_()))
 
+    @pytest.mark.usefixtures("backend")
+    def test_second_derivatives(self) -> None:
+        x, weight = operands(channels=2, size=(4, 3))
+        assert torch.autograd.gradgradcheck(translation_variant_conv2d, (x.requires_grad_(), weight.requires_grad_()))
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
-    x, weight = (tensor.to(dtype) for tensor in operands(k=5, size=(16, 16)))
-    exact = translation_variant_conv2d(x.double(), weight.double())
-    out = translation_variant_conv2d(x, weight)
-    assert out.dtype == dtype
-    torch.testing.assert_close(out.double(), exact, rtol=torch.finfo(dtype).eps / 2, atol=1e-4)
-
-
-def test_half_precision_gradients() -> None:
-    x, weight = operands(batch=8, size=(8, 8))
-    low = [tensor.bfloat16().requires_grad_() for tensor in (x, weight)]
-    exact = [tensor.detach().double().requires_grad_() for tensor in low]
-    for pair in (low, exact):
-        translation_variant_conv2d(*pair).square().sum().backward()
-    for a, b in zip(low, exact, strict=True):
-        assert a.grad is not None
-        assert b.grad is not None
-        assert a.grad.dtype == torch.bfloat16
-        assert F.cosine_similarity(a.grad.double().flatten(), b.grad.flatten(), dim=0) > 0.9999
-
-
-def test_autocast_casts_as_convolutions_do() -> None:
-    x, weight = (tensor.float().requires_grad_() for tensor in operands())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    @pytest.mark.parametrize("needing", ["x", "weight"])
+    def test_keeps_only_what_the_needed_gradient_reads(self, needing: str) -> None:
+        x, weight = operands()
+        leaf, other = (x, weight) if needing == "x" else (weight, x)
+        leaf.requires_grad_()
         out = translation_variant_conv2d(x, weight)
-        assert out.dtype == torch.bfloat16
-        assert translation_variant_conv2d(x.bfloat16(), weight).dtype == torch.bfloat16
-        assert translation_variant_conv2d(x.double(), weight.double()).dtype == torch.float64
-    out.float().sum().backward()
-    assert x.grad is not None
-    assert weight.grad is not None
-    assert x.grad.dtype == weight.grad.dtype == torch.float32
+        assert out.grad_fn is not None
+        saved = [tensor.data_ptr() for tensor in out.grad_fn.saved_tensors if tensor is not None]  # type: ignore[attr-defined]
+        assert saved == [other.data_ptr()]
+        out.sum().backward()
+        assert leaf.grad is not None
+        assert other.grad is None
 
 
-@pytest.mark.usefixtures("backend")
-def test_any_memory_layout() -> None:
-    """Operands and gradients that lie in no layout, or each in another, are copied first."""
-    x, weight = operands(size=(6, 7))
-    wide = torch.zeros(2, 3, 6, 14, dtype=x.dtype)
-    wide[..., ::2] = x
-    for a in (x, map_in(x, True), wide[..., ::2]):
-        for b in (weight, kernel_in(weight, True), weight.transpose(2, 3).contiguous().transpose(2, 3)):
-            torch.testing.assert_close(translation_variant_conv2d(a, b), translation_variant_conv2d(x, weight))
-    (to_x,) = torch.autograd.grad(translation_variant_conv2d(x.requires_grad_(), weight).sum(), x)  # expanded
-    torch.testing.assert_close(to_x, torch.autograd.grad(four_loops(x, weight).sum(), x)[0])
+class TestTransforms:
+    """torch.func, torch.compile and torch.library."""
 
+    def test_torch_func(self) -> None:
+        """Per-sample gradients of the kernels, and mapping over each operand alone and over both."""
+        x, weight = operands()
+        both = torch.stack([weight, 2 * weight], dim=1)
+        for dims, args in ((0, None), (x[:, None], weight)), ((None, 1), (x, both)), ((0, 1), (x[:, None], both)):
+            mapped = torch.vmap(translation_variant_conv2d, dims)(*args)
+            for n in range(2):
+                one = (t if d is None else t.select(d, n) for t, d in zip(args, dims, strict=True))
+                torch.testing.assert_close(mapped[n], translation_variant_conv2d(*one))
 
-def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, weight = (tensor.float() for tensor in operands(channels=40, size=(9, 9)))
-    monkeypatch.setattr(native, "_WORTH_A_REGION", 0)
-    before = torch.get_num_threads()
-    for channels_last in (False, True):
-        args = map_in(x, channels_last), kernel_in(weight, channels_last)
-        found = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(derivatives(translation_variant_conv2d, *args))
-        torch.set_num_threads(before)
-        for a, b in zip(*found, strict=True):
+        def energy(weight: Tensor, image: Tensor) -> Tensor:
+            return translation_variant_conv2d(image[None], weight).square().sum()
+
+        per_sample = torch.vmap(torch.func.grad(energy), (None, 0))(weight, x)
+        for image, grad in zip(x, per_sample, strict=True):
+            torch.testing.assert_close(grad, torch.func.grad(energy)(weight, image))
+        with pytest.raises(NotImplementedError, match="jvp"):
+            torch.func.jvp(lambda x: translation_variant_conv2d(x, weight), (x,), (x,))
+
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_compiled_and_described_to_torch(self, channels_last: bool) -> None:
+        x, weight = operands(stride=2, channels=4, size=(7, 6))
+        x, weight = map_in(x, channels_last), kernel_in(weight, channels_last)
+        grad = translation_variant_conv2d(x, weight, stride=2)
+        torch.library.opcheck(dispatch.forward, (x, weight, 3, 2, 1))
+        torch.library.opcheck(dispatch.grad_x, (grad, weight, [7, 6], 3, 2, 1))
+        torch.library.opcheck(dispatch.grad_weight, (grad, x, 3, 2, 1))
+
+        def convolve(x: Tensor, weight: Tensor) -> Tensor:
+            return translation_variant_conv2d(x, weight, stride=2)
+
+        compiled = torch.compile(convolve, backend="aot_eager", fullgraph=True)
+        for a, b in zip(derivatives(compiled, x, weight), derivatives(convolve, x, weight), strict=True):
             assert torch.equal(a, b)
+        assert convolve(x.to("meta"), weight.to("meta")).shape == grad.shape
 
 
-@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
-def test_without_a_compiler_torch_computes(compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
-    monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
-    x, weight = operands()
-    with pytest.warns(UserWarning, match="run on torch's operations, several times slower"):
+class TestPrecision:
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_is_rounded_once(self, dtype: torch.dtype) -> None:
+        x, weight = (tensor.to(dtype) for tensor in operands(k=5, size=(16, 16)))
+        exact = translation_variant_conv2d(x.double(), weight.double())
         out = translation_variant_conv2d(x, weight)
-    torch.testing.assert_close(out, four_loops(x, weight))
-    assert dispatch.backend(x) is portable
-    reason = native.unavailable()
-    assert reason is not None
-    assert compiler in reason
-    assert "\n" not in reason
-    assert not list(tmp_path.rglob("*.so*"))
+        assert out.dtype == dtype
+        torch.testing.assert_close(out.double(), exact, rtol=torch.finfo(dtype).eps / 2, atol=1e-4)
+
+    def test_half_precision_gradients(self) -> None:
+        x, weight = operands(batch=8, size=(8, 8))
+        low = [tensor.bfloat16().requires_grad_() for tensor in (x, weight)]
+        exact = [tensor.detach().double().requires_grad_() for tensor in low]
+        for pair in (low, exact):
+            translation_variant_conv2d(*pair).square().sum().backward()
+        for a, b in zip(low, exact, strict=True):
+            assert a.grad is not None
+            assert b.grad is not None
+            assert a.grad.dtype == torch.bfloat16
+            assert F.cosine_similarity(a.grad.double().flatten(), b.grad.flatten(), dim=0) > 0.9999
+
+    def test_autocast_casts_as_convolutions_do(self) -> None:
+        x, weight = (tensor.float().requires_grad_() for tensor in operands())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = translation_variant_conv2d(x, weight)
+            assert out.dtype == torch.bfloat16
+            assert translation_variant_conv2d(x.bfloat16(), weight).dtype == torch.bfloat16
+            assert translation_variant_conv2d(x.double(), weight.double()).dtype == torch.float64
+        out.float().sum().backward()
+        assert x.grad is not None
+        assert weight.grad is not None
+        assert x.grad.dtype == weight.grad.dtype == torch.float32
+
+    def test_threads_change_no_bit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        x, weight = (tensor.float() for tensor in operands(channels=40, size=(9, 9)))
+        monkeypatch.setattr(native, "_WORTH_A_REGION", 0)
+        before = torch.get_num_threads()
+        for channels_last in (False, True):
+            args = map_in(x, channels_last), kernel_in(weight, channels_last)
+            found = []
+            for threads in (1, 2):
+                torch.set_num_threads(threads)
+                found.append(derivatives(translation_variant_conv2d, *args))
+            torch.set_num_threads(before)
+            for a, b in zip(*found, strict=True):
+                assert torch.equal(a, b)
 
 
-def test_a_library_in_the_cache_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert native.unavailable() is None
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
-    assert native.unavailable() is None
+class TestBackends:
+    def test_the_chosen_one_computes_within_the_block_and_in_every_thread(self) -> None:
+        x, _ = operands()
+        with ThreadPoolExecutor(1) as pool:
+            assert dispatch.backend(x) is native
+            with dispatch.using("portable"):
+                assert pool.submit(dispatch.backend, x).result() is portable
+                with dispatch.using("native"):
+                    assert dispatch.backend(x) is native
+                assert dispatch.backend(x) is portable
+            assert dispatch.backend(x) is native
+
+    def test_an_error_within_the_block_ends_the_choice(self) -> None:
+        with pytest.raises(KeyError), dispatch.using("portable"):
+            raise KeyError
+        assert dispatch.backend(operands()[0]) is native
+
+    def test_tensors_that_the_chosen_one_cannot_take_are_refused(self) -> None:
+        x, weight = (tensor.half() for tensor in operands())
+        assert dispatch.backend(x) is portable
+        with (
+            dispatch.using("native"),
+            pytest.raises(ValueError, match=r"ops\.native does not compute with torch\.float16 on cpu here"),
+        ):
+            translation_variant_conv2d(x, weight)
+        with pytest.raises(ValueError, match="unknown backend 'fast': pass one of native, portable"):
+            dispatch.using("fast").__enter__()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("x", "weight", "message"),
-    [
-        ((3, 5, 4), (3, 9, 5, 4), r"x must be \(B, C, H, W\)"),
-        ((1, 3, 5, 4), (3, 8, 5, 4), r"weight has 8 taps: pass k\*k of them with an odd k"),
-        ((1, 3, 5, 4), (3, 4, 5, 4), "weight has 4 taps"),
-        ((1, 3, 5, 4), (2, 9, 5, 4), "x has 3 channels and weight 2"),
-        ((1, 3, 5, 4), (3, 9, 4, 5), "kernels for 4x5 positions, but a 5x4 input at stride 1 has 5x4"),
-    ],
-)
-def test_shapes_that_do_not_fit(x: tuple[int, ...], weight: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        translation_variant_conv2d(torch.zeros(x), torch.zeros(weight))
+class TestCompiledLibrary:
+    """The CPU backend is compiled once, from a compiler and into a folder that may not be there."""
+
+    @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+    def test_without_a_compiler_torch_computes(
+        self, compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("CXX", compiler)
+        monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
+        monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+        x, weight = operands()
+        with pytest.warns(UserWarning, match="run on torch's operations, several times slower"):
+            out = translation_variant_conv2d(x, weight)
+        torch.testing.assert_close(out, four_loops(x, weight))
+        assert dispatch.backend(x) is portable
+        reason = native.unavailable()
+        assert reason is not None
+        assert compiler in reason
+        assert "\n" not in reason
+        assert not list(tmp_path.rglob("*.so*"))
+
+    def test_a_library_in_the_cache_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert native.unavailable() is None
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+        assert native.unavailable() is None
+
+    def test_a_library_that_others_can_write_is_not_loaded(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
+        monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+        assert native.unavailable() is None
+        (library,) = tmp_path.rglob("*.so")
+        for place in (library, library.parent):
+            mode = place.stat().st_mode
+            assert not mode & 0o022
+            place.chmod(mode | 0o020)
+            native._library.cache_clear()
+            with pytest.warns(UserWarning, match="another user can write"):
+                assert native.unavailable() is not None
+            place.chmod(mode)
 
 
-def test_options_that_do_not_fit() -> None:
-    x, weight = operands()
-    with pytest.raises(ValueError, match="at least 1, got 0 and 1"):
-        translation_variant_conv2d(x, weight, stride=0)
-    with pytest.raises(ValueError, match=r"x is torch.float64 and weight torch.float32: cast one"):
-        translation_variant_conv2d(x, weight.float())
-    with pytest.raises(ValueError, match="x is on meta and weight on cpu: move one of them"):
-        translation_variant_conv2d(x.to("meta"), weight)
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("x", "weight", "message"),
+        [
+            ((3, 5, 4), (3, 9, 5, 4), r"x must be \(B, C, H, W\)"),
+            ((1, 3, 5, 4), (3, 8, 5, 4), r"weight has 8 taps: pass k\*k of them with an odd k"),
+            ((1, 3, 5, 4), (3, 4, 5, 4), "weight has 4 taps"),
+            ((1, 3, 5, 4), (2, 9, 5, 4), "x has 3 channels and weight 2"),
+            ((1, 3, 5, 4), (3, 9, 4, 5), "kernels for 4x5 positions, but a 5x4 input at stride 1 has 5x4"),
+        ],
+    )
+    def test_shapes_that_do_not_fit(self, x: tuple[int, ...], weight: tuple[int, ...], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            translation_variant_conv2d(torch.zeros(x), torch.zeros(weight))
 
-
-def test_a_library_that_others_can_write_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
-    monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
-    assert native.unavailable() is None
-    (library,) = tmp_path.rglob("*.so")
-    for place in (library, library.parent):
-        mode = place.stat().st_mode
-        assert not mode & 0o022
-        place.chmod(mode | 0o020)
-        native._library.cache_clear()
-        with pytest.warns(UserWarning, match="another user can write"):
-            assert native.unavailable() is not None
-        place.chmod(mode)
+    def test_options_that_do_not_fit(self) -> None:
+        x, weight = operands()
+        with pytest.raises(ValueError, match="at least 1, got 0 and 1"):
+            translation_variant_conv2d(x, weight, stride=0)
+        with pytest.raises(ValueError, match=r"x is torch.float64 and weight torch.float32: cast one"):
+            translation_variant_conv2d(x, weight.float())
+        with pytest.raises(ValueError, match="x is on meta and weight on cpu: move one of them"):
+            translation_variant_conv2d(x.to("meta"), weight)

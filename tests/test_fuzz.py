@@ -15,7 +15,7 @@ from PIL import Image
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data.io import read_image, read_mask
 from fundus_seg.errors import FundusSegError
-from fundus_seg.evaluation.evaluate import Evaluation, read_evaluation
+from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.models.checkpoint import read_checkpoint
 
 SHORT = settings(
@@ -78,7 +78,9 @@ def check_config_text(tmp_path, text):
     try:
         config = load_config(str(path), arguments={"holdout": "A"})
     except FundusSegError as error:
-        assert "\n" not in str(error)
+        heading, *faults = str(error).split("\n")
+        assert bool(faults) == heading.endswith(" faults in the settings:")
+        assert all(fault.startswith("  ") for fault in faults)
     else:
         assert isinstance(config, RunConfig)
         assert RunConfig.model_validate(config.model_dump()) == config

@@ -13,14 +13,15 @@ from typer.testing import CliRunner
 from fundus_seg import plugins
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
-from fundus_seg.experiments import cell as cell_module
-from fundus_seg.experiments.cell import Outcome, failure, forgive, mark_failed, run_cell, settled, status
+from fundus_seg.experiments import work
 from fundus_seg.experiments.estimate import estimate
 from fundus_seg.experiments.executors import serial
 from fundus_seg.experiments.grid import prepare, run_grid
+from fundus_seg.experiments.grid_run import Outcome, failure, forgive, mark_failed, settled, status
 from fundus_seg.experiments.leave_one_out import plan
-from fundus_seg.experiments.overview import overview
-from fundus_seg.lease import leased
+from fundus_seg.experiments.work import run_cell
+from fundus_seg.reporting.overview import overview
+from fundus_seg.runs.lease import leased
 from fundus_seg_cli.main import app
 
 
@@ -139,7 +140,7 @@ def test_a_full_disk_fails_the_run_with_its_reason(root, out, monkeypatch):
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_traceback(root, out, monkeypatch):
-    monkeypatch.setattr(cell_module, "train", lambda *_, **__: {}["nothing"])
+    monkeypatch.setattr(work, "train", lambda *_, **__: {}["nothing"])
     (cell,) = cells_of(root, out)
     ((_, outcome),) = run_grid([cell], serial)
     assert outcome.reason == "KeyError: 'nothing'"

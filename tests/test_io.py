@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from fundus_seg.data.coding import Coding, grey
-from fundus_seg.data.dataset import FundusDataset
 from fundus_seg.data.io import read_binary_mask, read_image, read_mask, write_mask
 from fundus_seg.errors import DataError
 
@@ -26,105 +25,6 @@ def palette(greys):
     image = Image.fromarray(greys.copy()).convert("P")
     image.putpalette([value for grey in range(256) for value in (grey,) * 3])
     return image
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        Image.fromarray(GREYS),
-        Image.fromarray(np.repeat(GREYS[..., None], 3, axis=2)),
-        palette(GREYS),
-        Image.fromarray(np.clip(GREYS.astype(int) + np.array([[3, 8, -8], [7, -5, 0]]), 0, 255).astype(np.uint8)),
-    ],
-    ids=["grey", "three channels", "palette", "within tolerance"],
-)
-def test_dofe_masks_read_alike(tmp_path, image):
-    image.save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), [DISC, CUP])
-
-
-@pytest.mark.parametrize("grey", [50, 51, 200, 201])
-def test_few_stray_greys_are_coded_by_the_bounds(tmp_path, grey):
-    greys = np.full((20, 20), 255, dtype=np.uint8)
-    greys[:10] = 128
-    greys[3, 3] = grey  # one pixel of 400 is less than half a percent
-    Image.fromarray(greys).save(tmp_path / "mask.png")
-    disc, cup = read_mask(tmp_path / "mask.png")
-    assert (disc[3, 3], cup[3, 3]) == (grey <= 200, grey <= 50)
-
-
-def test_unknown_greys_are_refused_by_value_and_share(tmp_path):
-    greys = np.full((20, 20), 255, dtype=np.uint8)
-    greys[:2], greys[2:4] = 90, 0
-    Image.fromarray(greys).save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match=r"mask\.png: greys \[90\] on 10\.0 % of its pixels"):
-        read_mask(tmp_path / "mask.png")
-
-
-def test_coloured_mask_is_refused(tmp_path):
-    Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match=r"mask\.png: a coloured mask"):
-        read_mask(tmp_path / "mask.png")
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".nii", ".nii.gz"])
-@pytest.mark.parametrize("content", ["empty", "text", "truncated"])
-def test_unreadable_file_is_named(tmp_path, suffix, content):
-    path = tmp_path / f"bad{suffix}"
-    if content == "truncated":
-        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), dtype=np.uint8)
-        if suffix.startswith(".nii"):
-            nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), path)
-        else:
-            Image.fromarray(noise[..., 0]).save(path)
-        content = path.read_bytes()[:2000]
-    path.write_bytes({"empty": b"", "text": b"not an image"}.get(content, content))
-    with pytest.raises(DataError, match=rf"^\S*bad{suffix}: [^\n]*again[^\n]*$"):
-        read_image(path)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of odd TIFF tags
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
-def test_bytes_changed_at_random_are_refused_or_read(tmp_path, suffix):
-    rng = np.random.default_rng(0)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"whole.{suffix}", exif=exif)
-    whole = (tmp_path / f"whole.{suffix}").read_bytes()
-    path = tmp_path / f"bad.{suffix}"
-    for _ in range(300):
-        content = bytearray(whole)
-        content[rng.integers(100)] = rng.integers(256)
-        path.write_bytes(content[: rng.choice([len(whole), rng.integers(len(whole))], p=[0.9, 0.1])])
-        with contextlib.suppress(DataError):
-            read_image(path)
-
-
-def test_what_a_file_is_decides_not_its_name(tmp_path):
-    Image.fromarray(GREYS).save(tmp_path / "really_png.jpg", format="PNG")
-    np.testing.assert_array_equal(read_image(tmp_path / "really_png.jpg")[..., 0], GREYS)
-
-
-@pytest.mark.parametrize("name", ["auge links 1.png", "œil-眼-глаз.png", "a.b.c.png", "it's %s {x}.png"])
-def test_names_with_spaces_and_other_letters(tmp_path, name):
-    Image.fromarray(GREYS).save(tmp_path / name)
-    assert read_image(tmp_path / name).shape == (2, 3, 3)
-
-
-def test_files_that_cannot_be_opened_are_named(tmp_path, monkeypatch):
-    loop = tmp_path / "loop.png"
-    loop.symlink_to(loop)
-    with pytest.raises(DataError, match=r"loop\.png: cannot be opened \(Too many levels of symbolic links\)"):
-        read_image(loop)
-    with pytest.raises(DataError, match=r"gone\.png: cannot be opened \(No such file or directory\)"):
-        read_image(tmp_path / "gone.png")
-    locked = tmp_path / "locked.png"
-    Image.fromarray(GREYS).save(locked)
-    locked.chmod(0)
-    if os.geteuid() == 0:  # root may read anything, so play the refusal
-        monkeypatch.setattr(type(locked), "open", refuse)
-    with pytest.raises(DataError, match=r"locked\.png: cannot be opened \(Permission denied\); check .* who may read"):
-        read_image(locked)
 
 
 def refuse(path, *_):
@@ -141,61 +41,7 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("width", "height"), [(40_000, 40_000), (10_001, 10_000)])
-def test_huge_images_are_refused_from_their_header(tmp_path, width, height):
-    (tmp_path / "huge.png").write_bytes(png_header(width, height))
-    limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(DataError, match=rf"huge\.png: {width}x{height} pixels, more than 100 million; crop it"):
-            read_image(tmp_path / "huge.png")
-    assert limit == Image.MAX_IMAGE_PIXELS
-
-
-def test_large_images_below_the_limit_are_read_without_a_warning(tmp_path):
-    Image.new("1", (10_000, 9_000)).save(tmp_path / "large.png")  # PIL warns from 89 million pixels
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert read_image(tmp_path / "large.png").shape == (9_000, 10_000, 3)
-
-
 COLOURS = np.array([[[250, 120, 60], [0, 40, 200]], [[10, 20, 30], [255, 255, 255]]], dtype=np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("suffix", "mode"),
-    [
-        *((".png", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1")),
-        *((".tif", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK")),
-        *((".bmp", mode) for mode in ("RGB", "RGBA", "L", "P", "1")),
-        *((".jpg", mode) for mode in ("RGB", "L", "CMYK")),
-    ],
-)
-def test_every_eight_bit_mode_becomes_rgb(tmp_path, suffix, mode):
-    image = Image.fromarray(np.kron(COLOURS, np.ones((16, 16, 1), dtype=np.uint8))).convert(mode)
-    if mode in ("RGBA", "LA"):
-        image.putalpha(Image.linear_gradient("L").resize(image.size))
-    image.save(tmp_path / f"x{suffix}")
-    read = read_image(tmp_path / f"x{suffix}")
-    expected = np.asarray(image.convert("RGB"), dtype=int)
-    assert read.dtype == np.uint8
-    assert np.abs(read[4:-4:8, 4:-4:8] - expected[4:-4:8, 4:-4:8]).max() <= (30 if suffix == ".jpg" else 0)
-
-
-def test_palette_with_transparency_is_read_without_a_warning(tmp_path):
-    image = Image.fromarray(COLOURS).convert("P", palette=Image.Palette.ADAPTIVE, colors=4)
-    image.save(tmp_path / "p.png", transparency=bytes([0, 128, 255, 255]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        np.testing.assert_array_equal(read_image(tmp_path / "p.png"), image.convert("RGB"))
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    image = Image.new("RGB", (4, 2))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(tmp_path / "turned.jpg").shape == (4, 2, 3)
 
 
 def deep_rgb_png(path):
@@ -205,159 +51,278 @@ def deep_rgb_png(path):
     cv2.imwrite(str(path), np.full((4, 4, 3), 40_000, dtype=np.uint16))
 
 
-def test_transparent_mask_is_refused_and_an_opaque_one_read(tmp_path):
-    image = Image.fromarray(np.repeat(GREYS[..., None], 3, axis=2)).convert("RGBA")
-    image.save(tmp_path / "opaque.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "opaque.png"), [DISC, CUP])
-    image.putalpha(0)
-    image.save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match=r"mask\.png: a mask that is partly transparent"):
-        read_mask(tmp_path / "mask.png")
-
-
-@pytest.mark.parametrize(
-    ("suffix", "save"),
-    [
-        (".png", Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save),
-        (".tif", Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save),
-        (".tif", Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save),
-        (".png", deep_rgb_png),
-        (".tif", deep_rgb_png),
-    ],
-    ids=["grey png", "grey tif", "float tif", "colour png", "colour tif"],
-)
-def test_sixteen_bits_are_refused(tmp_path, suffix, save):
-    save(tmp_path / f"deep{suffix}")
-    with pytest.raises(DataError, match=rf"deep{suffix}: (more than 8 bits|not an image)"):
-        read_image(tmp_path / f"deep{suffix}")
-
-
-@pytest.mark.parametrize("inside", [1, 128, 255])
-def test_binary_masks_hold_black_and_one_more_colour(tmp_path, inside):
-    Image.fromarray(DISC.astype(np.uint8) * inside).save(tmp_path / "disc.png")
-    np.testing.assert_array_equal(read_binary_mask(tmp_path / "disc.png"), DISC)
-    Image.fromarray(GREYS).save(tmp_path / "three.png")
-    with pytest.raises(DataError, match=r"three\.png: greys \[128\] on 33\.3 % .* not of a binary mask \(0 and 255\)"):
-        read_binary_mask(tmp_path / "three.png")
-    Image.new("L", (3, 2)).save(tmp_path / "black.png")
-    assert not read_binary_mask(tmp_path / "black.png").any()
-
-
-def test_binary_masks_may_be_photographically_compressed(tmp_path):
-    disc = np.zeros((64, 64), dtype=bool)
-    disc[10:40, 16:50] = True
-    Image.fromarray(disc.astype(np.uint8) * 255).save(tmp_path / "disc.jpg", quality=95)
-    np.testing.assert_array_equal(read_binary_mask(tmp_path / "disc.jpg"), disc)
-
-
-def test_written_png_reads_back(tmp_path):
-    write_mask(tmp_path / "mask.png", np.stack([DISC, CUP]), "png")
-    assert np.asarray(Image.open(tmp_path / "mask.png")).tolist() == GREYS.tolist()
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), [DISC, CUP])
-
-
-def test_a_tiff_of_several_pages_is_refused(tmp_path):
-    first, *others = (Image.fromarray(np.full((4, 4), grey, dtype=np.uint8)) for grey in (0, 128, 255))
-    first.save(tmp_path / "mask.tif", save_all=True, append_images=others)
-    for read in (read_image, read_mask, read_binary_mask):
-        with pytest.raises(DataError, match=r"mask\.tif: 3 pages are more than one image; export one alone"):
-            read(tmp_path / "mask.tif")
-
-
-def test_written_nifti_has_itk_orientation(tmp_path):
-    write_mask(tmp_path / "mask.nii.gz", np.stack([DISC, CUP]), "nifti")
-    image = nibabel.load(tmp_path / "mask.nii.gz")
-    assert nibabel.aff2axcodes(image.affine) == ("L", "P", "S")
-    np.testing.assert_array_equal(image.get_fdata()[..., 0].T, [[2, 2, 1], [1, 0, 0]])
-
-
 LABELS = Coding(background=grey(0), rim=grey(1), cup=grey(2))
 
 
-def test_written_nifti_reads_back(tmp_path):
-    masks = np.stack([DISC, CUP])
-    write_mask(tmp_path / "mask.nii.gz", masks, "nifti")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", LABELS), masks)
+class TestPhotographs:
+    @pytest.mark.parametrize(
+        ("suffix", "mode"),
+        [
+            *((".png", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1")),
+            *((".tif", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK")),
+            *((".bmp", mode) for mode in ("RGB", "RGBA", "L", "P", "1")),
+            *((".jpg", mode) for mode in ("RGB", "L", "CMYK")),
+        ],
+    )
+    def test_every_eight_bit_mode_becomes_rgb(self, tmp_path, suffix, mode):
+        image = Image.fromarray(np.kron(COLOURS, np.ones((16, 16, 1), dtype=np.uint8))).convert(mode)
+        if mode in ("RGBA", "LA"):
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save(tmp_path / f"x{suffix}")
+        read = read_image(tmp_path / f"x{suffix}")
+        expected = np.asarray(image.convert("RGB"), dtype=int)
+        assert read.dtype == np.uint8
+        assert np.abs(read[4:-4:8, 4:-4:8] - expected[4:-4:8, 4:-4:8]).max() <= (30 if suffix == ".jpg" else 0)
+
+    def test_palette_with_transparency_is_read_without_a_warning(self, tmp_path):
+        image = Image.fromarray(COLOURS).convert("P", palette=Image.Palette.ADAPTIVE, colors=4)
+        image.save(tmp_path / "p.png", transparency=bytes([0, 128, 255, 255]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            np.testing.assert_array_equal(read_image(tmp_path / "p.png"), image.convert("RGB"))
+
+    def test_exif_orientation_is_applied(self, tmp_path):
+        image = Image.new("RGB", (4, 2))
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.save(tmp_path / "turned.jpg", exif=exif)
+        assert read_image(tmp_path / "turned.jpg").shape == (4, 2, 3)
+
+    def test_what_a_file_is_decides_not_its_name(self, tmp_path):
+        Image.fromarray(GREYS).save(tmp_path / "really_png.jpg", format="PNG")
+        np.testing.assert_array_equal(read_image(tmp_path / "really_png.jpg")[..., 0], GREYS)
+
+    @pytest.mark.parametrize("name", ["auge links 1.png", "œil-眼-глаз.png", "a.b.c.png", "it's %s {x}.png"])
+    def test_names_with_spaces_and_other_letters(self, tmp_path, name):
+        Image.fromarray(GREYS).save(tmp_path / name)
+        assert read_image(tmp_path / name).shape == (2, 3, 3)
+
+    def test_large_images_below_the_limit_are_read_without_a_warning(self, tmp_path):
+        Image.new("1", (10_000, 9_000)).save(tmp_path / "large.png")  # PIL warns from 89 million pixels
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_image(tmp_path / "large.png").shape == (9_000, 10_000, 3)
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-@pytest.mark.parametrize("swapped", [False, True])
-@pytest.mark.parametrize(("x", "y"), [(-1, -1), (1, -1), (-1, 1), (1, 1)])
-def test_nifti_is_read_as_itk_snap_shows_it(tmp_path, suffix, swapped, x, y):
-    """Voxels stored in another order, with the affine that says so, are the same picture; SimpleITK agrees."""
-    SimpleITK = pytest.importorskip("SimpleITK")
-    stored = GREYS.T[::-x, ::-y, None]
-    affine = np.diag([2.0 * x, 3.0 * y, 1.0, 1.0])
-    if swapped:
-        stored, affine = stored.swapaxes(0, 1), affine[:, [1, 0, 2, 3]]
-    path = tmp_path / f"mask{suffix}"
-    nibabel.save(nibabel.Nifti1Image(stored, affine), path)
-    np.testing.assert_array_equal(read_image(path)[..., 0], GREYS)
-    upright = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
-    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(upright)[0], GREYS)
+class TestMasks:
+    @pytest.mark.parametrize(
+        "image",
+        [
+            Image.fromarray(GREYS),
+            Image.fromarray(np.repeat(GREYS[..., None], 3, axis=2)),
+            palette(GREYS),
+            Image.fromarray(np.clip(GREYS.astype(int) + np.array([[3, 8, -8], [7, -5, 0]]), 0, 255).astype(np.uint8)),
+        ],
+        ids=["grey", "three channels", "palette", "within tolerance"],
+    )
+    def test_dofe_masks_read_alike(self, tmp_path, image):
+        image.save(tmp_path / "mask.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), [DISC, CUP])
+
+    @pytest.mark.parametrize("grey", [50, 51, 200, 201])
+    def test_few_stray_greys_are_coded_by_the_bounds(self, tmp_path, grey):
+        greys = np.full((20, 20), 255, dtype=np.uint8)
+        greys[:10] = 128
+        greys[3, 3] = grey  # one pixel of 400 is less than half a percent
+        Image.fromarray(greys).save(tmp_path / "mask.png")
+        disc, cup = read_mask(tmp_path / "mask.png")
+        assert (disc[3, 3], cup[3, 3]) == (grey <= 200, grey <= 50)
+
+    def test_unknown_greys_are_refused_by_value_and_share(self, tmp_path):
+        greys = np.full((20, 20), 255, dtype=np.uint8)
+        greys[:2], greys[2:4] = 90, 0
+        Image.fromarray(greys).save(tmp_path / "mask.png")
+        with pytest.raises(DataError, match=r"mask\.png: greys \[90\] on 10\.0 % of its pixels"):
+            read_mask(tmp_path / "mask.png")
+
+    def test_coloured_mask_is_refused(self, tmp_path):
+        Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "mask.png")
+        with pytest.raises(DataError, match=r"mask\.png: a coloured mask"):
+            read_mask(tmp_path / "mask.png")
+
+    def test_transparent_mask_is_refused_and_an_opaque_one_read(self, tmp_path):
+        image = Image.fromarray(np.repeat(GREYS[..., None], 3, axis=2)).convert("RGBA")
+        image.save(tmp_path / "opaque.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "opaque.png"), [DISC, CUP])
+        image.putalpha(0)
+        image.save(tmp_path / "mask.png")
+        with pytest.raises(DataError, match=r"mask\.png: a mask that is partly transparent"):
+            read_mask(tmp_path / "mask.png")
+
+    @pytest.mark.parametrize("inside", [1, 128, 255])
+    def test_binary_masks_hold_black_and_one_more_colour(self, tmp_path, inside):
+        Image.fromarray(DISC.astype(np.uint8) * inside).save(tmp_path / "disc.png")
+        np.testing.assert_array_equal(read_binary_mask(tmp_path / "disc.png"), DISC)
+        Image.fromarray(GREYS).save(tmp_path / "three.png")
+        with pytest.raises(
+            DataError, match=r"three\.png: greys \[128\] on 33\.3 % .* not of a binary mask \(0 and 255\)"
+        ):
+            read_binary_mask(tmp_path / "three.png")
+        Image.new("L", (3, 2)).save(tmp_path / "black.png")
+        assert not read_binary_mask(tmp_path / "black.png").any()
+
+    def test_binary_masks_may_be_photographically_compressed(self, tmp_path):
+        disc = np.zeros((64, 64), dtype=bool)
+        disc[10:40, 16:50] = True
+        Image.fromarray(disc.astype(np.uint8) * 255).save(tmp_path / "disc.jpg", quality=95)
+        np.testing.assert_array_equal(read_binary_mask(tmp_path / "disc.jpg"), disc)
+
+    def test_written_png_reads_back(self, tmp_path):
+        write_mask(tmp_path / "mask.png", np.stack([DISC, CUP]), "png")
+        assert np.asarray(Image.open(tmp_path / "mask.png")).tolist() == GREYS.tolist()
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), [DISC, CUP])
 
 
-def test_nifti_without_orientation_lies_as_stored_as_in_itk(tmp_path):
-    SimpleITK = pytest.importorskip("SimpleITK")
-    image = nibabel.Nifti1Image(GREYS.T[..., None], None)
-    assert image.header["sform_code"] == image.header["qform_code"] == 0
-    nibabel.save(image, tmp_path / "mask.nii")
-    np.testing.assert_array_equal(read_image(tmp_path / "mask.nii")[..., 0], GREYS)
-    itk = SimpleITK.ReadImage(str(tmp_path / "mask.nii"))
-    assert itk.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+class TestRefusals:
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".nii", ".nii.gz"])
+    @pytest.mark.parametrize("content", ["empty", "text", "truncated"])
+    def test_unreadable_file_is_named(self, tmp_path, suffix, content):
+        path = tmp_path / f"bad{suffix}"
+        if content == "truncated":
+            noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), dtype=np.uint8)
+            if suffix.startswith(".nii"):
+                nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), path)
+            else:
+                Image.fromarray(noise[..., 0]).save(path)
+            content = path.read_bytes()[:2000]
+        path.write_bytes({"empty": b"", "text": b"not an image"}.get(content, content))
+        with pytest.raises(DataError, match=rf"^\S*bad{suffix}: [^\n]*again[^\n]*$"):
+            read_image(path)
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of odd TIFF tags
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+    def test_bytes_changed_at_random_are_refused_or_read(self, tmp_path, suffix):
+        rng = np.random.default_rng(0)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"whole.{suffix}", exif=exif)
+        whole = (tmp_path / f"whole.{suffix}").read_bytes()
+        path = tmp_path / f"bad.{suffix}"
+        for _ in range(300):
+            content = bytearray(whole)
+            content[rng.integers(100)] = rng.integers(256)
+            path.write_bytes(content[: rng.choice([len(whole), rng.integers(len(whole))], p=[0.9, 0.1])])
+            with contextlib.suppress(DataError):
+                read_image(path)
+
+    def test_files_that_cannot_be_opened_are_named(self, tmp_path, monkeypatch):
+        loop = tmp_path / "loop.png"
+        loop.symlink_to(loop)
+        with pytest.raises(DataError, match=r"loop\.png: cannot be opened \(Too many levels of symbolic links\)"):
+            read_image(loop)
+        with pytest.raises(DataError, match=r"gone\.png: cannot be opened \(No such file or directory\)"):
+            read_image(tmp_path / "gone.png")
+        locked = tmp_path / "locked.png"
+        Image.fromarray(GREYS).save(locked)
+        locked.chmod(0)
+        if os.geteuid() == 0:  # root may read anything, so play the refusal
+            monkeypatch.setattr(type(locked), "open", refuse)
+        with pytest.raises(
+            DataError, match=r"locked\.png: cannot be opened \(Permission denied\); check .* who may read"
+        ):
+            read_image(locked)
+
+    @pytest.mark.parametrize(("width", "height"), [(40_000, 40_000), (10_001, 10_000)])
+    def test_huge_images_are_refused_from_their_header(self, tmp_path, width, height):
+        (tmp_path / "huge.png").write_bytes(png_header(width, height))
+        limit = Image.MAX_IMAGE_PIXELS
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(DataError, match=rf"huge\.png: {width}x{height} pixels, more than 100 million; crop it"):
+                read_image(tmp_path / "huge.png")
+        assert limit == Image.MAX_IMAGE_PIXELS
+
+    @pytest.mark.parametrize(
+        ("suffix", "save"),
+        [
+            (".png", Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save),
+            (".tif", Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save),
+            (".tif", Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save),
+            (".png", deep_rgb_png),
+            (".tif", deep_rgb_png),
+        ],
+        ids=["grey png", "grey tif", "float tif", "colour png", "colour tif"],
+    )
+    def test_sixteen_bits_are_refused(self, tmp_path, suffix, save):
+        save(tmp_path / f"deep{suffix}")
+        with pytest.raises(DataError, match=rf"deep{suffix}: (more than 8 bits|not an image)"):
+            read_image(tmp_path / f"deep{suffix}")
+
+    def test_a_tiff_of_several_pages_is_refused(self, tmp_path):
+        first, *others = (Image.fromarray(np.full((4, 4), grey, dtype=np.uint8)) for grey in (0, 128, 255))
+        first.save(tmp_path / "mask.tif", save_all=True, append_images=others)
+        for read in (read_image, read_mask, read_binary_mask):
+            with pytest.raises(DataError, match=r"mask\.tif: 3 pages are more than one image; export a single page"):
+                read(tmp_path / "mask.tif")
 
 
-def test_colour_nifti_as_itk_and_as_nifti_s_own_rgb(tmp_path):
-    SimpleITK = pytest.importorskip("SimpleITK")
-    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(COLOURS, isVector=True), str(tmp_path / "vector.nii.gz"))
-    np.testing.assert_array_equal(read_image(tmp_path / "vector.nii.gz"), COLOURS)
-    rgb = np.zeros((2, 2, 1), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    for channel, name in enumerate("RGB"):
-        rgb[name] = COLOURS[..., channel].T[..., None]
-    nibabel.save(nibabel.Nifti1Image(rgb, np.diag([-1, -1, 1, 1])), tmp_path / "rgb.nii")
-    np.testing.assert_array_equal(read_image(tmp_path / "rgb.nii"), COLOURS)
+class TestNifti:
+    def test_written_nifti_has_itk_orientation(self, tmp_path):
+        write_mask(tmp_path / "mask.nii.gz", np.stack([DISC, CUP]), "nifti")
+        image = nibabel.load(tmp_path / "mask.nii.gz")
+        assert nibabel.aff2axcodes(image.affine) == ("L", "P", "S")
+        np.testing.assert_array_equal(image.get_fdata()[..., 0].T, [[2, 2, 1], [1, 0, 0]])
 
+    def test_written_nifti_reads_back(self, tmp_path):
+        masks = np.stack([DISC, CUP])
+        write_mask(tmp_path / "mask.nii.gz", masks, "nifti")
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", LABELS), masks)
 
-@pytest.mark.parametrize(
-    ("voxels", "affine", "message"),
-    [
-        (np.zeros((4, 5, 3), np.uint8), np.eye(4), "4x5x3 voxels are more than one slice"),
-        (np.zeros((1, 4, 5), np.uint8), np.eye(4), "1x4x5 voxels are more than one slice"),
-        (np.zeros((4, 5, 1), np.uint8), np.eye(4)[:, [0, 2, 1, 3]], "its slice is not axial"),
-        (np.full((4, 5, 1), 300, np.int16), np.eye(4), "values are not whole numbers of 0 to 255"),
-        (np.full((4, 5, 1), 0.5, np.float32), np.eye(4), "values are not whole numbers of 0 to 255"),
-        (np.full((4, 5, 1), np.nan, np.float32), np.eye(4), "values are not whole numbers of 0 to 255"),
-    ],
-)
-def test_nifti_that_is_no_flat_eight_bit_image_is_refused(tmp_path, voxels, affine, message):
-    nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "x.nii.gz")
-    with pytest.raises(DataError, match=rf"x\.nii\.gz: {message}"):
-        read_image(tmp_path / "x.nii.gz")
+    @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+    @pytest.mark.parametrize("swapped", [False, True])
+    @pytest.mark.parametrize(("x", "y"), [(-1, -1), (1, -1), (-1, 1), (1, 1)])
+    def test_nifti_is_read_as_itk_snap_shows_it(self, tmp_path, suffix, swapped, x, y):
+        """Voxels stored in another order, with the affine that says so, are the same picture; SimpleITK agrees."""
+        SimpleITK = pytest.importorskip("SimpleITK")
+        stored = GREYS.T[::-x, ::-y, None]
+        affine = np.diag([2.0 * x, 3.0 * y, 1.0, 1.0])
+        if swapped:
+            stored, affine = stored.swapaxes(0, 1), affine[:, [1, 0, 2, 3]]
+        path = tmp_path / f"mask{suffix}"
+        nibabel.save(nibabel.Nifti1Image(stored, affine), path)
+        np.testing.assert_array_equal(read_image(path)[..., 0], GREYS)
+        upright = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
+        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(upright)[0], GREYS)
 
+    def test_nifti_without_orientation_lies_as_stored_as_in_itk(self, tmp_path):
+        SimpleITK = pytest.importorskip("SimpleITK")
+        image = nibabel.Nifti1Image(GREYS.T[..., None], None)
+        assert image.header["sform_code"] == image.header["qform_code"] == 0
+        nibabel.save(image, tmp_path / "mask.nii")
+        np.testing.assert_array_equal(read_image(tmp_path / "mask.nii")[..., 0], GREYS)
+        itk = SimpleITK.ReadImage(str(tmp_path / "mask.nii"))
+        assert itk.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
-def test_huge_nifti_is_refused_from_its_header(tmp_path):
-    header = nibabel.Nifti1Header()
-    header.set_data_shape((30_000, 30_000, 1))
-    header["magic"], header["vox_offset"] = b"n+1", 352
-    (tmp_path / "huge.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(4)))
-    with pytest.raises(DataError, match="30000x30000 pixels, more than 100 million"):
-        read_image(tmp_path / "huge.nii.gz")
+    def test_colour_nifti_as_itk_and_as_nifti_s_own_rgb(self, tmp_path):
+        SimpleITK = pytest.importorskip("SimpleITK")
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(COLOURS, isVector=True), str(tmp_path / "vector.nii.gz"))
+        np.testing.assert_array_equal(read_image(tmp_path / "vector.nii.gz"), COLOURS)
+        rgb = np.zeros((2, 2, 1), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+        for channel, name in enumerate("RGB"):
+            rgb[name] = COLOURS[..., channel].T[..., None]
+        nibabel.save(nibabel.Nifti1Image(rgb, np.diag([-1, -1, 1, 1])), tmp_path / "rgb.nii")
+        np.testing.assert_array_equal(read_image(tmp_path / "rgb.nii"), COLOURS)
 
+    @pytest.mark.parametrize(
+        ("voxels", "affine", "message"),
+        [
+            (np.zeros((4, 5, 3), np.uint8), np.eye(4), "4x5x3 voxels are more than one slice"),
+            (np.zeros((1, 4, 5), np.uint8), np.eye(4), "1x4x5 voxels are more than one slice"),
+            (np.zeros((4, 5, 1), np.uint8), np.eye(4)[:, [0, 2, 1, 3]], "its slice is not axial"),
+            (np.full((4, 5, 1), 300, np.int16), np.eye(4), "values are not whole numbers of 0 to 255"),
+            (np.full((4, 5, 1), 0.5, np.float32), np.eye(4), "values are not whole numbers of 0 to 255"),
+            (np.full((4, 5, 1), np.nan, np.float32), np.eye(4), "values are not whole numbers of 0 to 255"),
+        ],
+    )
+    def test_nifti_that_is_no_flat_eight_bit_image_is_refused(self, tmp_path, voxels, affine, message):
+        nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "x.nii.gz")
+        with pytest.raises(DataError, match=rf"x\.nii\.gz: {message}"):
+            read_image(tmp_path / "x.nii.gz")
 
-def test_dataset_gives_typed_samples(draw_root):
-    dataset = FundusDataset(draw_root(), "B", "test")
-    assert len(dataset) == 4
-    sample = dataset[1]
-    assert sample.name == "Btest1"
-    assert (sample.image.shape, sample.image.dtype) == ((64, 64, 3), np.uint8)
-    assert (sample.masks.shape, sample.masks.dtype) == ((2, 64, 64), np.bool_)
-    assert (sample.masks[1] <= sample.masks[0]).all()
-    assert [sample.name for sample in dataset] == [f"Btest{number}" for number in range(4)]
-
-
-def test_different_sizes_name_both(draw_root):
-    root = draw_root()
-    path = root / "Domain1/train/ROIs/mask/Atrain0.png"
-    Image.open(path).resize((32, 16), Image.Resampling.NEAREST).save(path)
-    with pytest.raises(DataError, match=r"Atrain0\.png: 32x16 pixels, but its photograph has 64x64"):
-        FundusDataset(root, "A", "train")[0]
+    def test_huge_nifti_is_refused_from_its_header(self, tmp_path):
+        header = nibabel.Nifti1Header()
+        header.set_data_shape((30_000, 30_000, 1))
+        header["magic"], header["vox_offset"] = b"n+1", 352
+        (tmp_path / "huge.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(4)))
+        with pytest.raises(DataError, match="30000x30000 pixels, more than 100 million"):
+            read_image(tmp_path / "huge.nii.gz")

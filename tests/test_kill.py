@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from fundus_seg import records
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.evaluation.evaluate import evaluate
-from fundus_seg.records import RunFolder, find_runs
+from fundus_seg.runs.folder import RunFolder, find_runs
 from fundus_seg.training import train
 
 WRITES = 10  # of an undisturbed run whose best epoch is its first, with its evaluation
@@ -43,7 +42,7 @@ def whole_run(root: Path, out: Path, op: str, fatal_write: int, after_rename: bo
             os.kill(os.getpid(), signal.SIGKILL)
         return replaced
 
-    records.Path.replace = deadly  # type: ignore[method-assign]
+    Path.replace = deadly  # type: ignore[method-assign]
     evaluate(train(settings, open_root(root), out))
 
 

@@ -140,6 +140,18 @@ def test_every_problem_is_listed_however_many(draw_root):
         open_root(root).cases("B", "train")
     assert str(caught.value).startswith("30 problems with the files of B/train:\n")
     assert len(caught.value.problems) == 30
+    assert {problem.path.parent.name for problem in caught.value.problems} == {"image"}
+
+
+def test_each_pattern_is_searched_once_however_often_cases_are_asked_for(draw_root, monkeypatch):
+    searched = []
+    find = files.Pattern.find
+    monkeypatch.setattr(files.Pattern, "find", lambda pattern: searched.append(pattern) or find(pattern))
+    root = open_root(draw_root())
+    for domain in root.domains:
+        root.cases(domain, "train")
+        root.cases(domain, "test")
+    assert len(searched) == len(set(searched)) == 4 * 2 * 2  # domains, splits, photographs and masks
 
 
 def test_a_phantom_of_another_size_is_another_phantom(tmp_path, monkeypatch):

@@ -11,16 +11,16 @@ import pytest
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import ProtocolError, RunError
-from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS
-from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName, evaluate
-from fundus_seg.evaluation.in_domain import domain_gap_table, domain_gaps, tidy_domain_gap_table
-from fundus_seg.evaluation.leak import HONEST, LEAKING, checkpoints_to_compare, leak_table
-from fundus_seg.evaluation.statistics import bootstrap_interval
-from fundus_seg.evaluation.tables import build_table
+from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
+from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS
 from fundus_seg.progress import Silent
 from fundus_seg.protocol import Scoring, source_half
+from fundus_seg.reporting.in_domain import domain_gap_table, domain_gaps, tidy_domain_gap_table
+from fundus_seg.reporting.leak import HONEST, LEAKING, checkpoints_to_compare, leak_table
+from fundus_seg.reporting.tables import build_table
+from fundus_seg.statistics.intervals import bootstrap_interval
 from fundus_seg.training import train
-from fundus_seg.training.probe import HoldoutProbe
 
 
 def evaluation(dsc, *, selection=HONEST, holdout="A", seed=0, operator="tvconv", domains=None, scored="holdout"):
@@ -138,7 +138,7 @@ def settings(seed=0):
 
 def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
     root = open_root(draw_root())
-    probed = train(settings(), root, tmp_path, observers=[HoldoutProbe(root)])
+    probed = train(settings(), root, tmp_path, probe=True)
     plain = train(settings(seed=1), root, tmp_path)
     progress = Lines()
     assert sorted(checkpoints_to_compare(probed, progress=progress)) == ["best", "last", "oracle"]

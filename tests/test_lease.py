@@ -10,15 +10,15 @@ import time
 import pytest
 
 from fundus_seg.errors import BusyError, LeaseLostError, RunError
-from fundus_seg.lease import holder, leased
-from fundus_seg.records import TEMPORARY, atomic_path, write_text
+from fundus_seg.runs.atomic import TEMPORARY, atomic_path, write_text
+from fundus_seg.runs.lease import holder, leased
 
 FOREIGN = {"token": "x", "host": "elsewhere", "machine": "another boot", "pid": 7, "started": "1"}
 WRITER = """
     import sys
     from pathlib import Path
-    from fundus_seg.lease import leased
-    from fundus_seg.records import write_text
+    from fundus_seg.runs.lease import leased
+    from fundus_seg.runs.atomic import write_text
 
     folder = Path(sys.argv[1])
     with leased(folder, patience=float(sys.argv[2])):
@@ -115,7 +115,7 @@ def test_overtaken_in_the_middle_of_a_write(tmp_path, monkeypatch, when):
     def overtake():
         left = tmp_path / "run" / ".lease"
         os.utime(left, (0, 0))
-        monkeypatch.setattr("fundus_seg.lease._runs_here", lambda there: False)
+        monkeypatch.setattr("fundus_seg.runs.lease._runs_here", lambda there: False)
         with leased(tmp_path / "run"):
             write_text(tmp_path / "run" / "value", "new")
 
@@ -131,7 +131,7 @@ def test_overtaken_in_the_middle_of_a_write(tmp_path, monkeypatch, when):
 
 def _after_the_check(monkeypatch, overtake):
     """Call `overtake` once, when the lease has been asked for and found to be there."""
-    from fundus_seg import lease
+    from fundus_seg.runs import lease
 
     mine = lease._Lease._mine
 

@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from fundus_seg import load_model
-from fundus_seg.config import METHODS, load_config
+from fundus_seg.builtins import METHODS
+from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
 from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.models import build_model
-from fundus_seg.training import Method, fit, methods, train
+from fundus_seg.training import Method, fit, train
 from fundus_seg.training.method import domain_risks, draw_partners
+from fundus_seg.training.methods import mixstyle
 from fundus_seg.training.methods.fourier import FourierMix, mix_amplitudes
 from fundus_seg.training.methods.mixstyle import MixStyle, mix_styles
 from fundus_seg.training.methods.vrex import VREx
@@ -186,7 +188,7 @@ def test_no_method_is_the_loss_itself_and_vrex_of_one_domain_is_too():
     torch.testing.assert_close(alone, plain)
 
 
-@pytest.mark.parametrize("name", METHODS[1:])
+@pytest.mark.parametrize("name", [*METHODS][1:])
 def test_a_run_with_a_method_goes_on_to_the_same_bits_and_leaves_a_plain_network(
     name, draw_root, tmp_path, monkeypatch
 ):
@@ -215,7 +217,7 @@ def test_a_method_is_told_of_domains_and_of_steps_since_the_run_began(draw_root,
             assert told[-1] == (step, domains.tolist())
             return super().loss(loss_of, logits, masks, domains, step)
 
-    monkeypatch.setitem(methods.METHODS, "mixstyle", Recorder)
+    monkeypatch.setattr(mixstyle, "MixStyle", Recorder)
     root = open_root(draw_root())
     run = train(settings("train.method=mixstyle"), root, tmp_path / "recorded")
     assert told == [(step, [0, 0, 1, 1, 2, 2]) for step in range(4)]

@@ -9,18 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fundus_seg.config import OPERATORS, preset_names
-from fundus_seg.models import OPERATORS as FACTORIES
+from fundus_seg.config import preset_names
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_presets_are_found_by_name():
     assert preset_names() == ["demo", "paper", "released-code", "tiny"]
-
-
-def test_every_operator_has_a_factory():
-    assert set(OPERATORS) == set(FACTORIES)
 
 
 def test_every_package_is_listed_in_setup_cfg():

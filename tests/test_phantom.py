@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundus_seg.data import phantom
-from fundus_seg.data.phantom import PHANTOM_MARKER, PHANTOM_VERSION, draw_case, make_phantom
-from fundus_seg.data.phantom_domains import PHANTOM_DOMAINS
-from fundus_seg.data.phantom_eye import Outline
 from fundus_seg.errors import DataError, UsageError
+from fundus_seg.phantom import make as phantom
+from fundus_seg.phantom.domains import PHANTOM_DOMAINS
+from fundus_seg.phantom.eye import Outline
+from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, draw_case, make_phantom
 
 PER_DOMAIN = 3
 FOLDERS = {"A": "Domain1", "B": "Domain2", "C": "Domain3", "D": "Domain4"}

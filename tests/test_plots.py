@@ -13,7 +13,7 @@ from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.errors import RunError
 from fundus_seg.evaluation.evaluate import evaluate
-from fundus_seg.evaluation.plots import write_plots
+from fundus_seg.reporting.plots import write_plots
 from fundus_seg.training import train
 from fundus_seg.viz.plots import (
     draw_bland_altman,

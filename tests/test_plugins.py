@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,20 +10,22 @@ import pytest
 import torch
 
 from fundus_seg import load_model, plugins
-from fundus_seg.config import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, load_config
+from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS
+from fundus_seg.config import load_config
 from fundus_seg.data import transforms
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate, write_evaluation
-from fundus_seg.evaluation.tables import build_table
-from fundus_seg.models import OPERATORS as OPERATOR_FACTORIES
+from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.records import write_evaluation
 from fundus_seg.models import build_model
 from fundus_seg.models.operators import BranchSettings, tried
-from fundus_seg.records import RunFolder
+from fundus_seg.reporting.tables import build_table
+from fundus_seg.runs.folder import RunFolder
 from fundus_seg.training import fit, methods, task, train
 
 PAGE = Path(__file__).parents[1].joinpath("docs", "extending.md").read_text("utf8")
 EXAMPLES = {text.split()[1].removesuffix(".py"): text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}
+FORM = r"write an operator as factory\(in_channels, out_channels, rate, settings\) -> torch\.nn\.Module$"
 USED = {
     "model.op": "separable:block",
     "train.loss": "overlap:soft_dice",
@@ -66,11 +69,19 @@ def weights(run):
     return torch.load(run.checkpoint("last"), weights_only=True)["model"]
 
 
-def test_names_in_the_settings_are_those_of_the_tables():
-    assert tuple(OPERATOR_FACTORIES) == OPERATORS
-    assert tuple(task.LOSSES) == LOSSES
-    assert tuple(transforms.AUGMENTATIONS) == AUGMENTATIONS
-    assert tuple(methods.METHODS) == METHODS
+@pytest.mark.parametrize("builtin", [OPERATORS, LOSSES, AUGMENTATIONS, METHODS])
+def test_every_built_in_name_is_found_and_is_no_plugin(builtin):
+    for name, place in builtin.items():
+        assert plugins.is_plugin(place)
+        assert callable(plugins.find("built-in", name, builtin))
+        assert not plugins.is_plugin(name)
+        assert plugins.is_unnamed(place)
+
+
+def test_the_registry_imports_nothing_but_typing():
+    code = "import typing, sys; old = {*sys.modules}; import fundus_seg.builtins; print(*sorted({*sys.modules} - old))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.split() == ["fundus_seg", "fundus_seg.builtins"]
 
 
 def test_the_page_has_an_example_of_fifteen_lines_for_every_setting():
@@ -261,20 +272,16 @@ def test_a_method_that_gives_no_loss_per_structure_is_told(here, draw_root, tmp_
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        (
-            "lambda s: lambda i, o, rate: nn.Conv2d(i, o, 3)",
-            r"a branch makes \(1, 8, 2, 2\) of .* return \(1, 8, 4, 4\)",
-        ),
-        ("lambda s: lambda i, o, rate: nn.Conv2d(o, i, 1)", "raises RuntimeError: Given groups=1"),
-        (
-            "lambda s: lambda i, o: nn.Conv2d(i, o, 1)",
-            "raises TypeError: .* takes 2 positional arguments but 3 were given",
-        ),
-        ("lambda s: lambda i, o, rate: 3", "raises AttributeError: 'int' object has no attribute 'training'"),
-        ("lambda s: s.rate", "raises AttributeError: 'BranchSettings' object has no attribute 'rate'"),
+        ("lambda i, o, rate, s: nn.Conv2d(i, o, 3)", r"a branch makes \(1, 8, 2, 2\) of .* return \(1, 8, 4, 4\)$"),
+        ("lambda i, o, rate, s: nn.Conv2d(o, i, 1)", "raises RuntimeError: Given groups=1"),
+        ("lambda i, o, rate, s: s.rate", "raises AttributeError: 'BranchSettings' object has no attribute 'rate'"),
+        ("lambda i, o: nn.Conv2d(i, o, 1)", rf"takes \(i, o\): {FORM}"),
+        ("lambda s: lambda i, o, rate: nn.Conv2d(i, o, 1)", rf"takes \(s\): {FORM}"),
+        ("lambda *s: lambda i, o, rate: nn.Conv2d(i, o, 1)", f"returns function: {FORM}"),
+        ("lambda i, o, rate, s: 3", f"returns int: {FORM}"),
     ],
 )
-def test_an_operator_that_cannot_be_used_is_told_when_it_is_built(here, factory, message):
+def test_an_operator_that_cannot_be_used_is_refused_when_it_is_built(here, factory, message):
     (here / "odd.py").write_text(f"from torch import nn\nblock = {factory}\n")
     with pytest.raises(UsageError, match=f"^odd:block: {message}") as caught:
         build_model("odd:block", encoder="tu-mobilenetv2_035", image_size=64, aspp_channels=8)
@@ -286,15 +293,15 @@ def test_trying_an_operator_draws_nothing_and_leaves_it_as_it_was(here):
         "import torch\nfrom torch import nn\n"
         "class Noisy(nn.Conv2d):\n"
         "    def forward(self, x): return super().forward(x + torch.rand(()))\n"
-        "def block(settings): return lambda i, o, rate: nn.Sequential(Noisy(i, o, 1), nn.BatchNorm2d(o))\n"
+        "def block(i, o, rate, settings): return nn.Sequential(Noisy(i, o, 1), nn.BatchNorm2d(o))\n"
     )
     settings = BranchSettings((4, 4), 6, 8)
     operator = plugins.load("odd:block").factory
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        plain, ours = operator(settings)(3, 8, 6), torch.rand(3)
+        plain, ours = operator(3, 8, 6, settings), torch.rand(3)
         torch.manual_seed(0)
-        module, theirs = tried("odd:block", operator, settings)(3, 8, 6), torch.rand(3)
+        module, theirs = tried("odd:block", operator, 3, 8, 6, settings), torch.rand(3)
     assert torch.equal(ours, theirs)
     assert module.training
     assert all(torch.equal(value, plain.state_dict()[name]) for name, value in module.state_dict().items())

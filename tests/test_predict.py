@@ -10,18 +10,17 @@ import torch
 from PIL import Image
 
 from fundus_seg import load_model
+from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data.io import read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError
-from fundus_seg.inference import folder
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
-from fundus_seg.models import OPERATORS, bake, build_model, scale_photographs
-from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint
+from fundus_seg.models import bake, build_model, scale_photographs
+from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint, write_checkpoint
 from fundus_seg.ops import TVConv2d
 from fundus_seg.protocol import Scoring
-from fundus_seg.records import write_checkpoint
 from fundus_seg.training import train
 
 USAGE = {"image_interpolation": "lanczos", "scoring": {}}
@@ -47,31 +46,6 @@ def photographs(draw_root):
     return draw_root(size=90) / "Domain1/test/ROIs"
 
 
-def test_masks_have_the_photograph_s_own_frame(checkpoint):
-    masks = load_model(checkpoint)(np.zeros((70, 111, 3), dtype=np.uint8))
-    assert (masks.shape, masks.dtype) == ((2, 70, 111), np.bool_)
-
-
-@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))])
-def test_anything_but_a_photograph_is_refused(checkpoint, image):
-    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
-        load_model(checkpoint)(image)
-
-
-def test_masks_are_upsampled_logits_above_the_threshold():
-    class Ramp(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.spec = {"image_size": 4}
-
-        def forward(self, x):
-            return torch.linspace(-3, 3, 4).expand(len(x), 2, 4, 4)
-
-    masks = Predictor(Ramp())(np.zeros((4, 8, 3), dtype=np.uint8))
-    # Half-pixel bilinear from 4 to 8 columns: -3 -2.5 -1.5 -0.5 0.5 1.5 2.5 3; sigmoid(z) > 0.75 means z > ln 3.
-    assert masks[0].all(axis=0).tolist() == [False] * 5 + [True] * 3
-
-
 NATIVE = Scoring(inference="native", largest_component=False, fill_holes=False)
 
 
@@ -85,186 +59,202 @@ class Mirror(torch.nn.Module):
         return 9 * x[:, :2]
 
 
-@pytest.mark.parametrize("frame", [(70, 111), (16, 32), (20, 20), (9, 3), (5, 1), (1, 1)])
-def test_native_masks_lie_where_the_photograph_shows_them(frame):
-    image = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (*frame, 3))
-    network = Mirror()
-    masks = Predictor(network, scoring=NATIVE)(image)
-    np.testing.assert_array_equal(masks, image[..., :2].transpose(2, 0, 1) > 0)
-    height, width = network.seen.shape[2:]
-    assert (height % 16, width % 16) == (0, 0)
-    assert height - frame[0] < 16 and width - frame[1] < 16
+class TestMasks:
+    def test_masks_have_the_photograph_s_own_frame(self, checkpoint):
+        masks = load_model(checkpoint)(np.zeros((70, 111, 3), dtype=np.uint8))
+        assert (masks.shape, masks.dtype) == ((2, 70, 111), np.bool_)
+
+    @pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))])
+    def test_anything_but_a_photograph_is_refused(self, checkpoint, image):
+        with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
+            load_model(checkpoint)(image)
+
+    def test_masks_are_upsampled_logits_above_the_threshold(self):
+        class Ramp(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.spec = {"image_size": 4}
+
+            def forward(self, x):
+                return torch.linspace(-3, 3, 4).expand(len(x), 2, 4, 4)
+
+        masks = Predictor(Ramp())(np.zeros((4, 8, 3), dtype=np.uint8))
+        # Half-pixel bilinear from 4 to 8 columns: -3 -2.5 -1.5 -0.5 0.5 1.5 2.5 3; sigmoid(z) > 0.75 means z > ln 3.
+        assert masks[0].all(axis=0).tolist() == [False] * 5 + [True] * 3
+
+    def test_bf16_computes_in_bf16_and_agrees(self, network):
+        image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+        exact = Predictor(network).logits(image)
+        low = Predictor(network, precision="bf16").logits(image)
+        assert low.dtype == torch.float32
+        assert not torch.equal(low, exact)
+        assert (low - exact).norm() < 0.15 * exact.norm()
 
 
-def test_native_photographs_are_reflected_on_both_sides():
-    network = Mirror()
-    image = np.arange(13 * 16, dtype=np.uint8).reshape(13, 16, 1).repeat(3, axis=2)
-    Predictor(network, scoring=NATIVE)(image)
-    rows = [1, *range(13), 11, 10]
-    np.testing.assert_array_equal(network.seen[0], scale_photographs(torch.from_numpy(image[rows])).permute(2, 0, 1))
+class TestNative:
+    @pytest.mark.parametrize("frame", [(70, 111), (16, 32), (20, 20), (9, 3), (5, 1), (1, 1)])
+    def test_native_masks_lie_where_the_photograph_shows_them(self, frame):
+        image = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (*frame, 3))
+        network = Mirror()
+        masks = Predictor(network, scoring=NATIVE)(image)
+        np.testing.assert_array_equal(masks, image[..., :2].transpose(2, 0, 1) > 0)
+        height, width = network.seen.shape[2:]
+        assert (height % 16, width % 16) == (0, 0)
+        assert height - frame[0] < 16 and width - frame[1] < 16
 
-
-@pytest.mark.parametrize("op", OPERATORS)
-def test_native_and_resized_agree_at_the_training_size(op):
-    torch.manual_seed(0)
-    small = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1}
-    network = build_model(op, generator_channels=4, **small)
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    resized, native = (
-        Predictor(network, scoring=Scoring(inference=each, threshold=0.5)) for each in ("resize", "native")
-    )
-    np.testing.assert_array_equal(native(image), resized(image))
-    assert native(image[:50, :41]).shape == (2, 50, 41)
-
-
-def test_a_photograph_too_large_to_be_seen_whole_is_named_and_the_others_done(
-    checkpoint, photographs, tmp_path, monkeypatch
-):
-    def bounded(path, **_):
-        predictor = load_model(path, scoring=NATIVE)
-        for module in predictor.network.modules():
-            if isinstance(module, TVConv2d):
-                module.kernel_cache_bytes = 200_000  # of 4032 bytes a position: 7x7 of them
-        return predictor
-
-    monkeypatch.setattr(folder, "load_model", bounded)
-    large = photographs / "image/Atest1.png"
-    Image.new("RGB", (130, 120)).save(large)
-    with pytest.raises(DataError) as caught:
-        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
-    message = str(caught.value)
-    assert message.startswith(f"{large}: 130x120 pixels are too many for inference=native: crop it to the disc region")
-    assert "8x9 feature maps" in message
-    assert "\n" not in message
-    assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 3
-
-
-def test_a_baked_network_predicts_as_the_network_it_was(network):
-    image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-    for inference in ("resize", "native"):
-        scoring = Scoring(inference=inference, threshold=0.5)
-        masks, baked = (Predictor(each, scoring=scoring)(image) for each in (network, bake(network)))
-        assert (masks != baked).mean() < 1e-3  # rounding may move a pixel on the threshold
-
-
-def test_a_loaded_checkpoint_gives_the_network_s_own_logits(network, checkpoint):
-    x = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        assert torch.equal(load_network(checkpoint)[0](x), network(x))
-
-
-def test_folder_of_photographs(checkpoint, photographs, tmp_path):
-    csv = predict_folder(
-        checkpoint, [photographs / "image"], tmp_path / "out", overlay=True, truth=photographs / "mask"
-    )
-    table = pd.read_csv(csv)
-    assert table["photograph"].str.endswith("png").sum() == 4
-    assert {"height", "width", "disc_pixels", "cup_pixels", "vertical_cdr", "dsc_disc", "dsc_cup"} <= set(table)
-    predictor = load_model(checkpoint)
-    for name in (f"Atest{number}" for number in range(4)):
-        masks = predictor(np.asarray(Image.open(photographs / "image" / f"{name}.png")))
+    def test_native_photographs_are_reflected_on_both_sides(self):
+        network = Mirror()
+        image = np.arange(13 * 16, dtype=np.uint8).reshape(13, 16, 1).repeat(3, axis=2)
+        Predictor(network, scoring=NATIVE)(image)
+        rows = [1, *range(13), 11, 10]
         np.testing.assert_array_equal(
-            read_mask(tmp_path / "out/masks" / f"{name}.png"), [masks[0], masks[0] & masks[1]]
+            network.seen[0], scale_photographs(torch.from_numpy(image[rows])).permute(2, 0, 1)
         )
-        assert Image.open(tmp_path / "out/overlays" / f"{name}.png").size == (90, 90)
+
+    @pytest.mark.parametrize("op", OPERATORS)
+    def test_native_and_resized_agree_at_the_training_size(self, op):
+        torch.manual_seed(0)
+        small = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1}
+        network = build_model(op, generator_channels=4, **small)
+        image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        resized, native = (
+            Predictor(network, scoring=Scoring(inference=each, threshold=0.5)) for each in ("resize", "native")
+        )
+        np.testing.assert_array_equal(native(image), resized(image))
+        assert native(image[:50, :41]).shape == (2, 50, 41)
+
+    def test_a_photograph_too_large_to_be_seen_whole_is_named_and_the_others_done(
+        self, checkpoint, photographs, tmp_path, monkeypatch
+    ):
+        def bounded(path, **_):
+            predictor = load_model(path, scoring=NATIVE)
+            for module in predictor.network.modules():
+                if isinstance(module, TVConv2d):
+                    module.kernel_cache_bytes = 200_000  # of 4032 bytes a position: 7x7 of them
+            return predictor
+
+        monkeypatch.setattr("fundus_seg.inference.predict.load_model", bounded)
+        large = photographs / "image/Atest1.png"
+        Image.new("RGB", (130, 120)).save(large)
+        with pytest.raises(DataError) as caught:
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
+        message = str(caught.value)
+        assert message.startswith(
+            f"{large}: 130x120 pixels are too many for inference=native: crop it to the disc region"
+        )
+        assert "8x9 feature maps" in message
+        assert "\n" not in message
+        assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 3
 
 
-def test_nifti(checkpoint, photographs, tmp_path):
-    predict_folder(checkpoint, [photographs / "image/Atest0.png"], tmp_path / "out", form="nifti")
-    labels = nibabel.load(tmp_path / "out/masks/Atest0.nii.gz").get_fdata()
-    assert labels.shape == (90, 90, 1)
-    assert set(np.unique(labels)) <= {0, 1, 2}
+class TestFolders:
+    def test_folder_of_photographs(self, checkpoint, photographs, tmp_path):
+        csv = predict_folder(
+            checkpoint, [photographs / "image"], tmp_path / "out", overlay=True, truth=photographs / "mask"
+        )
+        table = pd.read_csv(csv)
+        assert table["photograph"].str.endswith("png").sum() == 4
+        assert {"height", "width", "disc_pixels", "cup_pixels", "vertical_cdr", "dsc_disc", "dsc_cup"} <= set(table)
+        predictor = load_model(checkpoint)
+        for name in (f"Atest{number}" for number in range(4)):
+            masks = predictor(np.asarray(Image.open(photographs / "image" / f"{name}.png")))
+            np.testing.assert_array_equal(
+                read_mask(tmp_path / "out/masks" / f"{name}.png"), [masks[0], masks[0] & masks[1]]
+            )
+            assert Image.open(tmp_path / "out/overlays" / f"{name}.png").size == (90, 90)
+
+    def test_nifti(self, checkpoint, photographs, tmp_path):
+        predict_folder(checkpoint, [photographs / "image/Atest0.png"], tmp_path / "out", form="nifti")
+        labels = nibabel.load(tmp_path / "out/masks/Atest0.nii.gz").get_fdata()
+        assert labels.shape == (90, 90, 1)
+        assert set(np.unique(labels)) <= {0, 1, 2}
+
+    def test_names_with_spaces_and_letters_of_any_alphabet(self, checkpoint, photographs, tmp_path):
+        odd = tmp_path / "Œil gauche №1.png"
+        (photographs / "image/Atest0.png").rename(odd)
+        predict_folder(checkpoint, [odd], tmp_path / "out")
+        assert (tmp_path / "out/masks" / odd.name).is_file()
+
+    def test_photographs_of_one_name_are_refused(self, checkpoint, photographs, tmp_path):
+        twin = tmp_path / "twin/Atest0.png"
+        twin.parent.mkdir()
+        Image.new("RGB", (9, 9)).save(twin)
+        with pytest.raises(DataError, match="share a name"):
+            predict_folder(checkpoint, [photographs / "image", twin], tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_what_was_given_is_never_written_over(self, checkpoint, photographs):
+        before = (photographs / "mask/Atest0.png").read_bytes()
+        masks = (photographs / "mask").rename(photographs / "masks")
+        with pytest.raises(DataError, match="choose another --out"):
+            predict_folder(checkpoint, [photographs / "image"], photographs, truth=masks)
+        assert (masks / "Atest0.png").read_bytes() == before
+
+    def test_truth_without_a_match_is_refused(self, checkpoint, photographs, tmp_path):
+        with pytest.raises(DataError, match="--truth takes a folder"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=tmp_path / "nowhere")
+
+    def test_bad_photographs_are_all_named_and_the_others_done(self, checkpoint, photographs, tmp_path):
+        for number in (1, 2):
+            (photographs / f"image/Atest{number}.png").write_bytes(b"")
+        with pytest.raises(DataError) as caught:
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
+        assert all(f"Atest{number}.png: not an image" in str(caught.value) for number in (1, 2))
+        assert "the other 2 are done" in str(caught.value)
+        assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 2
+
+    def test_missing_photograph_and_empty_folder_are_named(self, checkpoint, tmp_path):
+        with pytest.raises(DataError, match="no such photograph"):
+            predict_folder(checkpoint, [tmp_path / "x.png"], tmp_path / "out")
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(DataError, match="no photograph in it"):
+            predict_folder(checkpoint, [tmp_path / "empty"], tmp_path / "out")
 
 
-def test_names_with_spaces_and_letters_of_any_alphabet(checkpoint, photographs, tmp_path):
-    odd = tmp_path / "Œil gauche №1.png"
-    (photographs / "image/Atest0.png").rename(odd)
-    predict_folder(checkpoint, [odd], tmp_path / "out")
-    assert (tmp_path / "out/masks" / odd.name).is_file()
+class TestCheckpoints:
+    def test_a_baked_network_predicts_as_the_network_it_was(self, network):
+        image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+        for inference in ("resize", "native"):
+            scoring = Scoring(inference=inference, threshold=0.5)
+            masks, baked = (Predictor(each, scoring=scoring)(image) for each in (network, bake(network)))
+            assert (masks != baked).mean() < 1e-3  # rounding may move a pixel on the threshold
 
+    def test_a_loaded_checkpoint_gives_the_network_s_own_logits(self, network, checkpoint):
+        x = torch.randn(2, 3, 64, 64)
+        with torch.inference_mode():
+            assert torch.equal(load_network(checkpoint)[0](x), network(x))
 
-def test_photographs_of_one_name_are_refused(checkpoint, photographs, tmp_path):
-    twin = tmp_path / "twin/Atest0.png"
-    twin.parent.mkdir()
-    Image.new("RGB", (9, 9)).save(twin)
-    with pytest.raises(DataError, match="share a name"):
-        predict_folder(checkpoint, [photographs / "image", twin], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    def test_checkpoint_with_code_is_refused_and_nothing_runs(self, tmp_path):
+        class Code:
+            def __reduce__(self):
+                return (tmp_path.joinpath("ran").touch, ())
 
+        torch.save({"format": 1, "model_spec": {}, "usage": {}, "model": Code()}, tmp_path / "bad.ckpt")
+        with pytest.raises(CheckpointError, match=r"bad\.ckpt: refused"):
+            read_checkpoint(tmp_path / "bad.ckpt")
+        assert not (tmp_path / "ran").exists()
 
-def test_what_was_given_is_never_written_over(checkpoint, photographs):
-    before = (photographs / "mask/Atest0.png").read_bytes()
-    masks = (photographs / "mask").rename(photographs / "masks")
-    with pytest.raises(DataError, match="choose another --out"):
-        predict_folder(checkpoint, [photographs / "image"], photographs, truth=masks)
-    assert (masks / "Atest0.png").read_bytes() == before
+    def test_damaged_foreign_newer_and_misfit_checkpoints_are_named(self, checkpoint, network, tmp_path):
+        damaged = tmp_path / "damaged.ckpt"
+        damaged.write_bytes(checkpoint.read_bytes()[:5000])
+        with pytest.raises(CheckpointError, match=r"damaged\.ckpt"):
+            load_model(damaged)
+        torch.save({"weights": 1}, tmp_path / "foreign.ckpt")
+        with pytest.raises(CheckpointError, match="not a checkpoint of fundus-seg"):
+            load_model(tmp_path / "foreign.ckpt")
+        write_checkpoint(tmp_path / "newer.ckpt", {**network_state(network, USAGE), "format": 99})
+        with pytest.raises(CheckpointError, match="format 99 is newer"):
+            load_model(tmp_path / "newer.ckpt")
+        state = network_state(network, USAGE)
+        write_checkpoint(tmp_path / "misfit.ckpt", {**state, "model_spec": {**state["model_spec"], "op": "conv"}})
+        with pytest.raises(CheckpointError, match=r"misfit\.ckpt: its weights do not fit"):
+            load_model(tmp_path / "misfit.ckpt")
+        with pytest.raises(CheckpointError, match="no such checkpoint"):
+            load_model(tmp_path / "nowhere.ckpt")
+        with pytest.raises(RunError, match=r"no checkpoints/best\.ckpt"):
+            load_model(tmp_path)
 
-
-def test_truth_without_a_match_is_refused(checkpoint, photographs, tmp_path):
-    with pytest.raises(DataError, match="--truth takes a folder"):
-        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=tmp_path / "nowhere")
-
-
-def test_bad_photographs_are_all_named_and_the_others_done(checkpoint, photographs, tmp_path):
-    for number in (1, 2):
-        (photographs / f"image/Atest{number}.png").write_bytes(b"")
-    with pytest.raises(DataError) as caught:
-        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
-    assert all(f"Atest{number}.png: not an image" in str(caught.value) for number in (1, 2))
-    assert "the other 2 are done" in str(caught.value)
-    assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 2
-
-
-def test_missing_photograph_and_empty_folder_are_named(checkpoint, tmp_path):
-    with pytest.raises(DataError, match="no such photograph"):
-        predict_folder(checkpoint, [tmp_path / "x.png"], tmp_path / "out")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no photograph in it"):
-        predict_folder(checkpoint, [tmp_path / "empty"], tmp_path / "out")
-
-
-def test_checkpoint_with_code_is_refused_and_nothing_runs(tmp_path):
-    class Code:
-        def __reduce__(self):
-            return (tmp_path.joinpath("ran").touch, ())
-
-    torch.save({"format": 1, "model_spec": {}, "usage": {}, "model": Code()}, tmp_path / "bad.ckpt")
-    with pytest.raises(CheckpointError, match=r"bad\.ckpt: refused"):
-        read_checkpoint(tmp_path / "bad.ckpt")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_damaged_foreign_newer_and_misfit_checkpoints_are_named(checkpoint, network, tmp_path):
-    damaged = tmp_path / "damaged.ckpt"
-    damaged.write_bytes(checkpoint.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match=r"damaged\.ckpt"):
-        load_model(damaged)
-    torch.save({"weights": 1}, tmp_path / "foreign.ckpt")
-    with pytest.raises(CheckpointError, match="not a checkpoint of fundus-seg"):
-        load_model(tmp_path / "foreign.ckpt")
-    write_checkpoint(tmp_path / "newer.ckpt", {**network_state(network, USAGE), "format": 99})
-    with pytest.raises(CheckpointError, match="format 99 is newer"):
-        load_model(tmp_path / "newer.ckpt")
-    state = network_state(network, USAGE)
-    write_checkpoint(tmp_path / "misfit.ckpt", {**state, "model_spec": {**state["model_spec"], "op": "conv"}})
-    with pytest.raises(CheckpointError, match=r"misfit\.ckpt: its weights do not fit"):
-        load_model(tmp_path / "misfit.ckpt")
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
-        load_model(tmp_path / "nowhere.ckpt")
-    with pytest.raises(RunError, match=r"no checkpoints/best\.ckpt"):
-        load_model(tmp_path)
-
-
-def test_a_run_s_folder_loads_its_best(draw_root, tmp_path):
-    settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A"})
-    run = train(settings, open_root(draw_root()), tmp_path)
-    assert load_model(run.path)(np.zeros((50, 50, 3), np.uint8)).shape == (2, 50, 50)
-
-
-def test_bf16_computes_in_bf16_and_agrees(network):
-    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
-    exact = Predictor(network).logits(image)
-    low = Predictor(network, precision="bf16").logits(image)
-    assert low.dtype == torch.float32
-    assert not torch.equal(low, exact)
-    assert (low - exact).norm() < 0.15 * exact.norm()
+    def test_a_run_s_folder_loads_its_best(self, draw_root, tmp_path):
+        settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A"})
+        run = train(settings, open_root(draw_root()), tmp_path)
+        assert load_model(run.path)(np.zeros((50, 50, 3), np.uint8)).shape == (2, 50, 50)

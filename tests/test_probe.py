@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from fundus_seg import records
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError, RunError
+from fundus_seg.runs.folder import find_runs
 from fundus_seg.training import fit, probe, train
 from fundus_seg.training.probe import HoldoutProbe
 
@@ -39,7 +40,7 @@ def state(run, name):
 
 
 def probed(root, out, *overrides):
-    return train(settings(*overrides), root, out, observers=[HoldoutProbe(root)])
+    return train(settings(*overrides), root, out, probe=True)
 
 
 def test_a_run_is_the_same_to_the_bit_with_and_without_a_probe(root, tmp_path):
@@ -87,7 +88,7 @@ def test_a_probed_run_that_is_interrupted_goes_on_to_the_same_bits(root, tmp_pat
 
     scripted()
     whole = probed(root, tmp_path / "whole", "train.epochs=3")
-    replace, count = records.Path.replace, 0
+    replace, count = Path.replace, 0
 
     def deadly(self, target):
         nonlocal count
@@ -96,7 +97,7 @@ def test_a_probed_run_that_is_interrupted_goes_on_to_the_same_bits(root, tmp_pat
             raise KeyboardInterrupt
         return replace(self, target)
 
-    monkeypatch.setattr(records.Path, "replace", deadly)
+    monkeypatch.setattr(Path, "replace", deadly)
     with pytest.raises(KeyboardInterrupt):
         probed(root, tmp_path / "parts", "train.epochs=3")
     monkeypatch.undo()
@@ -122,9 +123,9 @@ def stop_after_one_epoch(monkeypatch):
 
 
 def test_a_probe_joins_no_run_late_and_leaves_none_early(root, tmp_path, stop_after_one_epoch):
-    for out, observers in (("plain", []), ("probed", [HoldoutProbe(root)])):
+    for out, probe_it in (("plain", False), ("probed", True)):
         with pytest.raises(KeyboardInterrupt):
-            train(settings(), root, tmp_path / out, observers=observers)
+            train(settings(), root, tmp_path / out, probe=probe_it)
     with pytest.raises(RunError, match=r"begun without --probe-holdout.*choose another --out"):
         probed(root, tmp_path / "plain")
     with pytest.raises(RunError, match="begun with --probe-holdout; go on with it"):
@@ -143,7 +144,7 @@ def test_a_trained_run_is_left_alone_but_gets_no_oracle_afterwards(root, tmp_pat
 def test_a_probe_that_lost_its_record_is_refused(root, tmp_path, stop_after_one_epoch, lost):
     with pytest.raises(KeyboardInterrupt):
         probed(root, tmp_path)
-    (folder,) = records.find_runs([tmp_path])
+    (folder,) = find_runs([tmp_path])
     (folder.path / lost).unlink()
     with pytest.raises(RunError, match=r"probe\.csv or oracle\.ckpt lacks epochs that were trained"):
         probed(root, tmp_path)

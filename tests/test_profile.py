@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from fundus_seg.config import OPERATORS
+from fundus_seg.builtins import OPERATORS
 from fundus_seg.models import build_model
 from fundus_seg.ops import TVConv2d
-from fundus_seg.profiling import Macs, Profile, count_macs, peak_memory, profile, profile_table
+from fundus_seg.profiling import Macs, count_macs, peak_memory, profile
+from fundus_seg.reporting.profile_table import profile_table
 from fundus_seg_cli.main import main
 
 MIB = 2**20
@@ -100,38 +102,52 @@ def test_the_operators_of_the_paper_apart() -> None:
 
 def test_profiles_of_tiny_networks() -> None:
     profiles = profile([{"op": op, **TINY} for op in ("conv", "depthwise", "tvconv")], size=64, batch=2, repeats=3)
-    conv, depthwise, tvconv = profiles
-    assert [each.op for each in profiles] == ["conv", "depthwise", "tvconv"]
-    assert [each.parameters for each in profiles] == [313_410, 312_402, 536_418]
-    assert conv.baked_parameters == conv.parameters
-    assert depthwise.baked_parameters == depthwise.parameters
+    assert profiles["op"].tolist() == ["conv", "depthwise", "tvconv"]
+    assert profiles["parameters"].tolist() == [313_410, 312_402, 536_418]
+    conv, depthwise, tvconv = profiles.to_dict("records")
+    assert conv["baked_parameters"] == conv["parameters"]
+    assert depthwise["baked_parameters"] == depthwise["parameters"]
     # Baked, each of three branches has a kernel per position, and one bias in place of the norm's scale and shift.
     more = 3 * CHANNELS * (9 * 4 * 4 - 9 + 1 - 2)
-    assert tvconv.baked_parameters == depthwise.parameters + more
-    assert tvconv.macs.generation > conv.macs.generation == depthwise.macs.generation == 0
-    for each in profiles:
-        assert len(each.latencies) == 3
-        assert min(each.latencies) > 0
-        assert each.peak_memory > 2 * 2 * 64 * 64 * 4  # the logits of both photographs
+    assert tvconv["baked_parameters"] == depthwise["parameters"] + more
+    assert tvconv["generation_macs"] > conv["generation_macs"] == depthwise["generation_macs"] == 0
+    assert (profiles["rounds"] == 3).all()
+    assert profiles["latency_q1_s"].min() > 0
+    assert (profiles["latency_q1_s"] <= profiles["latency_s"]).all()
+    assert (profiles["latency_s"] <= profiles["latency_q3_s"]).all()
+    assert profiles["peak_memory_bytes"].min() > 2 * 2 * 64 * 64 * 4  # the logits of both photographs
+    assert profiles.loc[0, ["encoder", "image_size", "size", "batch"]].tolist() == [TINY["encoder"], 64, 64, 2]
+    assert f"torch {torch.__version__}" in conv["machine"]
 
 
 @pytest.mark.parametrize("op", ["conv", "tvconv"])
 def test_other_sizes_than_the_networks_own(op: str) -> None:
-    small, large = (profile([{"op": op, **TINY}], size=size, repeats=2)[0] for size in (32, 64))
-    assert small.macs.generation == large.macs.generation
-    assert small.parameters == large.parameters
-    assert small.macs.image < large.macs.image
-    assert small.peak_memory < large.peak_memory
+    small, large = (profile([{"op": op, **TINY}], size=size, repeats=2).iloc[0] for size in (32, 64))
+    assert small["generation_macs"] == large["generation_macs"]
+    assert small["parameters"] == large["parameters"]
+    assert small["macs"] < large["macs"]
+    assert small["peak_memory_bytes"] < large["peak_memory_bytes"]
 
 
 def test_the_table_by_hand() -> None:
-    of_conv = Profile("conv", 10, 9, Macs(2_000_000, 500_000), (0.001, 0.002, 0.003, 0.004, 0.010), 3 * MIB)
-    table = profile_table([of_conv], size=800, batch=2, image_size=256, encoder="resnet18")
-    assert table.rows == (("conv", "10", "9", "2.0", "0.5", "3.00", "2.00", "3.0"),)  # quartiles 2 ms and 4 ms
+    of_conv = {
+        "op": "conv", "encoder": "resnet18", "image_size": 256, "size": 800, "batch": 2, "rounds": 5,
+        "parameters": 10, "baked_parameters": 9, "macs": 2_000_000, "generation_macs": 500_000,
+        "latency_s": 0.003, "latency_q1_s": 0.002, "latency_q3_s": 0.004, "peak_memory_bytes": 3 * MIB,
+        "machine": "a machine", "backend": "native",
+    }  # fmt: skip
+    table = profile_table(pd.DataFrame([of_conv]))
+    assert table.rows == (("conv", "10", "9", "2.0", "0.5", "3.00", "2.00", "3.0"),)
     assert table.title == (
         "Inference on 2 photographs of 800x800 pixels: networks for 256x256, encoder resnet18, random weights"
     )
-    assert f"torch {torch.__version__}" in table.notes[-1]
+    assert "median and interquartile range of 5 rounds" in table.notes[1]
+    assert table.notes[-1] == "a machine; kernels per position: native"
+
+
+def test_the_table_is_made_without_torch() -> None:
+    code = "import sys, fundus_seg.reporting.profile_table; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.fixture
@@ -186,8 +202,8 @@ def test_settings_are_heeded(call: Callable[..., tuple[str, str]]) -> None:
         (["--size", "50"], 2, "size 50 is not a multiple of 16: 48 is"),
         (["--size", "0"], 2, "size 0 is not a multiple of 16: 16 is"),
         (["--batch", "0"], 2, "--batch"),
-        (["--op", "tvconv", "--size", "16000"], 1, "a photograph of 16000x16000 pixels: lower --batch or --size"),
-        (["--op", "conv", "--batch", "1000000000000"], 1, "of 64x64 pixels: lower --batch or --size"),
+        (["--op", "tvconv", "--size", "16000"], 1, "batches of 1 at 16000x16000 pixels: lower --batch or --size"),
+        (["--op", "conv", "--batch", "1000000000000"], 1, "at 64x64 pixels: lower --batch or --size"),
     ],
 )
 def test_wrong_arguments(call: Callable[..., tuple[str, str]], arguments: list[str], code: int, message: str) -> None:

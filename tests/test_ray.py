@@ -15,9 +15,10 @@ from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError
 from fundus_seg.experiments import ray_executor as module
-from fundus_seg.experiments.cell import Cell, Outcome, run_cell
 from fundus_seg.experiments.executors import serial
+from fundus_seg.experiments.grid_run import Cell, Outcome
 from fundus_seg.experiments.ray_executor import ray_executor
+from fundus_seg.experiments.work import run_cell
 
 
 @pytest.fixture

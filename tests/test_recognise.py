@@ -34,8 +34,8 @@ def test_inverted_binary_masks_are_refused(truth, tmp_path):
     places = [str(tmp_path / "pred" / structure) for structure in ("od", "oc")]
     with pytest.raises(DataError) as caught:
         pair_masks(places, [str(truth)])
-    for place, inverted, line in zip(places, (3, 2), caught.value.problems, strict=True):
-        assert line == (
+    for place, inverted, problem in zip(places, (3, 2), caught.value.problems, strict=True):
+        assert str(problem) == (
             f"{place}: white in the frame's corners in {inverted} of 3 binary masks, and white is inside; "
             "invert the files to white on black"
         )
@@ -117,5 +117,5 @@ def test_codings_are_written_as_in_a_domain_file(text, coding):
 
 @pytest.mark.parametrize("text", ["", "dof", "{cup: 2", "{cup: 2, rim: 2, background: 0}", "[0, 1, 2]", "{cup: 300}"])
 def test_what_is_no_coding(text):
-    with pytest.raises(UsageError, match="is no coding: write dofe, labels, or"):
+    with pytest.raises(UsageError, match="is not a coding: write dofe, labels, or"):
         read_coding(text)

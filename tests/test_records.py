@@ -6,16 +6,10 @@ import pytest
 import torch
 
 from fundus_seg.errors import RunError
+from fundus_seg.models.checkpoint import write_checkpoint
 from fundus_seg.progress import Silent
-from fundus_seg.records import (
-    RunFolder,
-    atomic_path,
-    find_runs,
-    trained_runs,
-    write_checkpoint,
-    write_rows,
-    write_text,
-)
+from fundus_seg.runs.atomic import atomic_path, write_rows, write_text
+from fundus_seg.runs.folder import RunFolder, find_runs, trained_runs
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fundus_seg.config import preset_settings
+from fundus_seg.config import load_config, load_recipe, resolve_sources
 from fundus_seg.experiments.capacity import run_bytes
-from fundus_seg.experiments.cell import Cell
+from fundus_seg.experiments.grid_run import Cell
 from fundus_seg.models import build_model
-from fundus_seg.records import RunFolder
+from fundus_seg.runs.folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = re.sub(r"\s+", " ", REPOSITORY.joinpath("docs", "scaling.md").read_text("utf8"))
@@ -67,7 +67,7 @@ def test_parameters_and_checkpoints(networks):
 
 
 def test_steps_and_hours():
-    paper = preset_settings("paper", holdout="A").train
+    paper = load_recipe("paper").train
     steps = math.ceil(max(TRAIN.values()) / paper.batch_per_domain)
     assert found(r"⌈320 / 16⌉ = (\d+), whatever") == [steps]
     assert all(max(count for key, count in TRAIN.items() if key != holdout) == 320 for holdout in TRAIN)
@@ -84,7 +84,7 @@ def test_steps_and_hours():
 def test_memory_of_a_step_and_of_the_cache():
     each = row("tensors of a step, for each photograph [MiB]")
     assert row("the same, of 48 photographs [GiB]") == pytest.approx([48 * size / 1024 for size in each], abs=0.05)
-    size = preset_settings("paper", holdout="A").data.size
+    size = load_recipe("paper").data.size
     case, whole, cases = found(r"5 bytes a pixel, (\d+) a case: (\d+) MB for all (\d+) cases")
     assert (case, cases) == (5 * size**2, sum(TRAIN.values()) + sum(TEST.values()))
     assert whole == pytest.approx(case * cases / 1e6, abs=0.5)
@@ -92,7 +92,7 @@ def test_memory_of_a_step_and_of_the_cache():
 
 
 def test_memory_that_the_grid_reckons_with():
-    config = preset_settings("paper", holdout="A", data={"sources": ("B", "C", "D")})
+    config = resolve_sources(load_config("paper", arguments={"holdout": "A"}), "ABCD", where=Path())
     run = run_bytes(Cell(config, "", Path(), RunFolder(Path())))
     each, base, whole, gpu_runs, gpu = found(
         r"reckons with (\d+) MiB .*? and (\d+) GB .*?: ([\d.]+) GB .*? (\d+) fit into (\d+) GB"

@@ -19,9 +19,9 @@ from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
 from fundus_seg.evaluation.evaluate import evaluate, write_overlays
 from fundus_seg.evaluation.external import comparable, external_evaluations, score_masks
-from fundus_seg.evaluation.tables import build_table
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import Scoring
+from fundus_seg.reporting.tables import build_table
 from fundus_seg.training import train
 
 COLOURS = np.array([[0, 0, 9], [0, 255, 0], [255, 0, 0]], dtype=np.uint8)
@@ -199,7 +199,7 @@ def test_every_problem_is_told_at_once_and_nothing_is_written(truth, tmp_path):
     (pred / "eye2.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
     with pytest.raises(DataError) as caught:
         score_masks(pairs_of(pred, truth), out=tmp_path / "runs")
-    size, label, unreadable = caught.value.problems
+    size, label, unreadable = map(str, caught.value.problems)
     assert size == (
         f"{pred}/eye0.png: 50x50 pixels, but its truth has 40x40 ({truth}/eye0.png); "
         "export it at that size, nothing is resampled here"
@@ -243,7 +243,7 @@ def test_places_that_hold_no_pairs(truth, tmp_path):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError) as caught:
         pairs_of(tmp_path / "pred", tmp_path / "nothing")
-    second, nothing = caught.value.problems
+    second, nothing = map(str, caught.value.problems)
     assert re.search(r"eye0_seg\.tif: a second mask of eye0_seg beside .*eye0_seg\.png; leave one", second)
     assert re.search(r"nothing: no mask in it \(\.png, ", nothing)
     with pytest.raises(DataError, match="nowhere: no such folder; give a folder of masks, or a pattern"):
@@ -276,4 +276,4 @@ def test_commands(truth, tmp_path):
     audited = call("audit", *common, "--format", "csv", cwd=tmp_path).stdout
     assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited
     wrong = call("score", *common, "--pred-coding", "label", cwd=tmp_path, code=2)
-    assert wrong.stderr.startswith("error: 'label' is no coding")
+    assert wrong.stderr.startswith("error: 'label' is not a coding")

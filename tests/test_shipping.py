@@ -2,9 +2,9 @@ import pytest
 import yaml
 
 from fundus_seg.data.layout import open_root
-from fundus_seg.data.phantom import make_phantom
 from fundus_seg.data.shipping import pack, unpack, unpacked
 from fundus_seg.errors import DataError
+from fundus_seg.phantom.make import make_phantom
 
 
 def contents(root):

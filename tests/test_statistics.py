@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fundus_seg.evaluation.equivalence import Summary, equivalence
-from fundus_seg.evaluation.statistics import (
+from fundus_seg.statistics.equivalence import Summary, equivalence
+from fundus_seg.statistics.intervals import (
     bootstrap_interval,
     detectable_difference,
     holm,

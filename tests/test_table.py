@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fundus_seg.errors import UsageError
-from fundus_seg.table import Table, render
+from fundus_seg.reporting.table import Table, render
 from fundus_seg_cli.table import Format, print_table
 
 ROWS = (("HD [px]", "disc", "1.5"), ("HD [px]", "cup", "2.5"), ("ASD [px]", "disc", "0.5"))

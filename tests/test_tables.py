@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
-from fundus_seg.evaluation.cases import DISTANCES, OVERLAPS
-from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
-from fundus_seg.evaluation.statistics import bootstrap_interval, wilcoxon_p
-from fundus_seg.evaluation.tables import build_table, build_tidy_table, case_values, summarise, tables
-from fundus_seg.evaluation.ties import BOLD, OVER_CASES, OVER_RUNS, best_columns
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
+from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS
 from fundus_seg.protocol import Scoring
-from fundus_seg.table import render
+from fundus_seg.reporting.table import render
+from fundus_seg.reporting.tables import build_table, build_tidy_table, case_values, summarise, tables
+from fundus_seg.statistics.intervals import bootstrap_interval, wilcoxon_p
+from fundus_seg.statistics.ties import BOLD, OVER_CASES, OVER_RUNS, best_columns
 
 NAN = float("nan")
 
@@ -286,7 +286,7 @@ def test_runs_that_differ_by_luck_are_ties():
     told, by_wilcoxon = [], []
     for _ in range(40):
         cases = case_values([*noisy_runs(rng, "conv"), *noisy_runs(rng, "tvconv")])
-        found = best_columns(cases, "dsc", "disc", "A")
+        found = best_columns(cases, "dsc", "disc", "A", higher_is_better=True)
         assert found.tests == {OVER_RUNS}
         told.append(len(found.columns) == 1)
         first, second = (cases[(cases["column"] == op) & (cases["structure"] == "disc")] for op in ("conv", "tvconv"))

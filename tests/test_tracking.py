@@ -11,7 +11,7 @@ import pytest
 from fundus_seg.config import flatten, load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError
-from fundus_seg.records import find_runs
+from fundus_seg.runs.folder import find_runs
 from fundus_seg.training import fit, tracking, train
 from fundus_seg.training.tracking import tracker
 
@@ -146,13 +146,13 @@ def store(monkeypatch):
 
 
 def test_a_store_that_goes_down_ends_no_run_and_has_every_epoch_in_the_end(root, tmp_path, store, monkeypatch, caplog):
-    original = tracking.MLflowTracker.epoch
+    original = tracking.MLflowTracker.on_epoch_end
 
-    def epoch(self, row, network):
+    def on_epoch_end(self, row, network):
         store.answers = row["epoch"] == 3
         original(self, row, network)
 
-    monkeypatch.setattr(tracking.MLflowTracker, "epoch", epoch)
+    monkeypatch.setattr(tracking.MLflowTracker, "on_epoch_end", on_epoch_end)
     run = train(settings("train.epochs=3"), root, tmp_path, observers=[tracking.MLflowTracker()])
     assert run.has("TRAINED")
     assert (store.steps, store.states) == ([1, 2, 3], ["success"])

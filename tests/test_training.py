@@ -2,21 +2,23 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fundus_seg.config import MACHINE_SETTINGS, load_config
+from fundus_seg.config import MACHINE_SETTINGS, MachineSettings, load_config
 from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
+from fundus_seg.hardware import machine_choices
 from fundus_seg.progress import Silent
 from fundus_seg.protocol import source_half
 from fundus_seg.training import fit, train
-from fundus_seg.training.machine import machine_choices
 from fundus_seg.training.selection import ValidationSet, score, validation_dice
 from fundus_seg.training.task import binary_cross_entropy
 
@@ -58,6 +60,8 @@ def test_a_run_leaves_what_records_promise(root, tmp_path):
     assert content["data"]["sources"] == ["B", "C", "D"]
     assert set(content["inputs"]) == {"B/train", "C/train", "D/train", "A/test", "B/test", "C/test", "D/test"}
     assert content["train"]["threads"] == 1
+    if Path(__file__).parents[1].joinpath(".git").exists():
+        assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", content["provenance"]["commit"])
     rows = metrics(run)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert set(rows[0]) == {"epoch", "lr", "loss_disc", "loss_cup", "dice_disc", "dice_cup"}
@@ -117,16 +121,17 @@ def test_a_trained_run_is_left_alone_and_another_is_refused(root, tmp_path, draw
 def test_what_the_machine_chooses_is_recorded_and_kept(root, tmp_path, monkeypatch):
     """And does not name the folder; but another choice is refused by name."""
     unsaid = load_config("tiny", arguments={"holdout": "A"})
-    choices = machine_choices()
+    choices = machine_choices().model_dump()
     assert set(choices) == {setting.removeprefix("train.") for setting in MACHINE_SETTINGS}
     run = train(unsaid, root, tmp_path)
     assert run.path.name == "seed-0" and run.path.parent.name == "tvconv"
     assert {key: run.read_config()["train"][key] for key in choices} == choices
     assert train(unsaid, root, tmp_path) == run
-    elsewhere = {"threads": 9, "precision": "fp32" if choices["precision"] == "bf16" else "bf16", "channels_last": None}
-    monkeypatch.setattr("fundus_seg.training.run.machine_choices", lambda: elsewhere)
+    other_precision = "fp32" if choices["precision"] == "bf16" else "bf16"
+    elsewhere = MachineSettings(threads=9, precision=other_precision, channels_last=False)
+    monkeypatch.setattr("fundus_seg.training.fit.machine_choices", lambda: elsewhere)
     assert train(unsaid, root, tmp_path) == run
-    for key, value in (("threads", 7), ("precision", elsewhere["precision"]), ("channels_last", False)):
+    for key, value in (("threads", 7), ("precision", other_precision), ("channels_last", False)):
         other = load_config("tiny", overrides=[f"train.{key}={value}"], arguments={"holdout": "A"})
         with pytest.raises(RunError, match=rf"train.{key}: {choices[key]} there, {value} now"):
             train(other, root, tmp_path)
@@ -345,7 +350,7 @@ def test_the_problems_of_all_splits_are_told_at_once(root, tmp_path):
     (files["Dtrain"] / "image/Dtrain1.png").symlink_to("Dtrain1.png")
     (files["Atest"] / "mask/Atest1.png").write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        train(settings(), root, tmp_path / "runs")
+        train(settings(), open_root(root.path), tmp_path / "runs")
     heading, *lines = str(caught.value).splitlines()
     assert heading == "11 problems with the data:"
     expected = {
@@ -372,7 +377,7 @@ def test_nothing_to_select_on_is_told_before_a_run_begins(root, tmp_path):
             case.image.unlink()
             case.mask.unlink()
     with pytest.raises(DataError, match="too few test cases of C"):
-        train(settings(), root, tmp_path / "runs")
+        train(settings(), open_root(root.path), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -383,9 +388,9 @@ def test_weights_that_cannot_be_had_leave_nothing(root, tmp_path):
 
 
 def test_phantom_runs_lie_apart(root, tmp_path):
-    from fundus_seg.data.phantom import PHANTOM_MARKER
+    from fundus_seg.phantom.make import PHANTOM_MARKER
 
     (root.path / PHANTOM_MARKER).touch()
-    run = train(settings(), root, tmp_path)
+    run = train(settings(), open_root(root.path), tmp_path)
     assert run.path.relative_to(tmp_path).parts[:3] == ("phantom", "tiny", "A")
     assert run.read_config()["provenance"]["phantom"] is True

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fundus_seg.evaluation.cases import DISTANCES, FAULTS, OVERLAPS, SCORES, SIZES, score_case
-from fundus_seg.evaluation.evaluate import Evaluation, EvaluationMeta, RunName
-from fundus_seg.evaluation.tables import case_values, summarise
-from fundus_seg.evaluation.values import RATIOS, cup_to_disc_ratios, scored_values
+from fundus_seg.evaluation.policy import RATIOS, cup_to_disc_ratios, scored_values
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
+from fundus_seg.evaluation.score_case import DISTANCES, FAULTS, OVERLAPS, SCORES, SIZES, score_case
 from fundus_seg.metrics import (
     area_cup_to_disc_ratio,
     horizontal_cup_to_disc_ratio,
     vertical_cup_to_disc_ratio,
 )
 from fundus_seg.protocol import Scoring
+from fundus_seg.reporting.tables import case_values, summarise
 
 NAN = math.nan
 EMPTY = np.zeros((80, 80), bool)

@@ -19,14 +19,13 @@ def audit(
 ) -> None:
     """Compare our metrics with MedPy's, and MONAI's where installed: on known shapes, or on masks; exit 1 if wrong."""
     from fundus_seg.errors import UsageError
-    from fundus_seg.metrics.audit import cases_table, compare, shapes, shapes_table
+    from fundus_seg.reporting.audit import audit_pairs, cases_table, compare, shapes, shapes_table
 
     if bool(pred) != bool(truth):
         raise UsageError("--pred and --truth belong together; without both, the audit is on known shapes")
     if pred and truth:
         from fundus_seg.data.domain_file import read_coding
         from fundus_seg.data.mask_files import pair_masks
-        from fundus_seg.evaluation.external import audit_pairs
         from fundus_seg_cli.progress import Terminal
 
         progress = Terminal()

@@ -14,9 +14,9 @@ from fundus_seg_cli.train import DATA_HELP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fundus_seg.evaluation.evaluate import Evaluation
-    from fundus_seg.experiments.cell import Cell
+    from fundus_seg.evaluation.records import Evaluation
     from fundus_seg.experiments.executors import Executor
+    from fundus_seg.experiments.grid_run import Cell
     from fundus_seg.progress import Progress
 
 
@@ -32,7 +32,7 @@ def benchmark(
     holdouts: Annotated[
         str | None, typer.Option(help="Unseen domains, as A,B,C,D (default: every domain of the data).")
     ] = None,
-    ops: Annotated[str, typer.Option(help="Operators, or controls of `train --op`.")] = "conv,depthwise,tvconv",
+    ops: Annotated[str, typer.Option(help="Operators of `train --op`, separated by commas.")] = "conv,depthwise,tvconv",
     runs: Annotated[int, typer.Option(min=1, help="Seeds of each cell of the table.")] = 10,
     seed_from: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
@@ -84,10 +84,10 @@ def benchmark(
 
     from fundus_seg.data import open_root
     from fundus_seg.errors import RunError
-    from fundus_seg.experiments.cell import forgive, read_scores
     from fundus_seg.experiments.grid import prepare, run_grid
+    from fundus_seg.experiments.grid_run import forgive, read_scores
     from fundus_seg.experiments.leave_one_out import plan
-    from fundus_seg.experiments.overview import overview
+    from fundus_seg.reporting.overview import overview
     from fundus_seg_cli.grid_progress import GridProgress
     from fundus_seg_cli.progress import Terminal
 
@@ -145,9 +145,9 @@ def _print_tables(evaluations: Sequence[Evaluation], form: Format, plots: Path |
     from itertools import combinations
 
     from fundus_seg.errors import ProtocolError
-    from fundus_seg.evaluation.plots import write_plots
-    from fundus_seg.evaluation.tables import build_table, build_tidy_table, in_order, tables
     from fundus_seg.reporting.compare import operators_table
+    from fundus_seg.reporting.plots import write_plots
+    from fundus_seg.reporting.tables import build_table, build_tidy_table, in_order, tables
 
     tidy = form is Format.csv
     for table in tables(evaluations, build=build_tidy_table if tidy else build_table):
@@ -169,7 +169,7 @@ def _executor(name: Engine, cells: Sequence[Cell], jobs: int | None, address: st
     if name is Engine.ray:
         from fundus_seg.experiments.ray_executor import ray_executor
 
-        cores = max((cell.config.train.threads or 1) * cell.config.train.devices for cell in cells)
+        cores = max(cell.threads * cell.config.train.devices for cell in cells)
         return ray_executor(address=address, cpus=cores, gpus=gpus)
     if name is Engine.serial:
         return serial

@@ -26,7 +26,7 @@ def compare(
     ] = 1.0,
     checkpoint: Annotated[Checkpoint, typer.Option(help="Whose scores.")] = Checkpoint.best,
     scoring: Annotated[
-        str | None, typer.Option(help="Scored by this preset (default: the run's own protocol).")
+        str | None, typer.Option(help="Scored by this preset or YAML file (default: the run's own protocol).")
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
 ) -> None:
@@ -34,7 +34,7 @@ def compare(
 
     What `fundus-seg score --out` left in the same folders is an operator too, under its --name.
     """
-    from fundus_seg.config import preset_settings
+    from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError
     from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.reporting.compare import operators_table
@@ -46,7 +46,7 @@ def compare(
     if to and ops:
         raise UsageError("--ops with --to: every operator of the published table is compared; leave one option out")
     published = read_published(to) if to else None
-    protocol = preset_settings(scoring, holdout="").scoring if scoring else None
+    protocol = load_scoring(scoring) if scoring else None
     folders, progress = runs or [Path("runs")], Terminal()
     elsewhere = external_evaluations(folders)
     if published and elsewhere:

@@ -34,7 +34,7 @@ def phantom(
 ) -> None:
     """Draw four synthetic domains: to try the tool with, never to report on patients."""
     from fundus_seg.data import make_phantom
-    from fundus_seg.data.domains import DOMAINS
+    from fundus_seg.protocol import DOMAINS
     from fundus_seg_cli.progress import Terminal
 
     with Terminal().task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
@@ -77,13 +77,13 @@ def atlas(
     """What each domain is like, and how far it is from the rest: colour, light, sharpness, disc sizes, cup ratios."""
     from fundus_seg.data import open_root
     from fundus_seg.data.files import SPLITS
-    from fundus_seg.evaluation.atlas import survey
-    from fundus_seg.evaluation.atlas_tables import measures_table, shift_table, tidy_table, write_plot
+    from fundus_seg.reporting.atlas import make_atlas
+    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, tidy_table, write_plot
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
     splits = tuple(each for each in SPLITS if split in (Splits.all, each))
-    found = survey(open_root(root, least=1, progress=progress), splits, progress=progress)
+    found = make_atlas(open_root(root, least=1, progress=progress), splits, progress=progress)
     for problem in found.problems:
         progress.line(f"left out: {problem}")
     if form is Format.csv:
@@ -106,8 +106,7 @@ def cache(
     """List or clear the cache: resized photographs, remembered hashes, the phantom."""
     from datetime import datetime
 
-    from fundus_seg.cache_folder import cache_folder
-    from fundus_seg.data.housekeeping import cache_items, clear_cache
+    from fundus_seg.cache_folder import cache_folder, cache_items, clear_cache
     from fundus_seg.errors import UsageError
 
     if show == clear:

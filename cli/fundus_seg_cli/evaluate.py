@@ -56,7 +56,9 @@ def evaluate(
             "--in-domain", help="Score the source domains too, on test cases that chose no checkpoint; a table besides."
         ),
     ] = False,
-    scoring: Annotated[str | None, typer.Option(help="Score by this preset (default: the run's own protocol).")] = None,
+    scoring: Annotated[
+        str | None, typer.Option(help="Score by this preset or YAML file (default: the run's own protocol).")
+    ] = None,
     inference: Annotated[
         Inference | None,
         typer.Option(
@@ -88,19 +90,20 @@ def evaluate(
 
     What `fundus-seg score --out` left in the same folders stands beside them.
     """
-    from fundus_seg.config import preset_settings
+    from fundus_seg.builtins import CheckpointName
+    from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError
-    from fundus_seg.evaluation.clinical import clinical_table
-    from fundus_seg.evaluation.evaluate import CheckpointName, write_overlays
     from fundus_seg.evaluation.evaluate import evaluate as evaluate_run
+    from fundus_seg.evaluation.evaluate import write_overlays
     from fundus_seg.evaluation.external import comparable, external_evaluations
-    from fundus_seg.evaluation.in_domain import domain_gap_table, tidy_domain_gap_table
-    from fundus_seg.evaluation.leak import checkpoints_to_compare, leak_table
-    from fundus_seg.evaluation.metric import check_metrics
-    from fundus_seg.evaluation.plots import write_plots
-    from fundus_seg.evaluation.tables import apart, build_table, build_tidy_table, tables
+    from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.plugins import load
-    from fundus_seg.records import trained_runs
+    from fundus_seg.reporting.clinical import clinical_table
+    from fundus_seg.reporting.in_domain import domain_gap_table, tidy_domain_gap_table
+    from fundus_seg.reporting.leak import checkpoints_to_compare, leak_table
+    from fundus_seg.reporting.plots import write_plots
+    from fundus_seg.reporting.tables import apart, build_table, build_tidy_table, tables
+    from fundus_seg.runs.folder import trained_runs
     from fundus_seg_cli.progress import Terminal
 
     if selection and checkpoint:
@@ -110,7 +113,7 @@ def evaluate(
     progress = Terminal()
     names = [metric.strip() for metric in metrics.split(",")]
     check_metrics(names)
-    protocol = preset_settings(scoring, holdout="").scoring if scoring else None
+    protocol = load_scoring(scoring) if scoring else None
     folders = runs or [Path("runs")]
     elsewhere = external_evaluations(folders)
     score = partial(evaluate_run, scoring=protocol, inference=inference.value if inference else None, progress=progress)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from fundus_seg.experiments.cell import Cell, Outcome
+    from fundus_seg.experiments.grid_run import Cell, Outcome
 
 
 class GridProgress:
@@ -54,7 +54,7 @@ class GridProgress:
             self.console.print(line, highlight=False, markup=False)
 
     def _shown(self) -> Group:
-        from fundus_seg.experiments.cell import status
+        from fundus_seg.experiments.grid_run import status
 
         left = list(self.open)  # another thread takes cells out
         running = Table("running", "epoch", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -8,7 +8,7 @@ import warnings
 import typer
 
 from fundus_seg.errors import FundusSegError
-from fundus_seg_cli import audit, benchmark, compare, data, evaluate, predict, profile, score, train
+from fundus_seg_cli import audit, benchmark, compare, config, data, evaluate, predict, profile, score, train
 
 app = typer.Typer(
     help="Segment optic disc and optic cup on cameras and hospitals that training has never seen.",
@@ -22,6 +22,7 @@ app.command("benchmark")(benchmark.benchmark)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("score")(score.score)
+app.command("config")(config.config)
 app.command("audit")(audit.audit)
 app.command("profile")(profile.profile)
 app.add_typer(data.app, name="data")

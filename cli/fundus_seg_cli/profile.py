@@ -25,21 +25,17 @@ def profile(
     form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
 ) -> None:
     """Measure parameters, MACs, latency and peak memory of inference, operators side by side, on random weights."""
-    from fundus_seg.config import OPERATORS, load_config
+    from fundus_seg.builtins import OPERATORS
+    from fundus_seg.config import load_recipe
 
     names = [name.strip() for names in op or OPERATORS for name in names.split(",")]
-    settings = [
-        load_config(config, overrides=overrides or [], arguments={"holdout": "", "model.op": name})  # nothing trains
-        for name in names
-    ]
+    settings = [load_recipe(config, overrides=overrides or [], arguments={"model.op": name}) for name in names]
 
     from fundus_seg.profiling import profile as profile_networks
-    from fundus_seg.profiling import profile_table
-    from fundus_seg.training.fit import network_spec
+    from fundus_seg.reporting.profile_table import profile_table
     from fundus_seg_cli.progress import Terminal
 
-    specs = list({each.model.op: network_spec(each) for each in settings}.values())
-    image_size, encoder = specs[0]["image_size"], specs[0]["encoder"]
-    side = size if size is not None else image_size
+    specs = list({each.model.op: each.network_spec() for each in settings}.values())
+    side = size if size is not None else specs[0]["image_size"]
     profiles = profile_networks(specs, size=side, batch=batch, repeats=repeats, progress=Terminal())
-    print_table(profile_table(profiles, size=side, batch=batch, image_size=image_size, encoder=encoder), form)
+    print_table(profile_table(profiles), form)

@@ -54,18 +54,18 @@ def score(
     The first axis of a NIfTI is the image's columns, as nibabel and ITK have it and `fundus-seg predict` writes it: one
     saved of an array (height, width) reads transposed.
     """
-    from fundus_seg.config import load_config
+    from fundus_seg.config import load_scoring
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.data.mask_files import pair_masks
     from fundus_seg.evaluation.external import score_masks
-    from fundus_seg.evaluation.metric import check_metrics
-    from fundus_seg.evaluation.tables import build_table, build_tidy_table, tables
+    from fundus_seg.evaluation.metric_table import check_metrics
+    from fundus_seg.reporting.tables import build_table, build_tidy_table, tables
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
     names = [metric.strip() for metric in metrics.split(",")]
     check_metrics(names)
-    protocol = load_config(scoring, arguments={"holdout": ""}).scoring
+    protocol = load_scoring(scoring)
     if raw:
         protocol = protocol.model_copy(update={"largest_component": False, "fill_holes": False})
     codings = {

@@ -14,7 +14,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
-    from fundus_seg.table import Table
+    from fundus_seg.reporting.table import Table
 
 
 _UNBOUNDED = 10_000
@@ -36,7 +36,7 @@ def print_table(table: Table, form: Format) -> None:
     if form is Format.rich:
         _print_rich(table)
     else:
-        from fundus_seg.table import render
+        from fundus_seg.reporting.table import render
 
         print(render(table, form.value))
 

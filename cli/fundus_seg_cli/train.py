@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fundus_seg.builtins import OPERATORS
+
 DATA_HELP = (
     "Folder with Domain1..4, a YAML file that describes domains of your own (see the README), or 'phantom'. "
     "Default: $FUNDUS_SEG_DATA, then data/Fundus."
@@ -28,8 +30,7 @@ def train(
     op: Annotated[
         str | None,
         typer.Option(
-            help="Operator: conv, depthwise or tvconv (default); or a control: depthwise-dilated, depthwise-wide, "
-            "untied, linear or coordconv; or package.module:factory of your own."
+            help=f"Operator (default: tvconv): {', '.join(OPERATORS)}; or package.module:factory of your own."
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
@@ -62,16 +63,13 @@ def train(
     progress = Terminal()
     root = open_root(data or recorded.get("data_root"), progress=progress)
 
-    from fundus_seg.provenance import changes
+    from fundus_seg.hardware import gpu_name
+    from fundus_seg.runs.provenance import changes
     from fundus_seg.training import train as train_run  # torch and lightning, only once the arguments are right
-    from fundus_seg.training.observer import Observer
-    from fundus_seg.training.probe import HoldoutProbe
     from fundus_seg.training.tracking import tracker
 
-    for change in changes(recorded) if recorded else ():
+    for change in changes(recorded, gpu_name()) if recorded else ():
         progress.line(f"warning: {config}: {change}; the bits may differ")
-    observers: list[Observer] = [tracker(each.value) for each in track or []]
-    if probe_holdout:
-        observers.append(HoldoutProbe(root, progress=progress))
-    run = train_run(settings, root, out, observers=observers, progress=progress)
+    trackers = [tracker(each.value) for each in track or []]
+    run = train_run(settings, root, out, probe=probe_holdout, observers=trackers, progress=progress)
     print(run.path)

@@ -2,6 +2,6 @@
 
 from fundus_seg.data.dataset import FundusDataset, Sample
 from fundus_seg.data.layout import DataRoot, open_root
-from fundus_seg.data.phantom import make_phantom
+from fundus_seg.phantom.make import make_phantom
 
 __all__ = ["DataRoot", "FundusDataset", "Sample", "make_phantom", "open_root"]

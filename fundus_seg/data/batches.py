@@ -1,8 +1,9 @@
-"""Training batches from memory: the same number of cases from each source domain in every step.
+"""Training batches from memory: every step has the same number of cases from each source domain.
 
-What (seed, epoch, step) draws depends on nothing else: not on the operator, nor on where a run was interrupted.
-On a GPU the photographs lie there, and so do an epoch's draws: no step waits for the host. With a method of domain
-generalisation one may: domains, and what a method draws of them, are on the CPU.
+The cases of a step depend on (seed, epoch, step) alone: neither on the operator nor on where a run was interrupted.
+
+On a GPU, the photographs and the cases drawn for an epoch are kept in its memory, so that no step waits for the host.
+Only a step of a domain-generalisation method may wait, because `Batch.domains` is on the CPU.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from fundus_seg.seeding import generator
 
 @dataclass(frozen=True)
 class Batch:
-    """B = domains x cases per domain. images (B, 3, S, S) uint8, masks (B, 2, S, S) uint8, domains (B,) int64.
+    """One training step's cases, B = domains x cases per domain.
 
-    The domains are on the CPU, where methods draw.
+    Attributes:
+        images: (B, 3, S, S) uint8.
+        masks: (B, 2, S, S) uint8 of 0 and 1, channels ("disc", "cup").
+        domains: (B,) int64, index of each case's source domain; on the CPU, where methods draw random numbers.
     """
 
     images: Tensor
@@ -35,19 +39,22 @@ class Batch:
     domains: Tensor
 
     def slice(self, part: int, parts: int) -> Batch:
-        """The `part`-th of `parts` equal slices: as many cases of every domain, whose number `parts` must divide."""
+        """The `part`-th of `parts` equal slices, each with as many cases of every domain.
+
+        `parts` must divide the number of cases per domain.
+        """
         return Batch(self.images[part::parts], self.masks[part::parts], self.domains[part::parts])
 
 
 class DomainBatches:
-    """Batches of `train.batch_per_domain` cases from each of the source domains, whose order gives `Batch.domains`.
+    """Makes batches of `train.batch_per_domain` cases from each source domain.
 
     Args:
-        sources: the training split of each source domain.
-        train: how many cases a step draws, and how.
-        seed: of the run.
-        device: where the photographs are kept and batches made; on the CPU they stay in the memory map that all runs
-            share. Augmentations run on the CPU, and so do their batches.
+        sources: the training split of each source domain; their order gives the indices in `Batch.domains`.
+        train: the number of cases in a step, how they are drawn, and the augmentation.
+        seed: seed of the run.
+        device: where the photographs are kept and the batches are made. On the CPU, the photographs stay in the memory
+            map that all runs share. With an augmentation, the device is always the CPU.
     """
 
     def __init__(
@@ -63,7 +70,7 @@ class DomainBatches:
         self.steps = train.steps_per_epoch or math.ceil(max(self._counts.values()) / train.batch_per_domain)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 0."""
+        """The batches of one epoch; epochs are counted from 0."""
         per_domain = self.train.batch_per_domain
         drawn = [
             torch.from_numpy(
@@ -97,14 +104,14 @@ class DomainBatches:
 
 
 def _tensor(cases: NDArray[np.uint8]) -> Tensor:
-    """The array itself as a tensor, not a copy; it may be a memory map that nobody must write to."""
+    """A tensor that shares the memory of the array, which may be a read-only memory map."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(cases)
 
 
 def draw_cases(available: int, count: int, sampling: str, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Indices below `available`, `count` of them: shuffled passes one after another, or draws with replacement."""
+    """Draw `count` indices below `available`: in shuffled passes one after another, or with replacement."""
     if sampling == "replacement":
         return rng.integers(available, size=count)
     passes = [rng.permutation(available) for _ in range(math.ceil(count / available))]

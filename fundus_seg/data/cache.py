@@ -1,20 +1,17 @@
-"""Photographs decoded and resized once, kept as memory-mapped arrays that every run on the machine shares.
+"""Photographs and masks at the training size: resized once, kept as memory-mapped arrays that all runs share.
 
-An entry is a folder named by the hash of everything that decides its pixels, the content of the files among it: an
-entry is never stale and never changed. It is built in a temporary folder and renamed; of two builders at once, the
-loser deletes its own. What a killed builder leaves is removed by the next one, a day later (`housekeeping`).
+An entry of the cache is a folder whose name is the hash of everything that decides its pixels, the content of the
+files included: an entry is never out of date and never changes. It is built in a temporary folder and renamed. A
+killed builder leaves its temporary folder behind; a later builder removes it after a day (`cache_folder`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,21 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
+from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder, remove_leftovers
 from fundus_seg.config import DataConfig
+from fundus_seg.cores import map_on_cores
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.files import Case
-from fundus_seg.data.housekeeping import remove_leftovers
 from fundus_seg.data.io import DECODER_VERSION
-from fundus_seg.errors import DataError, Problems, RunError
+from fundus_seg.digests import file_digest, short_hash
+from fundus_seg.errors import DataError, Problem, Problems, RunError
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import short_hash
-from fundus_seg.records import atomic_path, file_digest
+from fundus_seg.runs.atomic import atomic_folder, atomic_path
 
 RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
     "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST,
 }
 
 
@@ -46,12 +42,12 @@ class ResizedSplit:
     """One split at the training size.
 
     Attributes:
-        digest: 16 hexadecimal digits of the names and contents of its files, and of how its masks are read.
-        names: N case names.
-        photographs: the digests of their N image files.
+        digest: 16 hexadecimal digits that name the contents: the names and bytes of all files and the masks' coding.
+        names: the N case names.
+        photographs: the digests of the N image files.
         images: (N, size, size, 3) uint8, memory-mapped.
         masks: (N, 2, size, size) uint8 of 0 and 1, channels ("disc", "cup"), memory-mapped.
-        problems: for each case that training must not see, the line that says why.
+        problems: why some of the cases must not train a network.
     """
 
     digest: str
@@ -59,18 +55,23 @@ class ResizedSplit:
     photographs: tuple[str, ...]
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
 
 
 def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress = SILENT) -> ResizedSplit:
-    """The cases at `data.size`, from the cache, which is filled first where it must be.
+    """Load the cases of one split at `data.size` from the cache; the first call resizes them and fills the cache.
+
+    Args:
+        cases: the cases of one split, at least one.
+        data: the size and how photographs and masks are resized.
+        progress: where the resizing is shown.
 
     Raises:
-        DataError: files that cannot be used, every one of them listed; of a training split, those that training must
-            not see among them.
+        DataError: files cannot be used; the error lists all of them. For a training split, it also lists the cases
+            that must not train a network.
     """
     contents = _content_hashes(cases)
-    options = data.model_dump(mode="json", exclude={"sources"})
+    options = data.model_dump(mode="json", exclude={"sources"}) | {"mask_interpolation": "nearest"}
     where = {(case.domain, case.split) for case in cases}
     key = short_hash([sorted(where), contents, options, DECODER_VERSION], digits=32)
     entry = cache_folder() / "resized" / key
@@ -83,71 +84,60 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
         photographs=tuple(image for _, image, *_ in contents),
         images=np.load(entry / "images.npy", mmap_mode="r"),
         masks=np.load(entry / "masks.npy", mmap_mode="r"),
-        problems=_lines(cases, meta["problems"]),
+        problems=_training_problems(cases, meta["problems"]),
     )
 
 
 def _build(entry: Path, cases: Sequence[Case], contents: list[list[Any]], data: DataConfig, progress: Progress) -> None:
-    """Make an entry, whole or not at all."""
+    """Make an entry of the cache, unless another process is quicker."""
     remove_leftovers()
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{entry.name}.", dir=entry.parent) as scratch:
-            staged = Path(scratch, entry.name)
-            staged.mkdir()
+        with atomic_folder(entry) as staged:
             _fill(staged, cases, data, progress)
             if _content_hashes(cases) != contents:
-                raise DataError(f"{cases[0].image.parent}: files changed while they were read; run the command again")
-            try:
-                staged.rename(entry)
-            except OSError:
-                if not entry.is_dir():  # not the loser of a race: the rename itself failed
-                    raise
+                folder = cases[0].image.parent
+                raise DataError("files changed while they were read; run the command again", folder)
     except OSError as error:
-        problem = error.strerror or error
-        raise DataError(f"{entry}: the cache cannot be written ({problem}); set {CACHE_VARIABLE}") from error
+        if not entry.is_dir():  # otherwise another process has built the same entry first
+            reason = error.strerror or error
+            raise DataError(f"the cache cannot be written ({reason}); set {CACHE_VARIABLE}", entry) from error
 
 
 def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progress) -> None:
+    """Write images.npy, masks.npy and cases.json of an entry."""
     shape = (len(cases), data.size, data.size)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
     masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (shape[0], 2, *shape[1:]))
-    problems: list[str | None] = [None] * len(cases)
-    unusable = Problems()
+    why_not_train: list[str | None] = [None] * len(cases)
 
-    def resize(index: int) -> str | None:
+    def resize(index: int) -> None:
         sample = read_sample(cases[index])
         size = (data.size, data.size)
         images[index] = Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation])
         for structure, mask in enumerate(sample.masks):
-            resized = Image.fromarray(mask.astype(np.uint8)).resize(size, RESAMPLING[data.mask_interpolation])
+            resized = Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
             masks[index, structure] = resized
-        return training_problem(sample.masks)
+        why_not_train[index] = training_problem(sample.masks)
 
     place = f"{cases[0].domain}/{cases[0].split}"
-    with (
-        progress.task(f"reading {place}", total=len(cases)) as advance,
-        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-    ):
-        for index, future in enumerate([pool.submit(resize, index) for index in range(len(cases))]):
-            with unusable.gather():
-                problems[index] = future.result()
-            advance()
-    if unusable.lines and cases[0].split == "train":
-        unusable.lines += _lines(cases, problems)
+    unusable = Problems()
+    map_on_cores(resize, range(len(cases)), problems=unusable, description=f"reading {place}", progress=progress)
+    if unusable.found and cases[0].split == "train":
+        unusable.found += _training_problems(cases, why_not_train)
     unusable.refuse("files cannot be used")
     images.flush()
     masks.flush()
-    about = {"what": f"{place}, {len(cases)} cases at {data.size}", "problems": problems}
+    about = {"what": f"{place}, {len(cases)} cases at {data.size}", "problems": why_not_train}
     (folder / "cases.json").write_text(json.dumps(about), "utf8")
 
 
-def _lines(cases: Sequence[Case], problems: Sequence[str | None]) -> tuple[str, ...]:
-    return tuple(f"{case.mask}: {problem}" for case, problem in zip(cases, problems, strict=True) if problem)
+def _training_problems(cases: Sequence[Case], why_not_train: Sequence[str | None]) -> tuple[Problem, ...]:
+    """The problems of the cases that have one, by the file of their masks."""
+    return tuple(Problem(text, case.mask) for case, text in zip(cases, why_not_train, strict=True) if text)
 
 
 def training_problem(masks: NDArray[np.bool_]) -> str | None:
-    """Why a case must not train a network, judged on its full-size masks (2, H, W)."""
+    """Why a case with these masks (2, H, W), at their own size, must not train a network; None if it may."""
     disc, cup = masks
     if not disc.any():
         return "the disc is empty: outline it, or leave the case out"
@@ -157,11 +147,11 @@ def training_problem(masks: NDArray[np.bool_]) -> str | None:
 
 
 def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
-    """[name, digest of the image, digests of the masks, annotation] of each case; digests of unchanged files are
-    remembered.
+    """[name, digest of the image, digests of the masks, annotation] of each case.
 
-    A file is taken for unchanged while its path, size, inode and times of modification and change are. One modified
-    within the last two seconds is not remembered: it could change again within the clock's tick.
+    The digests are remembered in the cache, by path, size, inode and the times of modification and change: while these
+    stay the same, the file is not read again. The digest of a file that was modified within the last two seconds is not
+    remembered, because the clock may be too coarse to show another change.
     """
     if not cases:
         return []
@@ -180,7 +170,7 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
             remembered = known.get(str(path.resolve()))
             value = remembered[-1] if remembered and remembered[:-1] == identity else file_digest(path)
         except OSError:
-            return secrets.token_hex()  # no entry's: the build will say what is wrong with the file
+            return secrets.token_hex()  # matches no entry, so that an entry is built, which names the file's fault
         if time.time() - status.st_mtime > 2:
             seen[str(path.resolve())] = [*identity, value]
         return value
@@ -189,10 +179,9 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
         masks = [[digest(path) for path in files] for files in case.masks]
         return [case.name, digest(case.image), masks, asdict(case.annotation)]
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        contents = list(pool.map(row, cases))
+    contents = map_on_cores(row, cases)
     if not seen.items() <= known.items():
-        # Only time is lost where the cache can be read but not written.
+        # A cache that cannot be written only costs time: the files are read again at the next call.
         with contextlib.suppress(RunError), atomic_path(memory) as temporary:
             temporary.write_text(json.dumps({**known, **seen}), "utf8")
     return contents

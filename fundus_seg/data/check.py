@@ -1,29 +1,29 @@
-"""Everything that is wrong with a data root, at once and by file, and what its photographs and masks are like.
+"""Check a data root: find everything that is wrong with its files, and describe its photographs and masks.
 
-An error is what training refuses or what would make its scores wrong; a warning is what somebody should look at.
+An error is something that training refuses, or that would make scores wrong. A warning is worth a look.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fundus_seg.cores import map_on_cores
 from fundus_seg.data.cache import training_problem
 from fundus_seg.data.dataset import join, read_masks
 from fundus_seg.data.duplicates import find_copies, fingerprint
 from fundus_seg.data.files import SPLITS, Case, Split
 from fundus_seg.data.io import count_greys, read_image
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.errors import Problems
+from fundus_seg.errors import Problem, Problems
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
 
@@ -31,11 +31,10 @@ Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One problem, as a line that opens with the file, and how much it matters."""
+class Finding(Problem):
+    """A problem (its `text`, and the `path` that it is about) and how much it matters."""
 
-    severity: Severity
-    problem: str
+    severity: Severity = "error"
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,20 @@ class Spread:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What one split of one domain is like.
+    """The photographs and masks of one split of one domain, in numbers.
 
     Attributes:
-        cases: photographs that have a mask, readable or not.
-        frames: how many photographs have each size, as "width x height" in pixels.
-        greys: how many pixels of its masks have each grey, which is text, as JSON wants its keys.
-        empty_disc, empty_cup, cup_touches_background, disc_cut: how many masks.
-        disc_to_frame: height of the disc over that of the frame.
-        cup_to_disc: vertical cup-to-disc ratio; masks with an empty structure left out.
+        domain: key of the domain.
+        split: `train` or `test`.
+        cases: number of photographs that have a mask, readable or not.
+        frames: number of photographs of each size, by "WIDTHxHEIGHT" in pixels.
+        greys: number of pixels of each grey in the masks, by the grey as text, since JSON has no other keys.
+        empty_disc: number of masks with an empty disc.
+        empty_cup: number of masks with an empty cup.
+        cup_touches_background: number of masks in which the rim does not surround the cup.
+        disc_cut: number of masks in which the frame cuts the disc.
+        disc_to_frame: height of the disc divided by the height of the frame; empty discs are left out.
+        cup_to_disc: vertical cup-to-disc ratio; masks with an empty structure are left out.
     """
 
     domain: str
@@ -75,33 +79,39 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class RootCheck:
-    """What `check_root` found."""
+    """What `check_root` found.
+
+    Attributes:
+        root: the folder or YAML file of the data root.
+        splits: a summary of each split.
+        findings: missing files first, then problems case by case, then copies of photographs.
+    """
 
     root: str
     splits: tuple[SplitSummary, ...]
     findings: tuple[Finding, ...]
 
-    def problems(self, severity: Severity) -> list[str]:
-        """The problems of one severity: what is missing, then case by case, then copies."""
-        return [finding.problem for finding in self.findings if finding.severity == severity]
+    def problems(self, severity: Severity) -> list[Finding]:
+        """The findings of one severity, in their order."""
+        return [finding for finding in self.findings if finding.severity == severity]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON holds."""
+        """Everything as plain values that JSON can hold."""
         return {
             "root": self.root,
             "errors": len(self.problems("error")),
             "warnings": len(self.problems("warning")),
             "splits": [asdict(split) for split in self.splits],
             "problems": [
-                dict(zip(("severity", "file", "problem"), (found.severity, *found.problem.split(": ", 1)), strict=True))
-                for found in self.findings
+                {"severity": finding.severity, "file": str(finding.path), "problem": finding.text}
+                for finding in self.findings
             ],
         }
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """What is kept of a photograph."""
+    """What the check keeps of a photograph."""
 
     frame: tuple[int, int]  # height, width
     digest: bytes
@@ -110,18 +120,18 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """What is kept of a mask."""
+    """What the check keeps of a mask."""
 
     greys: NDArray[np.int64]  # (256,) pixels
-    disc_height: float  # share of the frame's
-    cup_height: float
+    disc_height: float  # as a share of the height of the frame
+    cup_height: float  # the same
     cup_touches_background: bool
     disc_cut: bool
 
 
 @dataclass(frozen=True)
 class _Inspection:
-    """What is kept of a case; no picture or no drawing where the file cannot be used."""
+    """What the check keeps of a case; `picture` or `drawing` is None if its file cannot be used."""
 
     case: Case
     findings: tuple[Finding, ...]
@@ -130,35 +140,27 @@ class _Inspection:
 
 
 def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
-    """Read every photograph and mask of a root, on all cores, and go on past whatever is broken.
+    """Read every photograph and mask of a root, on all cores; a broken file is a finding and does not end the check.
 
     Args:
         root: the root, with one domain or more.
-        progress: where to show how far it has come.
+        progress: where the progress is shown.
     """
     findings = []
     if len(root.domains) < 2:
-        findings.append(
-            Finding("error", f"{root.path}: holds only domain {root.domains[0]}; training needs two or more")
-        )
+        findings.append(Finding(f"holds only domain {root.domains[0]}; training needs two or more", root.path))
     cases: list[Case] = []
     for domain in root.domains:
         for split in SPLITS:
-            complete, missing = root.survey(domain, split)
-            cases += complete
-            if split == "test" and complete and len({source_half(case.name) for case in complete}) < 2:
-                halves = f"the {len(complete)} test cases of {domain} all fall into one half by their names"
-                findings.append(Finding("error", f"{root.path}: {halves}; add some, to select on and to calibrate"))
-            findings += [Finding("error", problem) for problem in missing]
-    with (
-        progress.task(f"checking {root.path}", total=len(cases)) as advance,
-        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-    ):
-        inspections = []
-        for inspection in pool.map(_inspect, cases):
-            inspections.append(inspection)
-            findings += inspection.findings
-            advance()
+            found = root.split(domain, split)
+            cases += found.cases
+            if split == "test" and found.cases and len({source_half(case.name) for case in found.cases}) < 2:
+                halves = f"the {len(found.cases)} test cases of {domain} all fall into one half by their names"
+                findings.append(Finding(f"{halves}; add some, to select on and to calibrate", root.path))
+            findings += [Finding(problem.text, problem.path) for problem in found.problems]
+    inspections = map_on_cores(_inspect, cases, description=f"checking {root.path}", progress=progress)
+    for inspection in inspections:
+        findings += inspection.findings
     findings += _shared_pictures(inspections)
     summaries = tuple(
         _summary(
@@ -171,6 +173,7 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
 
 
 def _inspect(case: Case) -> _Inspection:
+    """Read and judge one case."""
     problems = Problems()
     image = masks = drawing = None
     with problems.gather():
@@ -181,10 +184,10 @@ def _inspect(case: Case) -> _Inspection:
             join(case, image, masks)
     picture = None if image is None else _picture(image)
     if picture is not None and not picture.fingerprint.any():
-        problems.lines.append(f"{case.image}: one flat colour: export it again, or leave the case out")
-    findings = [Finding("error", problem) for problem in problems.lines]
+        problems.add("one flat colour: export it again, or leave the case out", case.image)
+    findings = [Finding(problem.text, problem.path) for problem in problems.found]
     if masks is not None:
-        coded = case.annotation.coding is not None  # two binary files hold no greys worth a look
+        coded = case.annotation.coding is not None  # the greys of two binary files would tell nothing
         drawing = _drawing(masks, count_greys(case.mask) if coded else np.zeros(256, np.int64))
         findings += _judge(case, masks, drawing)
     return _Inspection(case, tuple(findings), picture, drawing)
@@ -214,19 +217,20 @@ def _rows_spanned(mask: NDArray[np.bool_]) -> int:
 
 
 def _judge(case: Case, masks: NDArray[np.bool_], drawing: _Drawing) -> Iterator[Finding]:
-    """What can be wrong with a mask that reads well."""
+    """The anatomical faults of a mask that can be read."""
+    warn = partial(Finding, path=case.mask, severity="warning")
     if problem := training_problem(masks):
-        yield Finding("error" if case.split == "train" else "warning", f"{case.mask}: {problem}")
+        yield Finding(problem, case.mask, severity="error" if case.split == "train" else "warning")
     elif not drawing.cup_height:
-        yield Finding("warning", f"{case.mask}: the cup is empty: outline it, or its scores exclude the case")
+        yield warn("the cup is empty: outline it, or its scores exclude the case")
     elif drawing.cup_touches_background:
-        yield Finding("warning", f"{case.mask}: the cup touches the background: leave a rim all around it")
+        yield warn("the cup touches the background: leave a rim all around it")
     if drawing.disc_cut:
-        yield Finding("warning", f"{case.mask}: the frame cuts the disc: crop with a wider margin")
+        yield warn("the frame cuts the disc: crop with a wider margin")
 
 
 def _shared_pictures(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
-    """Copies of a photograph: errors across splits and domains, where they are leaks, else warnings."""
+    """Photographs that show the same picture: a leak, and so an error, across splits and domains, else a warning."""
     seen = [(each.case, each.picture) for each in inspections if each.picture is not None]
     if not seen:
         return
@@ -234,10 +238,11 @@ def _shared_pictures(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
     for copy in find_copies(fingerprints, [(case.domain, case.split) for case, _ in seen]):
         (first, picture), (second, other) = seen[copy.first], seen[copy.second]
         same = "the same pixels as" if picture.digest == other.digest else "the same picture as"
-        how = f" ({'mirrored, ' if copy.mirrored else ''}correlation {copy.correlation:.2f})"
+        how = f"{'mirrored, ' if copy.mirrored else ''}correlation {copy.correlation:.2f}"
         leak = (first.domain, first.split) != (second.domain, second.split)
         fix = "a shared eye is a leak, keep it on one side" if leak else "keep one of the two"
-        yield Finding("error" if leak else "warning", f"{second.image}: {same} {first.image}{how}: {fix}")
+        text = f"{same} {first.image} ({how}): {fix}"
+        yield Finding(text, second.image, severity="error" if leak else "warning")
 
 
 def _summary(domain: str, split: Split, inspections: Sequence[_Inspection]) -> SplitSummary:

@@ -1,6 +1,6 @@
-"""How mask files hold disc and cup: three colours in one file, or two binary files; and several annotators as one.
+"""Decode masks: one file with three colours, or two binary files, for disc and cup; merge those of several annotators.
 
-Every rule works on the colours that a file holds and their counts, never pixel by pixel.
+Every rule works on the list of colours in a file and their counts, never pixel by pixel.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fundus_seg.builtins import BACKGROUND, CUP, RIM
 from fundus_seg.errors import DataError
 
 Colour = tuple[int, int, int]
@@ -21,18 +22,21 @@ Merge = Literal["majority", "union", "intersection"]
 MERGES: tuple[Merge, ...] = get_args(Merge)
 
 TOLERANCE = 8
-"""How far, in its farthest channel, a pixel may be from its colour; less where two colours are closer than that."""
+"""Largest difference of a pixel from its colour, in any channel; smaller where two colours are closer to each other."""
 STRAY_SHARE, STRAY_SHARE_LOSSY = 0.005, 0.02
-"""The share of pixels that may be farther; lossy: after JPEG."""
+"""Largest share of pixels that may differ by more, without and with lossy compression (JPEG)."""
 MOST_CONTACT = 0.1
-"""How much of the rim's border on the background its cup may have as well, in a mask that its coding is read from."""
+"""For a coding to be recognised, the cup's border on the background must be shorter than this share of the rim's."""
 
 
 @dataclass(frozen=True)
 class Coding:
     """The colours of a mask's three areas, in the order of the labels 0, 1 and 2.
 
-    A stray pixel takes the nearest colour; with `bounds`, the highest greys of cup and rim decide instead.
+    A pixel of another colour belongs to the area with the nearest colour, unless there are `bounds`.
+
+    Attributes:
+        bounds: the highest grey of the cup and of the rim, for masks in which these limits decide.
     """
 
     background: Colour
@@ -42,7 +46,7 @@ class Coding:
 
     @property
     def colours(self) -> tuple[Colour, Colour, Colour]:
-        """Of background, rim and cup."""
+        """The colours of background, rim and cup."""
         return self.background, self.rim, self.cup
 
     def __str__(self) -> str:
@@ -51,37 +55,42 @@ class Coding:
 
 
 def grey(value: int) -> Colour:
-    """A grey as a colour."""
+    """The colour of a grey value, 0 to 255."""
     return value, value, value
 
 
-DOFE = Coding(background=grey(255), rim=grey(128), cup=grey(0), bounds=(50, 200))
+DOFE = Coding(background=grey(BACKGROUND), rim=grey(RIM), cup=grey(CUP), bounds=(50, 200))
 """The coding of the paper's data: grey <= 50 cup, 51-200 rim, > 200 background."""
 
 LABELS = Coding(background=grey(0), rim=grey(1), cup=grey(2))
-"""The coding of label files, as nnU-Net writes them and our NIfTI are."""
+"""The coding of label files: nnU-Net's, and the NIfTI files that fundus-seg writes."""
 
 CODINGS = {"dofe": DOFE, "labels": LABELS}
-"""Those that have a name."""
+"""Codings by name."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """How the mask files of a case become its two masks. `coding` None: two binary files, disc and cup."""
+    """How the mask files of a case become its two masks.
+
+    Attributes:
+        coding: the colours in one file; None: there are two binary files, disc and cup.
+        merge: how the masks of several annotators become one.
+    """
 
     coding: Coding | None
     merge: Merge = "majority"
 
 
 BY_DOFE = Annotation(DOFE)
-"""One file in the dofe coding."""
+"""The annotation of one file in the coding `dofe`."""
 
 
 def decode(pixels: NDArray[np.uint8], coding: Coding, *, lossy: bool) -> NDArray[np.bool_]:
-    """Pixels (H, W, 3) as masks (2, H, W), channels ("disc", "cup").
+    """Decode pixels (H, W, 3) uint8 to masks (2, H, W), channels ("disc", "cup").
 
     Raises:
-        DataError: too many pixels of colours that the coding does not know; the text names no file.
+        DataError: too many pixels have colours that are not in the coding. The error names no file.
     """
     colours = coding.colours
     present, counts, index = _colours_in(pixels)
@@ -96,12 +105,13 @@ def decode(pixels: NDArray[np.uint8], coding: Coding, *, lossy: bool) -> NDArray
 
 
 def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool) -> NDArray[np.bool_]:
-    """Pixels (H, W, 3) of a binary file as a mask (H, W): black is outside, the file's brightest colour inside.
+    """Decode the pixels (H, W, 3) uint8 of a binary file to a mask (H, W).
 
-    So 0/1 and 0/255 are read alike, and a file of black alone is an empty mask.
+    Black is outside, the brightest colour of the file is inside: 0/1 and 0/255 give the same mask, and a file that is
+    all black gives an empty mask.
 
     Raises:
-        DataError: too many pixels of a third colour; the text names no file.
+        DataError: too many pixels have a third colour. The error names no file.
     """
     present, counts, index = _colours_in(pixels)
     brightest = present[present.sum(axis=1).argmax()]
@@ -114,14 +124,15 @@ def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool) -> NDArray[np.bool_
 
 
 def recognised(pixels: NDArray[np.uint8]) -> Coding | None:
-    """The coding of a mask (H, W, 3) by what the eye is like: None if it does not show a cup surrounded by its rim.
+    """Recognise the coding of a mask (H, W, 3) uint8 by anatomy; None if it shows no cup that its rim surrounds.
 
-    Background is what most of the frame's corners show. Of the two other commonest colours, rim is the one that borders
-    on the background along more pairs of neighbouring pixels; if the cup does along too many, neither surrounds the
-    other, as where a predicted cup leaves its disc.
+    The background is the commonest colour in the corners of the frame. Of the two other commonest colours, the rim is
+    the one with the longer border on the background, counted in pairs of neighbouring pixels. If the border of the
+    cup on the background is too long as well (`MOST_CONTACT`), neither colour surrounds the other: a predicted cup may
+    leave its disc.
     """
     present, counts, index = _colours_in(pixels)
-    if len(present) < len(("background", "rim", "cup")):
+    if len(present) < 3:
         return None
     background = np.bincount(corners(index), minlength=len(present)).argmax()
     others = [colour for colour in np.argsort(-counts) if colour != background][:2]
@@ -129,13 +140,17 @@ def recognised(pixels: NDArray[np.uint8]) -> Coding | None:
     cup, rim = sorted(others, key=contacts.__getitem__)
     if contacts[cup] >= MOST_CONTACT * contacts[rim]:
         return None
-    red_green_blue = (tuple(present[colour].tolist()) for colour in (background, rim, cup))
-    coding = Coding(*red_green_blue)
+    background_colour, rim_colour, cup_colour = present[[background, rim, cup]].tolist()
+    return with_bounds(Coding(tuple(background_colour), tuple(rim_colour), tuple(cup_colour)))
+
+
+def with_bounds(coding: Coding) -> Coding:
+    """`DOFE`, with its bounds, for a coding of the same three colours; any other coding as it is."""
     return DOFE if coding == replace(DOFE, bounds=None) else coding
 
 
 def corners(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The pixels (n,) of the four corners of a frame (H, W), a 16th of it high and wide: outside the widest disc."""
+    """The pixels (n,) in the four corners of a frame (H, W), H/16 x W/16 each, which even a wide disc leaves free."""
     height, width = (max(1, length // 16) for length in pixels.shape)
     ends = (pixels[rows, columns] for rows in _ends(height) for columns in _ends(width))
     return np.concatenate([end.ravel() for end in ends])
@@ -146,13 +161,13 @@ def _ends(length: int) -> tuple[slice, slice]:
 
 
 def merged(masks: Sequence[NDArray[np.bool_]], merge: Merge) -> NDArray[np.bool_]:
-    """One mask of several annotators' masks of equal shape: pixels of more than half of them, of any, or of all."""
+    """Merge several annotators' masks of equal shape: keep the pixels of more than half of them, of any, or of all."""
     needed = {"majority": len(masks) // 2 + 1, "union": 1, "intersection": len(masks)}
     return np.asarray(np.sum(masks, axis=0) >= needed[merge])
 
 
 def _colours_in(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The n colours of an image (n, 3), how many pixels have each (n,), and which one each pixel has (H, W)."""
+    """The n colours of an image (n, 3), the number of pixels of each (n,), and each pixel's index into them (H, W)."""
     first = pixels[..., 0]
     if (pixels == first[..., None]).all():  # grey, as nearly all masks are: nothing to sort
         counts = np.bincount(first.ravel(), minlength=256)
@@ -164,7 +179,7 @@ def _colours_in(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _contact(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
-    """How many pixels of `one` have one of `other` above, below, left or right of them, each pair counted."""
+    """The number of pairs of neighbours, one above or beside the other, with a pixel of each of two masks (H, W)."""
     pairs = ((one[1:], other[:-1]), (one[:-1], other[1:]), (one[:, 1:], other[:, :-1]), (one[:, :-1], other[:, 1:]))
     return sum(int(np.count_nonzero(here & there)) for here, there in pairs)
 
@@ -172,9 +187,16 @@ def _contact(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
 def _nearest(
     present: NDArray[np.int64], colours: Sequence[Colour], lossy: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], float]:
-    """For each present colour (n, 3), the number of the nearest of `colours`, and whether it is out of tolerance.
+    """Assign each colour in a file to the nearest colour of a coding.
 
-    And the share of pixels that may be: none of labels, as 0, 1 and 2, between which no smoothing could put another.
+    Args:
+        present: the colours in the file, (n, 3).
+        colours: the colours of the coding.
+        lossy: whether the file was compressed with loss.
+
+    Returns:
+        The index of the nearest of `colours` (n,); whether the difference is beyond the tolerance (n,); the share of
+        pixels that may be beyond it. That share is 0 for codings such as 0, 1, 2, with no room for a tolerance.
     """
     distances = np.abs(present[:, None] - np.array(colours)).max(axis=2)
     closest_pair = min(np.abs(np.subtract(one, other)).max() for one, other in combinations(colours, 2))
@@ -186,6 +208,7 @@ def _nearest(
 def _refuse_stray(
     present: NDArray[np.int64], counts: NDArray[np.int64], stray: NDArray[np.bool_], allowed: float, of_what: str
 ) -> None:
+    """Raise a DataError if the colours marked as `stray` cover more than the `allowed` share of the pixels."""
     share = counts[stray].sum() / counts.sum()
     if share > allowed:
         commonest = present[stray][np.argsort(-counts[stray])[:3]].tolist()

@@ -1,4 +1,4 @@
-"""Samples: a photograph with its two masks, at its own size."""
+"""Read cases into memory: a photograph with its two masks, at its own size."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Sample:
 
 
 def read_sample(case: Case) -> Sample:
-    """Read one case.
+    """Read the photograph and the masks of one case.
 
     Raises:
-        DataError: unreadable, or photograph and mask of different sizes.
+        DataError: a file cannot be read, or photograph and mask differ in size.
     """
     problems = Problems()
     with problems.gather():
@@ -41,23 +41,24 @@ def read_sample(case: Case) -> Sample:
 
 
 def join(case: Case, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Sample:
-    """The sample of a photograph and its masks.
+    """Make the sample of a case from its photograph (H, W, 3) and its masks (2, H, W).
 
     Raises:
-        DataError: they have different sizes.
+        DataError: photograph and masks differ in size.
     """
     if image.shape[:2] != masks.shape[1:]:
-        raise DataError(f"{case.mask}: {size(masks[0])} pixels, but its photograph has {size(image)}")
+        sizes = f"{frame_text(masks[0])} pixels, but its photograph has {frame_text(image)}"
+        raise DataError(sizes, case.mask)
     return Sample(case.name, image, masks)
 
 
 def read_masks(case: Case) -> NDArray[np.bool_]:
-    """The masks of one case as (2, H, W) bool, channels ("disc", "cup"), its annotators' merged.
+    """Read the masks of one case, (2, H, W) bool, channels ("disc", "cup"), and merge those of several annotators.
 
-    Of two binary files, the disc is what either covers, since a disc includes its cup.
+    The disc of two binary files is the union of both, since a disc includes its cup.
 
     Raises:
-        DataError: unreadable, not of the case's coding, or masks of different sizes.
+        DataError: a file cannot be read, is not in the case's coding, or differs in size from the others.
     """
     problems = Problems()
     by_annotator: list[NDArray[np.bool_]] = []
@@ -67,38 +68,46 @@ def read_masks(case: Case) -> NDArray[np.bool_]:
     problems.refuse(f"masks of {case.name} cannot be used")
     for files, masks in zip(case.masks, by_annotator, strict=True):
         if masks.shape != by_annotator[0].shape:
-            raise DataError(f"{files[0]}: {size(masks[0])} pixels, but {case.mask} has {size(by_annotator[0][0])}")
+            sizes = f"{frame_text(masks[0])} pixels, but {case.mask} has {frame_text(by_annotator[0][0])}"
+            raise DataError(sizes, files[0])
     return merged(by_annotator, case.annotation.merge)
 
 
 def read_files(files: Sequence[Path], annotation: Annotation, *, nested: bool = True) -> NDArray[np.bool_]:
-    """The masks (2, H, W) of one coded file, or of two binary ones, disc and cup.
+    """Read the masks (2, H, W) bool of one coded file, or of two binary files, disc and cup.
 
-    Of two, the disc is what either covers, unless `nested` is false: then it may lack pixels of the cup.
+    Args:
+        files: one file or two.
+        annotation: their coding; the merge is not used.
+        nested: whether the disc of two binary files is the union of both. If not, the disc is as its file shows it,
+            and may lack pixels of the cup.
 
     Raises:
-        DataError: unreadable, not of the coding, or of different sizes.
+        DataError: a file cannot be read, is not in the coding, or the two differ in size.
     """
     if annotation.coding is not None:
         return read_mask(files[0], annotation.coding)
     disc_file, cup_file = files
     disc, cup = read_binary_mask(disc_file), read_binary_mask(cup_file)
     if disc.shape != cup.shape:
-        raise DataError(f"{cup_file}: {size(cup)} pixels, but {disc_file} has {size(disc)}")
+        raise DataError(f"{frame_text(cup)} pixels, but {disc_file} has {frame_text(disc)}", cup_file)
     return np.stack([disc | cup if nested else disc, cup])
 
 
-def size(pixels: NDArray[np.generic]) -> str:
-    """Width x height of an array (H, W, ...), for messages."""
+def frame_text(pixels: NDArray[np.generic]) -> str:
+    """The size of an array (H, W, ...) for messages: width x height."""
     return f"{pixels.shape[1]}x{pixels.shape[0]}"
 
 
 class FundusDataset:
-    """The cases of one split of one domain, in order of their names; `dataset[i]` reads the files.
+    """The cases of one split of one domain, sorted by name, for looking at: `dataset[i]` reads the files of a case.
+
+    Training does not use this class: it takes cases that were resized once (`cache.load_resized`) and draws them in
+    `batches.DomainBatches`.
 
     Args:
         root: a data root, its folder or YAML file, or "phantom".
-        domain: one of the root's, as "A".
+        domain: key of one of the root's domains: "A".
         split: "train" or "test".
 
     Raises:

@@ -1,17 +1,17 @@
-"""Domains of one's own: a YAML file that says where their photographs and masks lie, and how masks are coded.
+"""Read a YAML file that describes domains: where their photographs and masks lie, and how the masks are coded.
 
-    coding: {cup: 0, rim: 128, background: 255}      # default of all domains; greys, "#rrggbb" colours, dofe or labels
+    coding: {cup: 0, rim: 128, background: 255}      # for all domains; greys, "#rrggbb" colours, dofe or labels
     domains:
       north:
         name: Clinic North, Kowa
         train: {images: "north/train/*.jpg", masks: "north/masks/{name}.png"}
         test: {images: "north/test/*.jpg", masks: "north/masks/{name}.png"}
-      south:                                         # no splits: one case in five is for testing, by its name
+      south:                                         # no splits: a hash of its name makes one case in five a test case
         images: "south/{name}/photo.tif"
         masks: {disc: "south/{name}/{annotator}-od.png", cup: "south/{name}/{annotator}-oc.png"}    # two binary files
         annotators: {names: [ann, bob, cem], merge: majority}      # or union, intersection, or one of the names
 
-Paths are relative to the file. It is read node by node, so that every complaint carries the line that it is about.
+Paths are relative to the file. The file is read node by node, so that every error names its line.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
-from fundus_seg.data.coding import CODINGS, DOFE, MERGES, Annotation, Coding, Colour, Merge, grey
+from fundus_seg.data.coding import CODINGS, DOFE, MERGES, Annotation, Coding, Colour, Merge, grey, with_bounds
 from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
-from fundus_seg.errors import DataError, UsageError, unknown_name
+from fundus_seg.errors import DataError, UsageError, one_line, unknown_name
 
 DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
-_WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # names folders, options and columns
+_WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # a domain's key, which stands in folders, options and columns
 
 _Entries = dict[str, yaml.Node]
 
 
 def read_domain_file(path: Path) -> tuple[DomainFiles, ...]:
-    """The domains that a YAML file describes, in its order; whether their files exist is not looked at.
+    """The domains that a YAML file describes, in their order there. Nothing checks yet whether their files exist.
 
     Raises:
-        DataError: unreadable or wrong, with the file and the line.
+        DataError: the file cannot be read or has a fault; the error names the file and the line.
     """
     reader = _Reader(path)
     top = reader.entries(reader.root(), ("coding", "domains"), required=("domains",))
@@ -47,52 +46,50 @@ def read_domain_file(path: Path) -> tuple[DomainFiles, ...]:
 
 
 def read_coding(text: str) -> Coding:
-    """A coding written as in such a file: a name, or `{cup: 2, rim: 1, background: 0}`.
+    """Read a coding written as in such a file: a name, or `{cup: 2, rim: 1, background: 0}`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a coding.
     """
     with contextlib.suppress(DataError, yaml.YAMLError):
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None:
             return _Reader(Path()).coding(node)
     raise UsageError(
-        f"'{text}' is no coding: write {', '.join(CODINGS)}, or {{cup: 2, rim: 1, background: 0}} with three greys of "
-        '0 to 255 or colours as "#rrggbb"'
+        f"'{text}' is not a coding: write {', '.join(CODINGS)}, or {{cup: 2, rim: 1, background: 0}} with three greys "
+        'of 0 to 255 or colours as "#rrggbb"'
     )
 
 
 class _Reader:
-    """Takes the nodes of one file apart, and says what is wrong with them."""
+    """Reads the nodes of one YAML file, and raises an error with the line of the first that is wrong."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def error(self, node: yaml.Node, message: str) -> DataError:
-        return DataError(f"{self.path}:{node.start_mark.line + 1}: {message}")
+        return DataError(message, self.path, node.start_mark.line + 1)
 
     def root(self) -> yaml.Node:
         try:
             node = yaml.compose(self.path.read_text("utf8"), Loader=yaml.SafeLoader)
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not a text file"
-            raise DataError(
-                f"{self.path}: cannot be read ({reason}); give a YAML file that describes domains"
-            ) from error
+            raise DataError(f"cannot be read ({reason}); give a YAML file that describes domains", self.path) from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            line = f":{mark.line + 1}" if mark else ""
-            raise DataError(f"{self.path}{line}: not valid YAML: {error.problem}") from error
+            raise DataError(f"not valid YAML: {error.problem}", self.path, mark.line + 1 if mark else None) from error
         except (yaml.YAMLError, RecursionError) as error:
-            raise DataError(f"{self.path}: not valid YAML: {' '.join(str(error).split())}") from error
+            raise DataError(f"not valid YAML: {one_line(error)}", self.path) from error
         if node is None:
-            raise DataError(f"{self.path}: an empty file; write the key 'domains'")
+            raise DataError("an empty file; write the key 'domains'", self.path)
         return node
 
     def entries(self, node: yaml.Node, keys: Sequence[str] = (), required: Sequence[str] = ()) -> _Entries:
-        """The entries of a mapping whose keys are among `keys`, or are any words if there are none."""
+        """The entries of a mapping, by key: each key is one of `keys`, or any word if `keys` is empty."""
         if not isinstance(node, yaml.MappingNode):
-            raise self.error(node, f"wants {' and '.join(required or keys) or 'an entry for each domain'} here")
+            expected = " and ".join(required or keys) or "an entry for each domain"
+            raise self.error(node, f"expected {expected} here")
         found: _Entries = {}
         for key_node, value in node.value:
             key = self.text(key_node)
@@ -101,7 +98,7 @@ class _Reader:
             if not _WORD.fullmatch(key):
                 raise self.error(key_node, f"'{key}' cannot name a domain: take one short word")
             if key in found:
-                raise self.error(key_node, f"the key '{key}' a second time")
+                raise self.error(key_node, f"the key '{key}' appears twice")
             found[key] = value
         for key in required:
             if key not in found:
@@ -110,7 +107,7 @@ class _Reader:
 
     def text(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode) or not node.value:
-            raise self.error(node, 'wants a text here; write it in quotes if it holds {, } or #, as "{name}.png"')
+            raise self.error(node, 'expected a text here; write it in quotes if it holds {, } or #, as "{name}.png"')
         return str(node.value)
 
     def domain(self, key: str, node: yaml.Node, coding: Coding) -> DomainFiles:
@@ -120,9 +117,9 @@ class _Reader:
             return DomainFiles(key, name, self.split(node, entries, coding, entries))
         for stray in ("images", "masks"):
             if stray in entries:
-                raise self.error(entries[stray], f"'{stray}' beside a split: write it inside 'train' and 'test'")
+                raise self.error(entries[stray], f"'{stray}' stands beside a split: write it inside 'train' and 'test'")
         if "train" not in entries:
-            raise self.error(entries["test"], "a test split without the key 'train' beside it")
+            raise self.error(entries["test"], "a test split needs the key 'train' beside it")
         splits = [
             self.split(entries[split], self.entries(entries[split], ("images", "masks")), coding, entries)
             for split in ("train", "test")
@@ -131,7 +128,14 @@ class _Reader:
         return DomainFiles(key, name, *splits)
 
     def split(self, node: yaml.Node, entries: _Entries, coding: Coding, domain: _Entries) -> SplitFiles:
-        """One split with the `entries` images and masks; coding and annotators are those of its `domain`, if given."""
+        """Read one split.
+
+        Args:
+            node: the split, or the domain if it has no splits.
+            entries: the entries of `node`, `images` and `masks` among them.
+            coding: the coding of the file, for a domain without its own.
+            domain: the entries of the domain, which may have `coding` and `annotators`.
+        """
         for key in ("images", "masks"):
             if key not in entries:
                 raise self.error(node, f"the key '{key}' is missing")
@@ -159,7 +163,7 @@ class _Reader:
     def images(self, node: yaml.Node) -> str:
         pattern = self.pattern(node, (NAME,))
         if "**" in pattern:
-            raise self.error(node, "'**' is not read: write '*' for each folder between")
+            raise self.error(node, "'**' is not supported: write '*' for each folder between")
         if NAME not in pattern and not set(pattern) & set(WILDCARDS):
             raise self.error(node, f"'{pattern}' is one file: write '*' or '{NAME}' where names differ")
         return pattern
@@ -167,13 +171,14 @@ class _Reader:
     def masks(self, node: yaml.Node, *, annotated: bool) -> str:
         pattern = self.pattern(node, (NAME, ANNOTATOR))
         if set(pattern) & set(WILDCARDS):
-            raise self.error(node, f"'{pattern}': each photograph has one mask, so write '{NAME}', and no wildcard")
+            raise self.error(node, f"'{pattern}': each photograph has one mask, so write '{NAME}' and no wildcard")
         if NAME not in pattern:
             raise self.error(node, f"'{pattern}' lacks '{NAME}', which stands for the photograph's name")
         if annotated and ANNOTATOR not in pattern:
             raise self.error(node, f"'{pattern}' lacks '{ANNOTATOR}', though the domain names its annotators")
         if not annotated and ANNOTATOR in pattern:
-            raise self.error(node, f"'{ANNOTATOR}' in it, but the domain has no 'annotators: {{names: [...]}}'")
+            missing = "the domain has no 'annotators: {names: [...]}'"
+            raise self.error(node, f"'{pattern}' has '{ANNOTATOR}', but {missing}")
         return pattern
 
     def pattern(self, node: yaml.Node, placeholders: Sequence[str]) -> str:
@@ -184,14 +189,14 @@ class _Reader:
         return pattern
 
     def annotators(self, node: yaml.Node) -> tuple[tuple[str, ...], Merge]:
-        """Whose masks are read, and how they are merged."""
+        """The annotators whose masks are read, and how these are merged."""
         entries = self.entries(node, ("names", "merge"), required=("names",))
         if not isinstance(entries["names"], yaml.SequenceNode) or not entries["names"].value:
-            raise self.error(entries["names"], "wants a list of annotators here, as [a, b, c]")
+            raise self.error(entries["names"], "expected a list of annotators here, as [a, b, c]")
         names = [self.text(item) for item in entries["names"].value]
         for name, item in zip(names, entries["names"].value, strict=True):
             if names.count(name) > 1 or name in MERGES:
-                raise self.error(item, f"annotator '{name}': each needs a name of its own, none of {', '.join(MERGES)}")
+                raise self.error(item, f"annotator '{name}': each needs a different name, and not {', '.join(MERGES)}")
         chosen = self.text(entries["merge"]) if "merge" in entries else "majority"
         for merge in MERGES:
             if chosen == merge:
@@ -213,13 +218,12 @@ class _Reader:
         background, rim, cup = (self.colour(entries[area]) for area in areas)
         if len({background, rim, cup}) < len(areas):
             raise self.error(node, "cup, rim and background need three different colours")
-        coding = Coding(background, rim, cup)
-        return DOFE if coding == replace(DOFE, bounds=None) else coding
+        return with_bounds(Coding(background, rim, cup))
 
     def colour(self, node: yaml.Node) -> Colour:
         text = self.text(node)
         if re.fullmatch(r"\d{1,3}", text) and int(text) <= 255:
             return grey(int(text))
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-            raise self.error(node, f"'{text}' is no colour: write a grey of 0 to 255, or \"#rrggbb\" in quotes")
+            raise self.error(node, f"'{text}' is not a colour: write a grey of 0 to 255, or \"#rrggbb\" in quotes")
         return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)

@@ -1,7 +1,7 @@
-"""Masks of anybody's making, without photographs: which files they are, whose, and how they are coded.
+"""Find masks that any tool has made, match predictions with truths by name, and read both in their codings.
 
-A folder holds a file for each case, `NAME.png` or `NAME.nii.gz`; a pattern says where else they lie, as
-`masks/{name}/seg.nii.gz`. Two folders or patterns are two binary files for each case, disc and cup.
+The masks lie in a folder, one file for each case (`NAME.png`, `NAME.nii.gz`), or where a pattern says, such as
+`masks/{name}/seg.nii.gz`. Two folders or patterns mean two binary files for each case: disc and cup.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.data.coding import Annotation, Coding
-from fundus_seg.data.dataset import read_files, size
+from fundus_seg.data.dataset import frame_text, read_files
 from fundus_seg.data.files import NAME, WILDCARDS, Pattern
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.recognise import Side, settle_codings
@@ -22,17 +22,17 @@ from fundus_seg.errors import DataError, Problems, UsageError
 from fundus_seg.progress import SILENT, Progress
 
 MASKS = (".png", ".bmp", ".tif", ".tiff", ".nii", ".nii.gz")
-"""What a folder's masks end with; its other files, as nnU-Net's dataset.json, are nobody's masks."""
+"""Suffixes of masks in a folder. Other files in it are ignored, such as the dataset.json of nnU-Net."""
 
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """The masks of some cases.
+    """The mask files of some cases.
 
     Attributes:
-        files: by the case's name one coded file, or two binary ones, disc and cup.
-        annotation: how they become two masks.
-        nested: whether a disc of two binary files is made to cover its cup.
+        files: for each case, by name, one coded file or two binary files, disc and cup.
+        annotation: how these files become two masks.
+        nested: whether the disc of two binary files is extended to include its cup.
     """
 
     files: Mapping[str, tuple[Path, ...]]
@@ -40,7 +40,7 @@ class MaskFiles:
     nested: bool
 
     def read(self, name: str) -> NDArray[np.bool_]:
-        """The masks of one case, (2, H, W), channels ("disc", "cup").
+        """Read the masks of one case, (2, H, W) bool, channels ("disc", "cup").
 
         Raises:
             DataError: as `read_files`.
@@ -49,50 +49,58 @@ class MaskFiles:
 
 
 def find_masks(where: Sequence[str], coding: Coding | None = None) -> dict[str, tuple[Path, ...]]:
-    """By the case's name the one mask in a folder or pattern; of two places, the masks of disc and of cup.
+    """Find the mask files of each case, by name.
+
+    Args:
+        where: one folder or pattern of coded masks, or two of binary masks, disc and cup.
+        coding: the coding, if the user gave one; binary masks have none.
 
     Raises:
-        DataError: no mask, two for a case, a disc without a cup or a cup without a disc, all of them listed.
-        UsageError: more than two places, or a coding of two binary files.
+        DataError: there is no mask, a case has two, or a disc or a cup lacks the other; the error lists all of them.
+        UsageError: there are more than two places, or two and a coding.
     """
     if len(where) > 2 or (len(where) == 2 and coding is not None):
         raise UsageError(f"{', '.join(where)}: give one place, or two of binary masks, disc then cup, without a coding")
     problems = Problems()
-    sides = []
+    found = []
     for place in where:
         with problems.gather():
-            sides.append(_by_name(place))
+            found.append(_by_name(place))
     problems.refuse("problems with the files of masks")
-    if len(sides) == 1:
-        return {name: (path,) for name, path in sides[0].items()}
-    discs, cups = sides
-    problems.lines += [f"{discs[name]}: a disc without a cup in {where[1]}" for name in discs if name not in cups]
-    problems.lines += [f"{cups[name]}: a cup without a disc in {where[0]}" for name in cups if name not in discs]
+    if len(found) == 1:
+        return {name: (path,) for name, path in found[0].items()}
+    discs, cups = found
+    for name in sorted(discs.keys() - cups.keys()):
+        problems.add(f"a disc without a cup in {where[1]}", discs[name])
+    for name in sorted(cups.keys() - discs.keys()):
+        problems.add(f"a cup without a disc in {where[0]}", cups[name])
     problems.refuse("binary masks without their other half")
     return {name: (discs[name], cups[name]) for name in discs}
 
 
 def _by_name(place: str) -> dict[str, Path]:
-    """The mask of each case in a folder or a pattern."""
+    """The mask of each case in a folder or a pattern, by name."""
     if Path(place).is_dir():
         found = [(name, path) for name, path in Pattern(Path(place), "*").find() if _is_mask(path)]
-        nothing = (
-            f"{place}: no mask in it ({', '.join(MASKS)}); a pattern names them otherwise, as {place}/{NAME}/seg.png"
-        )
+        if not found:
+            suffixes = ", ".join(MASKS)
+            raise DataError(
+                f"no mask in it ({suffixes}); a pattern names them otherwise, as {place}/{NAME}/seg.png", place
+            )
     elif NAME in place or set(place) & set(WILDCARDS):
         pattern = Pattern(Path(), place)
-        found, nothing = pattern.find(), pattern.nothing()
+        found = pattern.find()
+        if not found:
+            empty = pattern.why_empty()
+            raise DataError(empty.text, empty.path)
     else:
-        raise DataError(f"{place}: no such folder; give a folder of masks, or a pattern as {place}/{NAME}.png")
-    if not found:
-        raise DataError(nothing)
+        raise DataError(f"no such folder; give a folder of masks, or a pattern as {place}/{NAME}.png", place)
     by_name: dict[str, Path] = {}
     problems = Problems()
     for name, path in found:
-        if by_name.setdefault(name, path) != path:
-            problems.lines.append(
-                f"{path}: a second mask of {name} beside {by_name[name]}; leave one, or give a pattern"
-            )
+        first = by_name.setdefault(name, path)
+        if first != path:
+            problems.add(f"a second mask of {name} beside {first}; leave one, or give a pattern", path)
     problems.refuse("cases with two masks")
     return by_name
 
@@ -106,10 +114,10 @@ class MaskPairs:
     """Predicted and true masks of the same cases.
 
     Attributes:
-        predictions: files and coding.
-        truths: files and coding; they may be others.
-        names: of the cases that have both, sorted.
-        unpredicted: of those with a true mask alone.
+        predictions: files and coding of the predicted masks.
+        truths: files and coding of the true masks.
+        names: names of the cases that have both, sorted.
+        unpredicted: names of the cases that have only a true mask.
     """
 
     predictions: MaskFiles
@@ -119,14 +127,15 @@ class MaskPairs:
 
     @property
     def phantom(self) -> bool:
-        """Whether a true mask is of the phantom."""
-        return any(in_phantom(folder) for folder in {files[0].parent for files in self.truths.files.values()})
+        """Whether any true mask belongs to the phantom."""
+        folders = {files[0].parent for files in self.truths.files.values()}
+        return any(in_phantom(folder) for folder in folders)
 
     def read(self, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Prediction and truth of one case, (2, H, W) each.
+        """Read prediction and truth of one case, (2, H, W) bool each.
 
         Raises:
-            DataError: as `read_files`, or they differ in size: nothing is resampled.
+            DataError: as `read_files`, or the two differ in size: nothing is resampled.
         """
         problems = Problems()
         with problems.gather():
@@ -136,8 +145,9 @@ class MaskPairs:
         problems.refuse(f"masks of {name} cannot be used")
         if prediction.shape != truth.shape:
             raise DataError(
-                f"{self.predictions.files[name][0]}: {size(prediction[0])} pixels, but its truth has {size(truth[0])} "
-                f"({self.truths.files[name][0]}); export it at that size, nothing is resampled here"
+                f"{frame_text(prediction[0])} pixels, but its truth has {frame_text(truth[0])} "
+                f"({self.truths.files[name][0]}); export it at that size, nothing is resampled here",
+                self.predictions.files[name][0],
             )
         return prediction, truth
 
@@ -150,17 +160,17 @@ def pair_masks(
     truth_coding: Coding | None = None,
     progress: Progress = SILENT,
 ) -> MaskPairs:
-    """Match predicted and true masks by the names of their cases; those of one side alone are told and left out.
+    """Match predicted and true masks by the names of their cases; a file without a partner is reported and left out.
 
     Args:
-        predictions: one or two folders or patterns, as in `find_masks`; a predicted disc may lack pixels of its cup.
-        truths: the same; a true disc includes its cup.
-        prediction_coding: None recognises it.
-        truth_coding: the same.
-        progress: where codings that were recognised and files without a partner are told.
+        predictions: one or two folders or patterns, as in `find_masks`. A predicted disc may lack pixels of its cup.
+        truths: the same for the true masks, in which the disc always includes the cup.
+        prediction_coding: coding of the predictions; None: it is recognised.
+        truth_coding: coding of the true masks; None: it is recognised.
+        progress: gets a line for each recognised coding and each file without a partner.
 
     Raises:
-        DataError: as `find_masks`, of both sides at once; no name in common; or as `settle_codings`.
+        DataError: as `find_masks`, for both sides at once; there is no name in common; or as `settle_codings`.
         UsageError: as `find_masks`.
     """
     problems = Problems()
@@ -174,8 +184,9 @@ def pair_masks(
     if not names:
         one, other = next(iter(predicted)), next(iter(true))
         raise DataError(
-            f"{predictions[0]}: no name in common with {truths[0]} ('{one}' here, '{other}' there); "
-            f"a pattern says which part of a path is the name, as {predictions[0]}/{NAME}_seg.png"
+            f"no name in common with {truths[0]} ('{one}' here, '{other}' there); "
+            f"a pattern says which part of a path is the name, as {predictions[0]}/{NAME}_seg.png",
+            predictions[0],
         )
     predicted_coding, true_coding = settle_codings(
         Side(predictions, [predicted[name] for name in names], prediction_coding, "--pred-coding"),

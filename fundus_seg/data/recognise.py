@@ -1,6 +1,7 @@
-"""How predicted and true masks are coded, by what they show: which colour is which area, and which is inside.
+"""Recognise the codings of predicted and true masks by the anatomy that they show.
 
-A coding read wrongly gives wrong scores without a trace, so what speaks against it is refused, with the fix.
+A wrong coding would silently give wrong scores. So masks that contradict their coding, or leave it open, are refused
+with an error that says how to give the coding.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from fundus_seg.data.coding import CODINGS, Coding, corners, recognised
 from fundus_seg.data.io import count_greys, read_binary_mask, read_image
 from fundus_seg.errors import DataError, Problems
 
-ENOUGH = 16
-"""Masks that are asked; of fewer files, all that say something."""
+MOST_MASKS = 16
+"""At most this many masks of a side are inspected."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """The predicted or the true masks of the cases that have both.
+    """The predicted masks, or the true ones, of the cases that have both.
 
     Attributes:
-        where: their folder or pattern; of binary files two, of discs and of cups.
-        files: of each case one coded file, or two binary ones, disc and cup.
-        coding: as given; None recognises it.
-        option: that gives it, for messages.
+        where: their folder or pattern, or two for binary files: discs, cups.
+        files: for each case one coded file, or two binary files, disc and cup.
+        coding: the coding that the user gave; None: it is to be recognised.
+        option: the command's option for that coding, for messages.
     """
 
     where: Sequence[str]
@@ -36,98 +37,112 @@ class Side:
     coding: Coding | None
     option: str
 
+    @property
+    def binary(self) -> bool:
+        """Whether there are two binary files for each case."""
+        return len(self.where) == 2
+
 
 def settle_codings(predictions: Side, truths: Side) -> tuple[Coding | None, Coding | None]:
-    """The codings of both sides, as given or recognised; None of binary files.
+    """Settle the coding of both sides: the one that the user gave, or the recognised one; None for binary files.
 
     Raises:
-        DataError: binary files that are white outside; files that show several codings, or none, unless the other side
-            shows it; or the same colours in another order on the two sides.
+        DataError: binary masks are white outside; the masks of a side show several codings, or none and the other side
+            does not help; or both sides show the same colours in another order.
     """
-    sides = predictions, truths
     problems = Problems()
-    for side in sides:
+    for side in (predictions, truths):
+        if side.binary:
+            with problems.gather():
+                _refuse_inverted(side)
+    shown_by_predictions, shown_by_truths = _shown(predictions), _shown(truths)
+    predicted = true = None
+    if not predictions.binary:
         with problems.gather():
-            _refuse_inverted(side)
-    shown = [_shown(side) for side in sides]
-    codings = []
-    for side, own, other in zip(sides, shown, reversed(shown), strict=True):
+            predicted = _settled(predictions, shown_by_predictions, shown_by_truths)
+    if not truths.binary:
         with problems.gather():
-            codings.append(None if len(side.where) == 2 else _settled(side, own, other))
+            true = _settled(truths, shown_by_truths, shown_by_predictions)
     problems.refuse("problems with the coding of masks")
-    predicted, true = codings
-    given = all(side.coding is not None for side in sides)
+    given = predictions.coding is not None and truths.coding is not None
     if predicted and true and not given and predicted != true and set(predicted.colours) == set(true.colours):
         raise DataError(
-            f"{predictions.where[0]}: {predicted} by what they show, but {truths.where[0]} has the same colours as "
-            f"{true}; say which they are with {predictions.option} and {truths.option}"
+            f"{predicted} by what they show, but {truths.where[0]} has the same colours as {true}; "
+            f"say which they are with {predictions.option} and {truths.option}",
+            predictions.where[0],
         )
     return predicted, true
 
 
 def _refuse_inverted(side: Side) -> None:
-    """No binary masks whose inside is what surrounds the eye's structures, as where the background is white."""
+    """Refuse binary masks that are white around the disc or cup and black inside."""
     problems = Problems()
-    for place, files in zip(side.where, zip(*side.files, strict=True), strict=True) if len(side.where) == 2 else ():
-        inverted = asked = 0
-        for path in files:
+    for position, place in enumerate(side.where):
+        inverted = inspected = 0
+        for files in side.files:
             try:
-                mask = read_binary_mask(path)
-            except DataError:  # named when all masks are read
+                mask = read_binary_mask(files[position])
+            except DataError:  # reported later, when all masks are read
                 continue
             if mask.any():
-                asked += 1
+                inspected += 1
                 inverted += bool(corners(mask).mean() > 0.5)
-            if asked == ENOUGH:
+            if inspected == MOST_MASKS:
                 break
-        if 2 * inverted > asked:
-            problems.lines.append(
-                f"{place}: white in the frame's corners in {inverted} of {asked} binary masks, and white is inside; "
-                "invert the files to white on black"
+        if 2 * inverted > inspected:
+            problems.add(
+                f"white in the frame's corners in {inverted} of {inspected} binary masks, and white is inside; "
+                "invert the files to white on black",
+                place,
             )
     problems.refuse("folders of inverted masks")
 
 
 def _shown(side: Side) -> Mapping[Coding, Path]:
-    """The codings that the first masks with three areas show, each with a file that does; a given one alone."""
+    """The codings that the masks of a side show, each with the first file that shows it.
+
+    A coding that the user gave is the only one. Masks without three areas show none, and binary files have none.
+    """
     if side.coding is not None:
         return {side.coding: side.files[0][0]}
     shown: dict[Coding, Path] = {}
-    asked = 0
-    for path, *others in side.files:
-        if others or asked == ENOUGH:
+    if side.binary:
+        return shown
+    inspected = 0
+    for (path,) in side.files:
+        if inspected == MOST_MASKS:
             break
         try:
             coding = recognised(read_image(path))
-        except DataError:  # named when all masks are read
+        except DataError:  # reported later, when all masks are read
             continue
         if coding is not None:
             shown.setdefault(coding, path)
-            asked += 1
+            inspected += 1
     return shown
 
 
 def _settled(side: Side, shown: Mapping[Coding, Path], other: Mapping[Coding, Path]) -> Coding:
-    """The one coding that a side shows; of none, a coding with a name that the other side shows in the same greys."""
+    """The coding that a side shows; if it shows none, that of the other side, if it has a name and the greys agree."""
     if len(shown) == 1:
         return next(iter(shown))
     how = f'give it as {side.option} labels, {side.option} dofe or {side.option} "{{cup: 2, rim: 1, background: 0}}"'
     if shown:
         (one, first), (another, second), *_ = shown.items()
-        raise DataError(f"{side.where[0]}: the coding is not clear: {one} in {first}, {another} in {second}; {how}")
+        raise DataError(f"the coding is not clear: {one} in {first}, {another} in {second}; {how}", side.where[0])
     if len(other) == 1:
-        (coding,) = other
+        coding = next(iter(other))
         if coding in CODINGS.values() and _greys(side) == {red for red, _, _ in coding.colours}:
             return coding
     raise DataError(
-        f"{side.where[0]}: no mask shows a cup surrounded by its rim, so their coding cannot be recognised; {how}"
+        f"no mask shows a cup surrounded by its rim, so their coding cannot be recognised; {how}", side.where[0]
     )
 
 
 def _greys(side: Side) -> set[int]:
-    """The greys of the first coded masks."""
+    """All greys in the first masks of a side."""
     greys: set[int] = set()
-    for path, *_ in side.files[:ENOUGH]:
-        with contextlib.suppress(DataError):  # named when all masks are read
+    for path, *_ in side.files[:MOST_MASKS]:
+        with contextlib.suppress(DataError):  # reported later, when all masks are read
             greys |= set(np.flatnonzero(count_greys(path)).tolist())
     return greys

@@ -1,7 +1,7 @@
-"""Augmentations, by name: the only importer of albumentations.
+"""Augmentations. No other module imports albumentations.
 
-An augmentation maps image (S, S, 3) uint8 and masks (2, S, S) uint8 to the same shapes, drawing from its own
-generator, which `augmentation` seeds.
+An augmentation maps an image (S, S, 3) uint8 and its masks (2, S, S) uint8 to the same shapes and types. It draws from
+a generator of its own, which `augmentation` seeds.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # albumentations asks the network for its latest version at import
 import albumentations as A
 
+from fundus_seg.builtins import AUGMENTATIONS
 from fundus_seg.errors import UsageError
 from fundus_seg.plugins import find
 
 Augmentation = Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
 RELEASED_SCALE = (1.0, 1.5)
-"""Range of the released code's enlargement, drawn for each axis on its own."""
+"""Range of the released code's enlargement; a factor is drawn for each axis."""
 
 
 class RandomScaleCrop(A.RandomResizedCrop):
-    """Enlarge each axis by its own factor and crop a window of the original size, as one crop and one resize."""
+    """Enlarge each axis by a factor of its own and crop a window of the original size, in one crop and one resize."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the window, in pixels of the original image, that fills the frame after enlarging."""
+        """Draw the window, in pixels of the original image, that fills the frame once it is enlarged."""
         height, width = params["shape"][:2]
         window_h = round(height / self.py_random.uniform(*RELEASED_SCALE))
         window_w = round(width / self.py_random.uniform(*RELEASED_SCALE))
@@ -38,7 +39,7 @@ class RandomScaleCrop(A.RandomResizedCrop):
 
 
 def scale_crop(size: int, seed: int) -> Augmentation:
-    """The released code's: for half of the cases RandomScaleCrop of size x size images."""
+    """The released code's augmentation: half of the cases, size x size, go through RandomScaleCrop."""
     pipeline = A.Compose([RandomScaleCrop(size=(size, size), p=0.5)], seed=seed)
 
     def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -48,28 +49,29 @@ def scale_crop(size: int, seed: int) -> Augmentation:
     return apply
 
 
-AUGMENTATIONS: dict[str, Callable[[int, int], Augmentation | None]] = {
-    "none": lambda size, seed: None,
-    "scale-crop": scale_crop,
-}
+def no_augmentation(size: int, seed: int) -> None:
+    """No augmentation: cases are used as they are."""
 
 
 def augmentation(name: str, size: int, seed: int) -> Augmentation | None:
-    """The augmentation `name` for size x size images, seeded; None for `none`.
+    """The augmentation `name`, seeded; None for `none`.
 
     Args:
-        name: a key of AUGMENTATIONS, or `package.module:factory` of such a factory.
-        size: of the images.
-        seed: of its generator.
+        name: a key of `fundus_seg.builtins.AUGMENTATIONS`, or `package.module:factory` of your own.
+        size: height and width of the images.
+        seed: seed of the augmentation's generator.
 
     Raises:
-        UsageError: an unknown name, a plugin that cannot be loaded; when called, one that changes shapes or types.
+        UsageError: the name is unknown or the plugin cannot be loaded; when the augmentation is called, it returns
+            other shapes or types than it was given.
     """
     augment: Augmentation | None = find("augmentation", name, AUGMENTATIONS)(size, seed)
     return _checked(name, augment) if augment and name not in AUGMENTATIONS else augment
 
 
 def _checked(name: str, augment: Augmentation) -> Augmentation:
+    """The augmentation of a plugin, which now refuses to change shapes or types."""
+
     def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         pair = augment(image, masks)
         given, taken = ([f"{array.shape} {array.dtype}" for array in arrays] for arrays in (pair, (image, masks)))

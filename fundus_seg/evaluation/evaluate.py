@@ -2,111 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
-from fundus_seg.config import PLUGIN_SETTINGS, RunConfig, load_config
+from fundus_seg.builtins import CheckpointName, Inference
+from fundus_seg.config import PLUGIN_SETTINGS, ResolvedRun, RunConfig
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
+from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, RunError, about
-from fundus_seg.evaluation.cases import FAULTS, SCORES, SIZES, score_case
-from fundus_seg.evaluation.recovery import recover
-from fundus_seg.evaluation.scored import Scored, cases_to_score, truth_name
+from fundus_seg.evaluation.records import (
+    Evaluation,
+    EvaluationMeta,
+    RunName,
+    Scored,
+    mask_digest,
+    read_evaluation,
+    read_meta,
+    recover,
+    truth_digest,
+    write_evaluation,
+)
+from fundus_seg.evaluation.score_case import score_case
+from fundus_seg.evaluation.which_cases import cases_to_score, truth_name
 from fundus_seg.inference.predict import Predictor, load_model
-from fundus_seg.lease import leased
 from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Inference, Scoring, short_hash
-from fundus_seg.provenance import versions
-from fundus_seg.records import RunFolder, atomic_path, csv_text, file_digest, write_json, write_text
+from fundus_seg.protocol import Scoring
+from fundus_seg.runs.atomic import atomic_path, csv_text
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import operator_name
+from fundus_seg.runs.lease import leased
+from fundus_seg.runs.provenance import versions
+from fundus_seg.runs.record import is_probed, recorded_settings
 from fundus_seg.seeding import reproducible
-from fundus_seg.training.fit import network_spec
-from fundus_seg.training.run import is_probed, operator_name
 from fundus_seg.viz.overlay import draw_contours
 
-EVALUATION_FORMAT: Literal[3] = 3
-"""Of 1 the rows had no sizes, faults, Jaccard, NSD or HD95-max; of 2 the faults were counted after post-processing, and
-under `released-code` HD was the HD95. None can be had from the others, so neither is read."""
 _BATCH = 8
-
-CheckpointName = Literal["best", "last", "oracle"]
-
-
-class RunName(BaseModel):
-    """Which run the scores are of; of masks from elsewhere, preset and precision are `unknown`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: str
-    operator: str
-    """With the slug of what differs from the preset."""
-    holdout: str
-    seed: int
-    precision: str = "fp32"
-    """That it trained in."""
-
-
-class EvaluationMeta(BaseModel):
-    """What the JSON beside the case records holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[3] = EVALUATION_FORMAT
-    protocol: Scoring
-    protocol_digest: str
-    data: dict[str, str]
-    """Digest of the photographs and masks of each split that trained, selected or was scored, by `domain/split`."""
-    phantom: bool
-    selection: str
-    checkpoint: CheckpointName | None
-    """None: masks from elsewhere."""
-    scored: Scored = "holdout"
-    probed: bool = False
-    """Whether the holdout was scored after each epoch of the run, which changes nothing of it."""
-    checkpoint_sha256: str
-    cases_sha256: str = ""
-    """Of the CSV: a file that was cut or edited is not taken for whole."""
-    truth_digest: str = ""
-    """Of the true masks as they were decoded, whatever files they came from; empty in records of older versions."""
-    code: dict[str, str] = {}
-    """Digest of the file of each plugin that trained, by its setting; empty in records of older versions."""
-    unpredicted: tuple[str, ...] = ()
-    """Cases of the truth that masks from elsewhere leave out."""
-    run: RunName
-    versions: dict[str, str]
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether the masks come from another tool."""
-        return self.checkpoint is None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The case records of one checkpoint.
-
-    Attributes:
-        path: the CSV.
-        meta: protocol, data digests, selection, run, versions.
-        cases: a row a case and structure, columns as `score_case` gives them.
-    """
-
-    path: Path
-    meta: EvaluationMeta
-    cases: pd.DataFrame
 
 
 def evaluate(
@@ -165,10 +105,10 @@ def evaluate(
         code={setting: digest for setting, digest in content["inputs"].items() if setting in PLUGIN_SETTINGS},
         run=RunName(
             preset=config.preset,
-            operator=operator_name(config, root),
+            operator=operator_name(config, root.experiment),
             holdout=config.holdout,
             seed=config.seed,
-            precision=config.train.precision or "fp32",
+            precision=config.train.precision,
         ),
         versions=versions(),
     )
@@ -187,46 +127,6 @@ def evaluate(
         if scored == "holdout":
             run.mark("DONE")
     return read_evaluation(path)
-
-
-def mask_digest(masks: NDArray[np.bool_]) -> str:
-    """SHA-256 of masks (2, H, W), of their shape and their pixels, as hexadecimal digits."""
-    return hashlib.sha256(f"{masks.shape}".encode() + np.packbits(masks).tobytes()).hexdigest()
-
-
-def truth_digest(masks: Mapping[str, str]) -> str:
-    """16 hexadecimal digits of the true masks of some cases: names and `mask_digest`s."""
-    return short_hash(masks, digits=16)
-
-
-def write_evaluation(path: Path, meta: EvaluationMeta, text: str) -> None:
-    """Write the CSV of case records and, beside it, the JSON that says what they are."""
-    if path.with_suffix(".json").exists():  # a CSV is whole only while its JSON says what it is
-        write_text(path.with_suffix(".json"), "")
-    write_text(path, text)
-    meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
-    write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """An evaluation file with the JSON beside it.
-
-    Raises:
-        RunError: either is missing, damaged, of another format, or not what was written.
-    """
-    meta = _read_meta(path)
-    try:
-        if file_digest(path) != meta.cases_sha256:
-            raise RunError(
-                f"{path}: cut off or changed since it was written; evaluate the run again, "
-                "which keeps the whole cases of one that was cut off"
-            )
-        names = {"protocol": str, "domain": str, "case": str, "structure": str}
-        cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
-        numbers = cases[[*SIZES, *FAULTS, *SCORES]].apply(pd.to_numeric)
-        return Evaluation(path, meta, cases.assign(**numbers))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
 
 
 def write_overlays(
@@ -263,12 +163,12 @@ def write_overlays(
     return written
 
 
-def _trained(run: RunFolder) -> tuple[RunConfig, dict[str, Any]]:
+def _trained(run: RunFolder) -> tuple[ResolvedRun, dict[str, Any]]:
     """The settings of a trained run, and all that its config.yaml holds."""
     content = run.read_config()
     if not run.has("TRAINED"):
         raise RunError(f"{run.path}: not trained to its end; the same `fundus-seg train` command goes on with it")
-    return load_config(str(run.config)), content
+    return recorded_settings(run), content
 
 
 def _data_root(content: dict[str, Any], data: str | Path | None, progress: Progress) -> DataRoot:
@@ -278,7 +178,7 @@ def _data_root(content: dict[str, Any], data: str | Path | None, progress: Progr
 def _predictor(run: RunFolder, config: RunConfig, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
     """The run's network, if it is the one that its settings name, of the same code."""
     predictor = load_model(run.path, checkpoint=checkpoint, scoring=scoring)
-    if predictor.network.spec != network_spec(config):
+    if predictor.network.spec != config.network_spec():
         raise CheckpointError(f"{run.checkpoint(checkpoint)}: not of the network that {run.config} names; train again")
     op = config.model.op  # the network's own: what the caller has named, and what is imported already
     if is_plugin(op) and load(op).digest != run.read_config()["inputs"].get("model.op"):
@@ -325,19 +225,6 @@ def _score(
     return csv_text(rows)
 
 
-def _read_meta(path: Path) -> EvaluationMeta:
-    """The JSON beside an evaluation file."""
-    try:
-        meta = json.loads(path.with_suffix(".json").read_text("utf8"))
-        if isinstance(meta, dict) and meta.get("format") != EVALUATION_FORMAT:
-            raise RunError(
-                f"{path}: format {meta.get('format')}, this version reads {EVALUATION_FORMAT}; evaluate the run again"
-            )
-        return EvaluationMeta.model_validate(meta)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
-
-
 def _is_whole(path: Path, recorded: EvaluationMeta | None) -> bool:
     return recorded is not None and path.is_file() and file_digest(path) == recorded.cases_sha256
 
@@ -347,7 +234,7 @@ def _recorded(path: Path, meta: EvaluationMeta, progress: Progress) -> Evaluatio
     if not path.exists() and not path.with_suffix(".json").exists():
         return None
     try:
-        there = _read_meta(path)
+        there = read_meta(path)
         unknown = [] if there.code else ["code"]
         own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest", *unknown)}
         if there.truth_digest and there.model_copy(update=own) == meta:

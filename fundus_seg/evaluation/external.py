@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fundus_seg.builtins import Missing
 from fundus_seg.data.mask_files import MaskPairs
+from fundus_seg.digests import short_hash
 from fundus_seg.errors import Problems, RunError, UsageError
-from fundus_seg.evaluation.cases import score_case
-from fundus_seg.evaluation.evaluate import (
+from fundus_seg.evaluation.records import (
     Evaluation,
     EvaluationMeta,
     RunName,
@@ -28,16 +29,15 @@ from fundus_seg.evaluation.evaluate import (
     truth_digest,
     write_evaluation,
 )
+from fundus_seg.evaluation.score_case import score_case
 from fundus_seg.inference.postprocess import clean
-from fundus_seg.metrics.audit import Pair
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import STRUCTURES, Scoring, short_hash, spacing
-from fundus_seg.provenance import versions
-from fundus_seg.records import RunFolder, csv_text
+from fundus_seg.protocol import STRUCTURES, Scoring
+from fundus_seg.runs.atomic import csv_text
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.provenance import versions
 
 UNKNOWN = "unknown"
-Missing = Literal["leave-out", "empty"]
-"""What becomes of the cases without a prediction: no mean counts them, or each counts as an empty prediction."""
 _EXTERNAL = "external"
 _WORD = re.compile(r"\w[\w.+-]*")  # names folders and columns
 
@@ -139,22 +139,6 @@ def _read(pairs: MaskPairs, case: str) -> tuple[NDArray[np.bool_], NDArray[np.bo
         return pairs.read(case)
     truth = pairs.truths.read(case)
     return np.zeros_like(truth), truth
-
-
-def audit_pairs(pairs: MaskPairs, *, progress: Progress = SILENT) -> Iterator[Pair]:
-    """Each structure of each case, as it is, with distances in 800-pixel units.
-
-    Raises:
-        DataError: after the last case, masks that cannot be used, all of them named.
-    """
-    problems = Problems()
-    with progress.task("comparing", total=len(pairs.names)) as advance:
-        for name in pairs.names:
-            with problems.gather():
-                for structure, prediction, truth in zip(STRUCTURES, *pairs.read(name), strict=True):
-                    yield Pair(f"{name} {structure}", prediction, truth, spacing(*truth.shape))
-            advance()
-    problems.refuse("masks cannot be compared")
 
 
 def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fundus_seg.experiments.cell import Cell
+from fundus_seg.cores import core_count
+from fundus_seg.experiments.grid_run import Cell
 
 _BASE_BYTES = 2e9
 """Of a run, whatever its batch: libraries, the context of a GPU, weights and Adam's means, the photographs there."""
@@ -34,7 +34,7 @@ def worker_slots(cells: Sequence[Cell], gpus: int, jobs: int | None = None) -> l
     """
     free: dict[int | None, float] = {gpu: _gpu_bytes(gpu) for gpu in range(gpus)} or {None: _memory_bytes()}
     need = max(map(run_bytes, cells))
-    most = max(1, _cores() // max(cell.config.train.threads or 1 for cell in cells))
+    most = max(1, core_count() // max(cell.threads for cell in cells))
     fitting = sum(int(min(most, room / need)) for room in free.values())
     slots = []
     for _ in range(jobs or max(1, min(most, fitting))):
@@ -47,13 +47,8 @@ def worker_slots(cells: Sequence[Cell], gpus: int, jobs: int | None = None) -> l
 def run_bytes(cell: Cell) -> float:
     """The memory that a cell needs while it trains, on the GPU or else of the machine; an upper estimate."""
     config = cell.config
-    cases = config.train.batch_per_domain * len(config.data.sources or ())
+    cases = config.train.batch_per_domain * len(config.data.sources)
     return _BASE_BYTES + cases * config.data.size**2 * _BYTES_PER_PIXEL
-
-
-def _cores() -> int:
-    """Those that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpu_bytes(gpu: int) -> float:

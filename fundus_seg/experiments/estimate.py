@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fundus_seg.experiments.cell import Cell
-from fundus_seg.records import RunFolder
+from fundus_seg.errors import RunError
+from fundus_seg.experiments.grid_run import Cell
+from fundus_seg.runs.folder import RunFolder, read_epochs
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,8 @@ class Estimate:
 def epoch_seconds(run: RunFolder) -> list[float]:
     """How long each epoch of a run took, as far as it is trained."""
     try:
-        with run.metrics.open(newline="") as file:
-            return [float(row["seconds"]) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [row["seconds"] for row in read_epochs(run.metrics)]
+    except (RunError, KeyError):
         return []
 
 

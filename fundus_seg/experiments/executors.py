@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from fundus_seg.experiments.cell import Cell, Outcome
+    from fundus_seg.experiments.grid_run import Cell, Outcome
 
 Work = Callable[["Cell"], "Outcome"]
 RETRIES = 2
@@ -73,7 +73,7 @@ def processes(slots: Sequence[int | None]) -> Executor:
 
 
 def _given_up(deaths: int) -> Outcome:
-    from fundus_seg.experiments.cell import Outcome
+    from fundus_seg.experiments.grid_run import Outcome
 
     return Outcome("failed", f"worker died {deaths} times; is there memory enough for it?")
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError
-from fundus_seg.experiments.cell import Cell, Outcome, failed, mark_failed, run_cell, settled, status
 from fundus_seg.experiments.executors import Executor
+from fundus_seg.experiments.grid_run import Cell, Outcome, failed, mark_failed, settled, status
+from fundus_seg.experiments.work import run_cell
+from fundus_seg.hardware import gpu_name, machine_choices
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.training.data import load_run_data
-from fundus_seg.training.run import take_up
+from fundus_seg.runs.record import take_up
+from fundus_seg.training.run_data import load_run_data
 
 _POLL = 2.0
 """Seconds between two looks at cells that other processes are at."""
@@ -35,6 +37,7 @@ def prepare(cells: Sequence[Cell], *, progress: Progress = SILENT) -> dict[Cell,
         alike.setdefault(_reads(cell), []).append(cell)
     errors: list[DataError] = []
     faults: dict[Cell, Outcome] = {}
+    machine, gpu = machine_choices(), gpu_name()
     for group in alike.values():
         try:
             root = open_root(group[0].data, progress=progress)
@@ -45,7 +48,15 @@ def prepare(cells: Sequence[Cell], *, progress: Progress = SILENT) -> dict[Cell,
                 faults |= dict.fromkeys(needed, failed(error))
             continue
         for cell in group:
-            take_up(cell.folder, cell.config, inputs, probed=cell.probe, progress=SILENT)
+            take_up(
+                cell.folder,
+                cell.config,
+                inputs,
+                probed=cell.probe,
+                machine=machine,
+                gpu=gpu,
+                progress=SILENT,
+            )
     if errors and len(errors) == len(alike) and not any(status(cell) == "done" for cell in cells):
         raise errors[0]
     return faults

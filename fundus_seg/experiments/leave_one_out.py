@@ -11,7 +11,7 @@ from pathlib import Path
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import UsageError
-from fundus_seg.experiments.cell import Cell
+from fundus_seg.experiments.grid_run import Cell
 
 _OPTIONS = {"holdout": "--holdouts", "model.op": "--ops", "seed": "--runs and --seed-from"}
 """Settings that the grid has options of its own for."""

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from fundus_seg.data.layout import PHANTOM, open_root
 from fundus_seg.data.shipping import pack, unpack, unpacked
-from fundus_seg.errors import RunError, UsageError
+from fundus_seg.errors import RunError, UsageError, one_line
 from fundus_seg.experiments.executors import RETRIES, Executor, Work
 
 if TYPE_CHECKING:
-    from fundus_seg.experiments.cell import Cell, Outcome
+    from fundus_seg.experiments.grid_run import Cell, Outcome
 
 
 _CANCEL = 2.0
@@ -173,13 +173,12 @@ def _work_on(work: Work, cell: Cell, sent: _Sent | None) -> Outcome:
 
 
 def _outcome(ray: Any, ended: Any) -> Outcome:
-    from fundus_seg.experiments.cell import Outcome
+    from fundus_seg.experiments.grid_run import Outcome
 
     try:
         return ray.get(ended)
     except ray.exceptions.RayTaskError as error:
-        text = " ".join(str(error.cause).split())
-        return Outcome("failed", f"{type(error.cause).__name__}: {text}", str(error))
+        return Outcome("failed", f"{type(error.cause).__name__}: {one_line(error.cause)}", str(error))
     except ray.exceptions.RayError as error:
         reason = f"its worker or node died {RETRIES + 1} times ({type(error).__name__}); is there memory enough for it?"
         return Outcome("failed", reason, str(error))

@@ -1,1 +1,1 @@
-"""From photographs to masks, with a trained network."""
+"""Predict masks: from a photograph to probabilities, to cleaned masks, to files."""

@@ -1,23 +1,26 @@
-"""Masks of anybody's photographs: files in, files out."""
+"""Predict the masks of photographs in files, and write them as files."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fundus_seg.data.io import MASK_SUFFIX, MaskFormat, read_image, read_mask, write_mask
-from fundus_seg.errors import DataError, about, listing
-from fundus_seg.inference.predict import load_model
+from fundus_seg.builtins import MaskFormat, Precision
+from fundus_seg.data.coding import BY_DOFE
+from fundus_seg.data.files import NAME, Pattern
+from fundus_seg.data.io import MASK_SUFFIX, read_image, write_mask
+from fundus_seg.data.mask_files import MaskFiles
+from fundus_seg.errors import DataError, Problems, about
 from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.records import atomic_path, write_rows
+from fundus_seg.runs.atomic import atomic_path, write_rows
 from fundus_seg.viz.overlay import draw_contours
 
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -31,34 +34,50 @@ def predict_folder(
     form: MaskFormat = "png",
     overlay: bool = False,
     truth: Path | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Path:
-    """Write `out/masks/NAME.png` (or `.nii.gz`) for each photograph, `out/overlays/NAME.png` if asked, `out/cases.csv`.
+    """Predict the masks of photographs and write `out/masks/NAME.png` (or `.nii.gz`) and `out/cases.csv`.
 
-    The CSV has a row a photograph: its size, the pixels of disc and cup, the vertical cup-to-disc ratio and, where a
-    true mask of the same name lies in `truth`, its Dice. `precision` is `Predictor`'s.
+    The CSV has a row for each photograph: its size, the pixels of disc and cup, the vertical cup-to-disc ratio and, if
+    `truth` has a mask of the same name, the Dice of disc and cup.
+
+    Args:
+        model: folder of a run, or a checkpoint.
+        images: photographs, and folders of photographs.
+        out: the folder to write to.
+        form: format of the masks.
+        overlay: whether the contours are also drawn on each photograph: `out/overlays/NAME.png`.
+        truth: folder of true masks: PNG files in the coding `dofe` with the names of the photographs.
+        precision: as in `Predictor`.
+        progress: where the progress is shown.
 
     Returns:
         The path of the CSV.
 
     Raises:
-        DataError: no photograph, two of one name, no true mask where `truth` is given, an `out` that holds them, or
-            photographs that cannot be used: all of them are named, and the others are done.
+        DataError: there is no photograph, or two have the same name; there is no true mask in `truth`; the masks or
+            overlays would be written among the inputs; or photographs cannot be used, all of which the error lists,
+            after the others are done.
     """
     photographs = _photographs(images)
-    truths = _truths(truth, photographs) if truth else {}
-    _keep_apart(out, [*(path.parent for path in photographs.values()), *(path.parent for path in truths.values())])
+    truths = _truths(truth, photographs) if truth else None
+    inputs = [path.parent for path in photographs.values()]
+    _keep_apart(out, [*inputs, truth] if truth else inputs)
+
+    from fundus_seg.inference.predict import load_model  # imports torch, only once the arguments are right
+
     predictor = load_model(model, precision=precision)
-    rows, unusable = [], []
+    rows = []
+    unusable = Problems()
     with progress.task("predicting", total=len(photographs)) as advance:
         for name, path in photographs.items():
             try:
-                image, true = _read(path, truths.get(name))
+                image, true = _read(name, path, truths)
                 with about(path):
                     masks = predictor(image)
             except DataError as error:
-                unusable.append(str(error))
+                unusable.found += error.problems
                 continue
             with atomic_path(out / "masks" / f"{name}{MASK_SUFFIX[form]}") as temporary:
                 write_mask(temporary, masks, form)
@@ -72,53 +91,59 @@ def predict_folder(
         progress.line(f"{missed} of {len(rows)} photographs: no disc found")
     if rows:
         write_rows(out / "cases.csv", rows)
-    if unusable:
-        raise DataError(listing(unusable, f"photographs cannot be used (the other {len(rows)} are done)"))
+    unusable.refuse(f"photographs cannot be used (the other {len(rows)} are done)")
     return out / "cases.csv"
 
 
 def _photographs(images: Sequence[Path]) -> dict[str, Path]:
-    """Photographs by stem: the files given, and those directly inside the folders given."""
+    """The photographs by name: the given files, and those directly inside the given folders."""
     found: list[Path] = []
     for path in images:
         if path.is_dir():
             inside = [file for file in sorted(path.iterdir()) if file.suffix.lower() in PHOTOGRAPHS]
             if not inside:
-                raise DataError(f"{path}: no photograph in it ({', '.join(PHOTOGRAPHS)})")
+                raise DataError(f"no photograph in it ({', '.join(PHOTOGRAPHS)})", path)
             found += inside
         elif path.is_file():
             found.append(path)
         else:
-            raise DataError(f"{path}: no such photograph or folder")
-    twice = [name for name, count in Counter(path.stem for path in found).items() if count > 1]
-    if twice:
-        clashes = [f"{path}: another photograph is named {path.stem} too" for path in found if path.stem in twice]
-        raise DataError(listing(clashes, "photographs share a name; predict them into different folders"))
+            raise DataError("no such photograph or folder", path)
+    counts = Counter(path.stem for path in found)
+    clashes = Problems()
+    for path in found:
+        if counts[path.stem] > 1:
+            clashes.add(f"another photograph is named {path.stem} too", path)
+    clashes.refuse("photographs share a name; predict them into different folders")
     return {path.stem: path for path in found}
 
 
-def _truths(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """True masks by the name of their photograph; photographs without one are scored by nobody."""
-    found = {name: folder / f"{name}.png" for name in names if (folder / f"{name}.png").is_file()}
+def _truths(folder: Path, names: Container[str]) -> MaskFiles:
+    """The true masks of the photographs; a photograph without one gets no scores."""
+    found = {name: (path,) for name, path in Pattern(folder, f"{NAME}.png").find() if name in names}
     if not found:
-        raise DataError(f"{folder}: holds no PNG with the name of a photograph; --truth takes a folder of true masks")
-    return found
+        raise DataError("holds no PNG with the name of a photograph; --truth takes a folder of true masks", folder)
+    return MaskFiles(found, BY_DOFE, nested=True)
 
 
 def _keep_apart(out: Path, inputs: Iterable[Path]) -> None:
-    """Nothing that was given is written over."""
+    """Refuse an output folder in which masks or overlays would be written among the inputs."""
     if {(out / "masks").resolve(), (out / "overlays").resolve()} & {folder.resolve() for folder in inputs}:
-        raise DataError(f"{out}: its masks/ or overlays/ hold what was given; choose another --out")
+        raise DataError("its masks/ or overlays/ hold what was given; choose another --out", out)
 
 
-def _read(path: Path, truth: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    image, true = read_image(path), read_mask(truth) if truth else None
-    if true is not None and true.shape[1:] != image.shape[:2]:
-        raise DataError(f"{truth}: of another size than its photograph {path}")
+def _read(name: str, path: Path, truths: MaskFiles | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """A photograph, and its true masks if it has any."""
+    image = read_image(path)
+    if truths is None or name not in truths.files:
+        return image, None
+    true = truths.read(name)
+    if true.shape[1:] != image.shape[:2]:
+        raise DataError(f"of another size than its photograph {path}", truths.files[name][0])
     return image, true
 
 
 def _row(path: Path, masks: NDArray[np.bool_], true: NDArray[np.bool_] | None) -> dict[str, Any]:
+    """A photograph's row of the CSV."""
     disc, cup = masks
     row: dict[str, Any] = {"photograph": str(path), "height": disc.shape[0], "width": disc.shape[1]}
     row |= {f"{name}_pixels": int(mask.sum()) for name, mask in zip(STRUCTURES, masks, strict=True)}

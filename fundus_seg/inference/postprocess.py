@@ -1,8 +1,8 @@
-"""From probabilities to masks: threshold, largest component, holes filled.
+"""Turn probabilities into masks: threshold, keep the largest component, fill holes.
 
-The steps, their order and their connectivity are those of the released TVConv code, each structure on its own: a
-component is 8-connected (its `skimage.measure.label` takes diagonal neighbours by default), a hole is background that
-cannot reach the frame over 4-connected background (`scipy.ndimage.binary_fill_holes`).
+The steps, their order and their connectivity are those of the released TVConv code. Each structure is processed on its
+own. A component is 8-connected (`skimage.measure.label` counts diagonal neighbours by default); a hole is background
+that no 4-connected path of background joins to the frame (`scipy.ndimage.binary_fill_holes`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def postprocess(
 
     Args:
         probabilities: (2, H, W), after the sigmoid, structures ("disc", "cup").
-        threshold: Exceeded strictly by the probability of every pixel of a mask.
-        largest: Keep the largest component only.
-        fill: Fill the holes.
+        threshold: a pixel belongs to a mask when its probability is above this.
+        largest: whether to keep only the largest component.
+        fill: whether to fill the holes.
 
     Returns:
         (2, H, W) boolean. The cup is not forced into the disc.
@@ -44,7 +44,7 @@ def clean(masks: NDArray[np.bool_], *, largest: bool = True, fill: bool = True) 
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The 8-connected component with the most pixels; of equal ones that whose first pixel comes first by rows.
+    """The 8-connected component with the most pixels; of equal ones, the one that comes first row by row.
 
     Args:
         mask: (H, W) boolean. An empty mask stays empty.
@@ -73,7 +73,7 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     Raises:
         TypeError: The mask is not boolean.
     """
-    # A margin of background joins all that touches the frame: one flood from the corner finds everything outside.
+    # A margin of background joins all background that touches the frame, so one flood from the corner finds all of it.
     flooded = cv2.copyMakeBorder(mask.astype(np.uint8, casting="safe"), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     outside = 2
     cv2.floodFill(flooded, None, (0, 0), outside, flags=4)

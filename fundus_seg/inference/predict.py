@@ -1,10 +1,9 @@
-"""From a photograph to its masks."""
+"""Predict the masks of one photograph with a trained network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from fundus_seg.builtins import Precision
 from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.postprocess import clean
@@ -20,26 +20,27 @@ from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
 from fundus_seg.models.encoders import DEEP_STRIDE
 from fundus_seg.protocol import Scoring
-from fundus_seg.records import RunFolder
+from fundus_seg.runs.folder import RunFolder
 
 
 class Predictor:
-    """A trained network with the steps around it.
+    """A trained network together with its resizing and post-processing.
 
-    `predictor(image)` maps a photograph (H, W, 3) uint8 to masks (2, H, W) bool, channels ("disc", "cup"), of any H
-    and W. The photograph should be framed as the training data were: a square around the disc.
+    `predictor(image)` maps a photograph (H, W, 3) uint8 of any size to masks (2, H, W) bool, channels ("disc", "cup").
+    The photograph should be framed like the training data: a square around the disc.
 
-    With `scoring.inference` "resize" the network sees the photograph at the training size, and its logits go up
-    bilinearly. With "native" it sees the photograph as it is, reflected at all four edges up to the next multiples of
-    16 (an odd pixel goes right or below, so that the middle stays the middle), and the logits are cropped back.
+    With `scoring.inference` "resize", the network sees the photograph at the training size, and its logits are
+    upsampled bilinearly. With "native", it sees the photograph at its own size, reflected at all four edges up to the
+    next multiples of 16 (an odd pixel is added right or below, so that the centre stays in place), and the logits are
+    cropped back.
 
     Args:
-        network: made by `build_model` or `bake`.
-        scoring: inference, threshold and post-processing; None for the defaults.
-        interpolation: of the resizing, a key of RESAMPLING.
-        precision: "bf16" runs the network under autocast: faster where the machine has instructions for it, and masks
-            may differ in a few pixels. Scores are always those of "fp32", lest they depend on the machine.
-        device: None for a GPU where there is one.
+        network: a network made by `build_model` or `bake`.
+        scoring: inference, threshold and post-processing; None: the defaults.
+        interpolation: how photographs are resized, a key of RESAMPLING.
+        precision: "bf16" runs the network under autocast, which is faster on hardware with bf16 instructions; masks may
+            differ in a few pixels. Evaluation always uses "fp32", so that scores do not depend on the machine.
+        device: where the network runs; None: a GPU if there is one.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Predictor:
         *,
         scoring: Scoring | None = None,
         interpolation: str = "lanczos",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -65,11 +66,11 @@ class Predictor:
         return self.clean(self.raw_masks(image))
 
     def raw_masks(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8 as the network leaves them: not post-processed.
+        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8, without post-processing.
 
         Raises:
-            ValueError: not such an array.
-            DataError: a photograph too large to be seen at its own size.
+            ValueError: the photograph is not such an array.
+            DataError: the memory is too small for a photograph of this size, with native inference.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"a photograph is (H, W, 3) uint8, got {image.shape} {image.dtype}")
@@ -82,7 +83,7 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
-        """Logits (B, 2, h, w) of photographs (B, h, w, 3) uint8 as the network is to see them."""
+        """Logits (B, 2, h, w) of photographs (B, h, w, 3) uint8, which the network sees as they are."""
         batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             return self.network(scale_photographs(batch)).float()
@@ -103,18 +104,18 @@ class Predictor:
 
     @torch.inference_mode()
     def threshold(self, logits: Tensor, frame: Sequence[int]) -> NDArray[np.bool_]:
-        """Masks (2, H, W) bool on a frame (H, W) from logits (2, h, w): upsampled and thresholded."""
+        """Upsample logits (2, h, w) to a frame (H, W), apply the threshold, and return masks (2, H, W) bool."""
         height, width = frame
         upsampled = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
         return upsampled.sigmoid().cpu().numpy() > self.scoring.threshold
 
     def clean(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Thresholded masks (2, H, W) after the protocol's post-processing."""
+        """Apply the protocol's post-processing to thresholded masks (2, H, W)."""
         return clean(masks, largest=self.scoring.largest_component, fill=self.scoring.fill_holes)
 
 
 def _margins(side: int) -> tuple[int, int]:
-    """The pixels to add before and after a side to make it a multiple of the network's stride."""
+    """The number of pixels to add before and after a side, to make its length a multiple of the network's stride."""
     missing = -side % DEEP_STRIDE
     return missing // 2, missing - missing // 2
 
@@ -124,15 +125,19 @@ def load_model(
     *,
     checkpoint: str = "best",
     scoring: Scoring | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
 ) -> Predictor:
-    """The predictor of a run's folder (its checkpoint `best`, or `last`) or of a checkpoint file.
+    """Load the predictor of a run or of a checkpoint file.
 
-    It resizes, thresholds and post-processes as the run does that made the checkpoint, unless `scoring` is given.
+    Args:
+        run_or_checkpoint: the folder of a run, or a checkpoint file.
+        checkpoint: which checkpoint of a run's folder, `best` or `last`.
+        scoring: inference, threshold and post-processing; None: those of the run that made the checkpoint.
+        precision: as in `Predictor`.
 
     Raises:
-        RunError: a folder without that checkpoint.
-        CheckpointError: a file that is not a whole checkpoint of fundus-seg.
+        RunError: the folder has no such checkpoint.
+        CheckpointError: the file is not a complete checkpoint of fundus-seg.
     """
     path = Path(run_or_checkpoint)
     if path.is_dir():

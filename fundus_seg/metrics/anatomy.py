@@ -1,6 +1,6 @@
-"""What no disc or cup does, counted: falling apart, having holes, a cup that leaves the disc.
+"""Count anatomical faults of masks: several components, holes, and cup pixels outside the disc.
 
-Connectivity is that of the post-processing: components are 8-connected, the background around them is 4-connected.
+The connectivity is that of the post-processing: components are 8-connected, the background around them is 4-connected.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ def component_count(mask: Mask) -> int:
 
 def hole_count(mask: Mask) -> int:
     """Holes of a (H, W) boolean mask: 4-connected components of the background that do not reach the frame."""
-    # The margin joins all of the background that reaches the frame to one component; label 0 is the mask.
+    # The margin joins all background that reaches the frame into one component; label 0 is the mask.
     return cv2.connectedComponents(1 - _padded_box(mask), connectivity=4)[0] - 2
 
 
 def pixels_outside(mask: Mask, container: Mask) -> int:
-    """Pixels of one mask that are not of the other: those of the cup outside the disc.
+    """Number of pixels of one mask that are not in the other, such as those of the cup outside the disc.
 
     Raises:
         ValueError: The masks differ in shape, are not boolean or not two-dimensional.
@@ -33,6 +33,6 @@ def pixels_outside(mask: Mask, container: Mask) -> int:
 
 
 def _padded_box(mask: Mask) -> np.ndarray:
-    """The mask in its bounding box with a pixel of background around, 0 and 1."""
+    """The mask in its bounding box, with a margin of one pixel of background, as 0 and 1."""
     check_frames(mask, mask)
     return np.pad(mask[bounding_box(mask)].view(np.uint8), 1)

@@ -1,11 +1,12 @@
 """Cup-to-disc ratios, as an ophthalmologist reads them off a disc photograph.
 
-Extents are upright, along the rows and columns of the photograph, first and last pixel both counted. Numerator and
-denominator are of one frame and one axis, so the spacing cancels and a ratio has no unit. The challenges of this task
-score the absolute error of the vertical one (REFUGE: Orlando et al., Medical Image Analysis 59, 2020).
+Heights and widths are measured along the rows and columns of the photograph, from the first to the last pixel, both
+included. Cup and disc are measured along the same axis, so the pixel spacing cancels and a ratio has no unit. The
+challenges of this task score the absolute error of the vertical ratio (REFUGE: Orlando et al., Medical Image Analysis
+59, 2020).
 
-Every ratio is NaN if the disc is empty, 0 if only the cup is, and above 1 if the cup is the larger, which is for the
-caller to notice.
+Every ratio is NaN if the disc is empty, 0 if only the cup is empty, and above 1 if the cup is larger than the disc,
+which the caller has to check for.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from fundus_seg.metrics.overlap import Mask, bounding_box, check_frames
 
 
 def extents(mask: Mask) -> tuple[int, int]:
-    """Rows and columns from the first to the last that holds a pixel of the (H, W) mask; (0, 0) if it is empty."""
+    """Height and width of a (H, W) mask in pixels, from its first to its last row and column; (0, 0) if it is empty."""
     rows, columns = bounding_box(mask)
     return rows.stop - rows.start, columns.stop - columns.start
 
 
 def vertical_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """vCDR, the rows that the cup extends over by those of the disc.
+    """vCDR: the height of the cup divided by the height of the disc.
 
     Args:
         disc: (H, W) mask of the whole disc, cup included, boolean.
@@ -38,13 +39,13 @@ def vertical_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
 
 
 def horizontal_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """hCDR, the columns that the cup extends over by those of the disc; masks and errors as for the vertical one."""
+    """hCDR: the width of the cup divided by the width of the disc; masks and errors as for the vertical ratio."""
     check_frames(disc, cup)
     return _ratio(extents(cup)[1], extents(disc)[1])
 
 
 def area_cup_to_disc_ratio(disc: Mask, cup: Mask) -> float:
-    """aCDR, the pixels of the cup by those of the disc; masks and errors as for the vertical one."""
+    """aCDR: the pixels of the cup divided by those of the disc; masks and errors as for the vertical ratio."""
     check_frames(disc, cup)
     return _ratio(int(np.count_nonzero(cup)), int(np.count_nonzero(disc)))
 

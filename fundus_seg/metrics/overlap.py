@@ -35,7 +35,7 @@ def check_frames(first: Mask, second: Mask) -> None:
 
 
 def bounding_box(mask: Mask) -> tuple[slice, slice]:
-    """Rows and columns from the first to the last that holds a pixel of the (H, W) mask; of an empty mask, none."""
+    """The rows and the columns of the smallest box around a (H, W) mask; empty slices for an empty mask."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     return slice(top, top + height), slice(left, left + width)
 

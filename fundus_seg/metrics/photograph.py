@@ -1,9 +1,10 @@
-"""What a photograph is like: colour, light, sharpness and contrast, from plain arrays.
+"""Measure a photograph: its colour, light, sharpness and contrast, from plain arrays.
 
 Lightness L* (0 black to 100 white) and the colour axes a* (green to red) and b* (blue to yellow) are those of CIE 1976
 L*a*b*, of sRGB under D65: equal steps look about equally large, so one unit serves for all of them.
 
-What depends on scale is comparable only between photographs of one size: `at_common_size` first.
+Sharpness and other measures that depend on scale are comparable only between photographs of one size: call
+`at_common_size` first.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from numpy.typing import NDArray
 from fundus_seg.metrics.overlap import Mask
 
 SIDE = 256
-"""Height and width of the common size: the default training size, so that what is measured is what networks see."""
+"""Height and width of the common size: the default training size, at which networks see photographs."""
 _DARK = 16
-"""Grey levels; no channel of the frame around the camera's aperture reaches it, nor does what JPEG leaves there."""
+"""Grey level that no channel reaches outside the camera's aperture, traces of JPEG included."""
 _MARGIN = 1 / 32
-"""Of the frame's height: how far from the disc the ground around it begins, beyond blur and inexact outlines."""
+"""Width of the margin around the disc, as a share of the frame's height: it keeps blur and inexact outlines out."""
 
 Plane = NDArray[np.float32]
-"""(H, W), a value a pixel."""
+"""(H, W), one value for each pixel."""
 
 
 def at_common_size(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A photograph (H, W, 3) and its masks (2, H, W) at SIDE x SIDE: area averages, and masks by nearest pixel."""
+    """Resize a photograph (H, W, 3) and its masks (2, H, W) to SIDE x SIDE, by area averages and by nearest pixel."""
     small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     sized = [cv2.resize(mask.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST_EXACT) for mask in masks]
     return np.asarray(small, np.uint8), np.stack(sized).astype(bool)
@@ -40,9 +41,9 @@ def lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def field_of_view(image: NDArray[np.uint8]) -> Mask:
-    """Where the camera's aperture let light in: the pixels (H, W) of which some channel is above 15 of 255.
+    """The field of view (H, W): pixels inside the camera's aperture, with a channel above 15 of 255.
 
-    The frame's border and what lies next to the dark are left out: resizing mixes both into them.
+    Pixels at the border of the frame or next to a dark pixel are left out, since resizing may have mixed both.
     """
     bright = (image.max(axis=2) >= _DARK).astype(np.uint8)
     return np.asarray(cv2.erode(bright, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0), bool)
@@ -53,17 +54,17 @@ def sharpness(lightness: Plane, field: Mask) -> float:
 
     The square root of the variance of the Laplacian (Pech-Pacheco et al., Diatom autofocusing in brightfield
     microscopy, ICPR 2000; LAPV in the comparison of Pertuz et al., Pattern Recognition 46, 2013). Focus raises it, but
-    so do contrast, noise and sharpening in the camera: it tells that cameras differ, not which of them is in focus.
+    so do contrast, noise and sharpening in the camera: it shows that cameras differ, not which of them is in focus.
     """
     laplacian = cv2.Laplacian(lightness, cv2.CV_32F, ksize=1)[field]
     return float(laplacian.std()) if laplacian.size else math.nan
 
 
 def unevenness(lightness: Plane, ground: Mask) -> float:
-    """SD over the ground of the quadratic surface that fits L* there best: how unevenly the retina is lit, in L*.
+    """How unevenly the retina is lit, in L*: the SD over the ground of the quadratic surface that fits L* there best.
 
-    A polynomial of low order is the usual model of the shading of fundus photographs; vessels are too fine for it, and
-    the disc, bright by itself, is to be left out of the ground. NaN for fewer than six pixels.
+    A polynomial of low order is the usual model of the shading of fundus photographs; it is too smooth to follow
+    vessels. The ground (H, W) must not include the disc, which is bright by itself. NaN for fewer than six pixels.
     """
     rows, columns = np.nonzero(ground)
     if len(rows) < 6:
@@ -80,29 +81,30 @@ def difference(plane: Plane, inside: Mask, outside: Mask) -> float:
 
 
 def ground_around(disc: Mask, field: Mask) -> Mask:
-    """The field (H, W) beyond the disc and a margin of 1/32 of the frame's height around it."""
+    """The field of view (H, W) without the disc and a margin of 1/32 of the frame's height around it."""
     return field & ~_grown(disc, 1)
 
 
 def ring_around(disc: Mask, field: Mask) -> Mask:
-    """The field (H, W) between one and four such margins from the disc: what the disc's edge must stand out from."""
+    """The field of view (H, W) between one and four such margins from the disc: the background of the disc's edge."""
     return field & _grown(disc, 4) & ~_grown(disc, 1)
 
 
 def _grown(mask: Mask, margins: int) -> Mask:
+    """The mask, extended by a number of margins in all directions."""
     reach = max(1, round(margins * _MARGIN * len(mask)))
     circle = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     return cv2.dilate(mask.astype(np.uint8), circle).astype(bool)
 
 
 def photograph_measures(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> dict[str, float]:
-    """All measures of one photograph (H, W, 3) with masks (2, H, W), channels ("disc", "cup").
+    """All measures of one photograph (H, W, 3) uint8 with masks (2, H, W) bool, channels ("disc", "cup").
 
     Returns:
-        `red`, `green`, `blue` (0 to 255), `lightness`, `a`, `b` (L*a*b*): means over the field of view; the same with
-        `_sd`: their SD over its pixels, `lightness_sd` being the RMS contrast (Peli, JOSA A 7, 1990, here of L*);
-        `unevenness` outside the disc; `sharpness`; `disc_contrast`, L* of the disc minus that of the retina around it;
-        `cup_contrast`, L* of the cup minus that of the rim. NaN where a region is empty.
+        By name: `red`, `green`, `blue` (0 to 255), `lightness`, `a` and `b` (L*a*b*), the means over the field of view;
+        the same names with `_sd`, their SD over its pixels (`lightness_sd` is the RMS contrast of Peli, JOSA A 7, 1990,
+        of L*); `unevenness` outside the disc; `sharpness`; `disc_contrast`, L* of the disc minus that of the retina
+        around it; `cup_contrast`, L* of the cup minus that of the rim. A measure is NaN if its region is empty.
     """
     image, (disc, cup) = at_common_size(image, masks)
     colours = lab(image)

@@ -3,12 +3,12 @@
 The rule is that of Jonas, Gusek & Naumann, "Optic disc, cup and neuroretinal rim size, configuration and correlations
 in normal eyes", Investigative Ophthalmology & Visual Science 29, 1988. The width of the rim is radial, as in the Disc
 Damage Likelihood Scale (Spaeth et al., Transactions of the American Ophthalmological Society 100, 2002): on a ray from
-the centroid of the disc, the way from the outermost pixel of the cup to that of the disc; all of the way from the
-centre where the ray meets no cup, 0 where the cup reaches as far as the disc. Rays leave the disc's centre, not the
-cup's, because it is there without a cup and does not move as the cup grows.
+the centroid of the disc, the distance from the outermost pixel of the cup to that of the disc. It is the distance from
+the centroid if the ray meets no cup, and 0 if the cup reaches as far as the disc. Rays start at the centroid of the
+disc, not of the cup, because it exists without a cup and does not move as the cup grows.
 
-The clock is that of the photograph as it is seen: 12 above, 3 on the right. Above is superior in both eyes; nasal is
-on the right of a photograph of a right eye (OD), on the left of one of a left eye (OS).
+The clock is that of the photograph as it is displayed: 12 above, 3 on the right. Above is superior in both eyes; nasal
+is on the right in a photograph of a right eye (OD), on the left in one of a left eye (OS).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STEPS = 4  # along a ray for each pixel
 
 @dataclass(frozen=True)
 class IsntOrder:
-    """Which steps of inferior >= superior >= nasal >= temporal rim hold; None for what cannot be decided."""
+    """Which steps of inferior >= superior >= nasal >= temporal rim hold; None for a step that cannot be decided."""
 
     inferior_superior: bool | None
     superior_nasal: bool | None
@@ -51,7 +51,7 @@ def rim_profile(disc: Mask, cup: Mask, *, spacing: tuple[float, float] = (1.0, 1
     Args:
         disc: (H, W) mask of the whole disc, cup included, boolean.
         cup: (H, W) mask of the cup, boolean.
-        spacing: Height and width of a pixel, in the unit that the widths shall have. Widths are exact to about a
+        spacing: Height and width of a pixel, in the unit of the widths to be returned. Widths are exact to about a
             quarter of a pixel.
 
     Returns:
@@ -84,8 +84,8 @@ def isnt_order(profile: NDArray[np.float64], laterality: Literal["OD", "OS"] | N
 
     Args:
         profile: (12,) as `rim_profile` gives it.
-        laterality: Right eye (OD), left eye (OS), or None where it is not known: then nothing says which side is
-            nasal, and only inferior >= superior is decided. Nothing is decided of a profile with NaN.
+        laterality: Right eye (OD), left eye (OS), or None if it is unknown: the nasal side is then unknown too, and
+            only inferior >= superior is decided. A profile with NaN leaves every step undecided.
 
     Raises:
         ValueError: Not twelve hours, or another laterality.

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling (DeepLabV3+), with its three spatial branches left open."""
+"""Atrous spatial pyramid pooling (DeepLabV3+) whose three spatial branches come from a factory."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ BranchFactory = Callable[[int, int, int], nn.Module]
 class ASPP(nn.Module):
     """(B, in_channels, H, W) -> (B, channels, H, W): five views of one map, concatenated and projected.
 
-    A 1x1 convolution, a branch of `make_branch` for each of RATES, and the mean over the image; then a 1x1 convolution
-    and dropout. Training needs at least two images a batch: the mean's batch norm has one value per image.
+    The views are a 1x1 convolution, a branch of `make_branch` for each of RATES, and the mean over the image; a 1x1
+    convolution and dropout follow. Training needs at least two images a batch, because the batch norm of the mean sees
+    one value per image.
     """
 
     def __init__(self, in_channels: int, channels: int, make_branch: BranchFactory) -> None:

@@ -1,4 +1,4 @@
-"""A trained network with its translation-variant kernels as constants."""
+"""Baking: the translation-variant kernels of a trained network become constants."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fundus_seg.ops import BakedTVConv2d, TranslationVariantConv2d
 
 @torch.no_grad()
 def bake(network: nn.Module) -> Any:
-    """A copy for inference: each translation-variant convolution without its generator, its batch norm folded in.
+    """A copy for inference: each translation-variant convolution loses its generator and takes in its batch norm.
 
-    A batch norm that follows such a convolution in an `nn.Sequential` gives its scale to the kernels and its shift to
-    a bias per channel, both from its running statistics, and leaves an `nn.Identity` in its place. Other batch norms
-    stay. The logits are those of `network.eval()` up to rounding, at every size of image.
+    A batch norm that follows such a convolution in an `nn.Sequential` is folded in: its scale, from the running
+    statistics, goes into the kernels, its shift into a bias per channel, and an `nn.Identity` takes its place. Other
+    batch norms stay. The logits are those of `network.eval()` up to rounding, at every size of image.
 
-    The copy is for inference, in evaluation mode, and none of its parameters asks for a gradient: in training mode its
-    other batch norms would follow the batch, its kernels would not. A `Predictor` takes it as it takes the network.
+    The copy is in evaluation mode, and none of its parameters requires a gradient. It must not be trained: its other
+    batch norms would adapt to the batches, its kernels would not. A `Predictor` takes the copy as it takes the network.
     Its state dict fits another baked network of the same `spec`: `bake(build_model(**spec)).load_state_dict(...)`.
     """
     holder = nn.Sequential(copy.deepcopy(network))
@@ -46,5 +46,5 @@ def bake(network: nn.Module) -> Any:
 
 
 def _is_constant(norm: nn.Module | None) -> bool:
-    """Whether it is a batch norm that scales and shifts by running statistics, not by those of the batch."""
+    """Whether the module is a batch norm that uses running statistics, not those of the batch."""
     return isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None

@@ -1,16 +1,17 @@
-"""Convolution blocks. Every convolution starts from `kaiming_normal_` (fan-in), every norm from 1 and 0."""
+"""Blocks of layers. Every convolution starts from `kaiming_normal_` (fan-in), every norm from scale 1 and shift 0."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def conv2d(
     in_channels: int, out_channels: int, kernel_size: int = 1, *, dilation: int = 1, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
-    """(B, in_channels, H, W) -> (B, out_channels, H, W): zero padding dilation·(k // 2), a bias starts at 0."""
+    """(B, in_channels, H, W) -> (B, out_channels, H, W): zero padding dilation·(k // 2); a bias starts at 0."""
     padding = dilation * (kernel_size // 2)
     conv = nn.Conv2d(
         in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups, bias=bias
@@ -30,13 +31,19 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 1, *, d
     )
 
 
-def inverted_residual(
-    in_channels: int, out_channels: int, *, width: int, spatial: Callable[[int], nn.Module]
-) -> nn.Sequential:
-    """(B, in_channels, H, W) -> (B, out_channels, H, W): MobileNetV2's block around any spatial operator, without skip.
+def depthwise(width: int, dilation: int = 1) -> nn.Conv2d:
+    """(B, width, H, W) -> (B, width, H, W): 3x3 depthwise convolution."""
+    return conv2d(width, width, 3, dilation=dilation, groups=width)
 
-    1x1 convolution to `width` channels, `spatial` (given that number, it must keep it and the map's size), 1x1
-    convolution to out_channels; batch norm after each, ReLU6 after the first two.
+
+def inverted_residual(
+    in_channels: int, out_channels: int, width: int, spatial: Callable[[int], nn.Module]
+) -> nn.Sequential:
+    """(B, in_channels, H, W) -> (B, out_channels, H, W): MobileNetV2's block around a spatial operator, without skip.
+
+    A 1x1 convolution to `width` channels, `spatial(width)`, and a 1x1 convolution to out_channels; batch norm after
+    each, ReLU6 after the first two. `spatial` is called, not given as a module, so that random numbers are drawn in
+    the order of the layers. What it makes must keep the number of channels and the size of the map.
     """
     return nn.Sequential(
         conv2d(in_channels, width),
@@ -48,3 +55,25 @@ def inverted_residual(
         conv2d(width, out_channels),
         nn.BatchNorm2d(out_channels),
     )
+
+
+class AddCoords(nn.Module):
+    """x: (B, C, H, W) -> (B, C + 2, H, W): appends the row and the column of each position, from -1 to 1, as channels.
+
+    R. Liu et al., *An intriguing failing of convolutional neural networks and the CoordConv solution*, NeurIPS 2018; a
+    convolution behind it is their CoordConv. It has no parameters and takes maps of any size; along a side of one
+    position the coordinate is -1.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps x (B, C, H, W) to (B, C + 2, H, W)."""
+        height, width = x.shape[-2:]
+        rows = torch.linspace(-1, 1, height, dtype=x.dtype, device=x.device)
+        columns = torch.linspace(-1, 1, width, dtype=x.dtype, device=x.device)
+        coordinates = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+        return torch.cat([x, coordinates.expand(len(x), -1, -1, -1)], dim=1)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of values in all parameters of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())

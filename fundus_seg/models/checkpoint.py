@@ -1,8 +1,9 @@
-"""Checkpoints: weights beside the plain `model_spec` that rebuilds their network. Data, never code."""
+"""Checkpoints: weights, and the plain `model_spec` that rebuilds their network. A checkpoint is data, never code."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ from torch import nn
 from fundus_seg.errors import CheckpointError, FundusSegError
 from fundus_seg.models.deeplab import build_model
 from fundus_seg.plugins import is_unnamed
+from fundus_seg.runs.atomic import atomic_path
 
 CHECKPOINT_FORMAT = 1
 
 
 def network_state(network: Any, usage: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint holds of a network that `build_model` made, wrapped by Fabric or not.
+    """The content of a checkpoint, for a network that `build_model` made, wrapped by Fabric or not.
 
-    `usage`, of plain values, says what stands before and after the network: interpolation, threshold and the like.
+    Args:
+        network: the network.
+        usage: plain values that say how images are prepared and logits used: interpolation, threshold and the like.
     """
     return {
         "format": CHECKPOINT_FORMAT,
@@ -33,7 +37,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; nothing in it is executed.
 
     Raises:
-        CheckpointError: missing, damaged, with code in it, of a newer format, or not one of ours.
+        CheckpointError: the file is missing, damaged, holds code, has a newer format, or is no checkpoint of
+            fundus-seg.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -41,7 +46,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: refused, it holds more than plain data (or is damaged)") from error
-    except Exception as error:  # torch's readers of damaged files raise kinds of every sort
+    except Exception as error:  # torch raises many kinds of errors on damaged files
         raise CheckpointError(f"{path}: damaged, cannot be read as a checkpoint") from error
     if not isinstance(content, dict) or not {"format", "model_spec", "usage", "model"} <= content.keys():
         raise CheckpointError(f"{path}: not a checkpoint of fundus-seg (no model_spec in it)")
@@ -50,12 +55,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically; equal states give equal bytes."""
+    # A file object, not a path: torch would write the temporary file's random name into the archive.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(dict(state), file)
+        except RuntimeError as error:  # torch's zip writer reports a full disk in its own words
+            raise OSError(str(error).splitlines()[0]) from error
+
+
 def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a checkpoint, in evaluation mode, and its usage.
 
     Raises:
-        CheckpointError: as `read_checkpoint`, weights that do not fit the network that `model_spec` names, or an
-            operator from outside the package that the caller has not named: a checkpoint alone imports no code.
+        CheckpointError: as `read_checkpoint`; or the weights do not fit the network that `model_spec` names; or the
+            operator is from outside the package and the caller has not named it, since no checkpoint imports code.
     """
     content = read_checkpoint(path)
     spec = content["model_spec"]

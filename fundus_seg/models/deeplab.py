@@ -1,18 +1,19 @@
-"""DeepLabV3+ as in the TVConv paper's OD/OC segmentation: a pretrained encoder, an ASPP of choice, a light decoder."""
+"""DeepLabV3+ as in the TVConv paper: a pretrained encoder, an ASPP of any operator, a light decoder."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fundus_seg.errors import UsageError
+from fundus_seg.builtins import OPERATORS
 from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
-from fundus_seg.models.encoders import DEEP_STRIDE, Encoder, build_encoder
-from fundus_seg.models.operators import OPERATORS, BranchSettings, Operator, tried
+from fundus_seg.models.encoders import DEEP_STRIDE, Encoder, build_encoder, check_side
+from fundus_seg.models.operators import BranchSettings, tried
 from fundus_seg.plugins import find, is_plugin
 from fundus_seg.protocol import STRUCTURES
 
@@ -31,35 +32,34 @@ def build_model(
 ) -> DeepLabV3Plus:
     """The segmentation network: photographs (B, 3, H, W) in [-1, 1] -> logits (B, 2, H, W), channels ("disc", "cup").
 
-    Its attribute `spec` holds these arguments but the weights: `build_model(**network.spec)` makes the same network.
+    Its attribute `spec` holds these arguments except the weights: `build_model(**network.spec)` makes the same network.
 
     Args:
-        op: what the ASPP's three spatial branches are made of, a key of OPERATORS: "conv", "depthwise", "tvconv" or one
-            of their controls; or `package.module:factory` of a factory like theirs, which is imported.
-        encoder: a name that segmentation_models_pytorch can run at output stride 16.
+        op: the operator of the ASPP's three spatial branches, a key of `fundus_seg.builtins.OPERATORS`: "conv",
+            "depthwise", "tvconv" or one of their controls; or `package.module:factory` of your own, which is imported.
+        encoder: name of an encoder that segmentation_models_pytorch can run at output stride 16.
         encoder_weights: "imagenet", the path of a state dict (.pth, .pt or .safetensors), or None ("none").
-        image_size: height and width in pixels that the network trains at, a multiple of 16. It takes other multiples of
-            16 as well; "tvconv", "untied" and "linear" then resample their kernels, learned for this size.
+        image_size: height and width in pixels of the training images, a multiple of 16. The network takes other
+            multiples of 16 as well; "tvconv", "untied" and "linear" then resample their kernels, learned for this size.
         aspp_channels: width of ASPP and decoder.
-        expansion: of the inverted residual blocks.
-        generator_channels: width of TVConv's weight generator; "depthwise-wide" is as wide as that makes it.
+        expansion: channels within the inverted residual blocks, as a multiple of their input channels.
+        generator_channels: width of TVConv's weight generator; the width of "depthwise-wide" follows from it.
 
     Raises:
-        UsageError: an unknown operator or a plugin that cannot be loaded or used, an encoder that cannot be used, an
-            image size that is no multiple of 16.
-        CheckpointError: encoder weights that cannot be had or do not fit.
+        UsageError: the operator is unknown, or a plugin that cannot be loaded or used; the encoder cannot be used; the
+            image size is not a multiple of 16.
+        CheckpointError: the encoder's weights cannot be found or read, or do not fit.
     """
-    operator: Operator = find("operator", op, OPERATORS)
-    if image_size < DEEP_STRIDE or image_size % DEEP_STRIDE:
-        near = max(1, round(image_size / DEEP_STRIDE)) * DEEP_STRIDE
-        raise UsageError(f"image_size {image_size} is not a multiple of {DEEP_STRIDE}: {near} is")
-    size = image_size // DEEP_STRIDE
-    settings = BranchSettings((size, size), expansion, generator_channels)
-    make_branch = tried(op, operator, settings) if is_plugin(op) else operator(settings)
+    operator = find("operator", op, OPERATORS)
+    if is_plugin(op):
+        operator = partial(tried, op, operator)
+    check_side("image_size", image_size)
+    side = image_size // DEEP_STRIDE
+    settings = BranchSettings((side, side), expansion, generator_channels)
     body = build_encoder(encoder, encoder_weights)
     return DeepLabV3Plus(
         body,
-        ASPP(body.deep_channels, aspp_channels, make_branch),
+        ASPP(body.deep_channels, aspp_channels, partial(operator, settings=settings)),
         Decoder(body.low_channels, aspp_channels, len(STRUCTURES)),
         spec={
             "op": op,
@@ -86,12 +86,13 @@ class DeepLabV3Plus(nn.Module):
         """Maps images x (B, 3, H, W) in [-1, 1] to logits (B, outputs, H, W).
 
         Raises:
-            ValueError: H or W is no multiple of 16.
-            MemoryError: images so large that a TVConv's kernels would take more than its `kernel_cache_bytes`.
+            ValueError: H or W is not a multiple of 16.
+            MemoryError: the images are so large that kernels would take more than the operator's `kernel_cache_bytes`.
         """
         height, width = x.shape[2:]
         if height % DEEP_STRIDE or width % DEEP_STRIDE:
-            raise ValueError(f"images are {height}x{width}: resize or pad both to multiples of {DEEP_STRIDE}.")
+            fit = "x".join(str(-(-side // DEEP_STRIDE) * DEEP_STRIDE) for side in (height, width))
+            raise ValueError(f"images are {height}x{width}: resize or pad both to multiples of {DEEP_STRIDE} ({fit}).")
         low, deep = self.encoder(x)
         return _resize(self.decoder(low, self.aspp(deep)), (height, width))
 
@@ -113,7 +114,7 @@ class Decoder(nn.Module):
 
 
 def scale_photographs(images: Tensor) -> Tensor:
-    """uint8 photographs of any shape as the network takes them: float32 in [-1, 1]."""
+    """uint8 photographs, of any shape, scaled to what the network takes: float32 in [-1, 1]."""
     return images.float() / 127.5 - 1
 
 

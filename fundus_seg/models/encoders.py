@@ -1,4 +1,4 @@
-"""Encoders of segmentation_models_pytorch, cut to what DeepLabV3+ reads: features at stride 4 and at stride 16."""
+"""Encoders of segmentation_models_pytorch, cut to the features that DeepLabV3+ reads, at strides 4 and 16."""
 
 from __future__ import annotations
 
@@ -25,11 +25,25 @@ DEEP_STRIDE = 16
 HUB_TIMEOUT_S = 5.0
 
 
+def check_side(name: str, side: int) -> None:
+    """Refuse a height or width in pixels that the network cannot take.
+
+    Raises:
+        UsageError: `side`, named by `name`, is not a positive multiple of 16.
+    """
+    if side < DEEP_STRIDE or side % DEEP_STRIDE:
+        near = max(1, round(side / DEEP_STRIDE)) * DEEP_STRIDE
+        raise UsageError(f"{name} {side} is not a multiple of {DEEP_STRIDE}: {near} is")
+
+
 class Encoder(nn.Module):
     """Images (B, 3, H, W) -> features (B, low_channels, H/4, W/4) and (B, deep_channels, H/16, W/16).
 
+    Building it runs `body` once on zeros. That gives the channels, and refuses at once those encoders that only fail
+    when they run, such as timm's attention networks for one size of image.
+
     Args:
-        body: maps images to a list of feature maps, of which the third and the last are read.
+        body: maps images to a list of feature maps, of which the third and the last are used.
 
     Raises:
         ValueError: those two are not at strides 4 and 16.
@@ -37,7 +51,7 @@ class Encoder(nn.Module):
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
-        self.body = body.eval()  # the trial must not touch running statistics
+        self.body = body.eval()  # the pass must not change running statistics
         side = 4 * DEEP_STRIDE
         with torch.no_grad():
             low, deep = self(torch.zeros(1, 3, side, side))
@@ -57,19 +71,19 @@ class Encoder(nn.Module):
 
 
 def build_encoder(name: str, weights: str | Path | None = None) -> Encoder:
-    """An encoder of segmentation_models_pytorch at output stride 16: any that the library can dilate.
+    """An encoder of segmentation_models_pytorch at output stride 16; any that the library can dilate will do.
 
-    `mobilenet_v2` ends before its 1x1 convolution to 1280 channels, a part of ImageNet's classifier: 320 remain.
+    `mobilenet_v2` ends before its 1x1 convolution to 1280 channels, a part of ImageNet's classifier, with 320 channels.
 
     Args:
         name: the library's name, or `tu-NAME` for a model of timm.
-        weights: "imagenet" (from the library's source, downloaded once), the path of a state dict (.pth, .pt or
-            .safetensors) with the library's keys, which are torchvision's where both have the model, or None ("none")
-            for a random start.
+        weights: "imagenet" (downloaded once from the library's source); the path of a state dict (.pth, .pt or
+            .safetensors) with the library's keys, which are torchvision's where both have the model; or None ("none")
+            for random weights.
 
     Raises:
-        UsageError: an unknown encoder, or one that cannot give features at strides 4 and 16.
-        CheckpointError: weights that cannot be had, cannot be read, or leave a part of the encoder unset.
+        UsageError: the encoder is unknown, or cannot give features at strides 4 and 16.
+        CheckpointError: the weights cannot be downloaded or read, or leave a part of the encoder unset.
     """
     try:
         body = smp_encoders.get_encoder(name, depth=5, output_stride=DEEP_STRIDE, weights=None)
@@ -105,9 +119,9 @@ def _pretrained(name: str) -> Any:
 
 @contextmanager
 def _hub_or_cache() -> Iterator[None]:
-    """Within it the Hub's client uses its cache alone if the Hub does not answer one request in HUB_TIMEOUT_S seconds.
+    """Within it the Hub's client uses only its cache if the Hub does not answer one request in HUB_TIMEOUT_S seconds.
 
-    Left alone the client (huggingface_hub 2.4) tries seven times with growing pauses and patience: 23 s without a name
+    By itself the client (huggingface_hub 2.4) tries seven times with growing pauses and timeouts: 23 s without a name
     server, over six minutes behind a firewall that drops packets.
     """
     offline = hub.HF_HUB_OFFLINE
@@ -122,7 +136,7 @@ def _hub_or_cache() -> Iterator[None]:
 
 
 def _load(body: nn.Module, path: Path, name: str) -> None:
-    """Fill the body from the state dict in `path`; what else is in the file, a classifier say, stays unused."""
+    """Load the state dict in `path` into the body; other tensors in the file, such as a classifier's, are ignored."""
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)

@@ -1,9 +1,9 @@
-"""What the three spatial branches of the ASPP are made of: the paper's three operators, and controls for them.
+"""The three spatial branches of the ASPP: the operators that the TVConv paper compares, and controls for them.
 
-The TVConv paper replaces the ASPP's atrous convolutions by inverted residual blocks around a depthwise convolution or
-TVConv; as in its released code, those blocks have no dilation. `tvconv` against `depthwise` then varies the position,
-the number of parameters and their form at once, and both against `conv` the block and its dilation. The controls take
-that apart:
+The paper replaces the ASPP's atrous convolutions by inverted residual blocks around a depthwise convolution or TVConv;
+as in its released code, those blocks have no dilation. So `tvconv` differs from `depthwise` in three ways at once: it
+knows positions, it has more parameters, and it generates them. And both differ from `conv` in the block and in its
+dilation. The controls vary one thing at a time:
 
 - `depthwise-dilated`: `depthwise` with the dilation that it lost
 - `depthwise-wide`: no position, as many parameters as `tvconv`
@@ -11,22 +11,27 @@ that apart:
 - `linear`: position by a linear factorisation of the kernels
 - `coordconv`: position as two further input channels
 
-Parameters are those of `build_model(op)`: 256x256 photographs, mobilenet_v2, every width at its default.
+`fundus_seg.builtins.OPERATORS` has their names. Each operator is a function (in_channels, out_channels, rate, settings)
+-> module, called once for each branch; an operator of your own is the same. The numbers of parameters below are those
+of the whole network, `build_model(op)`: 256x256 photographs, mobilenet_v2, every width at its default.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from fundus_seg.errors import UsageError
-from fundus_seg.models.aspp import BranchFactory
-from fundus_seg.models.blocks import conv2d, conv_bn_relu, inverted_residual
-from fundus_seg.ops import AddCoords, LinearTVConv2d, TVConv2d, UntiedConv2d
+from fundus_seg.errors import UsageError, one_line
+from fundus_seg.models.blocks import AddCoords, conv_bn_relu, count_parameters, depthwise, inverted_residual
+from fundus_seg.ops import LinearTVConv2d, TVConv2d, UntiedConv2d
+
+OPERATOR_FORM = "factory(in_channels, out_channels, rate, settings) -> torch.nn.Module"
 
 
 @dataclass(frozen=True)
@@ -36,138 +41,124 @@ class BranchSettings:
     size: tuple[int, int]
     """(H, W) of the feature map."""
     expansion: int
-    """Of inverted residual blocks."""
+    """Channels within an inverted residual block, as a multiple of its input channels."""
     generator_channels: int
     """Width of TVConv's weight generator."""
 
 
-def atrous_conv(settings: BranchSettings) -> BranchFactory:
+Operator = Callable[[int, int, int, BranchSettings], nn.Module]
+"""in_channels, out_channels, rate, settings -> a module (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+
+
+def atrous_conv(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:
     """3x3 atrous convolution, batch norm, ReLU. 5,220,834 parameters."""
-    return lambda in_channels, out_channels, rate: conv_bn_relu(in_channels, out_channels, 3, dilation=rate)
+    return conv_bn_relu(in_channels, out_channels, 3, dilation=rate)
 
 
-def depthwise_block(settings: BranchSettings) -> BranchFactory:
+def depthwise_block(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:
     """Inverted residual block around a 3x3 depthwise convolution. 6,401,634 parameters."""
-    return _block(settings, lambda width, rate: _depthwise(width))
+    return inverted_residual(in_channels, out_channels, settings.expansion * in_channels, depthwise)
 
 
-def tvconv_block(settings: BranchSettings) -> BranchFactory:
-    """Inverted residual block around a 3x3 TVConv. 36,944,610 parameters while it trains."""
-    return _block(
-        settings,
-        lambda width, rate: TVConv2d(
-            width, settings.size, generator_channels=settings.generator_channels, resample="bilinear"
-        ),
-    )
+def tvconv_block(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:
+    """Inverted residual block around a 3x3 TVConv. 36,944,610 parameters in training."""
+    tvconv = partial(TVConv2d, size=settings.size, generator_channels=settings.generator_channels, resample="bilinear")
+    return inverted_residual(in_channels, out_channels, settings.expansion * in_channels, tvconv)
 
 
-def dilated_depthwise_block(settings: BranchSettings) -> BranchFactory:
+def dilated_depthwise_block(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:
     """`depthwise_block` with the ASPP's rates as dilation. 6,401,634 parameters.
 
-    On a map of 18x18 or less, 16x16 by default, the rate 18 leaves the centre tap alone, as it does in `atrous_conv`.
+    On a map of 18x18 or less, such as the default 16x16, a rate of 18 leaves only the centre tap, as in `atrous_conv`.
     """
-    return _block(settings, lambda width, rate: _depthwise(width, dilation=rate))
+    dilated = partial(depthwise, dilation=rate)
+    return inverted_residual(in_channels, out_channels, settings.expansion * in_channels, dilated)
 
 
-def wide_depthwise_block(settings: BranchSettings) -> BranchFactory:
+def wide_depthwise_block(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:
     """`depthwise_block`, widened until it has the parameters of `tvconv_block`. 36,944,229 parameters.
 
-    Memory grows as the width does: by default the expanded map has 19,205 channels instead of 1920.
+    Memory grows with the width: by default the expanded map has 19,205 channels instead of 1920.
     """
-
-    def branch(in_channels: int, out_channels: int, rate: int) -> nn.Module:
-        def block(width: int) -> nn.Module:
-            return inverted_residual(in_channels, out_channels, width=width, spatial=_depthwise)
-
-        with torch.device("meta"):  # counted without memory or random numbers
-            wanted = _parameters(tvconv_block(settings)(in_channels, out_channels, rate))
-            one, two = _parameters(block(1)), _parameters(block(2))
-        return block(1 + round((wanted - one) / (two - one)))
-
-    return branch
+    block_of_width = partial(inverted_residual, in_channels, out_channels, spatial=depthwise)
+    with torch.device("meta"):  # counts without memory or random numbers
+        wanted = count_parameters(tvconv_block(in_channels, out_channels, rate, settings))
+        one, two = count_parameters(block_of_width(1)), count_parameters(block_of_width(2))
+    return block_of_width(1 + round((wanted - one) / (two - one)))
 
 
-def untied_block(settings: BranchSettings) -> BranchFactory:
+def untied_block(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:
     """Inverted residual block around an untied 3x3 depthwise convolution. 19,620,834 parameters."""
-    return _block(settings, lambda width, rate: UntiedConv2d(width, settings.size, resample="bilinear"))
+    untied = partial(UntiedConv2d, size=settings.size, resample="bilinear")
+    return inverted_residual(in_channels, out_channels, settings.expansion * in_channels, untied)
 
 
-def linear_block(settings: BranchSettings) -> BranchFactory:
+def linear_block(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:
     """Inverted residual block around a 3x3 TVConv whose kernels are factorised linearly. 6,560,226 parameters."""
-    return _block(settings, lambda width, rate: LinearTVConv2d(width, settings.size, resample="bilinear"))
+    linear = partial(LinearTVConv2d, size=settings.size, resample="bilinear")
+    return inverted_residual(in_channels, out_channels, settings.expansion * in_channels, linear)
 
 
-def coordconv_block(settings: BranchSettings) -> BranchFactory:
+def coordconv_block(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:
     """`depthwise_block` of a map with its rows and columns as two more channels. 6,413,154 parameters.
 
-    They enter before the 1x1 expansion, where channels are mixed: every channel can meet the nonlinearity and the
-    depthwise convolution shifted by its position. Beside the expanded channels the two would be filtered by themselves
-    and add a mere bias per position to the output.
+    They enter before the 1x1 expansion, which mixes channels, so that the position can shift every channel before its
+    nonlinearity and depthwise convolution. Appended to the expanded channels, the two would be filtered by themselves
+    and only add a bias per position to the output.
     """
-    return lambda in_channels, out_channels, rate: nn.Sequential(
-        AddCoords(),
-        *inverted_residual(in_channels + 2, out_channels, width=settings.expansion * in_channels, spatial=_depthwise),
-    )
+    width = settings.expansion * in_channels
+    return nn.Sequential(AddCoords(), *inverted_residual(in_channels + 2, out_channels, width, depthwise))
 
 
-Operator = Callable[[BranchSettings], BranchFactory]
+def tried(
+    op: str, operator: Operator, in_channels: int, out_channels: int, rate: int, settings: BranchSettings
+) -> nn.Module:
+    """A branch of an operator from outside the package, after a pass over zeros; the trial draws no random number.
 
-OPERATORS: dict[str, Operator] = {
-    "conv": atrous_conv,
-    "depthwise": depthwise_block,
-    "tvconv": tvconv_block,
-    "depthwise-dilated": dilated_depthwise_block,
-    "depthwise-wide": wide_depthwise_block,
-    "untied": untied_block,
-    "linear": linear_block,
-    "coordconv": coordconv_block,
-}
-
-
-def tried(op: str, operator: Operator, settings: BranchSettings) -> BranchFactory:
-    """The branches of an operator from outside, each run once on zeros in evaluation mode; no random number is drawn.
+    Args:
+        op: name of the operator, for error messages.
+        operator: the operator.
+        in_channels: its first argument.
+        out_channels: its second.
+        rate: its third.
+        settings: its fourth.
 
     Raises:
-        UsageError: it raises, or a branch gives another shape; by the branches, once they are made.
+        UsageError: the operator is of another form or raises, or its branch does or gives another shape.
     """
+    arguments = in_channels, out_channels, rate, settings
+    _check_form(op, operator, arguments)
     with _blamed(op):
-        make_branch = operator(settings)
+        module = operator(*arguments)
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"{op}: returns {type(module).__name__}: write an operator as {OPERATOR_FORM}")
+    mode = module.training
+    with _blamed(op), torch.random.fork_rng(devices=[]), torch.no_grad():
+        output = module.eval()(torch.zeros(1, in_channels, *settings.size))
+    module.train(mode)
+    expected = (1, out_channels, *settings.size)
+    if not isinstance(output, Tensor) or output.shape != expected:
+        given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UsageError(f"{op}: a branch makes {given} of {(1, in_channels, *settings.size)}: return {expected}")
+    return module
 
-    def branch(in_channels: int, out_channels: int, rate: int) -> nn.Module:
-        with _blamed(op):
-            module = make_branch(in_channels, out_channels, rate)
-            mode = module.training
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                output = module.eval()(torch.zeros(1, in_channels, *settings.size))
-            module.train(mode)
-        expected = (1, out_channels, *settings.size)
-        if not isinstance(output, Tensor) or output.shape != expected:
-            given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise UsageError(f"{op}: a branch makes {given} of {(1, in_channels, *settings.size)}: return {expected}")
-        return module
 
-    return branch
+def _check_form(op: str, operator: Operator, arguments: tuple[object, ...]) -> None:
+    """Refuse an operator that does not take the arguments, such as factory(settings), without calling it."""
+    try:
+        signature = inspect.signature(operator)
+    except (TypeError, ValueError):  # some callables written in C have none
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise UsageError(f"{op}: takes {one_line(signature)}: write an operator as {OPERATOR_FORM}") from error
 
 
 @contextlib.contextmanager
 def _blamed(op: str) -> Iterator[None]:
-    """Whatever the code of a plugin raises, as one line that names it."""
+    """Turn whatever the code of a plugin raises into one line that names the plugin."""
     try:
         yield
     except Exception as error:
-        raise UsageError(f"{op}: raises {type(error).__name__}: {' '.join(str(error).split())}") from error
-
-
-def _block(settings: BranchSettings, spatial: Callable[[int, int], nn.Module]) -> BranchFactory:
-    """Inverted residual blocks of the settings' expansion around `spatial(width, rate)`."""
-    return lambda in_channels, out_channels, rate: inverted_residual(
-        in_channels, out_channels, width=settings.expansion * in_channels, spatial=lambda width: spatial(width, rate)
-    )
-
-
-def _depthwise(width: int, dilation: int = 1) -> nn.Module:
-    return conv2d(width, width, 3, dilation=dilation, groups=width)
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+        raise UsageError(f"{op}: raises {type(error).__name__}: {one_line(error)}") from error

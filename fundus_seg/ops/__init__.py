@@ -1,14 +1,24 @@
-"""Convolutions that know their position: the function on tensors and the modules that hold or learn its kernels."""
+"""Convolutions that know their position: the function on tensors, and the modules that hold or learn its kernels.
+
+Read the files in this order:
+
+1. `functional`: what is computed, on plain tensors, with all checks: `translation_variant_conv2d`.
+2. `tvconv`: `TVConv2d`, the paper's operator, which generates the kernels.
+3. `translation_variant`: the base class of all modules here: how kernels are cached, resampled and applied.
+4. `untied`, `baked`: modules with free, factorised and constant kernels.
+5. `autograd`: the derivatives of the function.
+6. `dispatch`: which backend computes it, and `using`, which chooses one.
+7. `portable`, the backend of torch operations and the easiest to read; then `native` (C++, `native.cpp`) and
+   `triton_backend` (CUDA), which compute the same faster. `layout` has the memory layouts that the three share.
+"""
 
 from fundus_seg.ops.baked import BakedTVConv2d
-from fundus_seg.ops.coordinates import AddCoords
 from fundus_seg.ops.functional import translation_variant_conv2d
 from fundus_seg.ops.translation_variant import TranslationVariantConv2d
 from fundus_seg.ops.tvconv import TVConv2d
 from fundus_seg.ops.untied import LinearTVConv2d, UntiedConv2d
 
 __all__ = [
-    "AddCoords",
     "BakedTVConv2d",
     "LinearTVConv2d",
     "TVConv2d",

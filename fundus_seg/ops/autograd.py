@@ -1,7 +1,7 @@
 """Derivatives of the operator.
 
-The operator and its two gradients are linear in each operand, and the gradients of each are the other two: a closed
-family, which can be differentiated any number of times and goes through `torch.func.grad` and `torch.vmap`.
+The operator and its two gradients are linear in each operand, and the gradients of each of the three are the other
+two. So the three suffice for derivatives of any order, and for `torch.func.grad` and `torch.vmap`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def convolve(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> T
 
 
 class _Bilinear(Function):
-    """A function of two tensors and of the geometry, linear in each tensor."""
+    """A function of two tensors and the geometry that is linear in each tensor."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Of the two tensors keep those that the gradient of the other one reads."""
+        """Save each tensor only if the gradient of the other one is needed, since that reads it."""
         a, b, *ctx.geometry = inputs
         ctx.shapes = a.shape, b.shape
         a_needs_grad, b_needs_grad = ctx.needs_input_grad[:2]
@@ -102,7 +102,7 @@ class _GradWeight(_Bilinear):
 def _map_with_kernels(
     function: type[Function], n: int, dims: _Dims, maps: Tensor, weight: Tensor, *rest: Any
 ) -> tuple[Tensor, int]:
-    """What is mapped over goes into the batch where it shares its kernels, else into the channels."""
+    """Move the mapped dimension into the batch where all maps share their kernels, else into the channels."""
     maps = _in_front(maps, dims[0], n)  # (n, B, C, ..)
     if dims[1] is None:
         return function.apply(maps.flatten(0, 1), weight, *rest).unflatten(0, (n, -1)), 0
@@ -111,7 +111,7 @@ def _map_with_kernels(
 
 
 def _in_front(tensor: Tensor, dim: int | None, n: int) -> Tensor:
-    """The tensor with the dimension that is mapped over in front; repeated where it has none."""
+    """The tensor with the mapped dimension in front; a tensor without one is repeated n times."""
     return tensor.expand(n, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
 

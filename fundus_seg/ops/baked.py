@@ -1,48 +1,34 @@
-"""BakedTVConv2d: a translation-variant convolution whose kernels are constants."""
+"""BakedTVConv2d: a translation-variant convolution with constant kernels."""
 
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 from torch import Tensor, nn
 
-from fundus_seg.ops.translation_variant import KERNEL_CACHE_BYTES, Resample, TranslationVariantConv2d
+from fundus_seg.ops.translation_variant import KernelOptions, TranslationVariantConv2d
 
 
 class BakedTVConv2d(TranslationVariantConv2d):
-    """Translation-variant depthwise convolution with given kernels and a bias per channel, for inference.
+    """Translation-variant depthwise convolution for inference, with given kernels and a bias per channel.
 
         O[:, i, j] = W[:, i, j] ⊗ P[:, i, j] + b
 
-    `fundus_seg.models.bake` makes these. `weight` and `bias` are parameters that ask for no gradient.
+    `fundus_seg.models.bake` makes these modules. `weight` and `bias` are parameters that require no gradient.
 
     Args:
         weight: W, (C, k·k, h, w), taps in row-major order.
         bias: b, (C,), or None.
-        stride, resample, kernel_cache_bytes: as in `TranslationVariantConv2d`.
+        options: `stride`, `resample` and `kernel_cache_bytes`, as in `TranslationVariantConv2d`.
 
     Raises:
         ValueError, MemoryError: as `TranslationVariantConv2d`.
     """
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        *,
-        stride: int = 1,
-        resample: Resample = None,
-        kernel_cache_bytes: int = KERNEL_CACHE_BYTES,
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, **options: Unpack[KernelOptions]) -> None:
         channels, taps, height, width = weight.shape
-        super().__init__(
-            channels,
-            (height, width),
-            math.isqrt(taps),
-            stride=stride,
-            resample=resample,
-            kernel_cache_bytes=kernel_cache_bytes,
-        )
+        super().__init__(channels, (height, width), math.isqrt(taps), **options)
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 

@@ -1,13 +1,15 @@
-"""The operator and its two gradients as operators of torch, each computed by the first backend that can.
+"""The operator and its two gradients as custom operators of torch, computed by the fastest backend that can.
 
-As such `torch.compile` and `torch.export` keep them whole. What differentiates them is `fundus_seg.ops.autograd`.
+`torch.compile` and `torch.export` keep custom operators whole. Their derivatives are in `fundus_seg.ops.autograd`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,16 +17,47 @@ from torch import Tensor
 from fundus_seg.ops import native, portable
 from fundus_seg.ops.layout import empty_kernel_like, empty_map_like, is_channels_last, kernel_in, map_in
 
+_only: ModuleType | None = None
+"""The backend that `using` chose."""
+
+
+@contextlib.contextmanager
+def using(name: Literal["native", "portable"]) -> Iterator[None]:
+    """Within it the backend `name` alone computes, for benchmarks and tests.
+
+    The choice holds for all threads of the process, because autograd computes gradients in threads of its own.
+
+    Raises:
+        ValueError: another name; within, tensors with which the backend does not compute here.
+    """
+    global _only
+    modules = {"native": native, "portable": portable}
+    if name not in modules:
+        raise ValueError(f"unknown backend {name!r}: pass one of {', '.join(modules)}.")
+    before, _only = _only, modules[name]
+    try:
+        yield
+    finally:
+        _only = before
+
 
 def backend(x: Tensor) -> ModuleType:
-    """The module that computes with tensors of this device and dtype: the first that supports them."""
-    fused = _triton_backend() if x.is_cuda else native
-    return fused if fused is not None and fused.supports(x) else portable
+    """The module that computes with tensors like x: the one that `using` chose, or the fastest that supports them.
+
+    Raises:
+        ValueError: `using` chose a backend that does not support them.
+    """
+    if _only is not None:
+        if not _only.supports(x):
+            raise ValueError(f"{_only.__name__} does not compute with {x.dtype} on {x.device} here: choose another.")
+        return _only
+    fast = _triton_backend() if x.is_cuda else native
+    return fast if fast is not None and fast.supports(x) else portable
 
 
 @functools.cache
 def _triton_backend() -> ModuleType | None:
-    """Imported with the first tensor on a GPU: Triton is slow to import, and not there on every system."""
+    """Imported at the first tensor on a GPU, because Triton is slow to import and missing on some systems."""
     try:
         from fundus_seg.ops import triton_backend
     except ImportError:

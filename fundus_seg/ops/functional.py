@@ -2,7 +2,7 @@
 
 Chen et al., *TVConv: Efficient Translation Variant Convolution for Layout-aware Visual Processing*, CVPR 2022, Eq. 2:
 every output position has a depthwise kernel of its own. The released code applies the kernels through `unfold`, which
-writes k² copies of the input; here each backend reads every operand once, or nearly so.
+writes k² copies of the input; each backend here reads every operand once, or nearly so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def translation_variant_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, di
         O[b, c, i, j] = Σ_t W[c, t, i, j] · x[b, c, s·i + d·(t // k - k // 2), s·j + d·(t % k - k // 2)]
 
     with stride s, dilation d, taps t = 0 .. k² - 1 in row-major order, and zeros outside x ("same" padding d·(k // 2)).
-    A weight that is constant over (i, j) makes it `F.conv2d(..., groups=C)`.
+    With a weight that is constant over (i, j) it equals `F.conv2d(..., groups=C)`.
 
     Args:
         x: (B, C, H, W).
@@ -31,14 +31,23 @@ def translation_variant_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, di
 
     Returns:
         (B, C, H_out, W_out) in the dtype of x, contiguous, or channels last where x is. bfloat16 and float16 are summed
-        in float32 and rounded once. Under autocast x and weight are cast as `F.conv2d` casts its own, and the result
-        has the autocast dtype. Beside a channels-last x a weight that lies as (H_out, W_out, k·k, C) is not copied.
+        in float32 and rounded once. Under autocast x and weight are cast as `F.conv2d` casts its operands, and the
+        result has the autocast dtype. With a channels-last x, a weight stored as (H_out, W_out, k·k, C) is not copied.
 
-        Can be differentiated any number of times, compiled, and transformed by `torch.vmap` and `torch.func.grad`;
-        forward-mode derivatives (`torch.func.jvp`) raise NotImplementedError.
+        The function can be differentiated any number of times, compiled, and transformed by `torch.vmap` and
+        `torch.func.grad`; forward-mode derivatives (`torch.func.jvp`) raise NotImplementedError.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit together.
+
+    Examples:
+        One channel, a 1x1 kernel per position: the output is the product of the two maps.
+
+        >>> x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+        >>> weight = torch.tensor([[[[1.0, 0.0], [0.0, 10.0]]]])
+        >>> translation_variant_conv2d(x, weight)
+        tensor([[[[ 1.,  0.],
+                  [ 0., 40.]]]])
     """
     if x.ndim != 4 or weight.ndim != 4:
         raise ValueError(
@@ -69,7 +78,7 @@ def translation_variant_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, di
 
 
 def convolved_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype in which a convolution would take the tensor: under autocast another one; float64 is left alone."""
+    """The dtype that a convolution casts the tensor to: autocast's where that is on and the tensor is not float64."""
     device = tensor.device.type
     casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if not casts or not tensor.is_floating_point() or tensor.dtype == torch.float64:

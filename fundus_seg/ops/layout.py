@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether a map (B, C, h, w) lies channels last; one that fits both layouts counts as contiguous."""
+    """Whether a map (B, C, h, w) lies channels last; a map that fits both layouts counts as contiguous."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -1,11 +1,11 @@
-"""The CPU backend: `native.cpp`, compiled once a machine by the C++ compiler that is there.
+"""The CPU backend: `native.cpp`, compiled once on each machine by its C++ compiler.
 
-It reads and writes every operand once, in one parallel region. Without a compiler `unavailable()` says why, and
-`portable` serves instead.
+It reads and writes every operand once, in one parallel region. Where there is no compiler, `unavailable()` says why,
+and the backend `portable` computes instead.
 
 The library has a plain C interface, is compiled in seconds and called through ctypes. torch's own loader of extensions
-would need ninja and setuptools where the package runs, and leaves a lock behind a build that was killed, on which every
-later process waits for ever.
+would need ninja and setuptools where the package runs, and a killed build leaves a lock behind, for which every later
+process waits for ever.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ import torch
 from torch import Tensor
 
 from fundus_seg.cache_folder import cache_folder
-from fundus_seg.errors import FundusSegError
+from fundus_seg.errors import FundusSegError, one_line
 from fundus_seg.ops.layout import empty_kernel_like, empty_map_like, is_channels_last
-from fundus_seg.records import atomic_path
+from fundus_seg.runs.atomic import atomic_path
 
 SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 _INSTRUCTIONS = {"AVX512": "-march=x86-64-v4", "AVX2": "-march=x86-64-v3"}
-"""What a machine of this capability may run; others take the compiler's default."""
+"""Compiler flag by CPU capability; other machines take the compiler's default."""
 _WORTH_A_REGION = 2**18
-"""Multiply-adds from which more than one thread is used: short parallel regions stall on a busy machine."""
+"""Multiply-adds from which more than one thread is used, since short parallel regions stall on a busy machine."""
 _PATIENCE_S = 120.0
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 
 
 def supports(x: Tensor) -> bool:
-    """Whether this backend computes with such tensors here."""
+    """Whether this backend computes with tensors of this device and dtype here."""
     return x.device.type == "cpu" and x.dtype in _DTYPES and unavailable() is None
 
 
 def unavailable() -> str | None:
-    """Why the library cannot be had on this machine, in one line; None where it can. The first call may compile."""
+    """Why the library cannot be used on this machine, in one line; None if it can. The first call may compile it."""
     return _library()[1]
 
 
@@ -95,21 +95,21 @@ def _call(
 
 @functools.cache
 def _library() -> tuple[ctypes.CDLL | None, str | None]:
-    """The compiled library, or the reason why there is none, of which it warns once."""
+    """The compiled library, or the reason why there is none, which is also warned of once."""
     try:
         return ctypes.CDLL(str(_compiled())), None
     # RuntimeError: no home folder, hence no cache
     except (OSError, RuntimeError, subprocess.TimeoutExpired, FundusSegError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         warnings.warn(f"kernels per position run on torch's operations, several times slower: {reason}", stacklevel=2)
         return None, reason
 
 
 def _compiled() -> Path:
-    """The library's file in the cache folder, built if it is not there; its name holds all that it depends on.
+    """The library's file in the cache folder, built if it is missing; its name holds a hash of all that it depends on.
 
     Raises:
-        OSError: no compiler, or one that fails, or a file that another user can write.
+        OSError: there is no compiler, it fails, or another user can write the file.
         RunError: the cache folder cannot be written.
     """
     instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability())

@@ -1,6 +1,7 @@
-"""The backend that runs wherever torch does: per tap one multiply-add of shifted views, in place, without `unfold`.
+"""The backend of torch operations: one multiply-add of shifted views per tap, in place, without `unfold`.
 
-Like every backend it takes its operands in one of the two layouts of `fundus_seg.ops.layout`, and answers in it.
+It runs wherever torch does. Like every backend it takes operands in one of the two layouts of `fundus_seg.ops.layout`
+and returns its result in the same layout.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ from torch import Tensor
 from fundus_seg.ops.layout import empty_kernel_like, empty_map_like
 
 _Window = tuple[slice, slice]
+
+
+def supports(x: Tensor) -> bool:
+    """Whether this backend computes with tensors of this device and dtype: it does with all of them."""
+    return True
 
 
 def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
@@ -43,9 +49,9 @@ def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> 
 def _taps(
     k: int, size_in: Sequence[int], size_out: Sequence[int], stride: int, dilation: int
 ) -> Iterator[tuple[int, _Window, _Window]]:
-    """Each tap with the output window whose input lies inside the image, and that input window.
+    """For each tap the output window whose inputs lie inside the image, and the window of those inputs.
 
-    The zero padding is never stored: where a tap would read it, the window is cut instead.
+    The zero padding is never stored: windows leave out the outputs whose tap would read it.
     """
     for tap in range(k * k):
         rows, x_rows = _window(dilation * (tap // k - k // 2), size_in[0], size_out[0], stride)
@@ -54,7 +60,7 @@ def _taps(
 
 
 def _window(offset: int, n_in: int, n_out: int, stride: int) -> tuple[slice, slice]:
-    """The outputs i for which 0 <= stride·i + offset < n_in, and the inputs that they read; both may be empty."""
+    """The outputs i with 0 <= stride·i + offset < n_in, and the inputs that they read; both windows may be empty."""
     first = max(0, -(offset // stride))
     last = min(n_out, -((offset - n_in) // stride))
     if last <= first:
@@ -64,5 +70,5 @@ def _window(offset: int, n_in: int, n_out: int, stride: int) -> tuple[slice, sli
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that k² products are summed in, as in the convolutions of the libraries below torch."""
+    """The dtype in which k² products are summed; half precision is summed in float32, as torch's convolutions do."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype

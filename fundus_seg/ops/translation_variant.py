@@ -1,48 +1,61 @@
-"""What every translation-variant convolution shares: its kernels kept, resampled to the map at hand, and applied."""
+"""TranslationVariantConv2d: the base of the modules, which caches kernels, resamples them, and applies them."""
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundus_seg.ops.functional import convolved_dtype, translation_variant_conv2d
-from fundus_seg.ops.kernel_cache import KernelCache, Size
 from fundus_seg.ops.layout import is_channels_last, kernel_in
 
 KERNEL_CACHE_BYTES = 2**30
 
+Size = tuple[int, int]
 Resample = Literal["bilinear"] | None
+_Form = tuple[Size, torch.dtype, bool]
+"""The size (h, w) of a map, its dtype, and whether it lies channels last: what a kernel must fit."""
+
+
+class KernelOptions(TypedDict, total=False):
+    """The keyword arguments that every subclass of `TranslationVariantConv2d` hands on to it."""
+
+    stride: int
+    resample: Resample
+    kernel_cache_bytes: int
 
 
 class TranslationVariantConv2d(nn.Module, ABC):
     """Depthwise convolution with a kernel per position (TVConv, CVPR 2022, Eq. 2); no bias.
 
-    x: (B, C, H, W) -> (B, C, h, w), with zero padding k // 2, h = (H - 1) // stride + 1 and w likewise. A subclass
-    says in `_generate` what the kernels W (C, k·k, h, w) are made of.
+    x: (B, C, H, W) -> (B, C, h, w), with zero padding k // 2, h = (H - 1) // stride + 1 and w likewise. The method
+    `_generate` of a subclass makes the kernels W (C, k·k, h, w).
 
     Args:
         channels: C.
         size: (h, w) of the *output* map that W is made for.
         kernel_size: k, odd.
         stride: step between output positions, in input pixels.
-        resample: "bilinear" resamples W to whatever size the map at hand has (align_corners False, antialiased where a
-            side shrinks); None refuses other sizes.
-        kernel_cache_bytes: what all kept kernels may take, and what one resampled kernel may.
+        resample: "bilinear" resamples W to the size of the map at hand (align_corners False, antialiased where a side
+            shrinks); None refuses maps of another size.
+        kernel_cache_bytes: the bytes that all cached kernels of the module may take together, and that one resampled
+            kernel may take.
 
-    W is generated and resampled in the parameters' dtype even under autocast, because every image shares its rounding
+    W is generated and resampled in the parameters' dtype even under autocast, because all images share its rounding
     errors; `translation_variant_conv2d` then casts it together with x.
 
-    Kernels are cached, one for each size, dtype and layout of map, while the module is not training and no gradient
-    of theirs is recorded; the least recently used are dropped to stay within `kernel_cache_bytes`, each module for
-    itself. They are generated anew once a parameter is replaced, moved or written in place, or once a pass has
-    recorded gradients. Writes that autograd does not count (`parameter.data.copy_(...)`, a fused optimizer step right
-    after a pass without gradients) need `drop_kernel_cache()`. Under `torch.compile` and `torch.export` the
-    generation of W is part of the graph.
+    The module caches its kernels, one for each size, dtype and layout of map, while it is not training and no gradient
+    of the kernels is recorded; it drops the least recently used to stay within `kernel_cache_bytes`. Kernels are
+    generated anew after a parameter is replaced, moved or written in place, and after a pass that records gradients.
+    Writes that autograd does not count (`parameter.data.copy_(...)`, a fused optimizer step right after a pass without
+    gradients) need `drop_kernel_cache()`. Under `torch.compile` and `torch.export` the generation of W is part of the
+    graph.
 
     On CUDA, torch has no deterministic gradient for a W that shrinks.
 
@@ -73,7 +86,7 @@ class TranslationVariantConv2d(nn.Module, ABC):
         self.stride = stride
         self.resample = resample
         self.kernel_cache_bytes = kernel_cache_bytes
-        self._cached: KernelCache | None = None
+        self._cached: _KernelCache | None = None
 
     @abstractmethod
     def _generate(self) -> Tensor:
@@ -87,14 +100,14 @@ class TranslationVariantConv2d(nn.Module, ABC):
         return translation_variant_conv2d(x, weight, stride=self.stride)
 
     def kernel(self, size: Size | None = None) -> Tensor:
-        """W: (C, k·k, h, w), taps in row-major order, for the module's own size or that of another map.
+        """W: (C, k·k, h, w), taps in row-major order, for the module's own size or for another size of map.
 
-        May be the cached tensor, or a parameter: do not write to it.
+        The result may be the cached tensor or a parameter: do not write to it.
         """
         return self._kernel(size or self.size, next(self.parameters()).dtype, channels_last=False)
 
     def _kernel(self, size: Size, dtype: torch.dtype, *, channels_last: bool) -> Tensor:
-        """W as a map of this size, dtype and layout takes it, kept where it may be."""
+        """W for maps of this size, dtype and layout, from the cache where caching is safe."""
         parameters = tuple(self.parameters())
         if self.training or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
             self.drop_kernel_cache()  # an optimizer step is likely to follow, and a fused one leaves no trace
@@ -104,7 +117,7 @@ class TranslationVariantConv2d(nn.Module, ABC):
             return self._make(size)
         cached = self._cached
         if cached is None or not cached.made_from(parameters):
-            cached = self._cached = KernelCache.of(parameters)
+            cached = self._cached = _KernelCache.of(parameters)
         form = (size, dtype, channels_last)
         kernel = cached.get(form)
         if kernel is None:
@@ -113,7 +126,7 @@ class TranslationVariantConv2d(nn.Module, ABC):
         return kernel
 
     def drop_kernel_cache(self) -> None:
-        """Forget the cached kernels; needed only after writes to a parameter that autograd does not count."""
+        """Drop the cached kernels: needed only after writes to a parameter that autograd does not count."""
         self._cached = None
 
     def _make(self, size: Size) -> Tensor:
@@ -140,7 +153,7 @@ class TranslationVariantConv2d(nn.Module, ABC):
         return F.interpolate(exact, size, mode="bilinear", align_corners=False, antialias=shrinks).to(own.dtype)
 
     def train(self, mode: bool = True) -> Self:
-        """Switch between training and evaluation; training drops the cached kernels."""
+        """Switch to training or evaluation mode; the switch to training drops the cached kernels."""
         if mode:
             self.drop_kernel_cache()
         return super().train(mode)
@@ -154,6 +167,43 @@ class TranslationVariantConv2d(nn.Module, ABC):
         return {**self.__dict__, "_cached": None}
 
     def extra_repr(self) -> str:
-        """What `print` shows between the parentheses."""
+        """The options that `print(module)` shows between the parentheses."""
         options = f"{self.channels}, size={self.size}, kernel_size={self.kernel_size}, stride={self.stride}"
         return options if self.resample is None else f"{options}, resample={self.resample!r}"
+
+
+@dataclass(frozen=True)
+class _KernelCache:
+    """Kernels by the form of map that they fit, all made from one state of a module's parameters."""
+
+    parameters: tuple[nn.Parameter, ...]  # kept alive, so that no later parameter can be mistaken for one of these
+    versions: tuple[int, ...]
+    kernels: dict[_Form, Tensor] = field(default_factory=dict)  # the least recently used first
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, parameters: tuple[nn.Parameter, ...]) -> _KernelCache:
+        """An empty cache for kernels made from these parameters as they are now."""
+        return cls(parameters, tuple(p._version for p in parameters))
+
+    def made_from(self, parameters: tuple[nn.Parameter, ...]) -> bool:
+        """Whether these are the parameters that the kernels were made from, not written to since."""
+        return len(parameters) == len(self.parameters) and all(
+            p is q and p._version == version
+            for p, q, version in zip(parameters, self.parameters, self.versions, strict=True)
+        )
+
+    def get(self, form: _Form) -> Tensor | None:
+        """The kernel of this form, which becomes the most recently used; None if there is none."""
+        with self.lock:
+            kernel = self.kernels.pop(form, None)
+            if kernel is not None:
+                self.kernels[form] = kernel
+            return kernel
+
+    def keep(self, form: _Form, kernel: Tensor, *, at_most: int) -> None:
+        """Add a kernel; drop the least recently used until all take `at_most` bytes, or until it alone is left."""
+        with self.lock:
+            self.kernels[form] = kernel
+            while len(self.kernels) > 1 and sum(each.nbytes for each in self.kernels.values()) > at_most:
+                del self.kernels[next(iter(self.kernels))]

@@ -32,11 +32,11 @@ except ImportError as error:
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _AMPERE = (8, 0)  # the oldest compute capability that Triton compiles for
 _NARROW = 2**31 - 1
-"""Elements of the largest tensor whose offsets are 32-bit numbers: they take fewer registers and instructions."""
+"""Elements of the largest tensor that is read with 32-bit offsets, which take fewer registers and instructions."""
 
 
 def supports(x: Tensor) -> bool:
-    """Whether this backend computes with such tensors here."""
+    """Whether this backend computes with tensors of this device and dtype here."""
     return x.is_cuda and x.dtype in _DTYPES and torch.cuda.get_device_capability(x.device) >= _AMPERE
 
 
@@ -80,9 +80,10 @@ def _gather(
 def _tiling(x: Tensor, images: int, *operands: Tensor) -> tuple[tuple[int], dict[str, Any]]:
     """The grid over the channels and positions of x (B, C, h, w), and the tile of a program.
 
-    A tile is a block of lanes, each a (channel, row, column), times so many images at once. Of the tiles that were
-    timed on an H100 (`benchmarks/gpu.md`) these are the fastest: more images at once keep more sums, or gradients, in
-    a thread's registers and leave a multiprocessor fewer warps; fewer read the kernels, or the gradient, more often.
+    A tile is a block of lanes, each of which is one (channel, row, column), for `images` images at once. These tiles
+    are the fastest of those that were timed on an H100 (`benchmarks/gpu.md`). With more images at once, more sums or
+    gradients occupy a thread's registers and fewer warps fit on a multiprocessor; with fewer images, the kernels or
+    the gradient are read more often. The largest of `operands` decides the width of offsets.
     """
 
     def fit(most: int, n: int) -> int:
@@ -247,8 +248,8 @@ def _lanes(
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """Channel, row and column of each lane of this program, and whether they exist.
 
-    Lanes and programs count up in the order of memory. In the type INDEX, as all that is multiplied by a stride; VECTOR
-    lanes that lie side by side belong to one thread.
+    Lanes and programs are numbered in the order of memory. The numbers have the type INDEX, because they are multiplied
+    by strides. Each thread owns VECTOR neighbouring lanes.
     """
     lane = tl.arange(0, BLOCK_C * BLOCK_ROWS * BLOCK_COLS)
     program = tl.program_id(0)
@@ -262,9 +263,9 @@ def _lanes(
         col += program // c_blocks % col_blocks * BLOCK_COLS
         row += program // (c_blocks * col_blocks) * BLOCK_ROWS
     else:
-        # Two columns a thread. Taps shift a row by single columns, so that it cannot be read 16 bytes at a time, and
-        # the loads of a warp whose threads own 4 columns each would lie 16 bytes apart. Were one column said to be all
-        # that is contiguous, Triton would lay the threads of a warp along the images: three times as slow.
+        # Each thread owns two columns. Taps shift a row by single columns, so it cannot be read 16 bytes at a time, and
+        # with 4 columns per thread the loads of a warp would lie 16 bytes apart. With a hint of one contiguous column
+        # Triton would spread a warp over the images instead of the columns, which is three times as slow.
         col = tl.max_contiguous(lane % BLOCK_COLS, VECTOR if BLOCK_COLS >= VECTOR else 1)
         row = lane // BLOCK_COLS % BLOCK_ROWS
         c = lane // (BLOCK_COLS * BLOCK_ROWS)

@@ -11,46 +11,55 @@ B is [3x3 convolution, layer norm over (channels, h, w), ReLU] repeated, then a 
 
 Where this departs from the paper and from its released code:
 
-- "3 layers" counts as the released code does: an input block, 3 more blocks, the output convolution.
-- The paper lets the operator start as a plain depthwise convolution. That holds inside only: zero padding in B's five
-  convolutions reaches five positions in, so that at the start the inner (h - 10) x (w - 10) kernels are equal.
+- "3 layers" are counted as in the released code: an input block, 3 more blocks, the output convolution.
+- In the paper the operator starts as a plain depthwise convolution. That holds in the interior only: the zero padding
+  of B's five convolutions reaches five positions in, so that the inner (h - 10) x (w - 10) kernels are equal at first.
 - W is cached at inference, as the paper describes; the released code generates it at every forward pass.
-- `stride` and `resample` are ours. The paper names the fixed size of A as a limit and suggests resampling A; here W is
-  resampled, because B's layer norms have the size of A.
+- `stride` and `resample` are additions. The paper names the fixed size of A as a limit and suggests resampling A; here
+  W is resampled, because B's layer norms have the size of A.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from fundus_seg.ops.kernel_cache import Size
-from fundus_seg.ops.translation_variant import KERNEL_CACHE_BYTES, Resample, TranslationVariantConv2d
+from fundus_seg.ops.translation_variant import KernelOptions, Size, TranslationVariantConv2d
 
 
 class TVConv2d(TranslationVariantConv2d):
     """Translation-variant depthwise convolution, W = B(A) (TVConv, CVPR 2022, Eq. 2 and 4); no bias.
 
-    x: (B, C, H, W) -> (B, C, h, w), with zero padding k // 2, h = (H - 1) // stride + 1 and w likewise. When W is
-    cached and how it is resampled: see `TranslationVariantConv2d`.
+    x: (B, C, H, W) -> (B, C, h, w), with zero padding k // 2, h = (H - 1) // stride + 1 and w likewise.
+    `TranslationVariantConv2d` says when W is cached and how it is resampled.
 
     Args:
         channels: C.
         size: (h, w) of the *output* map, and of A.
         kernel_size: k, odd.
-        stride: step between output positions, in input pixels.
         affinity_channels: c_A. A is a parameter (c_A, h, w) that starts at 1.
         generator_channels: width of B.
         generator_layers: blocks in B after the input block.
-        resample: "bilinear" resamples W to whatever size the map at hand has; None refuses other sizes.
-        kernel_cache_bytes: what all kept kernels may take, and what one resampled kernel may.
+        options: `stride`, the step between output positions in input pixels (default 1); `resample`, "bilinear" to
+            resample W to the size of the map at hand (default None: other sizes are refused); `kernel_cache_bytes`,
+            the bytes that the cached kernels may take together (default 1 GiB).
 
     The convolutions of B start from `kaiming_normal_` (fan-in), so that W starts with an rms near 1.
 
     Raises:
         ValueError, MemoryError: as `TranslationVariantConv2d`.
+
+    Examples:
+        >>> layer = TVConv2d(8, size=(16, 16), resample="bilinear")
+        >>> layer(torch.zeros(2, 8, 16, 16)).shape
+        torch.Size([2, 8, 16, 16])
+        >>> layer.kernel().shape  # a 3x3 kernel for each channel and position
+        torch.Size([8, 9, 16, 16])
+        >>> layer(torch.zeros(2, 8, 25, 40)).shape  # the kernels are resampled to this map
+        torch.Size([2, 8, 25, 40])
     """
 
     def __init__(
@@ -59,16 +68,12 @@ class TVConv2d(TranslationVariantConv2d):
         size: Size,
         kernel_size: int = 3,
         *,
-        stride: int = 1,
         affinity_channels: int = 4,
         generator_channels: int = 64,
         generator_layers: int = 3,
-        resample: Resample = None,
-        kernel_cache_bytes: int = KERNEL_CACHE_BYTES,
+        **options: Unpack[KernelOptions],
     ) -> None:
-        super().__init__(
-            channels, size, kernel_size, stride=stride, resample=resample, kernel_cache_bytes=kernel_cache_bytes
-        )
+        super().__init__(channels, size, kernel_size, **options)
         self.affinity_maps = nn.Parameter(torch.ones(affinity_channels, *size))
         widths = [affinity_channels] + [generator_channels] * (generator_layers + 1)
         self.generator = nn.Sequential(
@@ -82,7 +87,7 @@ class TVConv2d(TranslationVariantConv2d):
 
 
 def _generator_block(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Sequential:
-    """A layer norm, not a batch norm: A has no batch."""
+    """Convolution, layer norm, ReLU; a layer norm, not a batch norm, because A has no batch."""
     return nn.Sequential(_conv3x3(in_channels, out_channels), nn.LayerNorm((out_channels, *size)), nn.ReLU())
 
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Collection, Sequence
 
 from fundus_seg.errors import UsageError
-from fundus_seg.evaluation.comparison import Cell, OperatorComparison, compare_operators
-from fundus_seg.evaluation.evaluate import Evaluation
-from fundus_seg.evaluation.metric import METRICS
-from fundus_seg.evaluation.notes import counts_and_protocol, table_title
-from fundus_seg.evaluation.numbers import data_text, difference_text, p_text
-from fundus_seg.evaluation.statistics import MINIMAL_RUNS
-from fundus_seg.evaluation.tables import case_values, in_order
-from fundus_seg.table import Table
+from fundus_seg.evaluation.metric_table import METRICS, check_metrics
+from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.reporting.notes import counts_and_protocol, table_title
+from fundus_seg.reporting.numbers import data_text, difference_text, p_text
+from fundus_seg.reporting.table import Table
+from fundus_seg.reporting.tables import case_values, in_order
+from fundus_seg.statistics.comparison import Cell, OperatorComparison, compare_operators
+from fundus_seg.statistics.intervals import MINIMAL_RUNS
 
 _NUMBERS = (
     *("first_mean", "second_mean", "difference", "low", "high", "p", "p_holm", "p_runs", "rank_biserial"),
@@ -47,6 +47,7 @@ def operators_table(
         UsageError: not two columns, or an unknown one or metric.
         ProtocolError: evaluations that must not stand in one table, or with nothing in common.
     """
+    check_metrics([metric])
     values = case_values(evaluations)
     named = in_order(evaluations)
     columns = list(dict.fromkeys(column for column, _ in named))

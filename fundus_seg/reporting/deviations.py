@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from fundus_seg.config import preset_settings
-from fundus_seg.data.domains import DOMAINS
+from fundus_seg.config import load_recipe, load_scoring
+from fundus_seg.protocol import DOMAINS
 from fundus_seg.reporting.published import PublishedTable
 from fundus_seg.reporting.runs import ScoredRun
 
@@ -62,7 +62,7 @@ def _recipe(runs: Sequence[ScoredRun], presets: Sequence[str]) -> list[str]:
         differing: dict[str, str] = {}
         for run in runs:
             config = run.config.model_copy(update={"preset": preset})
-            standard = preset_settings(preset, holdout=config.holdout).recipe()
+            standard = load_recipe(preset).training_settings()
             for key, value in config.differences(all_domains=DOMAINS).items():
                 differing[key] = f"{key} {_shown(value)} (there {_shown(standard.get(key, sorted(DOMAINS)))})"
         lines.append(f"as preset {preset}" + (f" but for {', '.join(differing.values())}" if differing else ""))
@@ -74,7 +74,7 @@ def _scoring(run: ScoredRun, presets: Sequence[str]) -> str:
     ours = run.evaluation.meta.protocol
     if not presets:
         return f"that of the published table is not known here; ours: {_settings(ours.model_dump())}"
-    theirs = preset_settings(presets[-1], holdout="").scoring.model_dump()
+    theirs = load_scoring(presets[-1]).model_dump()
     differing = [
         f"{key} {_shown(value)} (there {_shown(theirs[key])})"
         for key, value in ours.model_dump().items()

@@ -10,8 +10,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from fundus_seg.errors import DataError, UsageError, unknown_name
-from fundus_seg.evaluation.equivalence import Summary
-from fundus_seg.evaluation.metric import METRICS
+from fundus_seg.evaluation.metric_table import METRICS
+from fundus_seg.statistics.equivalence import Summary
 
 COLUMNS = ("metric", "structure", "holdout", "operator", "mean", "sd", "runs")
 STRUCTURE_NAMES = {"od": "disc", "oc": "cup", "disc": "disc", "cup": "cup"}

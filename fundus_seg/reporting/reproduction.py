@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 
 from fundus_seg.errors import ProtocolError
-from fundus_seg.evaluation.equivalence import Equivalence, Summary, Verdict, equivalence
-from fundus_seg.evaluation.metric import METRICS
-from fundus_seg.evaluation.notes import counts_and_protocol, table_title
-from fundus_seg.evaluation.numbers import data_text, difference_text, mean_sd_text, p_text
-from fundus_seg.evaluation.statistics import MINIMAL_RUNS, mean_sd
-from fundus_seg.evaluation.tables import case_values, cell_values, in_order, summarise
+from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.reporting.deviations import deviations
+from fundus_seg.reporting.notes import counts_and_protocol, table_title
+from fundus_seg.reporting.numbers import data_text, difference_text, mean_sd_text, p_text
 from fundus_seg.reporting.published import PublishedCell, PublishedTable
 from fundus_seg.reporting.runs import ScoredRun
-from fundus_seg.table import Table
+from fundus_seg.reporting.table import Table
+from fundus_seg.reporting.tables import case_values, cell_values, in_order, summarise
+from fundus_seg.statistics.equivalence import Equivalence, Summary, Verdict, equivalence
+from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
 
 MARGINS = {"%": 1.0, "px of 800": 2.0}
 """The largest difference that counts as none: 1 point of an overlap, 2 pixels of a distance."""

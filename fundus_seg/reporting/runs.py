@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fundus_seg.config import RunConfig, load_config
+from fundus_seg.builtins import CheckpointName
+from fundus_seg.config import ResolvedRun
 from fundus_seg.errors import RunError
-from fundus_seg.evaluation.evaluate import CheckpointName, Evaluation, read_evaluation
+from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
-from fundus_seg.records import trained_runs
+from fundus_seg.runs.folder import trained_runs
+from fundus_seg.runs.record import recorded_settings
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class ScoredRun:
     """A run's scores and settings."""
 
     evaluation: Evaluation
-    config: RunConfig
+    config: ResolvedRun
 
 
 def scored_runs(
@@ -44,7 +46,7 @@ def scored_runs(
     """
     found = []
     for run in trained_runs(paths, least=least, progress=progress):
-        config = load_config(str(run.config))
+        config = recorded_settings(run)
         path = run.evaluation((scoring or config.scoring).digest(), checkpoint)
         if not path.exists():
             raise RunError(f"{run.path}: no scores of {checkpoint} by this protocol; run `fundus-seg evaluate` on it")

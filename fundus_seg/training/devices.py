@@ -25,28 +25,29 @@ from typing import Any
 
 import torch
 
-from fundus_seg.config import TrainConfig
+from fundus_seg.builtins import Precision
+from fundus_seg.config import ResolvedTrain
 from fundus_seg.errors import RunError, UsageError
 from fundus_seg.torchvision_compat import import_module
 
-_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
-"""Of `train.precision`, in Fabric's words."""
+_PRECISIONS: dict[Precision, str] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+"""Fabric's names for the values of `train.precision`."""
 _GRACE = 5.0
-"""Seconds for a process that is done, or whose connection broke, to be known as ended."""
+"""Seconds that a process is given to end after its work is done or its connection broke."""
 
 
 @contextlib.contextmanager
-def fabric_for(train: TrainConfig, assist: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
-    """Fabric on the run's device, or on the first of several; the others' processes end with the context.
+def fabric_for(train: ResolvedTrain, assist: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+    """Fabric on the run's device, or on the first of several; the processes of the others end with the context.
 
     Args:
-        train: settings, those of the machine spelt out.
-        assist: called in each further process, with its own Fabric and `arguments`; a function that pickles by name.
-        arguments: picklable.
+        train: settings, nothing left open.
+        assist: function that each further process calls with its own Fabric and `arguments`; pickled by name.
+        arguments: picklable values.
 
     Raises:
-        UsageError: fewer GPUs than devices, or a calling process that may start no other.
-        RunError: a further process has ended before its time.
+        UsageError: fewer GPUs than devices, or the calling process may start no other.
+        RunError: a further process has ended too early.
     """
     if train.devices == 1:
         yield _fabric(train)
@@ -93,9 +94,9 @@ def fabric_for(train: TrainConfig, assist: Callable[..., Any], *arguments: Any) 
             torch.distributed.destroy_process_group()
 
 
-def _join(ready: Connection, place: Mapping[str, str], train: TrainConfig, assist: Any, arguments: Any) -> None:
+def _join(ready: Connection, place: Mapping[str, str], train: ResolvedTrain, assist: Any, arguments: Any) -> None:
     """The life of a further process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process handles it, and ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(place)
     fabric = _fabric(train)
@@ -111,11 +112,11 @@ def _end_with_parent() -> None:
     os._exit(1)  # the main thread may wait within torch for the first process, which was killed
 
 
-def _fabric(train: TrainConfig) -> Any:
+def _fabric(train: ResolvedTrain) -> Any:
     fabric = import_module("lightning.fabric")
     for speaker in ("lightning.fabric", "lightning.pytorch"):  # the precision stands in the run's settings
         logging.getLogger(speaker).setLevel(logging.WARNING)
-    precision = _PRECISIONS[str(train.precision)]
+    precision = _PRECISIONS[train.precision]
     if train.devices == 1:
         return fabric.Fabric(devices=1, precision=precision)
     # Buffers are each process's own: to broadcast them, the others would have to join in every validation.

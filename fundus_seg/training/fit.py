@@ -1,8 +1,8 @@
-"""One run: train on the source domains, keep the weights that the selection picks, stop and go on anywhere.
+"""One run: train on the source domains, keep the weights that the selection picks, stop and resume anywhere.
 
-The loop is explicit, on Lightning Fabric, which places the network and its batches on the device, or their slices on
-several (`devices.py`). Epochs reseed every generator from (seed, epoch), so what a run computes does not depend on
-where it was interrupted.
+The loop is explicit, on Lightning Fabric, which places the network and its batches on the device, or on each of several
+devices its share of a batch (`devices.py`). Each epoch reseeds every generator from (seed, epoch), so what a run
+computes does not depend on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -16,31 +16,34 @@ from typing import Any
 
 import torch
 
-from fundus_seg.config import RunConfig
+from fundus_seg.config import ResolvedRun, RunConfig, resolve_sources
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError
-from fundus_seg.lease import leased
+from fundus_seg.hardware import gpu_name, machine_choices
 from fundus_seg.models import build_model, scale_photographs
-from fundus_seg.models.checkpoint import read_checkpoint
+from fundus_seg.models.checkpoint import read_checkpoint, write_checkpoint
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.records import RunFolder, write_checkpoint, write_rows
+from fundus_seg.runs.atomic import write_rows
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import run_folder
+from fundus_seg.runs.lease import leased
+from fundus_seg.runs.record import record, take_up
 from fundus_seg.seeding import reproducible, seeded
-from fundus_seg.training.data import RunData, load_run_data
 from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.method import Method
 from fundus_seg.training.methods import build_method
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.probe import HoldoutProbe
-from fundus_seg.training.run import record, resolve_sources, run_folder, take_up, weights_state
-from fundus_seg.training.selection import score, validation_dice
+from fundus_seg.training.run_data import RunData, load_run_data
+from fundus_seg.training.selection import score, validation_dice, weights_state
 from fundus_seg.training.task import check_losses, find_loss
 
 
 @dataclass
 class _State:
-    """What a run needs, beside its settings and data, to go on after an epoch."""
+    """What a run needs, beside its settings and data, to continue after an epoch."""
 
     network: Any
     optimizer: torch.optim.Optimizer
@@ -51,43 +54,69 @@ class _State:
 
 
 def train(
-    config: RunConfig, root: DataRoot, out: Path, *, observers: Sequence[Observer] = (), progress: Progress = SILENT
+    config: RunConfig,
+    root: DataRoot,
+    out: Path,
+    *,
+    probe: bool = False,
+    observers: Sequence[Observer] = (),
+    progress: Progress = SILENT,
 ) -> RunFolder:
-    """Train one run below `out`, or go on with it where it stopped; a run that is trained is left as it is.
+    """Train one run below `out`, or resume it where it stopped; a run that is trained already is left as it is.
 
     Args:
         config: settings.
         root: where the photographs are.
         out: folder of all runs.
-        observers: told of every epoch; what they do changes nothing of the run.
+        probe: whether the holdout is scored after each epoch, and the weights that score best on it are kept as
+            `oracle`; the run itself does not change by a bit.
+        observers: called after every epoch; they change nothing of the run.
         progress: where to show it.
 
     Raises:
         DataError: files that training must not see, all of them listed.
         UsageError: domains that the data root does not hold, or a plugin that cannot be used.
-        BusyError: another process is at this very run.
-        RunError: the folder holds another run, one that was begun without the probe among the observers, or with one
-            that is not among them; it cannot be written; or the loss is no longer finite.
+        BusyError: another process is writing into this run.
+        RunError: the folder holds another run, or one that was begun with the other value of `probe`; it cannot be
+            written; or the loss is no longer finite.
+        ConfigError: the folder's config.yaml is damaged.
     """
-    config = resolve_sources(config, root)
-    data = load_run_data(config, root, progress=progress)
-    folder = run_folder(config, root, out)
-    probed = any(isinstance(observer, HoldoutProbe) for observer in observers)
-    config = take_up(folder, config, data.inputs, probed=probed, progress=progress)
+    planned = resolve_sources(config, root.domains, where=root.path)
+    data = load_run_data(planned, root, progress=progress)
+    folder = run_folder(planned, out, experiment=root.experiment, phantom=root.phantom)
+    if probe:
+        observers = [*observers, HoldoutProbe(root, progress=progress)]
+    resolved = take_up(
+        folder,
+        planned,
+        data.inputs,
+        probed=probe,
+        machine=machine_choices(),
+        gpu=gpu_name(),
+        progress=progress,
+    )
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
     before, last = folder.stamp(), folder.checkpoint("last")
-    with reproducible(config.train.threads), fabric_for(config.train, _assist, config, root, last) as fabric:
-        state = _begin(config, fabric, resume_from=last)
+    with reproducible(resolved.train.threads), fabric_for(resolved.train, _assist, resolved, root, last) as fabric:
+        state = _begin(resolved, fabric, resume_from=last)
         with leased(folder.path):  # only now can nothing be wrong with the settings any more
             if folder.stamp() != before:
                 raise BusyError(f"{folder.path}: another process has just written here; run the command again")
             for observer in observers:
-                observer.begin(folder, config, state.history)
-            record(folder, config, data.inputs, root, probed=probed)
+                observer.on_begin(folder, resolved, state.history)
+            record(
+                folder,
+                resolved,
+                data.inputs,
+                data_root=root.name,
+                phantom=root.phantom,
+                probed=probe,
+                gpu=gpu_name(),
+            )
             try:
-                _fit(folder, config, fabric, state, data, observers, progress)
+                _fit(folder, resolved, fabric, state, data, observers, progress)
             except KeyboardInterrupt:
                 progress.line(f"interrupted after epoch {state.epoch}; the same command goes on from there")
                 raise
@@ -99,7 +128,7 @@ def train(
 
 def _fit(
     folder: RunFolder,
-    config: RunConfig,
+    config: ResolvedRun,
     fabric: Any,
     state: _State,
     data: RunData,
@@ -131,13 +160,13 @@ def _fit(
         state.epoch += 1
         state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
         for observer in observers:
-            observer.epoch(state.history[-1], state.network)
+            observer.on_epoch_end(state.history[-1], state.network)
         _write_epoch(folder, config, state, improved=improved, finished=state.epoch == epochs)
         progress.line(_epoch_line(row, epochs))
 
 
-def _assist(fabric: Any, config: RunConfig, root: DataRoot, resume_from: Path) -> _State:
-    """What every process of a run does but the first: its slice of each step, from the same start; it writes nothing.
+def _assist(fabric: Any, config: ResolvedRun, root: DataRoot, resume_from: Path) -> _State:
+    """The work of each further process of a run: its share of each step, from the same start; it writes nothing.
 
     The checkpoint cannot have changed since the first process read it: setting up the network waits for all.
     """
@@ -151,12 +180,12 @@ def _assist(fabric: Any, config: RunConfig, root: DataRoot, resume_from: Path) -
     return state
 
 
-def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
+def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
     """A run at its start, or after its last whole epoch."""
     there = read_checkpoint(resume_from) if resume_from.exists() else None
     with seeded(config.seed, 0, "initialisation"):
         weights = None if there else config.model.encoder_weights
-        network = build_model(**network_spec(config), encoder_weights=weights)
+        network = build_model(**config.network_spec(), encoder_weights=weights)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True)
     method = build_method(config.train.method)
     method.attach(network)
@@ -176,20 +205,8 @@ def _begin(config: RunConfig, fabric: Any, resume_from: Path) -> _State:
     return state
 
 
-def network_spec(config: RunConfig) -> dict[str, Any]:
-    """The arguments of `build_model`, weights apart, that the settings name; a checkpoint's `model_spec`."""
-    return {
-        "op": config.model.op,
-        "encoder": config.model.encoder,
-        "image_size": config.data.size,
-        "aspp_channels": config.model.aspp_channels,
-        "expansion": config.model.expansion,
-        "generator_channels": config.model.generator_channels,
-    }
-
-
 def _train_epoch(
-    config: RunConfig, fabric: Any, state: _State, batches: DomainBatches, progress: Progress
+    config: ResolvedRun, fabric: Any, state: _State, batches: DomainBatches, progress: Progress
 ) -> list[float]:
     """Mean loss of each structure over one epoch."""
     for group in state.optimizer.param_groups:
@@ -215,11 +232,11 @@ def _train_epoch(
     return (fabric.all_reduce(total) / batches.steps).tolist()
 
 
-def _memory_format(config: RunConfig) -> torch.memory_format:
+def _memory_format(config: ResolvedRun) -> torch.memory_format:
     return torch.channels_last if config.train.channels_last else torch.contiguous_format
 
 
-def _write_epoch(folder: RunFolder, config: RunConfig, state: _State, *, improved: bool, finished: bool) -> None:
+def _write_epoch(folder: RunFolder, config: ResolvedRun, state: _State, *, improved: bool, finished: bool) -> None:
     """`best` and metrics first, `last` at the end: a run killed in between repeats its epoch and rewrites them."""
     weights = weights_state(state.network, config, state.epoch)
     if improved:

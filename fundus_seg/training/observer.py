@@ -1,4 +1,4 @@
-"""Who watches a run while it trains: loggers, a probe of the unseen domain."""
+"""Observers of a run while it trains: loggers, the probe of the holdout."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from fundus_seg.config import RunConfig
-from fundus_seg.records import RunFolder
+from fundus_seg.config import ResolvedRun
+from fundus_seg.runs.folder import RunFolder
 
 
 class Observer(Protocol):
-    """Told of every epoch of a run; reads, and changes nothing that the run computes or selects."""
+    """Is called after every epoch of a run; changes nothing that the run computes or selects."""
 
-    def begin(self, folder: RunFolder, config: RunConfig, history: Sequence[Mapping[str, Any]]) -> None:
-        """The run begins, or goes on after the epochs in `history`, whose rows are those of metrics.csv."""
+    def on_begin(self, folder: RunFolder, config: ResolvedRun, history: Sequence[Mapping[str, Any]]) -> None:
+        """Called when the run begins, or resumes after the epochs in `history`, whose rows are those of metrics.csv."""
         ...
 
-    def epoch(self, row: Mapping[str, Any], network: nn.Module) -> None:
-        """An epoch is over: its row, and the network, in whatever mode; the epoch's files are written afterwards.
+    def on_epoch_end(self, row: Mapping[str, Any], network: nn.Module) -> None:
+        """Called after an epoch with its row and the network, in whatever mode, before the epoch's files are written.
 
-        A run that is killed before they are repeats the epoch, to the same bits: so does this call.
+        A run that is killed before they are written repeats the epoch to the same bits, and calls this again.
         """
         ...

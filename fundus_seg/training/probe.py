@@ -1,31 +1,33 @@
-"""What selection on the unseen domain itself would have picked: measured beside a run, never part of it."""
+"""The probe of the holdout: what selection on the unseen domain itself would have picked, measured beside the run."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from fundus_seg.config import RunConfig
+from fundus_seg.config import ResolvedRun
 from fundus_seg.data.cache import load_resized
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import DataError, RunError
+from fundus_seg.models.checkpoint import write_checkpoint
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.records import RunFolder, write_checkpoint, write_rows
-from fundus_seg.training.run import weights_state
-from fundus_seg.training.selection import ValidationSet, score, validation_dice
+from fundus_seg.runs.atomic import write_rows
+from fundus_seg.runs.folder import RunFolder, read_epochs
+from fundus_seg.training.selection import ValidationSet, score, validation_dice, weights_state
 
 
 class HoldoutProbe:
     """Scores the holdout's test split after each epoch, as selection `oracle` does, and keeps the best weights.
 
-    An `Observer`: it draws no random number and leaves the network's weights alone, so `last`, `best` and the metrics
-    are those of a run without it, bit for bit. It writes checkpoints/oracle.ckpt, of the first maximum, and probe.csv:
-    a row an epoch, its Dice of each structure in [0, 1]. A run that is probed is so from its first epoch to its last.
+    The `Observer` that `train(..., probe=True)` adds. It draws no random number and does not change the network's
+    weights, so `last`, `best` and the metrics are those of a run without it, bit for bit. It writes
+    checkpoints/oracle.ckpt, the weights of the first maximum, and probe.csv, a row an epoch with the Dice of each
+    structure in [0, 1].
 
     Args:
         root: where the photographs are.
@@ -36,11 +38,11 @@ class HoldoutProbe:
         self.root = root
         self.progress = progress
 
-    def begin(self, folder: RunFolder, config: RunConfig, history: Sequence[Mapping[str, Any]]) -> None:
-        """Take up the record as it was after the epochs in `history`.
+    def on_begin(self, folder: RunFolder, config: ResolvedRun, history: Sequence[Mapping[str, Any]]) -> None:
+        """Read the probe's record of the epochs in `history`.
 
         Raises:
-            DataError: a structure that no case of the holdout has.
+            DataError: no case of the holdout has one of the structures.
             RunError: the record lacks epochs that the run has.
         """
         split = load_resized(self.root.cases(config.holdout, "test"), config.data, progress=self.progress)
@@ -50,17 +52,19 @@ class HoldoutProbe:
                     f"{self.root.path}: no case of {config.holdout}/test has a {structure}; nothing to probe"
                 )
         self._folder, self._config = folder, config
-        self._holdout = {config.holdout: ValidationSet(split, range(len(split.names)))}
-        # A run that was killed before it wrote `last` repeats that epoch: its row, and its weights, come again.
-        self._rows = _read_rows(folder)[: len(history)]
+        self._holdout = {config.holdout: ValidationSet.whole(split)}
+        self._rows: list[dict[str, float]] = []
+        with contextlib.suppress(RunError):
+            # A run that was killed before it wrote `last` repeats that epoch, and the probe repeats its row.
+            self._rows = read_epochs(folder.probe)[: len(history)]
         if len(self._rows) < len(history) or (history and not folder.checkpoint("oracle").exists()):
             raise RunError(
                 f"{folder.path}: probe.csv or oracle.ckpt lacks epochs that were trained; "
                 "delete the run and train again"
             )
 
-    def epoch(self, row: Mapping[str, Any], network: nn.Module) -> None:
-        """Score the network and, if no epoch before was as good, keep its weights."""
+    def on_epoch_end(self, row: Mapping[str, Any], network: nn.Module) -> None:
+        """Score the network, and keep its weights if it is better than in every epoch before."""
         dice_of = self._dice(network)
         if score(dice_of) > max(map(_score, self._rows), default=-math.inf):
             weights = weights_state(network, self._config, row["epoch"])
@@ -71,18 +75,6 @@ class HoldoutProbe:
     def _dice(self, network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
         return validation_dice(network, self._holdout, threshold=self._config.scoring.threshold, device=device)
-
-
-def _read_rows(folder: RunFolder) -> list[dict[str, Any]]:
-    """The rows of probe.csv, numbers to the last bit; none where it cannot be read."""
-    try:
-        with folder.probe.open(encoding="utf8") as file:
-            return [
-                {"epoch": int(row["epoch"]), **{f"dice_{name}": float(row[f"dice_{name}"]) for name in STRUCTURES}}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _score(row: Mapping[str, Any]) -> float:

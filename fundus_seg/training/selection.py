@@ -1,24 +1,22 @@
-"""Which epoch's weights become `best`.
-
-source-validation: mean Dice on the `select` halves of the source domains' test splits; the holdout plays no part.
-last: the last epoch.
-oracle: mean Dice on the holdout's own test split, as the released code does. It leaks, and every table says so.
-"""
+"""The Dice that selects: which epoch's weights become `best`, of the rules in `fundus_seg.protocol.SELECTIONS`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fundus_seg.config import Recipe
 from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.metrics import dice
 from fundus_seg.models import scale_photographs
+from fundus_seg.models.checkpoint import network_state
 from fundus_seg.protocol import STRUCTURES
 
 _BATCH = 16
@@ -30,6 +28,11 @@ class ValidationSet:
 
     split: ResizedSplit
     cases: Sequence[int]
+
+    @classmethod
+    def whole(cls, split: ResizedSplit) -> ValidationSet:
+        """Every case of a split."""
+        return cls(split, range(len(split.names)))
 
 
 def validation_dice(
@@ -53,8 +56,14 @@ def validation_dice(
 
 
 def score(dice_of: Mapping[str, float]) -> float:
-    """What selection maximises: the mean over structures."""
+    """The score that selection maximises: the mean over structures."""
     return math.fsum(dice_of.values()) / len(dice_of)
+
+
+def weights_state(network: nn.Module, config: Recipe, epoch: int) -> dict[str, Any]:
+    """The content of `best` and `oracle`: the weights after `epoch`, and what rebuilds and uses their network."""
+    usage = {"image_interpolation": config.data.image_interpolation, "scoring": config.scoring.model_dump(mode="json")}
+    return {**network_state(network, usage), "epoch": epoch}
 
 
 @torch.inference_mode()

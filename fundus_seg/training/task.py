@@ -1,4 +1,4 @@
-"""What is optimised: binary cross-entropy of two sigmoid channels, disc and cup."""
+"""The loss: binary cross-entropy of two sigmoid channels, disc and cup, or a loss of your own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from fundus_seg.builtins import LOSSES
 from fundus_seg.errors import UsageError
 from fundus_seg.plugins import find
 from fundus_seg.protocol import STRUCTURES
@@ -16,19 +17,20 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def binary_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Mean over cases and pixels of -[y log s(z) + (1 - y) log(1 - s(z))], for each structure."""
+    """Mean over cases and pixels of -[y log s(z) + (1 - y) log(1 - s(z))], one value per structure.
+
+    z are the logits, y the masks, s is the sigmoid.
+    """
     losses = F.binary_cross_entropy_with_logits(logits, masks.to(logits.dtype), reduction="none")
     return losses.mean(dim=(0, 2, 3))
 
 
-LOSSES: dict[str, Loss] = {"bce": binary_cross_entropy}
-
-
 def find_loss(name: str) -> Loss:
-    """The loss `name`: a key of LOSSES, or `package.module:function` of such a function.
+    """The loss `name`: a key of `fundus_seg.builtins.LOSSES`, or `package.module:function` of your own.
 
     Raises:
-        UsageError: an unknown name, a plugin that cannot be loaded; when called, one that is not a loss per structure.
+        UsageError: the name is unknown or the plugin cannot be loaded; when the loss is called, it does not return one
+            value per structure.
     """
     loss_of: Loss = find("loss", name, LOSSES)
 
@@ -36,10 +38,14 @@ def find_loss(name: str) -> Loss:
 
 
 def check_losses(name: str, losses: object) -> Tensor:
-    """What the loss or the method `name` gave, if it is losses (2,).
+    """The losses themselves, if they are a tensor (2,).
+
+    Args:
+        name: the loss or the method that returned them, for the error message.
+        losses: what it returned.
 
     Raises:
-        UsageError: it is not.
+        UsageError: they are anything else.
     """
     if not isinstance(losses, Tensor) or losses.shape != (len(STRUCTURES),):
         given = f"losses {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__

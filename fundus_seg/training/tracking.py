@@ -1,7 +1,7 @@
-"""Runs shown in TensorBoard or MLflow, through Lightning's loggers: settings once; loss, Dice, learning rate an epoch.
+"""Observers that show a run in TensorBoard or MLflow through Lightning's loggers.
 
-metrics.csv stays the record; what is here is a view of it, and observers alone. The loggers write by ways of their own,
-not through `fundus_seg.records`: their files are neither atomic nor guarded by the run's lease.
+They show the settings once, and loss, Dice and learning rate each epoch. metrics.csv stays the record: the loggers
+write their own files, which are neither atomic nor guarded by the run's lease.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any
 
 from torch import nn
 
-from fundus_seg.config import RunConfig, flatten
+from fundus_seg.builtins import Tracker
+from fundus_seg.config import ResolvedRun, RunConfig, flatten
 from fundus_seg.errors import RunError, UsageError, unknown_name
-from fundus_seg.records import RunFolder, write_text
+from fundus_seg.runs.atomic import write_text
+from fundus_seg.runs.folder import RunFolder
 from fundus_seg.torchvision_compat import import_module
 from fundus_seg.training.observer import Observer
 
@@ -26,9 +28,9 @@ _log = logging.getLogger(__name__)
 
 
 class TensorBoardTracker:
-    """Event files in the run's subfolder tensorboard/, made anew when a run goes on: every epoch is there once."""
+    """Writes event files into the run's subfolder tensorboard/, anew when a run resumes: each epoch is there once."""
 
-    def begin(self, folder: RunFolder, config: RunConfig, history: Sequence[Mapping[str, Any]]) -> None:
+    def on_begin(self, folder: RunFolder, config: ResolvedRun, history: Sequence[Mapping[str, Any]]) -> None:
         """Show the epochs in `history`, which may be more or fewer than were shown before."""
         shutil.rmtree(folder.path / "tensorboard", ignore_errors=True)
         loggers = import_module("lightning.fabric.loggers")
@@ -37,8 +39,8 @@ class TensorBoardTracker:
         for row in history:
             self._log(row)
 
-    def epoch(self, row: Mapping[str, Any], network: nn.Module) -> None:
-        """Show one epoch more."""
+    def on_epoch_end(self, row: Mapping[str, Any], network: nn.Module) -> None:
+        """Show one more epoch."""
         self._log(row)
         self._logger.save()
         if row["epoch"] == self._config.train.epochs:
@@ -52,13 +54,13 @@ class TensorBoardTracker:
 
 
 class MLflowTracker:
-    """A run in the store that MLFLOW_TRACKING_URI names; its identifier is kept in the run's folder, file mlflow-run.
+    """Logs a run to the store that MLFLOW_TRACKING_URI names; the file mlflow-run in its folder keeps its identifier.
 
-    A run that goes on does so in its MLflow run, and logs no epoch that is there. One that is interrupted stays
-    `RUNNING` there until it is trained to its end. A store that fails once a run is under way does not end it.
+    A run that resumes continues its MLflow run, and logs only the epochs that are missing there. An interrupted run
+    stays `RUNNING` in MLflow until it is trained to its end. A store that fails during training does not end the run.
     """
 
-    def begin(self, folder: RunFolder, config: RunConfig, history: Sequence[Mapping[str, Any]]) -> None:
+    def on_begin(self, folder: RunFolder, config: ResolvedRun, history: Sequence[Mapping[str, Any]]) -> None:
         """Find the MLflow run or make it, and show the epochs in `history` that it lacks.
 
         Raises:
@@ -84,8 +86,8 @@ class MLflowTracker:
         self._warned = False
         self._log_due()
 
-    def epoch(self, row: Mapping[str, Any], network: nn.Module) -> None:
-        """Show one epoch more, after those that the store could not take; warn once if it cannot take this one."""
+    def on_epoch_end(self, row: Mapping[str, Any], network: nn.Module) -> None:
+        """Show one more epoch, after those that the store refused before; warn once if it refuses this one too."""
         self._due.append(row)
         try:
             self._log_due()
@@ -106,13 +108,13 @@ class MLflowTracker:
             del self._due[0]
 
 
-TRACKERS: dict[str, type[TensorBoardTracker] | type[MLflowTracker]] = {
+TRACKERS: dict[Tracker, type[TensorBoardTracker] | type[MLflowTracker]] = {
     "tensorboard": TensorBoardTracker,
     "mlflow": MLflowTracker,
 }
 
 
-def tracker(name: str) -> Observer:
+def tracker(name: Tracker) -> Observer:
     """An observer that shows a run in `tensorboard` or `mlflow`.
 
     Raises:

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from fundus_seg.records import atomic_path
+from fundus_seg.runs.atomic import atomic_path
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999")
 _HATCHES = ("", "////", "", "\\\\\\\\", "", "....", "", "xxxx")

@@ -1,24 +1,19 @@
-"""Methods of domain generalisation, by the names that `train.method` takes."""
+"""Methods of domain generalisation: one module each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from fundus_seg.builtins import METHODS
 from fundus_seg.errors import UsageError
 from fundus_seg.plugins import find
 from fundus_seg.training.method import Method
-from fundus_seg.training.methods.fourier import FourierMix
-from fundus_seg.training.methods.mixstyle import MixStyle
-from fundus_seg.training.methods.vrex import VREx
-
-METHODS: dict[str, Callable[[], Method]] = {"none": Method, "mixstyle": MixStyle, "fourier": FourierMix, "vrex": VREx}
 
 
 def build_method(name: str) -> Method:
-    """The method `name`: a key of METHODS, or `package.module:factory` of such a factory.
+    """An object of the method `name`: a key of `fundus_seg.builtins.METHODS`, or `package.module:factory` of your own.
 
     Raises:
-        UsageError: an unknown name, a plugin that cannot be loaded or gives something else than a Method.
+        UsageError: the name is unknown, the plugin cannot be loaded, or its factory returns something else than a
+            Method.
     """
     method = find("method", name, METHODS)()
     if not isinstance(method, Method):

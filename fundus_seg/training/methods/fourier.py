@@ -1,8 +1,9 @@
-"""Fourier amplitude mix: photographs take on a mixture of their own amplitude spectrum and that of another domain's.
+"""Fourier amplitude mix: a photograph's amplitude spectrum is mixed with that of a photograph of another domain.
 
-Q. Xu, R. Zhang, Y. Zhang, Y. Wang, Q. Tian: A Fourier-based Framework for Domain Generalization. CVPR 2021: its
-augmentation, without its teacher. Y. Yang, S. Soatto: FDA: Fourier Domain Adaptation for Semantic Segmentation. CVPR
-2020, swaps low frequencies alone. The phase, which holds the shapes, stays, and so do the masks.
+Q. Xu, R. Zhang, Y. Zhang, Y. Wang, Q. Tian: A Fourier-based Framework for Domain Generalization. CVPR 2021. This is
+its augmentation without its teacher network. The related FDA (Y. Yang, S. Soatto: FDA: Fourier Domain Adaptation for
+Semantic Segmentation. CVPR 2020) swaps low frequencies only. The phase, which holds the shapes, is kept, and so are the
+masks.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ class FourierMix(Method):
     """Mixes the amplitudes of photographs in training.
 
     Args:
-        p: probability that a case is mixed. The paper trains on each photograph twice, as it is and mixed.
-        eta: the share of the other's amplitude is drawn from U(0, eta).
+        p: probability that a case is mixed. The paper trains on each photograph twice, original and mixed.
+        eta: the share of the other photograph's amplitude is drawn from U(0, eta).
     """
 
     def __init__(self, p: float = 0.5, eta: float = 1.0) -> None:
@@ -26,7 +27,7 @@ class FourierMix(Method):
         self.eta = eta
 
     def batch(self, images: Tensor, masks: Tensor, domains: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Mixes each case with one of another domain; photographs come back as floats from 0 to 255."""
+        """Mixes photographs with those of another domain and returns them as floats from 0 to 255."""
         share = self.eta * torch.rand(len(images), 1, 1, 1) * (torch.rand(len(images), 1, 1, 1) < self.p)
         share = share.to(images.device, non_blocking=True)
         return mix_amplitudes(images.float(), draw_partners(domains), share), masks

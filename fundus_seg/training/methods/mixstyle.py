@@ -1,8 +1,8 @@
-"""MixStyle: features take on a mixture of their own style and that of a case of another domain.
+"""MixStyle: the style of a case's features (mean and standard deviation) is mixed with that of another domain's case.
 
-K. Zhou, Y. Yang, Y. Qiao, T. Xiang: Domain Generalization with MixStyle. ICLR 2021; here with domain labels.
-In the paper it follows the first residual stages of a ResNet; here the encoder's features at strides 4 and 8, where
-the first two of a ResNet end. The decoder reads those at stride 4 as well, mixed.
+K. Zhou, Y. Yang, Y. Qiao, T. Xiang: Domain Generalization with MixStyle. ICLR 2021; this is the variant with domain
+labels. The paper mixes after the first residual stages of a ResNet; here the encoder's features at strides 4 and 8 are
+mixed, where a ResNet's first two stages end. The decoder also reads the mixed features at stride 4.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from fundus_seg.models.encoders import DEEP_STRIDE, Encoder
 from fundus_seg.training.method import Method, draw_partners
 
 _STAGES = slice(2, 4)
-"""Of the encoder's features, those at strides 4 and 8."""
+"""The encoder's features at strides 4 and 8."""
 
 
 class MixStyle(Method):
-    """Mixes the style of features in training, at each of two stages on its own.
+    """Mixes the style of features in training, independently at two stages.
 
     Args:
         p: probability that a stage mixes in a step.
-        alpha: of Beta(alpha, alpha), which gives each case the weight of its own style.
+        alpha: parameter of Beta(alpha, alpha), from which the weight of each case's own style is drawn.
     """
 
     def __init__(self, p: float = 0.5, alpha: float = 0.1) -> None:
@@ -35,12 +35,12 @@ class MixStyle(Method):
         self.domains = torch.empty(0)
 
     def attach(self, network: DeepLabV3Plus) -> None:
-        """Hook the modules where the encoder's first two stages end."""
+        """Registers a hook on each module at which one of the encoder's first two stages ends."""
         for module in _ends_of_stages(network.encoder):
             module.register_forward_hook(self._mix)
 
     def batch(self, images: Tensor, masks: Tensor, domains: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Leaves the batch as it is, and keeps the domains for the features to come."""
+        """Returns the batch unchanged, and stores its domains for the hooks."""
         self.domains = domains
         return images, masks
 
@@ -68,7 +68,10 @@ def mix_styles(features: Tensor, partners: Tensor, own: Tensor) -> Tensor:
 
 
 def _ends_of_stages(encoder: Encoder) -> list[nn.Module]:
-    """The outermost module that makes each stage's features, found by a trial: encoders name their parts freely."""
+    """The outermost module that makes the features of each stage.
+
+    A pass over zeros finds them, because encoders name their parts as they like.
+    """
     calls: list[tuple[nn.Module, Any, Any]] = []
     hooks = [
         module.register_forward_hook(lambda *call: calls.append(call))
@@ -86,5 +89,7 @@ def _ends_of_stages(encoder: Encoder) -> list[nn.Module]:
         for feature in features[_STAGES]
     ]
     if not all(ends):
-        raise UsageError("train.method mixstyle: this encoder hides where its stages end; choose a ResNet, say")
+        raise UsageError(
+            "train.method mixstyle: this encoder hides where its stages end; choose another, such as a ResNet"
+        )
     return [modules[-1] for modules in ends]

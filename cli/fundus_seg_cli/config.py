@@ -1,0 +1,85 @@
+"""`fundus-seg config`."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from fundus_seg.config.describe import Difference, Setting
+
+_NARROWEST, _UNBOUNDED = 100, 10_000
+"""Columns of a terminal that the table needs at least, and of a pipe, more than any table has."""
+
+
+class Form(StrEnum):
+    """How settings are printed."""
+
+    rich = "rich"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
+def config(
+    source: Annotated[
+        str, typer.Argument(metavar="PRESET|FILE|RUN", help="Preset, YAML file of settings, or a run's folder.")
+    ] = "paper",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting to lay over them, as optim.lr=3e-4; repeat for more.")
+    ] = None,
+    diff: Annotated[
+        str | None, typer.Option(help="Print only what differs from this preset, YAML file or run.")
+    ] = None,
+    form: Annotated[
+        Form, typer.Option("--format", help="How the settings are printed; markdown is the page docs/settings.md.")
+    ] = Form.rich,
+) -> None:
+    """Print every setting: its value, where the value comes from, what it may be, and what it is."""
+    from fundus_seg.config.describe import compare, describe, markdown_page
+
+    settings = describe(source, overrides=overrides or [])
+    if diff:
+        _print(compare(settings, describe(diff)), form)
+    elif form is Form.markdown:
+        print(markdown_page(settings))
+    else:
+        _print(settings, form)
+
+
+def _print(rows: Sequence[Setting] | Sequence[Difference], form: Form) -> None:
+    from fundus_seg.config.describe import as_yaml, markdown_table
+
+    if not rows:
+        print("no setting differs")
+    elif form is Form.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    elif form is Form.markdown:
+        print(markdown_table(rows))
+    else:
+        names = [field.name for field in dataclasses.fields(rows[0])]
+        texts = [[as_yaml(getattr(row, name)) for name in names] for row in rows]
+        if form is Form.csv:
+            csv.writer(sys.stdout, lineterminator="\n").writerows([names, *texts])
+        else:
+            _print_rich(names, texts)
+
+
+def _print_rich(names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
+    shown = RichTable(*(name.replace("_", " ") for name in names), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in texts:
+        shown.add_row(*map(Text, row))
+    console = Console(markup=False)
+    console.width = max(console.width, _NARROWEST) if console.is_terminal else _UNBOUNDED
+    console.print(shown)

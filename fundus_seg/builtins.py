@@ -1,0 +1,58 @@
+"""Names of everything built in, and the choices that settings, functions and the command line share.
+
+This module imports nothing but `typing`, so that `--help` and the reading of results can use it without torch. Each
+table maps a short name to the place of its factory, `package.module:factory`, the form in which plugins are named;
+`fundus_seg.plugins.find` imports it. A new operator, loss, augmentation or method is one line here and its code there.
+The order of a table is the order of columns and help texts.
+"""
+
+from typing import Literal
+
+OPERATORS = {
+    "conv": "fundus_seg.models.operators:atrous_conv",
+    "depthwise": "fundus_seg.models.operators:depthwise_block",
+    "tvconv": "fundus_seg.models.operators:tvconv_block",
+    "depthwise-dilated": "fundus_seg.models.operators:dilated_depthwise_block",
+    "depthwise-wide": "fundus_seg.models.operators:wide_depthwise_block",
+    "untied": "fundus_seg.models.operators:untied_block",
+    "linear": "fundus_seg.models.operators:linear_block",
+    "coordconv": "fundus_seg.models.operators:coordconv_block",
+}
+"""What `model.op` takes; a factory is a `fundus_seg.models.operators.Operator`."""
+
+LOSSES = {"bce": "fundus_seg.training.task:binary_cross_entropy"}
+"""What `train.loss` takes; a factory is a `fundus_seg.training.task.Loss`."""
+
+AUGMENTATIONS = {
+    "none": "fundus_seg.data.transforms:no_augmentation",
+    "scale-crop": "fundus_seg.data.transforms:scale_crop",
+}
+"""What `train.augment` takes; a factory makes a `fundus_seg.data.transforms.Augmentation` from size and seed."""
+
+METHODS = {
+    "none": "fundus_seg.training.method:Method",
+    "mixstyle": "fundus_seg.training.methods.mixstyle:MixStyle",
+    "fourier": "fundus_seg.training.methods.fourier:FourierMix",
+    "vrex": "fundus_seg.training.methods.vrex:VREx",
+}
+"""What `train.method` takes; a factory makes a `fundus_seg.training.Method`."""
+
+Selection = Literal["source-validation", "last", "oracle"]
+"""How a run chooses its best checkpoint."""
+CheckpointName = Literal["best", "last", "oracle"]
+"""Which checkpoint of a run is scored."""
+Precision = Literal["fp32", "bf16"]
+"""What a network computes in; bf16 is autocast, with weights in float32."""
+Inference = Literal["resize", "native"]
+"""Whether the network sees photographs resized to its training size, or at their own size."""
+Split = Literal["train", "test"]
+"""Halves of a domain's cases."""
+Missing = Literal["leave-out", "empty"]
+"""What becomes of a case without a prediction: it is in no mean, or counts as an empty prediction."""
+MaskFormat = Literal["png", "nifti"]
+"""File format of predicted masks."""
+Tracker = Literal["tensorboard", "mlflow"]
+"""Services that can show a run while it trains."""
+
+CUP, RIM, BACKGROUND = 0, 128, 255
+"""Greys of the areas in the paper's masks: the coding `dofe`, in which PNG masks are written too."""

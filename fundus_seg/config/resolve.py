@@ -1,0 +1,70 @@
+"""What a run's settings leave open is decided in two moments.
+
+- `resolve_sources`, when a run or a grid is planned: the training domains, from the domains of the data root
+- `resolve_machine`, when a run begins: threads, precision and memory layout, from what is fast on the machine, or from
+  what the same run recorded when it began
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from fundus_seg.config.settings import MachineSettings, PlannedRun, ResolvedRun, RunConfig
+from fundus_seg.errors import UsageError, unknown_name
+
+_Run = TypeVar("_Run", bound=RunConfig)
+
+
+def resolve_sources(config: RunConfig, domains: Sequence[str], *, where: Path) -> PlannedRun:
+    """The settings with `data.sources` named.
+
+    Args:
+        config: settings as they are written.
+        domains: keys of the domains of the data root.
+        where: the data root, for errors.
+
+    Raises:
+        UsageError: the holdout or a source is not in the data root; the holdout is among the sources; there is no
+            source, or one named twice; or batches would be too small for batch norms.
+    """
+    sources = config.data.sources
+    if sources is None:
+        sources = tuple(domain for domain in domains if domain != config.holdout)
+    for domain in (config.holdout, *sources):
+        if domain not in domains:
+            raise UsageError(f"{unknown_name('domain', domain, domains)} in {where}")
+    if config.holdout in sources or not sources or len(set(sources)) < len(sources):
+        raise UsageError(
+            f"data.sources {list(sources)} with holdout {config.holdout}: "
+            "name one or more other domains, each once; the holdout never trains"
+        )
+    per_domain = config.train.batch_per_domain
+    if len(sources) * per_domain // config.train.devices < 2:
+        raise UsageError(
+            f"train.batch_per_domain {per_domain} with one source: batch norms need two or more cases in a batch "
+            "on each device"
+        )
+    return _replaced(config, PlannedRun, "data", sources=sources)
+
+
+def resolve_machine(config: PlannedRun, recorded: ResolvedRun | None, machine: MachineSettings) -> ResolvedRun:
+    """The settings with nothing left open.
+
+    Args:
+        config: settings of the run.
+        recorded: settings that the same run recorded when it began; None for a new run.
+        machine: what is fast on this machine.
+    """
+    source = recorded.train if recorded else machine
+    left_open = {
+        name: getattr(source, name) for name in MachineSettings.model_fields if getattr(config.train, name) is None
+    }
+    return _replaced(config, ResolvedRun, "train", **left_open)
+
+
+def _replaced(config: RunConfig, model: type[_Run], section: str, **values: object) -> _Run:
+    """The same settings as another type, some of one section replaced."""
+    content = config.model_dump()
+    return model.model_validate({**content, section: {**content[section], **values}})

@@ -1,0 +1,51 @@
+"""Work on all the cores that this process may use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from fundus_seg.errors import Problems
+from fundus_seg.progress import SILENT, Progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def core_count() -> int:
+    """The number of cores that this process may use: fewer than the machine has, where the system sets a limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_on_cores(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    problems: Problems | None = None,
+    description: str = "",
+    progress: Progress = SILENT,
+) -> list[Result]:
+    """Call a function on each item, in a thread for each core, and return the results in the order of the items.
+
+    Args:
+        function: reads and decodes files, say: work that releases Python's lock.
+        items: one argument for each call.
+        problems: collects the DataErrors of the calls, whose results are then missing. None: the first error is raised.
+        description: the name of the work beside the progress bar.
+        progress: where the progress is shown.
+    """
+    results: list[Result] = []
+    gather = contextlib.nullcontext if problems is None else problems.gather
+    with progress.task(description, total=len(items)) as advance, ThreadPoolExecutor(core_count()) as pool:
+        try:
+            for future in [pool.submit(function, item) for item in items]:
+                with gather():
+                    results.append(future.result())
+                advance()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results

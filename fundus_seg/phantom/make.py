@@ -1,0 +1,141 @@
+"""Draw the phantom: four synthetic centres in the layout of the real data, so that everything runs without patients.
+
+A case is made as a real one is: an eye (`phantom.eye`), a camera and an annotator, each with the parameters of its
+domain (`phantom.domains`). A network from another centre therefore meets other colours, sharpness, framing, cup sizes
+and drawing habits, as it does in a hospital. No number measured on the phantom says anything about patients.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fundus_seg.builtins import BACKGROUND, CUP, RIM
+from fundus_seg.errors import DataError, UsageError, unknown_name
+from fundus_seg.phantom.domains import PHANTOM_DOMAINS, Annotator, Camera
+from fundus_seg.phantom.eye import CANVAS, NerveHead, clouds, draw, grow_nerve_head, reflect
+from fundus_seg.protocol import DOMAINS, FRAME
+from fundus_seg.runs.atomic import atomic_folder
+
+PHANTOM_VERSION = 1
+"""Raise it whenever a picture changes."""
+PHANTOM_MARKER = "PHANTOM.json"
+"""Name of the file that marks a folder as a phantom."""
+
+
+def make_phantom(
+    out: str | Path, per_domain: int = 24, seed: int = 0, *, on_case: Callable[[], None] | None = None
+) -> Path:
+    """Write `OUT/Domain1..4/{train,test}/ROIs/{image,mask}/phantom-<domain>-<index>.png` and `OUT/PHANTOM.json`.
+
+    OUT appears complete or not at all: the work is done in a hidden folder beside it.
+
+    Args:
+        out: a new or empty folder.
+        per_domain: number of cases in each domain; the first two thirds are the training split.
+        seed: seed of every photograph.
+        on_case: called after each of the 4 * per_domain cases.
+
+    Returns:
+        `out` as a path.
+
+    Raises:
+        UsageError: fewer than three cases a domain, or a negative seed.
+        DataError: OUT is not empty, or cannot be written.
+    """
+    out = Path(out)
+    if per_domain < 3:
+        raise UsageError(f"a phantom needs at least 3 cases per domain, got {per_domain}")
+    if seed < 0:
+        raise UsageError(f"a seed is a whole number, 0 or more, got {seed}")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError("exists and is not an empty folder; name a new one, or remove it first", out)
+    try:
+        with atomic_folder(out.resolve()) as staged:
+            _write(staged, per_domain, seed, on_case or (lambda: None))
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror or error}); name another folder", out) from error
+    return out
+
+
+def draw_case(domain: str, index: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw one case: a photograph (FRAME, FRAME, 3) uint8 RGB and its mask (FRAME, FRAME) uint8 in the coding `dofe`.
+
+    The result depends on the arguments alone, not on other cases.
+
+    Raises:
+        UsageError: unknown domain.
+    """
+    if domain not in PHANTOM_DOMAINS:
+        raise UsageError(unknown_name("phantom domain", domain, PHANTOM_DOMAINS))
+    centre = PHANTOM_DOMAINS[domain]
+    streams = np.random.SeedSequence(seed, spawn_key=(list(PHANTOM_DOMAINS).index(domain), index)).spawn(4)
+    anatomy, tissue, exposure, hand = (np.random.default_rng(stream) for stream in streams)
+    left_eye = anatomy.random() < 0.5
+    head = grow_nerve_head(centre.eyes, anatomy)
+    light = reflect(head, centre.eyes, tissue)
+    mask = annotate(head, centre.annotator, hand)
+    if left_eye:  # its temporal side is on the left
+        light, mask = light[..., ::-1], mask[..., ::-1]
+    return photograph(light, centre.camera, exposure), np.ascontiguousarray(mask)
+
+
+def photograph(light: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Photograph (FRAME, FRAME, 3) uint8 the light (3, CANVAS, CANVAS) that an eye reflects."""
+    y, x = np.mgrid[-1 : 1 : CANVAS * 1j, -1 : 1 : CANVAS * 1j] - rng.normal(0.0, 0.15, (2, 1, 1))
+    lamp = 1.0 - camera.falloff * 0.5 * (x * x + y * y) + camera.uneven * clouds(rng, 3)
+    light = light * (rng.normal(1.0, 0.12) * lamp).astype(np.float32)
+    blur = camera.blur * rng.uniform(0.8, 1.25) * CANVAS / FRAME
+    light = np.stack([np.asarray(cv2.GaussianBlur(channel, (0, 0), blur), np.float32) for channel in light])
+    light += camera.haze * rng.uniform(0.5, 1.5) * (light.mean(axis=(1, 2), keepdims=True) - light)
+    gain = (np.array(camera.gain) * rng.normal(1.0, 0.07, 3)).astype(np.float32)
+    signal = 255.0 * np.clip(light * gain[:, None, None], 0.0, 1.0) ** camera.gamma
+    signal += camera.noise * rng.standard_normal((CANVAS, CANVAS), np.float32)
+    sensor = np.dstack(np.clip(signal + 0.5, 0.0, 255.0).astype(np.uint8))
+    file = io.BytesIO()
+    frame = cv2.resize(sensor, (FRAME, FRAME), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(frame).save(file, "JPEG", quality=camera.jpeg)
+    return np.array(Image.open(file))
+
+
+def annotate(head: NerveHead, annotator: Annotator, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw the mask (FRAME, FRAME) uint8 as an annotator sees the true outlines, with a rim all around the cup."""
+    disc = head.disc.redrawn(rng, scale=annotator.disc_scale, wobble=annotator.wobble)
+    shift = (annotator.cup_shift * 2 * float(head.cup.radii.mean()), 0.0)
+    cup = head.cup.redrawn(rng, scale=annotator.cup_scale, shift=shift, wobble=annotator.wobble)
+    mask = np.full((FRAME, FRAME), BACKGROUND, np.uint8)
+    for points, grey in ((disc.points(), RIM), (disc.confine(cup.points(), 0.94), CUP)):
+        draw(mask, points, (grey,), smooth=False)
+    return mask
+
+
+def _write(root: Path, per_domain: int, seed: int, on_case: Callable[[], None]) -> None:
+    """Write all cases and the marker."""
+    for domain in PHANTOM_DOMAINS:
+        for index in range(per_domain):
+            split = "train" if index < round(per_domain * 2 / 3) else "test"
+            for kind, pixels in zip(("image", "mask"), draw_case(domain, index, seed), strict=True):
+                folder = root / DOMAINS[domain].folder / split / "ROIs" / kind
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"phantom-{domain}-{index:03d}.png").write_bytes(_png(pixels))
+            on_case()
+    about = {
+        "what": "Synthetic pictures drawn by fundus-seg: no patient was photographed.",
+        "version": PHANTOM_VERSION,
+        "seed": seed,
+        "per_domain": per_domain,
+    }
+    (root / PHANTOM_MARKER).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode a grey or RGB image as PNG; OpenCV takes half as long as Pillow."""
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    return cv2.imencode(".png", bgr)[1].tobytes()

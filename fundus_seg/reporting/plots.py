@@ -1,0 +1,84 @@
+"""From evaluations to the files of their plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fundus_seg.errors import RunError
+from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_metrics
+from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.protocol import STRUCTURES
+from fundus_seg.reporting.clinical import case_ratios
+from fundus_seg.reporting.tables import apart, case_values, in_order
+from fundus_seg.runs.folder import RunFolder, read_epochs
+from fundus_seg.viz.plots import draw_bland_altman, draw_boxes, draw_learning_curves, save
+
+_CURVES = {f"dice_{structure}": f"validation Dice, {structure} [%]" for structure in STRUCTURES}
+
+
+def write_plots(
+    evaluations: Sequence[Evaluation], folder: Path, metrics: Sequence[str] = DEFAULT_METRICS
+) -> list[Path]:
+    """Write every plot that the records allow, as PNG and SVG; those of the phantom apart, and named so.
+
+    `boxes-<metric>`: every case, averaged over its runs, marked where one of them predicts nothing.
+    `bland-altman-vcdr`: every case of every run, since an average over runs would narrow the limits.
+    `learning-curves`: of the runs that the evaluations lie in.
+
+    Raises:
+        ProtocolError: evaluations that must not stand in one plot.
+        UsageError: an unknown metric.
+        RunError: the folder cannot be written, or a run's metrics.csv cannot be read.
+    """
+    check_metrics(metrics)
+    written = []
+    for kind in apart(evaluations):
+        prefix = "phantom-" if kind[0].meta.phantom else ""
+        for name, figure in _figures(kind, metrics):
+            written += save(figure, folder / f"{prefix}{name}")
+    return written
+
+
+def _figures(evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> Iterator[tuple[str, Figure]]:
+    phantom = "PHANTOM, synthetic photographs. " if evaluations[0].meta.phantom else ""
+    selections = ", ".join(sorted({evaluation.meta.selection for evaluation in evaluations}))
+    title = f"{phantom}Unseen domains, selection: {selections}"
+    cases = case_values(evaluations)
+    for metric in metrics:
+        shown = METRICS[metric]
+        by_case = cases.groupby(["column", "structure", "holdout", "case"], sort=False)
+        frame = by_case.agg(value=(metric, "mean"), penalised=("penalised", "any")).reset_index()
+        bounds = (0, 100) if shown.unit == "%" else (0, float("inf"))
+        yield f"boxes-{metric}", draw_boxes(frame, label=shown.heading, title=title, bounds=bounds)
+    ratios = case_ratios(evaluations).rename(columns={"vcdr": "predicted", "vcdr_truth": "true"})
+    if ratios[["predicted", "true"]].notna().all(axis="columns").any():
+        yield "bland-altman-vcdr", draw_bland_altman(ratios, title=f"{title}; vertical cup-to-disc ratio")
+    epochs = _epochs(evaluations)
+    if not epochs.empty:
+        curves = {"loss": "training loss"} | {curve: label for curve, label in _CURVES.items() if curve in epochs}
+        yield "learning-curves", draw_learning_curves(epochs, curves=curves, title=f"{phantom}Mean and range over runs")
+
+
+def _epochs(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """A row a run and epoch: column, holdout, epoch, loss (mean of both structures), dice_disc and dice_cup in %.
+
+    Masks that no run of ours made have none.
+    """
+    frames = []
+    for column, evaluation in in_order(evaluations):
+        metrics = RunFolder(evaluation.path.parents[1]).metrics
+        if not metrics.exists():
+            continue
+        try:
+            rows = pd.DataFrame(read_epochs(metrics))
+            rows["loss"] = rows[[f"loss_{structure}" for structure in STRUCTURES]].mean(axis=1)
+        except KeyError as error:
+            raise RunError(f"{metrics}: cannot be read; the same `fundus-seg train` command writes it again") from error
+        measured = [curve for curve in _CURVES if curve in rows]
+        rows[measured] *= 100
+        frames.append(rows.assign(column=column, holdout=evaluation.meta.run.holdout))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

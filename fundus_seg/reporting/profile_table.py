@@ -1,0 +1,40 @@
+"""The printed table of what `fundus_seg.profiling.profile` measured."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from fundus_seg.reporting.table import Table
+
+
+def profile_table(profiles: pd.DataFrame) -> Table:
+    """A row per operator; the title says what was measured, the notes how and on which machine.
+
+    Args:
+        profiles: what `fundus_seg.profiling.profile` returns, for networks that differ in their operators alone.
+    """
+    texts = {
+        "params": profiles["parameters"].map(str),
+        "baked params": profiles["baked_parameters"].map(str),
+        "MACs [M]": (profiles["macs"] / 1e6).map("{:.1f}".format),
+        "kernel MACs [M]": (profiles["generation_macs"] / 1e6).map("{:.1f}".format),
+        "latency [ms]": (1e3 * profiles["latency_s"]).map("{:.2f}".format),
+        "IQR [ms]": (1e3 * (profiles["latency_q3_s"] - profiles["latency_q1_s"])).map("{:.2f}".format),
+        "peak memory [MiB]": (profiles["peak_memory_bytes"] / 2**20).map("{:.1f}".format),
+    }
+    shared = profiles.iloc[0]
+    photographs = "a photograph" if shared["batch"] == 1 else f"{shared['batch']} photographs"
+    side, built_for, rounds = shared["size"], shared["image_size"], shared["rounds"]
+    return Table(
+        title=f"Inference on {photographs} of {side}x{side} pixels: networks for {built_for}x{built_for}, "
+        f"encoder {shared['encoder']}, random weights",
+        labels=("operator",),
+        columns=tuple(texts),
+        rows=tuple(zip(profiles["op"], *texts.values(), strict=True)),
+        notes=(
+            "MACs: for each photograph; kernel MACs: once for a set of weights, however many photographs follow",
+            f"latency: of a batch, kernels generated before; median and interquartile range of {rounds} rounds",
+            "peak memory: of tensors, beyond weights, kernels and photographs",
+            f"{shared['machine']}; kernels per position: {shared['backend']}",
+        ),
+    )

@@ -1,0 +1,146 @@
+"""What a run leaves on disk. Every write is atomic: a reader, or a run that starts again, sees the old file or the new.
+
+A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n>/`; in it lie
+
+- config.yaml: resolved settings, digests of the inputs, provenance
+- metrics.csv: a row an epoch
+- checkpoints/{last,best}.ckpt; of a run whose holdout was probed, oracle.ckpt, and probe.csv: a row an epoch
+- evaluations/<scoring>-<checkpoint>.csv: a row a case and structure, with a .json beside it. A row holds what cannot
+  be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay out of
+  it; so do rim widths, whose sectors have names only where it is known which eye it is
+- overlays/: contours drawn on photographs
+- tensorboard/, mlflow-run: where it is tracked (`fundus_seg.training.tracking`)
+- .lease: which process may write (`fundus_seg.runs.lease`)
+- TRAINED, DONE: markers of a run that is trained, and of one that is evaluated too
+- FAILED: why a run of a grid came to nothing; removed when it is tried again
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fundus_seg.errors import RunError
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.runs.atomic import write_text
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved settings, digests of the inputs and provenance."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """A row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def probe(self) -> Path:
+        """A row an epoch, of the holdout."""
+        return self.path / "probe.csv"
+
+    def checkpoint(self, name: str) -> Path:
+        """`last`, `best` or `oracle`."""
+        return self.path / "checkpoints" / f"{name}.ckpt"
+
+    def evaluation(self, scoring: str, checkpoint: str) -> Path:
+        """The case records of one checkpoint under one scoring protocol; its JSON has the suffix `.json`."""
+        return self.path / "evaluations" / f"{scoring}-{checkpoint}.csv"
+
+    def overlays(self, scoring: str, checkpoint: str) -> Path:
+        """Contours of one checkpoint under one scoring protocol, drawn on photographs."""
+        return self.path / "overlays" / f"{scoring}-{checkpoint}"
+
+    def has(self, marker: str) -> bool:
+        """Whether the marker `TRAINED`, `DONE` or `FAILED` stands."""
+        return (self.path / marker).is_file()
+
+    def mark(self, marker: str, text: str = "") -> None:
+        """Set a marker, which may say something."""
+        write_text(self.path / marker, text)
+
+    def stamp(self) -> tuple[int, ...]:
+        """Changes whenever a run has written its settings or an epoch; equal stamps, equal state."""
+        files = [path.stat() for path in (self.config, self.checkpoint("last")) if path.exists()]
+        return tuple(number for file in files for number in (file.st_ino, file.st_mtime_ns))
+
+    def read_config(self) -> dict[str, Any]:
+        """The content of config.yaml.
+
+        Raises:
+            RunError: there is none, or it is not what a run writes.
+        """
+        try:
+            content = yaml.safe_load(self.config.read_text("utf8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RunError(f"{self.config}: cannot be read as the settings of a run") from error
+        sections = ("inputs", "provenance", "train")
+        if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in sections):
+            raise RunError(f"{self.config}: not written by a run; give a folder that `fundus-seg train` made")
+        return content
+
+    def write_config(self, content: Mapping[str, Any]) -> None:
+        """Write config.yaml."""
+        write_text(self.config, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+
+def read_epochs(path: Path) -> list[dict[str, float]]:
+    """The rows of metrics.csv or probe.csv, a row an epoch; numbers to the last bit, an empty field as NaN.
+
+    Raises:
+        RunError: it cannot be read, or is not of epochs.
+    """
+    try:
+        with path.open(newline="", encoding="utf8") as file:
+            rows = [
+                {name: float(text) if text != "" else math.nan for name, text in row.items()}
+                for row in csv.DictReader(file)
+            ]
+        return [row | {"epoch": int(row["epoch"])} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read; the same `fundus-seg train` command writes it again") from error
+
+
+def find_runs(paths: Sequence[Path], *, least: int = 1) -> list[RunFolder]:
+    """Every run folder at or below the given paths, sorted, each once.
+
+    Raises:
+        RunError: a path does not exist, or fewer than `least` runs lie below them.
+    """
+    found: dict[Path, Path] = {}  # by resolved path: a folder named in two ways is one run
+    for path in paths:
+        if not path.exists():
+            raise RunError(f"{path}: no such folder; train a run first, or name the folder of one")
+        found |= {config.parent.resolve(): config.parent for config in path.rglob("config.yaml")}
+    if len(found) < least:
+        raise RunError(f"{', '.join(map(str, paths))}: no run below; `fundus-seg train` makes one")
+    return [RunFolder(path) for path in sorted(found.values())]
+
+
+def trained_runs(paths: Sequence[Path], *, least: int = 1, progress: Progress = SILENT) -> list[RunFolder]:
+    """The trained runs at or below the given paths; those that are not trained to their end are named and left out.
+
+    Raises:
+        RunError: as `find_runs`, or fewer than `least` are trained.
+    """
+    runs = find_runs(paths, least=least)
+    trained = [run for run in runs if run.has("TRAINED")]
+    if len(trained) < least:
+        raise RunError(f"{runs[0].path}: not trained to its end; the same `fundus-seg train` command goes on with it")
+    for run in runs:
+        if run not in trained:
+            progress.line(f"{run.path}: not trained to its end, left out")
+    return trained

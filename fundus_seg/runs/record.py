@@ -1,0 +1,100 @@
+"""What a run says about itself in config.yaml, and whether a run that is there already is the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fundus_seg.config import MachineSettings, PlannedRun, ResolvedRun, flatten, load_recorded, resolve_machine
+from fundus_seg.errors import RunError
+from fundus_seg.progress import Progress
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.provenance import changes, provenance
+
+RUN_FORMAT = 1
+
+
+def take_up(
+    folder: RunFolder,
+    config: PlannedRun,
+    inputs: Mapping[str, str],
+    *,
+    probed: bool,
+    machine: MachineSettings,
+    gpu: str | None,
+    progress: Progress,
+) -> ResolvedRun:
+    """The settings to run with in `folder`, nothing left open: for a new run, or for the same run if it is there.
+
+    Args:
+        folder: the run's folder, which need not exist.
+        config: settings, sources named.
+        inputs: digests of what the settings name but do not contain: data, encoder weights.
+        probed: whether the holdout is to be probed.
+        machine: what is fast on this machine.
+        gpu: name of the GPU that computes; None for the processor.
+        progress: told what differs from the machine and the versions that the run began with.
+
+    Raises:
+        RunError: the folder holds a run of other settings or inputs, whose differing keys are named; or a run that was
+            begun with a probe and would go on without it, or the reverse: a probe that missed epochs is no oracle.
+        ConfigError: the folder's config.yaml holds other settings than those of a run.
+    """
+    if not folder.config.exists():
+        return resolve_machine(config, None, machine)
+    there = folder.read_config()
+    recorded = recorded_settings(folder)
+    resolved = resolve_machine(config, recorded, machine)
+    before = recorded.training_settings() | flatten({"inputs": there["inputs"]})
+    now = resolved.training_settings() | flatten({"inputs": dict(inputs)})
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        named = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
+        raise RunError(f"{folder.path}: holds another run ({named}); choose another --out, or delete it")
+    was_probed = is_probed(there)
+    if probed and not was_probed:
+        raise RunError(
+            f"{folder.path}: begun without --probe-holdout, and a probe that missed epochs is no oracle; "
+            "go on without it, choose another --out, or delete the run"
+        )
+    if was_probed and not probed and not folder.has("TRAINED"):
+        raise RunError(f"{folder.path}: begun with --probe-holdout; go on with it, or the probe would miss epochs")
+    for change in changes(there["provenance"], gpu):
+        progress.line(f"warning: {folder.path}: {change}; the bits may differ")
+    return resolved
+
+
+def recorded_settings(folder: RunFolder) -> ResolvedRun:
+    """The settings that a run was begun with; a setting that did not exist then has the value that all runs had.
+
+    Raises:
+        ConfigError: config.yaml cannot be read, or does not hold the settings of a run.
+    """
+    return load_recorded(folder.config, ResolvedRun)
+
+
+def is_probed(content: Mapping[str, Any]) -> bool:
+    """Whether the run with this config.yaml had its holdout probed; runs of older versions had not."""
+    return bool((content.get("provenance") or {}).get("probed"))
+
+
+def record(
+    folder: RunFolder,
+    config: ResolvedRun,
+    inputs: Mapping[str, str],
+    *,
+    data_root: str,
+    phantom: bool,
+    probed: bool,
+    gpu: str | None,
+) -> None:
+    """Write config.yaml into the run's folder, unless it is there already.
+
+    Whether the holdout is probed is no setting, since the run computes the same bits: it is part of the provenance.
+    """
+    if folder.config.exists():
+        return
+    surroundings = {**provenance(gpu), "data_root": data_root, "phantom": phantom, "probed": probed}
+    settings = config.model_dump(mode="json")
+    first = {name: settings.pop(name) for name in ("preset", "holdout", "seed")}
+    folder.write_config({"format": RUN_FORMAT, **first, **settings, "inputs": dict(inputs), "provenance": surroundings})

@@ -1,0 +1,213 @@
+"""Two operators compared: runs paired by seed, cases by name, a test for each cell of the table and one over all.
+
+Seed n gives every operator the same batches, so runs of one seed are a pair; and every operator is scored on the same
+photographs. What has no partner is named, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from fundus_seg.errors import ProtocolError, UsageError, unknown_name
+from fundus_seg.protocol import STRUCTURES
+from fundus_seg.statistics.intervals import (
+    Interval,
+    bootstrap_interval,
+    detectable_difference,
+    holm,
+    mean_sd,
+    paired_t_p,
+    rank_biserial,
+    runs_needed,
+    wilcoxon_p,
+)
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Two operators in one cell, or over all cells.
+
+    Attributes:
+        structure, holdout: the cell; None for all of them.
+        runs, cases: paired ones.
+        first, second: mean of each operator, over runs of means over cases.
+        difference: first minus second, in the metric's unit.
+        interval: of the difference.
+        p: two-sided, of Wilcoxon's signed-rank test on each case's mean difference over seeds.
+        p_holm: adjusted for the family, all cells of one metric and one pair; over all cells it is p, no family.
+        p_runs: two-sided, of the paired t-test over runs, which `detectable` and `runs_needed` are of; NaN for one run.
+        rank_biserial: the effect size: 1 where the first operator is larger in every case, -1 in none.
+        detectable: smallest true difference that a paired t-test over as many runs finds with 80 % power; NaN for one.
+        runs_needed: for the difference that was asked for; None for one run, or for more than 10000.
+    """
+
+    structure: str | None
+    holdout: str | None
+    runs: int
+    cases: int
+    first: float
+    second: float
+    difference: float
+    interval: Interval
+    p: float
+    p_holm: float
+    p_runs: float
+    rank_biserial: float
+    detectable: float
+    runs_needed: int | None
+
+
+@dataclass(frozen=True)
+class OperatorComparison:
+    """Two operators compared by one metric.
+
+    Attributes:
+        metric: a key of `METRICS`.
+        first, second: columns of the table.
+        sought: the difference that `runs_needed` is for.
+        cells: by structure, then holdout; a cell that either operator lacks is not among them.
+        overall: over the cells, each of the same weight; None if either operator has a cell that is not compared.
+        unpaired: a line for what has no partner and so was not compared.
+    """
+
+    metric: str
+    first: str
+    second: str
+    sought: float
+    cells: tuple[Cell, ...]
+    overall: Cell | None
+    unpaired: tuple[str, ...]
+
+
+Block = tuple[pd.DataFrame, pd.DataFrame]
+"""Scores of both operators: two frames, seed x case, with equal rows and columns and no NaN."""
+
+
+def compare_operators(
+    values: pd.DataFrame, first: str, second: str, *, metric: str = "dsc", sought: float = 1.0, seed: int = 0
+) -> OperatorComparison:
+    """Compare two columns of a table.
+
+    Wilcoxon's test tells whether these networks differ on photographs of these centres; what other seeds would give,
+    only the interval and the two columns on power say.
+
+    Args:
+        values: as `fundus_seg.reporting.tables.case_values` gives them.
+        first: a name in its `column`.
+        second: another, subtracted from the first.
+        metric: a key of `METRICS`; `dsc` is the primary one.
+        sought: the difference, in the metric's unit, that `runs_needed` is for.
+        seed: of the bootstrap.
+
+    Raises:
+        UsageError: an unknown metric or column, one column twice, or a `sought` that is not above 0.
+        ProtocolError: the two have no cell, or in none a seed and a case, in common.
+    """
+    columns = list(dict.fromkeys(values["column"]))
+    for name in (first, second):
+        if name not in columns:
+            raise UsageError(unknown_name("operator", name, columns))
+    if first == second:
+        raise UsageError(f"{first} compared with itself: name two operators (there are: {', '.join(columns)})")
+    if not sought > 0:
+        raise UsageError(f"difference {sought:g}: must be above 0")
+    values = values[values["column"].isin([first, second])]
+    blocks, unpaired = paired_scores(values, first, second, metric)
+    if not blocks:
+        raise ProtocolError(f"{first} and {second} have nothing in common: {'; '.join(unpaired)}")
+    cells = [_cell(*where, [block], sought, seed) for where, block in blocks.items()]
+    adjusted = holm([cell.p for cell in cells])
+    cells = [replace(cell, p_holm=float(p)) for cell, p in zip(cells, adjusted, strict=True)]
+    there = values[~values["excluded"]].groupby(["structure", "holdout"]).ngroups
+    whole = by_holdout(blocks) if len(blocks) == there else []
+    # Cells may be whole and yet have no case with both structures.
+    overall = _cell(None, None, whole, sought, seed) if whole and all(one.size for one, _ in whole) else None
+    return OperatorComparison(metric, first, second, sought, tuple(cells), overall, unpaired)
+
+
+def paired_scores(
+    values: pd.DataFrame, first: str, second: str, metric: str
+) -> tuple[dict[tuple[str, str], Block], tuple[str, ...]]:
+    """The block of each (structure, holdout) with a seed and a case in common, and what has no partner.
+
+    Args:
+        values: as for `compare_operators`, of these two columns.
+        first: a name in its `column`, whose scores come first in a block.
+        second: the other one.
+        metric: a key of `METRICS`.
+    """
+    blocks: dict[tuple[str, str], Block] = {}
+    unpaired: list[str] = []
+    for structure, holdout in product(STRUCTURES, sorted(values["holdout"].unique())):
+        cell = values[(values["structure"] == structure) & (values["holdout"] == holdout)]
+        cell = cell[~cell["excluded"]]  # without truth there is no score, of either operator
+        seeds = {name: set(cell.loc[cell["column"] == name, "seed"]) for name in (first, second)}
+        common = sorted(seeds[first] & seeds[second])
+        for name, own in seeds.items():
+            unpaired += _named(f"unseen {holdout}: {name} alone has", "seed", own - set(common))
+        if common:
+            scores = cell.pivot(index=["column", "seed"], columns="case", values=metric)
+            one, other = (scores.loc[name].loc[common] for name in (first, second))
+            whole = (one.notna() & other.notna()).all()
+            unpaired += _named(f"unseen {holdout}, {structure}: not in every run", "case", whole.index[~whole])
+            if whole.any():
+                blocks[structure, holdout] = one.loc[:, whole], other.loc[:, whole]
+    return blocks, tuple(dict.fromkeys(unpaired))
+
+
+def _named(what: str, kind: str, items: Iterable[object]) -> list[str]:
+    """One line that counts the items and names the first of them; none for none."""
+    names = [str(item) for item in sorted(items, key=str)]
+    if not names:
+        return []
+    more = ", ..." if len(names) > _NAMED else ""
+    return [f"{what} {len(names)} {kind}{'s' * (len(names) > 1)} ({', '.join(names[:_NAMED])}{more})"]
+
+
+def by_holdout(blocks: Mapping[tuple[str, str], Block]) -> list[Block]:
+    """A block for each unseen domain: means over structures, of the cases that have all of them."""
+    by_holdout: dict[str, list[Block]] = {}
+    for (_, holdout), block in blocks.items():
+        by_holdout.setdefault(holdout, []).append(block)
+    return [(_mean([one for one, _ in own]), _mean([other for _, other in own])) for own in by_holdout.values()]
+
+
+def _mean(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Element by element, over the rows and columns that all frames have."""
+    stacked = pd.concat(frames, keys=range(len(frames)), join="inner")
+    means = stacked.groupby(level=1).mean()
+    return means.loc[stacked.groupby(level=1).size() == len(frames)]
+
+
+def _cell(structure: str | None, holdout: str | None, blocks: Sequence[Block], sought: float, seed: int) -> Cell:
+    """The statistics of blocks that are independent of one another and weigh the same: one, or one a domain."""
+    differences = [one - other for one, other in blocks]
+    by_case = np.concatenate([difference.mean() for difference in differences])
+    by_run = pd.concat([difference.mean(axis="columns") for difference in differences], axis="columns", join="inner")
+    run_means = by_run.mean(axis="columns")
+    spread = mean_sd(run_means)[1]
+    first, second = (float(np.mean([block[side].to_numpy().mean() for block in blocks])) for side in (0, 1))
+    p = wilcoxon_p(by_case)
+    return Cell(
+        structure=structure,
+        holdout=holdout,
+        runs=len(by_run),
+        cases=len(by_case),
+        first=first,
+        second=second,
+        difference=first - second,
+        interval=bootstrap_interval(*differences, seed=seed),
+        p=p,
+        p_holm=p,
+        p_runs=paired_t_p(run_means),
+        rank_biserial=rank_biserial(by_case),
+        detectable=detectable_difference(spread, len(by_run)),
+        runs_needed=runs_needed(spread, sought),
+    )

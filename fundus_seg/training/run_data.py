@@ -1,0 +1,107 @@
+"""The data of one run: the cases that train, the cases that may choose the checkpoint, and their digests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundus_seg.config import PlannedRun
+from fundus_seg.data.cache import ResizedSplit, load_resized
+from fundus_seg.data.files import Split
+from fundus_seg.data.layout import DataRoot
+from fundus_seg.digests import file_digest
+from fundus_seg.errors import DataError, Problem, Problems
+from fundus_seg.plugins import load
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import SELECTIONS, source_half
+from fundus_seg.training.selection import ValidationSet
+
+_Splits = dict[str, ResizedSplit]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data that a run reads.
+
+    Attributes:
+        sources: the training split of each source domain, by domain.
+        validation: the cases that may choose the checkpoint, by domain; empty for a selection that looks at none.
+        inputs: digests of what the settings name but do not contain: each split, by `domain/split`; a file of encoder
+            weights; the source file of each plugin, by its setting.
+    """
+
+    sources: Mapping[str, ResizedSplit]
+    validation: Mapping[str, ValidationSet]
+    inputs: Mapping[str, str]
+
+
+def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SILENT) -> RunData:
+    """The data of the run with these settings.
+
+    Raises:
+        DataError: files that cannot be used or must not train, listed for all splits at once; or too few cases to
+            select on.
+        UsageError: a plugin that cannot be loaded.
+    """
+    plugins = {setting: load(name).digest for setting, name in config.plugins().items()}
+    sources = config.data.sources
+    domains: dict[Split, tuple[str, ...]] = {"train": sources, "test": (*sources, config.holdout)}
+    loaded: dict[Split, _Splits] = {"train": {}, "test": {}}
+    unusable = Problems()
+    for split, keys in domains.items():
+        for domain in keys:
+            found = root.split(domain, split)
+            unusable.found += found.problems
+            if found.cases:  # complete cases are read even if others are not, so that all problems are listed at once
+                with unusable.gather():
+                    loaded[split][domain] = load_resized(found.cases, config.data, progress=progress)
+    unusable.found += [problem for split in loaded["train"].values() for problem in split.problems]
+    unusable.found += _leaks(config.holdout, loaded)
+    unusable.refuse("problems with the data")
+    inputs = {f"{domain}/{split}": each.digest for split in loaded for domain, each in loaded[split].items()}
+    weights = config.model.encoder_weights
+    if weights not in ("imagenet", "none") and Path(weights).is_file():
+        inputs["encoder_weights"] = file_digest(Path(weights))[:16]
+    return RunData(loaded["train"], _validation_sets(config, loaded["test"]), inputs | plugins)
+
+
+def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[Problem]:
+    """The photographs that a source shares with the holdout's test split; `data check` finds altered copies too."""
+    if holdout not in loaded["test"]:
+        return []
+    scored = dict(zip(loaded["test"][holdout].photographs, loaded["test"][holdout].names, strict=True))
+    return [
+        Problem(
+            f"the same photograph as {holdout}/test/{scored[digest]}, which is to be unseen; "
+            "take it out of one of them",
+            f"{domain}/{split}/{name}",
+        )
+        for split, domains in loaded.items()
+        for domain, each in domains.items()
+        if domain != holdout
+        for name, digest in zip(each.names, each.photographs, strict=True)
+        if digest in scored
+    ]
+
+
+def _validation_sets(config: PlannedRun, tests: _Splits) -> dict[str, ValidationSet]:
+    """The cases that may choose the checkpoint, as the run's selection says."""
+    cases = SELECTIONS[config.train.selection].cases
+    if cases is None:
+        return {}
+    if cases == "holdout":
+        return {config.holdout: ValidationSet.whole(tests[config.holdout])}
+    sets = {
+        domain: ValidationSet(
+            tests[domain], [i for i, name in enumerate(tests[domain].names) if source_half(name) == "select"]
+        )
+        for domain in config.data.sources
+    }
+    empty = [f"{domain} ({len(tests[domain].names)})" for domain, chosen in sets.items() if not chosen.cases]
+    if empty:
+        raise DataError(
+            f"too few test cases of {', '.join(empty)}: none falls into the half that selects; "
+            "add some, or take --set train.selection=last"
+        )
+    return sets
