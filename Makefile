@@ -23,8 +23,7 @@ bench-grid: .venv/installed
 	$(BIN)/python benchmarks/grid.py
 
 docs: .venv/installed
-	$(BIN)/fundus-seg config --format markdown > docs/settings.new
-	mv docs/settings.new docs/settings.md
+	$(BIN)/python docs/make.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

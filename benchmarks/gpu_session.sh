@@ -50,7 +50,7 @@ setup() {
 import os, platform, tempfile, time
 began = time.perf_counter()
 import torch, triton
-import fundus_seg.experiments.grid, fundus_seg.evaluation.evaluate, fundus_seg.training  # noqa: F401
+import fundus_seg.experiments.work, fundus_seg.training  # noqa: F401
 print(f"summary: {torch.cuda.get_device_name()}, torch {torch.__version__}, Triton {triton.__version__}, Python "
       f"{platform.python_version()}; imports {time.perf_counter() - began:.1f} s")
 block = os.urandom(444_000_000)  # as last.ckpt of tvconv

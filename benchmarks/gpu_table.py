@@ -41,7 +41,7 @@ from fundus_seg.config import RunConfig, load_config, resolve_sources
 from fundus_seg.data import open_root
 from fundus_seg.data.batches import Batch, DomainBatches
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.experiments.executors import processes
 from fundus_seg.experiments.grid import prepare
 from fundus_seg.experiments.grid_run import Cell, Outcome

@@ -22,9 +22,9 @@ from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data import open_root
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.experiments.executors import processes
-from fundus_seg.experiments.grid_run import Cell
+from fundus_seg.experiments.grid_run import GridRun
 from fundus_seg.experiments.leave_one_out import plan
-from fundus_seg.experiments.work import run_cell
+from fundus_seg.experiments.work import complete_run
 from fundus_seg.hardware import machine
 from fundus_seg.models import build_model
 from fundus_seg.progress import Advance, Silent
@@ -57,15 +57,15 @@ def _ratio_of_throughputs(root: DataRoot, runs: int) -> float:
     return two / one
 
 
-def _throughput(root: DataRoot, runs: int, jobs: int) -> float:
+def _throughput(root: DataRoot, count: int, jobs: int) -> float:
     """Runs per second once every worker has finished its first run."""
     with tempfile.TemporaryDirectory() as out:
-        cells = _cells(root, Path(out), range(runs + jobs))
-        ends = [time.perf_counter() for _ in processes([None] * jobs)(run_cell, cells)]
-    return runs / (ends[-1] - ends[jobs - 1])
+        runs = _runs(root, Path(out), range(count + jobs))
+        ends = [time.perf_counter() for _ in processes([None] * jobs)(complete_run, runs)]
+    return count / (ends[-1] - ends[jobs - 1])
 
 
-def _cells(root: DataRoot, out: Path, seeds: Sequence[int]) -> list[Cell]:
+def _runs(root: DataRoot, out: Path, seeds: Sequence[int]) -> list[GridRun]:
     short = ["train.epochs=1", "optim.drop_epochs=[]"]
     return plan(root, out, ops=["conv"], seeds=seeds, holdouts=["A"], config="demo", overrides=[*SETTINGS, *short])
 
@@ -88,9 +88,9 @@ class _Steps(Silent):
 def _second_start(root: DataRoot) -> float:
     """Seconds from the start of a process's second run to the end of its first step."""
     with tempfile.TemporaryDirectory() as out:
-        for cell in _cells(root, Path(out), range(2)):
+        for run in _runs(root, Path(out), range(2)):
             steps, started = _Steps(), time.perf_counter()
-            train(cell.config, root, cell.out, progress=steps)
+            train(run.config, root, run.out, progress=steps)
     return steps.ends[0] - started
 
 

@@ -1,4 +1,4 @@
-"""How long work tells what it is doing, without knowing where the words go: a terminal, a log file, nowhere."""
+"""Progress of long work, independent of where it is shown: on a terminal, in a log file, or nowhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Progress(Protocol):
         ...
 
     def line(self, text: str) -> None:
-        """Say one line that stays."""
+        """Show one line that stays."""
         ...
 
 
@@ -30,7 +30,7 @@ class Silent:
         return nullcontext(lambda **_: None)
 
     def line(self, text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 SILENT: Progress = Silent()

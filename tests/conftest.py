@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 
 # Two test processes share two cores: with a second thread each, they would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +19,14 @@ from drawn_masks import coded, eye, save
 from PIL import Image
 
 from fundus_seg.protocol import DOMAINS
+from fundus_seg_cli.main import main
+
+
+class Printed(NamedTuple):
+    """What a command printed to standard output and to standard error."""
+
+    out: str
+    err: str
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +76,23 @@ def truth(tmp_path: Path) -> Path:
     for number in range(3):
         save(tmp_path / "truth" / f"eye{number}.png", coded(eye(number), 255, 128, 0))
     return tmp_path / "truth"
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Printed]:
+    """A function that runs `fundus-seg` in this process, in the test's folder, and checks its exit code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # the command line sets its own
+
+    def run(*arguments: object, code: int = 0) -> Printed:
+        monkeypatch.setattr(sys, "argv", ["fundus-seg", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = Printed(*capsys.readouterr())
+        assert (stopped.value.code or 0) == code, printed.err
+        return printed
+
+    return run

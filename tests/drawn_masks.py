@@ -6,20 +6,6 @@ import numpy as np
 from PIL import Image
 
 from fundus_seg.data.mask_files import pair_masks
-from fundus_seg.progress import SILENT
-
-
-class Lines:
-    """Remembers what is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def task(self, description, total):
-        return SILENT.task(description, total)
-
-    def line(self, text):
-        self.lines.append(text)
 
 
 def eye(shift=0, size=40):

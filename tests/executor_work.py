@@ -8,27 +8,27 @@ import time
 from pathlib import Path
 
 
-def give_pid(cell: Path) -> int:
+def give_pid(run: Path) -> int:
     return os.getpid()
 
 
-def give_gpu(cell: Path) -> str | None:
+def give_gpu(run: Path) -> str | None:
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def die_once(cell: Path) -> int:
+def die_once(run: Path) -> int:
     """Killed at its first try."""
-    if not cell.exists():
-        cell.touch()
+    if not run.exists():
+        run.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return os.getpid()
 
 
-def die(cell: Path) -> None:
+def die(run: Path) -> None:
     os._exit(1)
 
 
-def linger(cell: Path) -> None:
+def linger(run: Path) -> None:
     """At work for ever, its process number in the file's name."""
-    (cell / f"{os.getpid()}.pid").touch()
+    (run / f"{os.getpid()}.pid").touch()
     time.sleep(600)

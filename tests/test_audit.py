@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_cli import COMMAND
 
 from fundus_seg.reporting import audit
-from fundus_seg.reporting.audit import Comparison, Pair, cases_table, compare, shapes, shapes_table
+from fundus_seg.reporting.audit import Comparison, cases_table, compare, shapes_table
+from fundus_seg.reporting.audit_pairs import Pair, shapes
 from fundus_seg.reporting.table import render
 
 
@@ -44,7 +43,7 @@ def test_an_error_of_ours_is_found_and_named(monkeypatch):
     wrong = {(each.pair, each.metric) for each in compared if each.wrong}
     assert ("nested squares", "hd95") in wrong
     assert {metric for _, metric in wrong} == {"hd95"}
-    table = shapes_table(compared)
+    table = shapes_table(compared).layout
     assert any(note.startswith("WRONG: hd95 of nested squares, ours 6.43652") for note in table.notes)
     assert table.notes[-1].startswith(f"{len(wrong)} of {len(compared)}")
 
@@ -59,7 +58,7 @@ def test_a_number_beside_none_is_a_disagreement(ours):
 def test_the_empty_policy_is_a_difference_but_no_error():
     compared = [each for each in compare(shapes()) if each.pair == "empty truth" and each.metric == "dsc"]
     assert [(each.differs("MedPy"), each.wrong) for each in compared] == [(True, False)]
-    assert any("empty truth of MedPy" in note for note in shapes_table(compared).notes)
+    assert any("empty truth of MedPy" in note for note in shapes_table(compared).layout.notes)
 
 
 def test_monai_is_asked_where_it_is_installed(monkeypatch):
@@ -83,7 +82,7 @@ def test_monai_is_asked_where_it_is_installed(monkeypatch):
     assert nested["hd95"].differs("MONAI")
     assert not nested["hd95_max"].differs("MONAI")
     assert not nested["hd"].differs("MONAI")
-    table = shapes_table(compared)
+    table = shapes_table(compared).layout
     assert table.columns == ("arithmetic", "ours", "MedPy 0", "MONAI 0")
     row = next(row for row in table.rows if row[:2] == ("nested squares", "hd95"))
     assert row[2:] == ("6.4031", "6.4031", "6.4031", "6.4365 *")
@@ -96,16 +95,16 @@ def test_a_table_of_cases_names_the_farthest():
     pairs = [Pair(f"case {n}", rng.random((12, 9)) < 0.5, rng.random((12, 9)) < 0.5, (2.0, 0.5)) for n in range(5)]
     compared = compare(pairs)
     assert not any(each.wrong for each in compared)
-    table = cases_table(compared)
+    report = cases_table(compared)
+    table = report.layout
     assert [row[0] for row in table.rows] == ["dsc", "hd", "hd95", "asd", "assd"]
     assert {row[2:4] for row in table.rows} == {("5", "0")}
-    assert "hd95" in render(table, "latex")
+    assert report.frame[["masks", "differing"]].drop_duplicates().to_numpy().tolist() == [[5, 0]]
+    assert "hd95" in render(report, "latex")
 
 
-def test_command(tmp_path):
-    done = subprocess.run([*COMMAND, "audit", "--format", "csv"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "thin lines,hd95,8.4500,8.4500,8.4500" in done.stdout
-    done = subprocess.run([*COMMAND, "audit", "--pred", "x"], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--pred and --truth belong together" in done.stderr
+def test_command(command):
+    assert "thin lines,hd95,8.45,8.45,8.45" in command("audit", "--format", "csv").out
+    refused = command("audit", "--pred", "x", code=2).err
+    assert refused.count("\n") == 1
+    assert "--pred and --truth belong together" in refused

@@ -169,14 +169,3 @@ def test_the_gpu_table_says_that_there_is_no_gpu(
     monkeypatch.setattr(sys, "argv", ["gpu_table.py"])
     assert gpu_table.main() == 1
     assert capsys.readouterr().err == "error: no CUDA device here: run this on a machine with an NVIDIA GPU.\n"
-
-
-def test_the_readme_shows_the_last_table() -> None:
-    def ratios(page: Path) -> list[str]:
-        return [
-            line for line in page.read_text("utf8").splitlines() if line.startswith(("| operator (", "| training "))
-        ]
-
-    measured = ratios(BENCHMARKS / "cpu.md")
-    assert len(measured) > 10
-    assert ratios(BENCHMARKS.parent / "README.md") == measured

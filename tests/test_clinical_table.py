@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from fundus_seg.errors import ProtocolError
-from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
 from fundus_seg.evaluation.score_case import FAULTS
 from fundus_seg.protocol import Scoring
 from fundus_seg.reporting.clinical import clinical_table
 from fundus_seg.reporting.table import render
+from fundus_seg.runs.identity import RunIdentity
 
 
 def case(disc, cup, *, true_disc=40, true_cup=16, disc_faults=(1, 0, 0), cup_faults=(1, 0, 0)):
@@ -43,10 +44,14 @@ def evaluation(*cases, operator="tvconv", holdout="A", seed=0, phantom=False, un
         checkpoint="last",
         checkpoint_sha256="",
         unpredicted=unpredicted,
-        run=RunName(preset="paper", operator=operator, holdout=holdout, seed=seed),
+        run=RunIdentity(operator, "", "paper", "fp32", holdout, seed),
         versions={},
     )
     return Evaluation(Path(f"{operator}-{holdout}-{seed}.csv"), meta, pd.DataFrame(rows))
+
+
+def clinical_layout(evaluations):
+    return clinical_table(evaluations).layout
 
 
 def cells(table, measure, unseen):
@@ -56,7 +61,7 @@ def cells(table, measure, unseen):
 
 def test_errors_are_means_over_runs_of_means_over_cases():
     """True ratios 16/40 = 0.4, of areas 0.16; predicted 0.5 and 0.6 in one run, 0.3 twice in the other."""
-    table = clinical_table([
+    table = clinical_layout([
         evaluation(case(40, 20), case(40, 24)),
         evaluation(case(40, 12), case(40, 12), seed=1),
     ])  # fmt: skip
@@ -68,7 +73,7 @@ def test_errors_are_means_over_runs_of_means_over_cases():
 
 
 def test_undefined_and_excluded_cases_are_counted_and_in_no_error():
-    table = clinical_table([
+    table = clinical_layout([
         evaluation(case(40, 20), case(0, 10), case(40, 20, true_cup=0), case(0, 0, true_disc=0, true_cup=0)),
         evaluation(case(40, 0), seed=1),
     ])  # fmt: skip
@@ -78,7 +83,7 @@ def test_undefined_and_excluded_cases_are_counted_and_in_no_error():
 
 
 def test_a_run_without_any_ratio_is_missing():
-    table = clinical_table([evaluation(case(0, 10))])
+    table = clinical_layout([evaluation(case(0, 10))])
     assert cells(table, "vCDR error", "A") == cells(table, "vCDR error", "mean") == ("missing",)
     assert cells(table, "cup outside disc", "A") == ("0 of 1",)
     assert table.notes[0] == "tvconv: 1 undefined, 0 excluded of 1"
@@ -86,7 +91,7 @@ def test_a_run_without_any_ratio_is_missing():
 
 def test_impossible_predictions_are_counted_over_runs_once_a_case():
     broken = case(40, 20, disc_faults=(3, 1, 0), cup_faults=(2, 0, 7))
-    table = clinical_table([
+    table = clinical_layout([
         evaluation(broken, case(40, 20)),
         evaluation(case(40, 20, cup_faults=(1, 0, 1)), case(40, 20, true_disc=0), seed=1),
         evaluation(case(40, 20, cup_faults=(0, 0, 0)), holdout="B"),
@@ -101,7 +106,7 @@ def test_impossible_predictions_are_counted_over_runs_once_a_case():
 
 
 def test_a_missing_cell_is_in_no_mean_and_no_sum():
-    table = clinical_table([
+    table = clinical_layout([
         evaluation(case(40, 20), operator="conv"),
         evaluation(case(40, 20), operator="conv", holdout="B"),
         evaluation(case(40, 16), unpredicted=("eye7",)),
@@ -114,13 +119,25 @@ def test_a_missing_cell_is_in_no_mean_and_no_sum():
     ]
     assert cells(table, "holes", "all") == ("0 of 2", "missing")
     assert "tvconv, A: left out for want of a prediction: eye7" in table.notes
-    assert "| vCDR error | B | 0.100 | missing |" in render(table, "markdown")
 
 
 def test_phantom_is_named_and_stands_apart():
     runs = [evaluation(case(40, 20)), evaluation(case(40, 20), phantom=True, seed=1)]
-    assert clinical_table(runs[1:]).title.startswith("PHANTOM, synthetic photographs")
+    assert clinical_layout(runs[1:]).title.startswith("PHANTOM, synthetic photographs")
     with pytest.raises(ProtocolError, match="two kinds of photographs in one table"):
-        clinical_table(runs)
+        clinical_layout(runs)
     with pytest.raises(ProtocolError, match="seed 0 stands twice"):
-        clinical_table([runs[0], evaluation(case(40, 20))])
+        clinical_layout([runs[0], evaluation(case(40, 20))])
+
+
+def test_the_frame_has_a_row_a_measure_and_column():
+    runs = [evaluation(case(40, 20), case(40, 24, disc_faults=(3, 0, 0))), evaluation(case(40, 12), seed=1)]
+    report = clinical_table(runs)
+    frame = report.frame.set_index("measure")
+    assert (frame.loc["vcdr_error", "mean"], frame.loc["vcdr_error", "runs"]) == (pytest.approx(0.125), 2)
+    assert pd.isna(frame.loc["vcdr_error", "invalid"])
+    assert frame.loc["components", ["invalid", "predictions"]].tolist() == [1, 3]
+    assert pd.isna(frame.loc["components", "mean"])
+    assert frame.loc["holes", ["operator", "holdout", "selection"]].tolist() == ["tvconv", "A", "last"]
+    assert "components,A,tvconv,,paper,fp32,last,NA,NA,NA,1,3" in render(report, "csv")
+    assert "| vCDR error | A | 0.125 ± 0.035 |" in render(report, "markdown")

@@ -14,14 +14,15 @@ import pytest
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate
-from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
-from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS
+from fundus_seg.evaluation.metric_table import distances, overlaps
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.reporting.compare import operators_table
 from fundus_seg.reporting.published import published_names, read_published
 from fundus_seg.reporting.reproduction import published_table
 from fundus_seg.reporting.runs import ScoredRun, scored_runs
 from fundus_seg.reporting.table import render
+from fundus_seg.runs.identity import identity_of
 from fundus_seg.training import train
 
 HEADER = "metric,structure,holdout,operator,mean,sd,runs\n"
@@ -30,13 +31,13 @@ HEADER = "metric,structure,holdout,operator,mean,sd,runs\n"
 def scored(dsc, hd=10.0, hd95=5.0, *, op="tvconv", holdout="A", seed=0, phantom=False, overrides=(), preset="paper"):
     """A run whose two cases both have these scores; `dsc` in [0, 1]."""
     config = load_config(preset, overrides=overrides, arguments={"holdout": holdout, "model.op": op, "seed": seed})
-    operator = config.slug(all_domains="ABCD")
+    identity = replace(identity_of(config, "ABCD"), precision="fp32")
     rows = [
         {
             "structure": structure,
             "case": case,
-            **dict.fromkeys(OVERLAPS, dsc),
-            **dict.fromkeys(DISTANCES, hd95),
+            **dict.fromkeys(overlaps(), dsc),
+            **dict.fromkeys(distances(), hd95),
             "hd": hd,
         }
         for case in ("x", "y")
@@ -50,10 +51,10 @@ def scored(dsc, hd=10.0, hd95=5.0, *, op="tvconv", holdout="A", seed=0, phantom=
         selection=config.train.selection,
         checkpoint="best",
         checkpoint_sha256="",
-        run=RunName(preset=preset, operator=operator, holdout=holdout, seed=seed),
+        run=identity,
         versions={},
     )
-    path = Path(f"{preset}/{holdout}/{operator}/seed-{seed}.csv")
+    path = Path(f"{preset}/{holdout}/{identity.name}/seed-{seed}.csv")
     return ScoredRun(Evaluation(path, meta, pd.DataFrame(rows).assign(truth_pixels=9)), config)
 
 
@@ -80,7 +81,7 @@ def test_table_1_ships_with_its_source():
 def test_ours_stand_beside_table_1():
     """Drishti-GS, disc: 93.67 ± 1.24 and HD 21.96 ± 3.82 were published."""
     runs = [scored(dsc, hd=40, hd95=22, seed=seed) for seed, dsc in enumerate((0.89, 0.9, 0.91))]
-    table = published_table(runs, read_published("tvconv2022"))
+    table = published_table(runs, read_published("tvconv2022")).layout
     disc = row_of(table, "DSC [%]", "disc", "A", "tvconv")
     assert (disc["runs"], disc["ours"], disc["published"]) == ("3", "90.00 ± 1.00", "93.67 ± 1.24")
     assert disc["difference [95 %]"].startswith("-3.67 [")
@@ -97,7 +98,7 @@ def test_ours_stand_beside_table_1():
 
 
 def test_means_over_all_cells_are_those_of_the_paper():
-    table = published_table([scored(0.9, holdout=holdout) for holdout in "ABCD"], read_published("tvconv2022"))
+    table = published_table([scored(0.9, holdout=holdout) for holdout in "ABCD"], read_published("tvconv2022")).layout
     mean = row_of(table, "DSC [%]", "mean", "A, B, C, D", "tvconv")
     assert (mean["ours"], mean["published"], mean["difference [95 %]"]) == ("90.00", "87.31", "+2.69")
     assert row_of(table, "HD95 (there HD)", "mean", "A, B, C, D", "tvconv")["published"] == "24.32"
@@ -107,7 +108,7 @@ def test_every_deviation_stands_below():
     runs = [scored(0.9, overrides=["optim.lr=0.01", "scoring.threshold=0.5"]), scored(0.9, op="untied")]
     with pytest.raises(ProtocolError, match="two scoring protocols"):
         published_table(runs, read_published("tvconv2022"))
-    notes = "\n".join(published_table(runs[:1], read_published("tvconv2022")).notes)
+    notes = "\n".join(published_table(runs[:1], read_published("tvconv2022")).layout.notes)
     assert "data: A 2 test cases (digest 1a2b3c4d); not verified to be the published ones" in notes
     assert "as preset paper but for optim.lr 0.01 (there 0.001), scoring.threshold 0.5 (there 0.75)" in notes
     assert "train.sampling passes (there replacement)" in notes
@@ -119,7 +120,7 @@ def test_every_deviation_stands_below():
 
 
 def test_the_preset_itself_does_not_deviate():
-    table = published_table([scored(0.9, hd=40, hd95=22, preset="released-code")], read_published("tvconv2022"))
+    table = published_table([scored(0.9, hd=40, hd95=22, preset="released-code")], read_published("tvconv2022")).layout
     assert "recipe of tvconv: as preset released-code" in table.notes
     assert "scoring: as preset released-code" in table.notes
     distance = row_of(table, "HD95 (there HD)", "disc", "A", "tvconv")
@@ -132,29 +133,29 @@ def test_the_preset_itself_does_not_deviate():
 
 def test_counts_stand_under_published_numbers():
     missed = scored(0.9)
-    missed.evaluation.cases.loc[0, list(DISTANCES)] = np.nan
+    missed.evaluation.cases.loc[0, distances()] = np.nan
     elsewhere = scored(0.9, op="untied")
-    notes = published_table([missed, elsewhere], read_published("tvconv2022")).notes
+    notes = published_table([missed, elsewhere], read_published("tvconv2022")).layout.notes
     assert "tvconv: disc 1 penalised, 0 excluded of 2; cup 0 penalised, 0 excluded of 2" in notes
     assert not any(note.startswith("untied: ") for note in notes)
 
 
 def test_published_numbers_as_data():
     runs = [scored(dsc, hd=40, hd95=22, seed=seed) for seed, dsc in enumerate((0.89, 0.9, 0.91))]
-    table = published_table(runs, read_published("tvconv2022"), tidy=True)
+    table = published_table(runs, read_published("tvconv2022"))
     read = pd.read_csv(io.StringIO(render(table, "csv")), comment="#")
     assert len(read) == 16
-    disc = read.set_index(["metric", "structure", "holdout"]).loc[("DSC", "disc", "A")]
+    disc = read.set_index(["metric", "structure", "holdout"]).loc[("dsc", "disc", "A")]
     assert (disc["mean"], disc["sd"], disc["runs"]) == (90, 1, 3)
     assert (disc["published_mean"], disc["published_sd"], disc["published_runs"]) == (93.67, 1.24, 10)
     assert disc["low"] < disc["difference"] < disc["high"] < -1
     assert (disc["verdict"], disc["published_metric"]) == ("not reproduced", "DSC")
-    distance = read.set_index(["metric", "structure", "holdout"]).loc[("HD95", "disc", "A")]
+    distance = read.set_index(["metric", "structure", "holdout"]).loc[("hd95", "disc", "A")]
     assert (distance["mean"], distance["hd_mean"], np.isnan(distance["p"])) == (22, 40, True)
 
 
 def test_runs_without_a_published_counterpart_are_named():
-    table = published_table([scored(0.9), scored(0.9, op="untied")], read_published("tvconv2022"))
+    table = published_table([scored(0.9), scored(0.9, op="untied")], read_published("tvconv2022")).layout
     assert "not published: untied on A" in table.notes
     with pytest.raises(ProtocolError, match="of these there is no run, but untied on A"):
         published_table([scored(0.9, op="untied")], read_published("tvconv2022"))
@@ -169,7 +170,7 @@ def test_any_published_table_will_do(tmp_path):
     path = tmp_path / "theirs.csv"
     path.write_text(f"# Somebody, 2030\n{HEADER}\nHD95,OD,A,tvconv,5.1,0.3,5\ndsc,cup,A,tvconv,90,,1\n")
     runs = [scored(0.9, hd95=5 + 0.1 * seed, seed=seed) for seed in range(4)]
-    table = published_table(runs, read_published(str(path)))
+    table = published_table(runs, read_published(str(path))).layout
     assert row_of(table, "HD95 [px of 800]", "disc", "A", "tvconv")["verdict"] == "reproduced"
     single = row_of(table, "DSC [%]", "cup", "A", "tvconv")
     assert (single["published"], single["TOST p"], single["verdict"]) == ("90.00", "-", "undecided, no test")
@@ -216,32 +217,49 @@ def test_operators_are_compared_in_a_table():
         for seed in range(3)
         for op, gain in (("tvconv", 2), ("conv", 0))
     ]
-    table = operators_table(runs)
+    table = operators_table(runs).layout
     assert table.title == "DSC [%], unseen domains: tvconv and conv, selection: source-validation"
     disc = row_of(table, "disc", "A")
     assert (disc["tvconv"], disc["conv"], disc["difference [95 %]"]) == ("92.00", "90.00", "+2.00 [+2.00, +2.00]")
     assert row_of(table, "all", "all")["rank-biserial"] == "+1.00"
-    assert row_of(operators_table(runs, ["conv", "tvconv"]), "disc", "A")["difference [95 %]"].startswith("-2.00")
-    assert "| disc | A | 92.00 | 90.00 |" in render(table, "markdown")
+    assert row_of(operators_table(runs, ["conv", "tvconv"]).layout, "disc", "A")["difference [95 %]"].startswith(
+        "-2.00"
+    )
+    assert "| disc | A | 92.00 | 90.00 |" in render(operators_table(runs), "markdown")
 
 
 def test_a_comparison_says_its_selection_protocol_and_counts():
     runs = [own(0.9, op=op, seed=seed, preset="released-code") for op in ("conv", "tvconv") for seed in range(3)]
-    runs[0].cases.loc[0, list(DISTANCES)] = np.nan
+    runs[0].cases.loc[0, distances()] = np.nan
     runs[1].cases.loc[1, "truth_pixels"] = 0
-    table = operators_table([*runs, own(0.9, op="depthwise", preset="released-code")], ["tvconv", "conv"], metric="hd")
+    table = operators_table(
+        [*runs, own(0.9, op="depthwise", preset="released-code")], ["tvconv", "conv"], metric="hd"
+    ).layout
     assert table.title.endswith("selection: oracle (chosen on the scored cases themselves)")
     assert "conv: disc 1 penalised, 0 excluded of 6; cup 0 penalised, 1 excluded of 6" in table.notes
     assert not any(note.startswith("depthwise: ") for note in table.notes)
     assert any(runs[0].meta.protocol_digest in note for note in table.notes)
 
 
+def test_operators_are_named_by_operator_by_recipe_or_by_caption():
+    runs = [own(0.9, op=op) for op in ("conv", "tvconv")] + [own(0.8, overrides=["optim.lr=0.0003"])]
+    recipe = next(run.meta.run.recipe for run in runs if run.meta.run.recipe)
+    frame = operators_table(runs, [f"tvconv-{recipe}", "conv"]).frame
+    assert frame[["first_operator", "first_recipe", "second_operator", "second_recipe"]].iloc[0].tolist() == [
+        "tvconv", recipe, "conv", "",
+    ]  # fmt: skip
+    assert operators_table(runs, ["tvconv", "conv"]).frame["first_recipe"].iloc[0] == ""  # a caption of its own
+    shared = [own(0.9, op=op, overrides=["optim.lr=0.0003"]) for op in ("conv", "tvconv")]
+    for name in ("tvconv", f"tvconv-{recipe}"):
+        assert operators_table(shared, [name, "conv"]).layout.columns[:2] == ("tvconv", "conv")
+
+
 def test_operators_as_data():
     runs = [own(0.9 + gain, op=op, seed=seed) for seed in range(3) for op, gain in (("tvconv", 0.02), ("conv", 0))]
-    read = pd.read_csv(io.StringIO(render(operators_table(runs, tidy=True), "csv")), comment="#")
+    read = pd.read_csv(io.StringIO(render(operators_table(runs), "csv")), comment="#")
     assert list(zip(read["structure"], read["holdout"], strict=True)) == [("disc", "A"), ("cup", "A"), ("all", "all")]
     row = read.iloc[-1]
-    assert (row["first"], row["second"], row["over"]) == ("tvconv", "conv", "runs and cases")
+    assert (row["first_operator"], row["second_operator"], row["over"]) == ("tvconv", "conv", "runs and cases")
     names = ["first_mean", "second_mean", "difference", "low", "high", "rank_biserial", "runs", "cases", "runs_needed"]
     assert row[names].tolist() == [92, 90, 2, 2, 2, 1, 3, 2, 2]
     assert np.isnan(row["p_runs"])  # the runs' differences are equal
@@ -249,23 +267,22 @@ def test_operators_as_data():
 
 def test_all_is_missing_where_a_cell_is():
     runs = [own(0.9, op=op, holdout=where) for op, where in (("conv", "A"), ("tvconv", "A"), ("tvconv", "B"))]
-    table = operators_table(runs)
+    table = operators_table(runs).layout
     overall = row_of(table, "all", "all")
     assert (overall["tvconv"], overall["conv"], overall["difference [95 %]"]) == ("missing",) * 3
     assert "missing as long as a cell of either operator is not compared" in table.notes[0]
-    assert all(row[2] != "all" for row in operators_table(runs, tidy=True).rows)
+    assert "all" not in set(operators_table(runs).frame["structure"])
 
 
 def test_fewer_than_three_runs_are_marked():
-    table = operators_table(
-        [scored(0.9, op=op, seed=seed).evaluation for op in ("conv", "tvconv") for seed in range(2)]
-    )
+    runs = [scored(0.9, op=op, seed=seed).evaluation for op in ("conv", "tvconv") for seed in range(2)]
+    table = operators_table(runs).layout
     assert row_of(table, "disc", "A")["difference [95 %]"].endswith("*")
     assert any("says nothing about other seeds" in note for note in table.notes)
 
 
 def test_operators_of_the_phantom_say_so():
-    table = operators_table([scored(0.9, op=op, phantom=True).evaluation for op in ("conv", "tvconv")])
+    table = operators_table([scored(0.9, op=op, phantom=True).evaluation for op in ("conv", "tvconv")]).layout
     assert table.title.startswith("PHANTOM")
 
 
@@ -273,14 +290,14 @@ def test_of_three_operators_two_are_asked_for():
     runs = [scored(0.9, op=op).evaluation for op in ("conv", "depthwise", "tvconv")]
     with pytest.raises(UsageError, match="name them with --ops, of conv, depthwise, tvconv"):
         operators_table(runs)
-    assert operators_table(runs, ["tvconv", "depthwise"]).columns[:2] == ("tvconv", "depthwise")
+    assert operators_table(runs, ["tvconv", "depthwise"]).layout.columns[:2] == ("tvconv", "depthwise")
 
 
 def elsewhere(dsc, *, name="nnunet", truth_digest="t", **options):
     """As `fundus-seg score` leaves the scores of masks of another tool."""
     evaluation = scored(dsc, **options).evaluation
     unknown = {"selection": "unknown", "checkpoint": None, "data": {}, "truth_digest": truth_digest}
-    run = evaluation.meta.run.model_copy(update={"operator": name, "preset": "unknown", "precision": "unknown"})
+    run = replace(evaluation.meta.run, operator=name, recipe="", preset="unknown", precision="unknown")
     return replace(
         evaluation, path=Path(f"{name}.csv"), meta=evaluation.meta.model_copy(update={**unknown, "run": run})
     )
@@ -294,14 +311,14 @@ def own(dsc, **options):
 def test_masks_from_elsewhere_are_an_operator():
     runs = [own(0.9, seed=seed) for seed in range(3)]
     theirs = [elsewhere(0.92, seed=seed) for seed in range(3)]
-    table = operators_table([*runs, *theirs], ["nnunet", "tvconv"])
+    table = operators_table([*runs, *theirs], ["nnunet", "tvconv"]).layout
     assert table.columns[:2] == ("nnunet [unknown]", "tvconv [source-validation]")
     assert row_of(table, "cup", "A")["difference [95 %]"] == "+2.00 [+2.00, +2.00]"
     notes = [note for note in table.notes if "masks from elsewhere" in note]
     assert [note.split(":")[0] for note in notes] == ["nnunet [unknown]"]
-    both = operators_table([*theirs, *(elsewhere(0.9, name="monai", seed=seed) for seed in range(3))])
+    both = operators_table([*theirs, *(elsewhere(0.9, name="monai", seed=seed) for seed in range(3))]).layout
     assert both.columns[:2] == ("nnunet", "monai")
-    assert not any("elsewhere" in note for note in operators_table([*runs, own(0.9, op="conv")]).notes)
+    assert not any("elsewhere" in note for note in operators_table([*runs, own(0.9, op="conv")]).layout.notes)
 
 
 def test_masks_from_elsewhere_are_compared_on_the_same_truth_by_the_same_protocol():
@@ -316,7 +333,7 @@ def test_an_operator_of_two_columns_is_named_in_full():
     with pytest.raises(UsageError, match=r"'conv': did you mean 'conv \[unknown\]'"):
         operators_table(runs, ["tvconv", "conv"])
     full = ("tvconv [source-validation]", "conv [unknown]")
-    assert operators_table(runs, full).columns[:2] == full
+    assert operators_table(runs, full).layout.columns[:2] == full
 
 
 def test_scores_on_disk_are_read_without_photographs(draw_root, tmp_path):

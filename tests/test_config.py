@@ -25,9 +25,9 @@ from fundus_seg.config import (
 )
 from fundus_seg.config.settings import BeforeItExisted, shipped_preset
 from fundus_seg.errors import ConfigError, RunError, UsageError
-from fundus_seg.progress import SILENT
 from fundus_seg.protocol import SELECTIONS, Scoring
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import identity_of
 from fundus_seg.runs.record import record, take_up
 
 RECORD = Path(__file__).with_name("config-0.1.0.yaml")
@@ -262,7 +262,7 @@ class TestRecord:
         recorded = load_recorded(RECORD, ResolvedRun)
         assert (recorded.holdout, recorded.optim.lr, recorded.train.method) == ("B", 3e-4, "mixstyle")
         assert recorded.data.sources == ("A", "C", "D")
-        assert recorded.slug(all_domains="ABCD") == "tvconv-lr=0.0003-method=mixstyle-bd27210d"
+        assert recorded.recipe(all_domains="ABCD") == "lr=0.0003-method=mixstyle-bd27210d"
 
     def test_repeats_its_run(self, tmp_path):
         recorded = load_recorded(RECORD, ResolvedRun)
@@ -298,10 +298,12 @@ class TestRecord:
 
     def test_of_a_run_is_of_the_same_run_after_a_setting_is_added(self, tmp_path, monkeypatch):
         folder, inputs = RunFolder(tmp_path), {"A/test": "1"}
+        resolved = resolve_machine(planned(), None, MACHINE)
         record(
             folder,
-            resolve_machine(planned(), None, MACHINE),
+            resolved,
             inputs,
+            identity=identity_of(resolved, "ABCD"),
             data_root="",
             phantom=False,
             probed=False,
@@ -322,7 +324,7 @@ class TestRecord:
 
         def begin(warmup):
             plan = LaterPlan.model_validate({**tiny, "train": {**tiny["train"], "warmup": warmup}})
-            return take_up(folder, plan, inputs, probed=False, machine=MACHINE, gpu=None, progress=SILENT)
+            return take_up(folder, plan, inputs, probed=False, machine=MACHINE)
 
         tiny = planned().model_dump()
         monkeypatch.setattr("fundus_seg.runs.record.ResolvedRun", LaterRun)
@@ -347,40 +349,40 @@ def test_missing_holdout_is_a_usage_error():
         load_config("paper")
 
 
-def test_slug_names_what_differs_and_nothing_else():
+def test_a_recipe_names_what_differs_and_nothing_else():
     plain = load_config("paper", arguments={"holdout": "A", "model.op": "conv", "seed": 3})
-    assert plain.slug(all_domains="ABCD") == "conv"
+    assert (plain.operator, plain.recipe(all_domains="ABCD")) == ("conv", "")
     spelt_out = load_config("paper", overrides=["data.sources=[B, C, D]"], arguments={"holdout": "A"})
-    assert spelt_out.slug(all_domains="ABCD") == "tvconv"
+    assert spelt_out.recipe(all_domains="ABCD") == ""
     varied = load_config(
         "paper", overrides=["optim.lr=3e-4", "data.sources=[C]", "model.encoder_weights=/x/w.pt"],
         arguments={"holdout": "A"},
     )  # fmt: skip
     assert varied.differences(all_domains="ABCD").keys() == {"optim.lr", "domains", "model.encoder_weights"}
-    assert varied.slug(all_domains="ABCD").startswith("tvconv-domains=A+C-encoder_weights=w.pt-lr=0.0003-")
+    assert varied.recipe(all_domains="ABCD").startswith("domains=A+C-encoder_weights=w.pt-lr=0.0003-")
     other = load_config(
         "paper", overrides=["optim.lr=3e-4", "data.sources=[C]", "model.encoder_weights=/y/w.pt"],
         arguments={"holdout": "A"},
     )  # fmt: skip
-    assert other.slug(all_domains="ABCD") != varied.slug(all_domains="ABCD")
+    assert other.recipe(all_domains="ABCD") != varied.recipe(all_domains="ABCD")
 
 
-def test_every_holdout_of_one_experiment_has_one_slug():
-    slugs = {
-        load_config("paper", overrides=[f"data.sources=[{source}]"], arguments={"holdout": holdout}).slug(
+def test_every_holdout_of_one_experiment_has_one_recipe():
+    recipes = {
+        load_config("paper", overrides=[f"data.sources=[{source}]"], arguments={"holdout": holdout}).recipe(
             all_domains="ABCD"
         )
         for holdout, source in ("AC", "CA")
     }
-    assert len(slugs) == 1
+    assert len(recipes) == 1
 
 
 def test_scoring_is_no_part_of_the_recipe_but_for_the_threshold_that_selects():
-    def slug(*overrides):
-        return load_config("paper", overrides=overrides, arguments={"holdout": "A"}).slug(all_domains="ABCD")
+    def recipe(*overrides):
+        return load_config("paper", overrides=overrides, arguments={"holdout": "A"}).recipe(all_domains="ABCD")
 
-    assert slug("scoring.empty_check=cup", "scoring.dice_smoothing=1") == "tvconv"
-    assert slug("scoring.threshold=0.5").startswith("tvconv-threshold=0.5-")
+    assert recipe("scoring.empty_check=cup", "scoring.dice_smoothing=1") == ""
+    assert recipe("scoring.threshold=0.5").startswith("threshold=0.5-")
 
 
 def test_config_is_frozen():

@@ -6,12 +6,15 @@ import multiprocessing
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import small_runs
 import torch
+from small_runs import killed_in_epoch
 
-from fundus_seg.config import load_config, resolve_sources
+from fundus_seg.config import resolve_sources
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError
@@ -21,10 +24,7 @@ from fundus_seg.training import fit, train
 from fundus_seg.training.run_data import load_run_data
 from fundus_seg.training.task import binary_cross_entropy
 
-
-def settings(*overrides, op="tvconv"):
-    overrides = ["train.threads=1", "train.precision=fp32", "train.devices=2", *overrides]
-    return load_config("tiny", overrides=overrides, arguments={"holdout": "A", "model.op": op})
+settings = partial(small_runs.settings, "train.precision=fp32", "train.devices=2")
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_worker_that_may_start_no_process_says_so(root, tmp_path, monkeypatch)
 
 
 def test_devices_name_the_run(root):
-    assert settings().slug(all_domains=root.experiment).startswith("tvconv-devices=2-")
+    assert settings().recipe(all_domains=root.experiment).startswith("devices=2-")
 
 
 def test_a_step_is_that_of_the_slices_mean_gradient(root, tmp_path, monkeypatch):
@@ -153,19 +153,13 @@ def test_no_process_outlives_the_first(root, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
-def test_an_interrupted_run_goes_on_to_the_same_bits(root, tmp_path, monkeypatch, op):
+def test_an_interrupted_run_goes_on_to_the_same_bits(root, tmp_path, op):
     config = settings("train.epochs=3", "optim.drop_epochs=[1]", op=op)
     whole = train(config, root, tmp_path / "whole")
 
-    def killed(path, rows):
-        if len(rows) == 2:
-            raise KeyboardInterrupt  # after `best`, before `last`: the epoch is repeated
-
-    monkeypatch.setattr(fit, "write_rows", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_in_epoch(2):
         train(config, root, tmp_path / "parts")
     assert not multiprocessing.active_children()
-    monkeypatch.undo()
     parts = train(config, root, tmp_path / "parts")
     for name in ("last", "best"):
         one, other = content(whole, name)["model"], content(parts, name)["model"]

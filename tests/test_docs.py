@@ -1,156 +1,115 @@
-"""The numbers on the pages of docs/, computed again."""
+"""The pages that `make docs` writes, what they are computed from, and the arithmetic that they show."""
 
 from __future__ import annotations
 
+import importlib
 import math
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fundus_seg import metrics
-from fundus_seg.config import load_scoring
+from fundus_seg.config import load_recipe, load_scoring
 from fundus_seg.evaluation.score_case import score_case
+from fundus_seg.experiments.capacity import BYTES_PER_PIXEL
 from fundus_seg.metrics import (
+    average_surface_distance,
+    average_symmetric_surface_distance,
     dice,
     hausdorff,
+    hausdorff95,
+    hausdorff95_max,
     jaccard,
     normalized_surface_dice,
     surface_distances,
+    vertical_cup_to_disc_ratio,
 )
 from fundus_seg.protocol import Scoring
 
-PAGE = Path(__file__).parents[1].joinpath("docs", "distances.md").read_text("utf8")
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-def panels():
-    """The three drawings, (12, 12) characters each: masks, distances of the prediction's border, of the truth's."""
-    block = PAGE.split("```")[1].strip("\n").splitlines()
-    return np.array([[list(word) for word in line.split()] for line in block[1:]]).transpose(1, 0, 2)
+@pytest.fixture
+def module(monkeypatch):
+    """A function that imports a module of docs/."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    return importlib.import_module
 
 
-def masks():
-    drawn = panels()[0]
-    return np.isin(drawn, ["#", "p"]), np.isin(drawn, ["#", "t"])
+class TestPages:
+    def test_making_them_again_changes_nothing(self, module):
+        make = module("make")
+        for page, text in make.pages().items():
+            assert page.read_text("utf8") == text, f"{page}: run `make docs`"
+
+    def test_every_part_stands_in_one_of_them(self, module):
+        make = module("make")
+        pages = "".join(page.read_text("utf8") for page in make.PAGES)
+        assert [name for name in make.PARTS if pages.count(f"<!-- {name}: written by make docs") != 1] == []
+
+    def test_a_part_is_made_anew(self, module, monkeypatch):
+        make = module("make")
+        monkeypatch.setitem(make.PARTS, "speed", lambda: "fast")
+        text = "<!-- speed: written by make docs -->\n{}<!-- speed: end -->\n"
+        assert make.made(text.format("slow\n")) == text.format("\nfast\n\n")
 
 
-def rows_of(heading):
-    """Cells of the rows below a table's heading."""
-    lines = PAGE[PAGE.index(heading) :].split("\n\n")[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+class TestScaling:
+    def test_the_grid_reckons_with_the_largest_measured_operator(self, module):
+        size = load_recipe("paper").data.size
+        assert BYTES_PER_PIXEL * size**2 == max(module("made_scaling").TENSORS_MIB.values()) * 2**20
+
+    def test_no_holdout_changes_the_steps_of_an_epoch(self, module):
+        scaling = module("made_scaling")
+        train = scaling.TRAIN
+        assert {max(count for key, count in train.items() if key != holdout) for holdout in train} == {320}
+        assert scaling.steps_of_an_epoch() == 20
 
 
-def number(expression):
-    """What a piece of arithmetic on the page comes to."""
-    return eval(re.sub(r"[^0-9.()+*/-]", "", expression.replace("·", "*").replace("−", "-")))
+class TestDistances:
+    def test_the_arithmetic_of_the_drawing(self, module):
+        prediction, truth = module("made_distances").masks()
+        d = surface_distances(prediction, truth)
+        assert sorted(d.prediction_to_truth) == [0] * 19 + [1, 2, 3, 4]
+        assert sorted(d.truth_to_prediction) == [0] * 19 + [1]
+        assert hausdorff(d) == 4
+        assert hausdorff95(d) == pytest.approx(1 + 0.9 * 1)  # at 0.95 * 42 = 39.9 of the sorted 43
+        assert hausdorff95_max(d) == pytest.approx(2 + 0.9 * 1)  # at 0.95 * 22 = 20.9 of the sorted 23
+        assert np.percentile(d.truth_to_prediction, 95) == pytest.approx(0.05)
+        assert average_surface_distance(d) == pytest.approx((1 + 2 + 3 + 4) / 23)
+        assert average_symmetric_surface_distance(d) == pytest.approx((10 + 1) / 43)
+        assert normalized_surface_dice(d, 1) == pytest.approx((43 - 3) / 43)
+        assert dice(prediction, truth) == pytest.approx(2 * 36 / (36 + 40))
+        assert jaccard(prediction, truth) == pytest.approx(36 / 40)
+        assert d.truth_to_prediction.mean() == pytest.approx(1 / 20)
 
+    def test_the_drawing_as_a_photograph(self, module):
+        pair = tuple(np.stack([mask, mask]) for mask in module("made_distances").masks())
+        disc, _ = score_case(*pair, scoring=Scoring())
+        assert disc["hd"] == pytest.approx(4 * 800 / 12)
 
-def found_on_page(pattern):
-    match = re.search(pattern, re.sub(r"\s+", " ", PAGE))
-    assert match, pattern
-    return match
+    def test_the_rules_of_the_released_code(self, module):
+        released = load_scoring("released-code")
+        pair = tuple(np.stack([mask, mask]) for mask in module("made_distances").masks())
+        disc, _ = score_case(*pair, scoring=released)
+        assert disc["hd"] > disc["hd95"]
+        assert disc["dsc"] == pytest.approx((2 * 36 + 1) / (36 + 40 + 1))
+        assert (released.threshold, released.empty_distance, released.empty_check) == (0.75, 100, "cup")
 
+    def test_a_real_distance_can_be_far_above_the_penalty(self):
+        corners = np.zeros((2, 800, 800), bool)
+        corners[0, 0, 0] = corners[1, -1, -1] = True
+        assert hausdorff(surface_distances(*corners)) == pytest.approx(799 * math.sqrt(2))
+        assert Scoring().empty_distance == 100
 
-def test_the_drawn_distances_are_those_of_the_drawn_masks():
-    _, to_truth, to_prediction = panels()
-    assert to_truth.shape == (12, 12)
-    distances = surface_distances(*masks())
-    for drawn, measured in (
-        (to_truth, distances.prediction_to_truth),
-        (to_prediction, distances.truth_to_prediction),
-    ):
-        assert sorted(drawn[drawn != "."].astype(float)) == sorted(measured)
-
-
-def test_every_distance_in_the_table():
-    distances = surface_distances(*masks())
-    rows = rows_of("| measure | value [px]")
-    assert len(rows) == 5
-    for _, value, _, function in rows:
-        assert getattr(metrics, function.strip("`"))(distances) == pytest.approx(float(value), abs=5e-5), function
-
-
-def test_every_overlap_in_the_table():
-    distances = surface_distances(*masks())
-    measured = {
-        "`normalized_surface_dice`": normalized_surface_dice(distances, 1),
-        "`dice`": dice(*masks()),
-        "`jaccard`": jaccard(*masks()),
-    }
-    shown = {function: float(value) for _, value, _, function in rows_of("| measure | value [%]")}
-    assert shown == pytest.approx({function: 100 * value for function, value in measured.items()}, abs=5e-3)
-
-
-def test_the_arithmetic_comes_to_the_values():
-    rows = {row[0]: (float(row[1]), row[2]) for row in rows_of("| measure | value [px]")}
-    for measure in ("ASD, prediction to truth", "ASSD"):
-        value, arithmetic = rows[measure]
-        assert number(arithmetic) == pytest.approx(value, abs=5e-5)
-    for measure in ("HD95, both directions pooled", "HD95-max, the larger direction"):
-        value, arithmetic = rows[measure]
-        place, between = arithmetic.split(";")[0], arithmetic.split(";")[-1].split("(")[0]
-        terms, at = place.removeprefix("place ").split(" of ")[0].split("=")
-        assert number(terms) == pytest.approx(float(at))
-        assert number(between) == pytest.approx(value)
-    for _, value, arithmetic, _ in rows_of("| measure | value [%]"):
-        assert 100 * number(arithmetic.split(":")[0]) == pytest.approx(float(value), abs=5e-3)
-
-
-def test_border_pixels_in_the_text():
-    distances = surface_distances(*masks())
-    assert int(found_on_page(r"The truth has (\d+)\.")[1]) == distances.truth_to_prediction.size
-    assert int(found_on_page(r"has 19 \+ 4 = (\d+)")[1]) == distances.prediction_to_truth.size
-    assert distances.pooled.size == 43
-
-
-def test_what_other_directions_and_other_means_come_to():
-    distances = surface_distances(*masks())
-    back, there = distances.truth_to_prediction.mean(), distances.prediction_to_truth.mean()
-    assert float(found_on_page(r"it would be 1 / 20 = ([\d.]+\d)")[1]) == back
-    assert float(found_on_page(r"/ 2 = (0\.\d+)\.")[1]) == pytest.approx((there + back) / 2, abs=5e-5)
-    assert float(found_on_page(r"other direction has ([\d.]+)\)")[1]) == pytest.approx(
-        np.percentile(distances.truth_to_prediction, 95)
-    )
-
-
-def test_the_drawing_as_a_photograph():
-    pair = tuple(np.stack([mask, mask]) for mask in masks())
-    disc, _ = score_case(*pair, scoring=Scoring())
-    assert float(found_on_page(r"800 / 12 = ([\d.]+\d)")[1]) == pytest.approx(disc["hd"], abs=5e-3)
-
-
-def test_released_scoring_as_the_page_says():
-    released = load_scoring("released-code")
-    pair = tuple(np.stack([mask, mask]) for mask in masks())
-    disc, _ = score_case(*pair, scoring=released)
-    assert disc["hd"] > disc["hd95"]
-    assert float(found_on_page(r"73 / 77 = ([\d.]+) %")[1]) == pytest.approx(100 * disc["dsc"], abs=5e-3)
-    assert float(found_on_page(r"threshold of ([\d.]+),")[1]) == released.threshold
-    assert float(found_on_page(r"empty prediction counts as (\d+),")[1]) == released.empty_distance
-    assert released.empty_check == "cup"
-
-
-def test_a_real_distance_can_be_far_above_the_penalty():
-    corners = np.zeros((2, 800, 800), bool)
-    corners[0, 0, 0] = corners[1, -1, -1] = True
-    largest = float(found_on_page(r"√2 = (\d+)")[1])
-    assert largest == pytest.approx(hausdorff(surface_distances(*corners)), abs=0.5)
-    assert largest > Scoring().empty_distance
-
-
-def test_the_empty_policy_is_what_the_records_hold():
-    square, nothing = masks()[1], np.zeros((12, 12), bool)
-    rows = {name: cells for name, *cells in rows_of("| | prediction empty")}
-    assert rows["DSC, Jaccard, NSD"][0] == "0"
-    missed = surface_distances(nothing, square)
-    assert [dice(nothing, square), jaccard(nothing, square), normalized_surface_dice(missed, 5)] == [0, 0, 0]
-    for prediction in (square, nothing):
-        unfound = surface_distances(prediction, nothing)
-        scores = (dice(prediction, nothing), jaccard(prediction, nothing), normalized_surface_dice(unfound, 5))
-        assert all(map(math.isnan, (*scores, hausdorff(unfound))))
-    assert math.isnan(hausdorff(missed))
-    assert f"{Scoring().empty_distance:g}" in rows["HD, HD95, HD95-max, ASD, ASSD"][0]
-    assert math.isnan(metrics.vertical_cup_to_disc_ratio(nothing, nothing))
-    assert metrics.vertical_cup_to_disc_ratio(square, nothing) == 0
-    assert number(found_on_page(r"penalty it is (\(10 \+ 100\) / 2) = 55")[1]) == 55
+    def test_where_nothing_can_be_measured(self, module):
+        square, nothing = module("made_distances").masks()[1], np.zeros((12, 12), bool)
+        missed = surface_distances(nothing, square)
+        assert [dice(nothing, square), jaccard(nothing, square), normalized_surface_dice(missed, 5)] == [0, 0, 0]
+        assert math.isnan(hausdorff(missed))
+        for prediction in (square, nothing):
+            unfound = surface_distances(prediction, nothing)
+            scores = (dice(prediction, nothing), jaccard(prediction, nothing), normalized_surface_dice(unfound, 5))
+            assert all(map(math.isnan, (*scores, hausdorff(unfound))))
+        assert math.isnan(vertical_cup_to_disc_ratio(nothing, nothing))
+        assert vertical_cup_to_disc_ratio(square, nothing) == 0

@@ -13,7 +13,7 @@ from fundus_seg.data.cache import load_resized
 from fundus_seg.data.domain_file import read_domain_file
 from fundus_seg.data.files import hashed_split
 from fundus_seg.errors import DataError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.phantom.make import PHANTOM_MARKER
 from fundus_seg.protocol import source_half
 from fundus_seg.training import train

@@ -14,12 +14,15 @@ from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data import FundusDataset, open_root
 from fundus_seg.errors import CheckpointError, DataError, ProtocolError, RunError
-from fundus_seg.evaluation import evaluate as module
-from fundus_seg.evaluation.evaluate import evaluate, write_overlays
+from fundus_seg.evaluation import predictions
+from fundus_seg.evaluation.predictions import write_overlays
+from fundus_seg.evaluation.records import read_evaluation
 from fundus_seg.evaluation.score_case import FAULTS, score_case
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.ops import TVConv2d
 from fundus_seg.protocol import Scoring
-from fundus_seg.reporting.tables import build_table
+from fundus_seg.reporting.tables import score_table
+from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.training import train
 
 
@@ -77,9 +80,7 @@ def test_evaluation_scores_the_holdout_s_test_split_at_its_own_size(run):
     assert set(evaluation.cases["height"]) == {96}
     assert evaluation.path == run.evaluation(Scoring().digest(), "best")
     assert evaluation.meta.selection == "source-validation"
-    expected = module.RunName(
-        preset="tiny", operator="tvconv", holdout="B", seed=0, precision=run.read_config()["train"]["precision"]
-    )
+    expected = RunIdentity("tvconv", "", "tiny", run.read_config()["train"]["precision"], "B", 0)
     assert evaluation.meta.run == expected
     assert not evaluation.meta.phantom
     assert run.has("DONE")
@@ -122,7 +123,7 @@ def test_native_evaluation_shows_the_network_each_photograph_as_it_is(op, draw_r
     assert native.cases.groupby("case")["prediction_pixels"].sum().tolist() == pixels
     assert Image.open(write_overlays(run, native, 1)[0]).size == (91, 70)
     with pytest.raises(ProtocolError, match=r"two scoring protocols \(inference\)"):
-        build_table([resized, native])
+        score_table([resized, native])
 
 
 def test_inference_joins_any_protocol(run):
@@ -140,7 +141,7 @@ def test_a_photograph_too_large_for_native_evaluation_is_named(run, monkeypatch)
                 layer.kernel_cache_bytes = 100_000
         return predictor
 
-    monkeypatch.setattr(module, "load_model", bounded)
+    monkeypatch.setattr(predictions, "load_model", bounded)
     with pytest.raises(DataError, match=r"Btest0\.png: 96x96 pixels are too many for inference=native: .* 6x6"):
         evaluate(run, inference="native")
     assert evaluate(run).meta.protocol == Scoring()
@@ -194,7 +195,7 @@ class Lines:
 @pytest.fixture
 def scored(run, monkeypatch):
     """A run whose four cases were predicted in batches of three, and its evaluation."""
-    monkeypatch.setattr(module, "_BATCH", 3)
+    monkeypatch.setattr(predictions, "_BATCH", 3)
     return run, evaluate(run)
 
 
@@ -209,7 +210,7 @@ def test_cut_evaluation_is_recovered_to_its_last_whole_case(scored, lines, of_th
     rows = written.splitlines(keepends=True)
     first.path.write_bytes(b"".join(rows[:lines]) + rows[lines][:of_the_next])
     with pytest.raises(RunError, match=r"best\.csv: cut off or changed since it was written; evaluate the run again"):
-        module.read_evaluation(first.path)
+        read_evaluation(first.path)
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
     assert first.path.read_bytes() == written
@@ -227,7 +228,7 @@ def test_edited_evaluation_is_refused_and_none_of_its_rows_kept(scored, cut):
     rows[1] = rows[1].replace(",disc,", ",disc ,")
     first.path.write_text("".join(rows[:-1] if cut else rows))
     with pytest.raises(RunError, match="cut off or changed"):
-        module.read_evaluation(first.path)
+        read_evaluation(first.path)
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
     assert progress.said[-1] == f"{first.path}: not what was written; scoring every case again"
@@ -243,7 +244,7 @@ def test_checkpoint_of_another_network_is_refused(run, draw_root, tmp_path):
 
 def test_second_evaluation_reads_the_first(run, monkeypatch):
     first = evaluate(run)
-    monkeypatch.setattr(module, "load_model", None)
+    monkeypatch.setattr(predictions, "load_model", None)
     pd.testing.assert_frame_equal(evaluate(run).cases, first.cases)
 
 
@@ -298,8 +299,8 @@ def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):
     evaluation = evaluate(run)
     path = evaluation.path.with_suffix(".json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
-    with pytest.raises(RunError, match=r"best\.csv: format 1, this version reads 3; evaluate the run again"):
-        module.read_evaluation(evaluation.path)
+    with pytest.raises(RunError, match=r"best\.csv: format 1, this version reads 3 and 4; evaluate the run again"):
+        read_evaluation(evaluation.path)
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, evaluation.cases)
     assert progress.said == [f"{evaluation.path}: of an older format, or without its JSON; scoring every case again"]

@@ -1,4 +1,4 @@
-"""Who works on the cells of a grid; here a cell is a path, and the work is light."""
+"""Who works on the runs of a grid; here a run is a path, and the work is light."""
 
 from __future__ import annotations
 
@@ -38,42 +38,42 @@ def eventually(true, seconds=60.0):
 
 
 @pytest.fixture
-def cells(tmp_path):
+def runs(tmp_path):
     return [tmp_path / name for name in "abcde"]
 
 
-def test_serial_keeps_the_order(cells):
-    assert list(serial(lambda cell: cell.name, cells)) == [(cell, cell.name) for cell in cells]
+def test_serial_keeps_the_order(runs):
+    assert list(serial(lambda run: run.name, runs)) == [(run, run.name) for run in runs]
 
 
-def test_no_more_workers_than_jobs_and_each_stays_warm(cells):
-    outcomes = dict(processes([None, None])(executor_work.give_pid, cells))
-    assert set(outcomes) == set(cells)
+def test_no_more_workers_than_jobs_and_each_stays_warm(runs):
+    outcomes = dict(processes([None, None])(executor_work.give_pid, runs))
+    assert set(outcomes) == set(runs)
     assert len(set(outcomes.values())) <= 2
     assert not any(map(alive, outcomes.values()))
 
 
-def test_no_cells_no_workers():
+def test_no_runs_no_workers():
     assert list(processes([None, None])(executor_work.give_pid, [])) == []
 
 
-def test_each_worker_sees_the_gpu_of_its_slot(cells, monkeypatch):
+def test_each_worker_sees_the_gpu_of_its_slot(runs, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert set(dict(processes([0, 0, 1])(executor_work.give_gpu, cells)).values()) <= {"4", "7"}
+    assert set(dict(processes([0, 0, 1])(executor_work.give_gpu, runs)).values()) <= {"4", "7"}
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert dict(processes([0, 1])(executor_work.give_gpu, cells[:1])) == {cells[0]: "0"}
+    assert dict(processes([0, 1])(executor_work.give_gpu, runs[:1])) == {runs[0]: "0"}
 
 
-def test_a_dead_worker_is_replaced_and_its_cell_tried_again(cells):
-    outcomes = dict(processes([None])(executor_work.die_once, cells[:2]))
-    assert list(outcomes) == cells[:2]
+def test_a_dead_worker_is_replaced_and_its_run_tried_again(runs):
+    outcomes = dict(processes([None])(executor_work.die_once, runs[:2]))
+    assert list(outcomes) == runs[:2]
     assert len(set(outcomes.values())) == 2
 
 
-def test_a_cell_whose_worker_dies_every_time_fails_alone(cells):
-    outcomes = dict(processes([None, None])(executor_work.die, cells[:2]))
+def test_a_run_whose_worker_dies_every_time_fails_alone(runs):
+    outcomes = dict(processes([None, None])(executor_work.die, runs[:2]))
     assert {outcome.state for outcome in outcomes.values()} == {"failed"}
-    assert outcomes[cells[0]].reason.startswith(f"worker died {RETRIES + 1} times")
+    assert outcomes[runs[0]].reason.startswith(f"its worker died {RETRIES + 1} times")
 
 
 def test_closed_early_it_leaves_nobody_at_work(tmp_path):
@@ -87,8 +87,8 @@ def test_closed_early_it_leaves_nobody_at_work(tmp_path):
     assert not alive(marker.stem)
 
 
-def _linger_in_folders(cell):
-    return executor_work.linger(cell) if cell.is_dir() else True
+def _linger_in_folders(run):
+    return executor_work.linger(run) if run.is_dir() else True
 
 
 def test_workers_die_with_a_command_that_is_killed(tmp_path):

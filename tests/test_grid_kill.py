@@ -30,7 +30,7 @@ context.set_forkserver_preload([__name__])
 
 
 def whole_grid(root, out, log=None):
-    """The grid in this process, one cell after the other; each file that it writes is a line of `log`."""
+    """The grid in this process, one run after the other; each file that it writes is a line of `log`."""
     if log:
         replace = Path.replace
 
@@ -40,8 +40,8 @@ def whole_grid(root, out, log=None):
             return replace(self, target)
 
         Path.replace = logged
-    cells = plan(open_root(root), out, ops=OPS, seeds=[0], holdouts=["A"], config="tiny", overrides=SETTINGS)
-    assert {outcome.state for _, outcome in run_grid(cells, serial)} == {"done"}
+    runs = plan(open_root(root), out, ops=OPS, seeds=[0], holdouts=["A"], config="tiny", overrides=SETTINGS)
+    assert {outcome.state for _, outcome in run_grid(runs, serial)} == {"done"}
 
 
 def command(root, out, jobs):
@@ -127,7 +127,7 @@ def test_killed_at_random_points(draw_root, tmp_path):
         assert scores(out) == scores(tmp_path / "whole"), trial
 
 
-def test_two_copies_train_every_cell_once(draw_root, tmp_path):
+def test_two_copies_train_every_run_once(draw_root, tmp_path):
     root, out, log = draw_root(), tmp_path / "both", tmp_path / "log"
     copies = [context.Process(target=whole_grid, args=(root, out, log)) for _ in range(2)]
     for copy in copies:

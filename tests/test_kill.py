@@ -14,7 +14,7 @@ import torch
 
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.runs.folder import RunFolder, find_runs
 from fundus_seg.training import train
 
@@ -22,7 +22,7 @@ WRITES = 10  # of an undisturbed run whose best epoch is its first, with its eva
 
 # A server with everything imported hands out processes that start at once.
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload([__name__, "fundus_seg.evaluation.evaluate", "fundus_seg.training"])
+context.set_forkserver_preload([__name__, "fundus_seg.evaluation.score_run", "fundus_seg.training"])
 
 
 def whole_run(root: Path, out: Path, op: str, fatal_write: int, after_rename: bool) -> None:

@@ -7,28 +7,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_runs import Lines, settings
 
-from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import ProtocolError, RunError
-from fundus_seg.evaluation.evaluate import evaluate
-from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
-from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS
-from fundus_seg.progress import Silent
+from fundus_seg.evaluation.metric_table import distances, overlaps
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
+from fundus_seg.evaluation.runs import checkpoints_of
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.protocol import Scoring, source_half
-from fundus_seg.reporting.in_domain import domain_gap_table, domain_gaps, tidy_domain_gap_table
-from fundus_seg.reporting.leak import HONEST, LEAKING, checkpoints_to_compare, leak_table
-from fundus_seg.reporting.tables import build_table
+from fundus_seg.reporting.frames import RUN_FIELDS
+from fundus_seg.reporting.in_domain import domain_gap_table, domain_gaps
+from fundus_seg.reporting.leak import ORACLE, SOURCE_VALIDATION, leak_table
+from fundus_seg.reporting.tables import score_table
+from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.statistics.intervals import bootstrap_interval
 from fundus_seg.training import train
 
 
-def evaluation(dsc, *, selection=HONEST, holdout="A", seed=0, operator="tvconv", domains=None, scored="holdout"):
+def evaluation(
+    dsc, *, selection=SOURCE_VALIDATION, holdout="A", seed=0, operator="tvconv", domains=None, scored="holdout"
+):
     """Scores with the same Dice (a value a case) for disc and cup."""
     domains = domains or [holdout] * len(dsc)
     rows = [
         {"structure": structure, "domain": domain, "case": str(case), "truth_pixels": 10,
-         **dict.fromkeys(OVERLAPS, value), **dict.fromkeys(DISTANCES, 1.0)}
+         **dict.fromkeys(overlaps(), value), **dict.fromkeys(distances(), 1.0)}
         for case, (value, domain) in enumerate(zip(dsc, domains, strict=True))
         for structure in ("disc", "cup")
     ]  # fmt: skip
@@ -38,17 +42,17 @@ def evaluation(dsc, *, selection=HONEST, holdout="A", seed=0, operator="tvconv",
         data={},
         phantom=False,
         selection=selection,
-        checkpoint="oracle" if selection == LEAKING else "best",
+        checkpoint="oracle" if selection == ORACLE else "best",
         scored=scored,
         checkpoint_sha256="",
-        run=RunName(preset="paper", operator=operator, holdout=holdout, seed=seed),
+        run=RunIdentity(operator, "", "paper", "fp32", holdout, seed),
         versions={},
     )
     return Evaluation(Path(f"{operator}-{holdout}-{seed}-{selection}-{scored}.csv"), meta, pd.DataFrame(rows))
 
 
 def pair(honest, gain, **run):
-    return [evaluation(honest, **run), evaluation(np.asarray(honest) + gain, selection=LEAKING, **run)]
+    return [evaluation(honest, **run), evaluation(np.asarray(honest) + gain, selection=ORACLE, **run)]
 
 
 def test_the_meter_is_the_paired_difference_with_its_interval():
@@ -56,7 +60,7 @@ def test_the_meter_is_the_paired_difference_with_its_interval():
     cases = [0.5, 0.7, 0.9]
     runs = [each for seed in range(3) for each in pair(cases, 0.01 * (seed + 1), seed=seed)]
     runs += [each for seed in range(3) for each in pair(cases, 0.02, seed=seed, holdout="B")]
-    table = leak_table([*runs, *(evaluation(cases, selection="last", seed=seed) for seed in range(3))])
+    table = leak_table([*runs, *(evaluation(cases, selection="last", seed=seed) for seed in range(3))]).layout
     assert table.columns == ("tvconv",)
     assert [row[0] for row in table.rows] == ["A", "B", "mean"]
     gains = np.array([[1.0] * 3, [2.0] * 3, [3.0] * 3])
@@ -72,19 +76,22 @@ def test_the_meter_is_the_paired_difference_with_its_interval():
 
 def test_the_meter_for_a_program_has_its_numbers_apart():
     """A gain of 1 point in A of tvconv; conv has no oracle."""
-    table = leak_table([*pair([0.5, 0.7], 0.01), evaluation([0.5, 0.6], operator="conv")], tidy=True)
-    assert (*table.labels, *table.columns) == ("operator", "holdout", "difference", "low", "high")
-    assert table.rows == (
-        *(("conv", place, "NA", "NA", "NA") for place in ("A", "mean")),
-        *(("tvconv", place, "1", "1", "1") for place in ("A", "mean")),
-    )
+    frame = leak_table([*pair([0.5, 0.7], 0.01), evaluation([0.5, 0.6], operator="conv")]).frame
+    identity = ["operator", "recipe", "preset", "precision", "holdout"]
+    assert list(frame) == [*identity, "difference", "low", "high"]
+    assert frame[["operator", "holdout"]].to_numpy().tolist() == [
+        ["conv", "A"], ["conv", "mean"], ["tvconv", "A"], ["tvconv", "mean"],
+    ]  # fmt: skip
+    numbers = frame[["difference", "low", "high"]].to_numpy()
+    assert np.isnan(numbers[:2]).all()
+    assert numbers[2:] == pytest.approx(1)
 
 
 def test_a_run_without_a_probe_is_named_and_no_mean_is_made_of_some_domains():
     table = leak_table([
         *pair([0.5, 0.6], 0.01, seed=0), evaluation([0.5, 0.6], seed=7),
         evaluation([0.5, 0.6], holdout="B"), *pair([0.5, 0.6], 0.0, operator="conv", holdout="B"),
-    ])  # fmt: skip
+    ]).layout  # fmt: skip
     cells = {(row[0], name): row[position] for row in table.rows for position, name in enumerate(table.columns, 1)}
     assert cells["A", "tvconv"].startswith("+1.00 [")
     missing = [("B", "tvconv"), ("mean", "tvconv"), ("A", "conv"), ("mean", "conv")]
@@ -101,7 +108,7 @@ def test_the_gap_of_a_run_is_its_mean_over_cases_then_source_domains():
     inside = evaluation([0.9, 0.6, 0.8], domains=["B", "C", "C"], scored="in-domain")
     (row,) = domain_gaps([(evaluation([0.4, 0.6]), inside)]).to_dict("records")
     assert (row["in_domain"], row["out_of_domain"], row["gap"]) == pytest.approx((80, 50, 30))
-    table = domain_gap_table([(evaluation([0.4, 0.6]), inside)])
+    table = domain_gap_table([(evaluation([0.4, 0.6]), inside)]).layout
     assert table.columns == ("tvconv",)
     assert table.rows == (("A", "in-domain", "80.00"), ("A", "out-of-domain", "50.00"), ("A", "gap", "30.00"))
 
@@ -111,29 +118,20 @@ def test_gaps_for_a_program_are_a_row_a_run():
         (evaluation([0.4, 0.6], seed=seed), evaluation([score], domains=["B"], scored="in-domain", seed=seed))
         for seed, score in enumerate((0.75, 0.8))
     ]
-    table = tidy_domain_gap_table(pairs)
-    assert (*table.labels, *table.columns) == ("operator", "holdout", "seed", "in-domain", "unseen", "gap")
-    assert table.rows == (("tvconv", "A", "0", "75", "50", "25"), ("tvconv", "A", "1", "80", "50", "30"))
+    frame = domain_gap_table(pairs).frame
+    assert list(frame) == [*RUN_FIELDS, "in_domain", "out_of_domain", "gap"]
+    assert frame["seed"].tolist() == [0, 1]
+    assert frame[["in_domain", "out_of_domain", "gap"]].to_numpy() == pytest.approx(
+        np.array([[75, 50, 25], [80, 50, 30]])
+    )
 
 
 def test_in_domain_scores_stand_in_no_table_of_unseen_domains():
     inside = evaluation([0.9], scored="in-domain", seed=1)
     with pytest.raises(ProtocolError, match=r"two kinds of cases in one table: holdout in .*, in-domain in"):
-        build_table([evaluation([0.5]), inside])
+        score_table([evaluation([0.5]), inside])
     with pytest.raises(ProtocolError, match="not the in-domain scores of"):
         domain_gaps([(evaluation([0.5]), inside)])
-
-
-class Lines(Silent):
-    def __init__(self):
-        self.said = []
-
-    def line(self, text):
-        self.said.append(text)
-
-
-def settings(seed=0):
-    return load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A", "seed": seed})
 
 
 def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
@@ -141,18 +139,18 @@ def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
     probed = train(settings(), root, tmp_path, probe=True)
     plain = train(settings(seed=1), root, tmp_path)
     progress = Lines()
-    assert sorted(checkpoints_to_compare(probed, progress=progress)) == ["best", "last", "oracle"]
-    assert progress.said == []
-    assert sorted(checkpoints_to_compare(plain, progress=progress)) == ["best", "last"]
-    assert progress.said == [
+    assert sorted(checkpoints_of(probed, progress=progress)) == ["best", "last", "oracle"]
+    assert progress.lines == []
+    assert sorted(checkpoints_of(plain, progress=progress)) == ["best", "last"]
+    assert progress.lines == [
         f"{plain.path}: trained without --probe-holdout, missing in the column of selection oracle"
     ]
     with pytest.raises(RunError, match=r"oracle\.ckpt: .*; train it anew with --probe-holdout, in another --out"):
         evaluate(plain, checkpoint="oracle")
     oracle, best = evaluate(probed, checkpoint="oracle"), evaluate(probed)
-    assert (oracle.meta.selection, best.meta.selection) == (LEAKING, HONEST)
+    assert (oracle.meta.selection, best.meta.selection) == (ORACLE, SOURCE_VALIDATION)
     assert oracle.meta.probed and best.meta.probed and not evaluate(plain).meta.probed
-    assert leak_table([oracle, best]).columns == ("tvconv",)
+    assert leak_table([oracle, best]).layout.columns == ("tvconv",)
 
     before = best.path.read_bytes()
     inside = evaluate(probed, scored="in-domain")

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_runs import killed_in_epoch, settings
 
 from fundus_seg import load_model
 from fundus_seg.builtins import METHODS
-from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models import build_model
-from fundus_seg.training import Method, fit, train
+from fundus_seg.training import Method, train
 from fundus_seg.training.method import domain_risks, draw_partners
 from fundus_seg.training.methods import mixstyle
 from fundus_seg.training.methods.fourier import FourierMix, mix_amplitudes
@@ -22,10 +22,6 @@ TINY = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8}
 DOMAINS = torch.tensor([0, 0, 1, 1])
 
 
-def settings(*overrides):
-    return load_config("tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": "A"})
-
-
 def content(run):
     return torch.load(run.checkpoint("last"), weights_only=True)
 
@@ -35,19 +31,10 @@ def assert_same_weights(first, second):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def train_in_two_parts(config, root, out, monkeypatch):
-    """Killed after `best` and before `last` of the second epoch, and taken up again."""
-    original = fit.write_rows
-
-    def killed(path, rows):
-        if len(rows) == 2:
-            raise KeyboardInterrupt
-        original(path, rows)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fit, "write_rows", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, root, out)
+def train_in_two_parts(config, root, out):
+    """Killed in the second epoch, and taken up again."""
+    with killed_in_epoch(2):
+        train(config, root, out)
     return train(config, root, out)
 
 
@@ -189,19 +176,17 @@ def test_no_method_is_the_loss_itself_and_vrex_of_one_domain_is_too():
 
 
 @pytest.mark.parametrize("name", [*METHODS][1:])
-def test_a_run_with_a_method_goes_on_to_the_same_bits_and_leaves_a_plain_network(
-    name, draw_root, tmp_path, monkeypatch
-):
+def test_a_run_with_a_method_goes_on_to_the_same_bits_and_leaves_a_plain_network(name, draw_root, tmp_path):
     root, config = open_root(draw_root()), settings(f"train.method={name}")
     whole = train(config, root, tmp_path / "whole")
-    assert_same_weights(train_in_two_parts(config, root, tmp_path / "parts", monkeypatch), whole)
+    assert_same_weights(train_in_two_parts(config, root, tmp_path / "parts"), whole)
     plain = train(settings(), root, tmp_path / "whole")
     ours, theirs = content(whole), content(plain)
     assert ours["model_spec"] == theirs["model_spec"]
     assert ours["model"].keys() == theirs["model"].keys()
     assert any(not torch.equal(ours["model"][key], theirs["model"][key]) for key in ours["model"])
     assert not any(module._forward_hooks for module in load_model(whole.path).network.modules())
-    assert evaluate(whole).meta.run.operator.startswith(f"tvconv-method={name}-")
+    assert evaluate(whole).meta.run.recipe.startswith(f"method={name}-")
 
 
 def test_a_method_is_told_of_domains_and_of_steps_since_the_run_began(draw_root, tmp_path, monkeypatch):
@@ -222,6 +207,6 @@ def test_a_method_is_told_of_domains_and_of_steps_since_the_run_began(draw_root,
     run = train(settings("train.method=mixstyle"), root, tmp_path / "recorded")
     assert told == [(step, [0, 0, 1, 1, 2, 2]) for step in range(4)]
     told.clear()
-    train_in_two_parts(settings("train.method=mixstyle"), root, tmp_path / "parts", monkeypatch)
+    train_in_two_parts(settings("train.method=mixstyle"), root, tmp_path / "parts")
     assert [step for step, _ in told] == [0, 1, 2, 3, 2, 3]  # the epoch that was cut off is repeated
     assert_same_weights(run, train(settings(), root, tmp_path / "plain"))  # to watch changes nothing

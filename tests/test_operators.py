@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models.blocks import AddCoords, conv2d, count_parameters, depthwise, inverted_residual
 from fundus_seg.models.operators import BranchSettings
 from fundus_seg.ops import LinearTVConv2d, UntiedConv2d, translation_variant_conv2d
 from fundus_seg.plugins import find
-from fundus_seg.reporting.tables import build_table
+from fundus_seg.reporting import score_table
 from fundus_seg.runs.folder import find_runs
 from fundus_seg.training import train
 from fundus_seg_cli.main import app
@@ -194,10 +194,10 @@ class TestRuns:
         for op in ("depthwise-dilated", "depthwise"):
             assert run(op).match(f"tiny/A/{op}-{variant}*/seed-0")
         evaluations = [evaluate(each) for each in find_runs([tmp_path / "runs"])]
-        columns = build_table(evaluations).columns
+        columns = score_table(evaluations).layout.columns
         assert [column.partition(f"-{variant}")[0] for column in columns] == ["depthwise", "depthwise-dilated"]
         plain = load_config("tiny", arguments={"holdout": "A", "model.op": "depthwise-dilated"})
-        assert plain.slug(all_domains="ABCD") == "depthwise-dilated"
+        assert (plain.operator, plain.recipe(all_domains="ABCD")) == ("depthwise-dilated", "")
 
     def test_the_command_trains_a_control_on_another_encoder(
         self, draw_root: Callable[..., Path], tmp_path: Path

@@ -12,16 +12,12 @@ from PIL import Image
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.errors import RunError
-from fundus_seg.evaluation.evaluate import evaluate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.reporting.plots import write_plots
 from fundus_seg.training import train
-from fundus_seg.viz.plots import (
-    draw_bland_altman,
-    draw_boxes,
-    draw_learning_curves,
-    limits_of_agreement,
-    save,
-)
+from fundus_seg.viz.agreement import draw_bland_altman, limits_of_agreement
+from fundus_seg.viz.plots import draw_boxes, draw_learning_curves
+from fundus_seg.viz.style import save
 
 OPERATORS = ("conv", "depthwise", "tvconv", "depthwise-dilated", "untied")
 
@@ -221,7 +217,7 @@ def test_scores_of_masks_without_a_run_have_no_learning_curves(evaluation, tmp_p
 
 def test_masks_from_elsewhere_stand_in_every_plot_but_the_learning_curves(evaluation, tmp_path):
     meta = evaluation.meta
-    run = meta.run.model_copy(update={"operator": "nnunet", "preset": "unknown", "precision": "unknown"})
+    run = dataclasses.replace(meta.run, operator="nnunet", preset="unknown", precision="unknown")
     unknown = {"selection": "unknown", "checkpoint": None, "data": {}, "run": run}
     path = tmp_path / "runs/external/B/nnunet/seed-0/evaluations/0-external.csv"
     theirs = dataclasses.replace(evaluation, path=path, meta=meta.model_copy(update=unknown))

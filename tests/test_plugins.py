@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_runs import killed_in_epoch, settings, weights
 
 from fundus_seg import load_model, plugins
 from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS
-from fundus_seg.config import load_config
 from fundus_seg.data import transforms
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate
 from fundus_seg.evaluation.records import write_evaluation
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models import build_model
 from fundus_seg.models.operators import BranchSettings, tried
-from fundus_seg.reporting.tables import build_table
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.folder import RunFolder
-from fundus_seg.training import fit, methods, task, train
+from fundus_seg.training import methods, task, train
 
 PAGE = Path(__file__).parents[1].joinpath("docs", "extending.md").read_text("utf8")
 EXAMPLES = {text.split()[1].removesuffix(".py"): text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}
@@ -53,20 +53,12 @@ def examples(here):
         (here / f"{name}.py").write_text(text)
 
 
-def settings(*overrides):
-    return load_config("tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": "A"})
-
-
 def forget(monkeypatch):
     """As in a new process."""
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(plugins, "_digests", {})
     for name in (*EXAMPLES, "broken", "odd"):
         sys.modules.pop(name, None)
-
-
-def weights(run):
-    return torch.load(run.checkpoint("last"), weights_only=True)["model"]
 
 
 @pytest.mark.parametrize("builtin", [OPERATORS, LOSSES, AUGMENTATIONS, METHODS])
@@ -112,29 +104,23 @@ def test_a_run_of_four_examples_goes_on_to_the_same_bits_and_is_scored(examples,
     overrides = [f"{setting}={name}" for setting, name in USED.items()]
     whole = train(settings(*overrides), root, tmp_path / "whole")
 
-    def killed(path, rows):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        original = fit.write_rows
-        patch.setattr(fit, "write_rows", lambda path, rows: (killed if len(rows) == 2 else original)(path, rows))
-        with pytest.raises(KeyboardInterrupt):
-            train(settings(*overrides), root, tmp_path / "parts")
+    with killed_in_epoch(2):
+        train(settings(*overrides), root, tmp_path / "parts")
     forget(monkeypatch)
     parts = train(settings(*overrides), root, tmp_path / "parts")
     ours, theirs = weights(parts), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    column = evaluate(parts).meta.run.operator
+    column = evaluate(parts).meta.run.name
     assert column.startswith("separable.block-augment=mirror_left_right-loss=overlap_soft_dice-method=worst_WorstDom")
     other = train(settings(), root, tmp_path / "parts")
-    assert build_table([evaluate(parts), evaluate(other)]).columns == ("tvconv", column)
+    assert score_table([evaluate(parts), evaluate(other)]).layout.columns == ("tvconv", column)
 
 
 def test_a_checkpoint_imports_nothing_that_the_caller_has_not_named(examples, draw_root, tmp_path, monkeypatch):
     run = train(settings("model.op=separable:block"), open_root(draw_root()), tmp_path / "runs")
     forget(monkeypatch)
     for attempt in (lambda: load_model(run.path), lambda: evaluate(run)):
-        with pytest.raises(CheckpointError, match=r"separable:block is code, .* --op separable:block"):
+        with pytest.raises(CheckpointError, match=r"separable:block is code, .* --trust separable:block"):
             attempt()
     assert "separable" not in sys.modules
     import separable  # noqa: F401  # type: ignore[import-not-found]
@@ -168,15 +154,15 @@ def test_two_files_of_one_plugin_stand_in_no_table_together(examples, here, draw
     (here / "overlap.py").write_text(EXAMPLES["overlap"].replace("+ 1", "+ 2"))
     forget(monkeypatch)
     second = evaluate(train(settings(chosen, "seed=1"), root, tmp_path / "second"))
-    column = re.escape(first.meta.run.operator)
+    column = re.escape(first.meta.run.name)
     with pytest.raises(ProtocolError, match=rf"two files of train\.loss \({column}\) in one table: \w+ in .*first"):
-        build_table([first, second])
+        score_table([first, second])
     older = first.meta.model_copy(update={"code": {}})
     write_evaluation(first.path, older, first.path.read_text("utf8"))
     written = first.path.stat().st_mtime_ns
     again = evaluate(RunFolder(first.path.parents[1]))  # as an older version left it: not scored anew
     assert (again.meta, first.path.stat().st_mtime_ns) == (older, written)
-    assert len(build_table([again, second]).columns) == 1
+    assert len(score_table([again, second]).layout.columns) == 1
 
 
 def test_a_changed_file_is_refused(examples, here, draw_root, tmp_path, monkeypatch):
@@ -192,8 +178,8 @@ def test_a_changed_file_is_refused(examples, here, draw_root, tmp_path, monkeypa
 
 def test_two_plugins_never_share_a_folder_and_no_name_needs_quoting():
     names = ["a.b:c", "a_b:c", "a:b_c", "a.b_c:d", "a.b:c_d", "tvconv:c"]
-    slugs = [settings(f"model.op={name}").slug(all_domains="ABCD") for name in names]
-    slugs += [settings(f"train.loss={name}").slug(all_domains="ABCD") for name in names]
+    slugs = [settings(f"model.op={name}").operator for name in names]
+    slugs += [settings(f"train.loss={name}").recipe(all_domains="ABCD") for name in names]
     assert len({slug.lower() for slug in slugs}) == len(slugs)
     assert all(re.fullmatch(r"[\w.=-]+", slug) for slug in slugs)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from small_runs import metrics, settings, weights
 
-from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError, RunError
 from fundus_seg.runs.folder import find_runs
@@ -17,26 +17,13 @@ from fundus_seg.training import fit, probe, train
 from fundus_seg.training.probe import HoldoutProbe
 
 
-def settings(*overrides, holdout="A"):
-    return load_config("tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": holdout})
-
-
 @pytest.fixture
 def root(draw_root):
     return open_root(draw_root())
 
 
-def metrics(run):
-    """metrics.csv without its time column."""
-    with run.metrics.open() as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
-
-
 def state(run, name):
-    return {
-        key: value.numpy().tobytes()
-        for key, value in torch.load(run.checkpoint(name), weights_only=True)["model"].items()
-    }
+    return {key: value.numpy().tobytes() for key, value in weights(run, name).items()}
 
 
 def probed(root, out, *overrides):

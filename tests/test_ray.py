@@ -16,21 +16,21 @@ from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError
 from fundus_seg.experiments import ray_executor as module
 from fundus_seg.experiments.executors import serial
-from fundus_seg.experiments.grid_run import Cell, Outcome
+from fundus_seg.experiments.grid_run import GridRun, Outcome
 from fundus_seg.experiments.ray_executor import ray_executor
-from fundus_seg.experiments.work import run_cell
+from fundus_seg.experiments.work import complete_run
 
 
 @pytest.fixture
-def cells(draw_root, tmp_path):
-    """A function that plans four cells in a folder."""
+def runs(draw_root, tmp_path):
+    """A function that plans four runs in a folder."""
     root = open_root(draw_root())
 
     def plan(out="runs", epochs=2):
         overrides = [f"train.epochs={epochs}", "train.precision=fp32"]
         arguments = [{"holdout": "A", "model.op": op, "seed": seed} for seed in (0, 1) for op in ("conv", "depthwise")]
         return [
-            Cell.of(load_config("tiny", overrides=overrides, arguments=each), root, tmp_path / out)
+            GridRun.of(load_config("tiny", overrides=overrides, arguments=each), root, tmp_path / out)
             for each in arguments
         ]
 
@@ -55,27 +55,27 @@ def cluster():
     cluster.shutdown()
 
 
-def in_mid_run(cells, node):
-    """Wait until a run on that node has an epoch behind it and others before it; its cell."""
+def in_mid_run(runs, node):
+    """Wait until a run on that node has an epoch behind it and others before it; its run."""
     while True:
-        for cell in cells:
-            where = cell.out / f"{cell.config.model.op}-{cell.config.seed}"
-            if where.exists() and where.read_text().split()[-1:] == [node] and cell.folder.checkpoint("last").exists():
-                assert not cell.folder.has("TRAINED"), "too fast for this test: give it more epochs"
-                return cell
+        for run in runs:
+            where = run.out / f"{run.config.model.op}-{run.config.seed}"
+            if where.exists() and where.read_text().split()[-1:] == [node] and run.folder.checkpoint("last").exists():
+                assert not run.folder.has("TRAINED"), "too fast for this test: give it more epochs"
+                return run
         time.sleep(0.05)
 
 
 @pytest.mark.slow
-def test_a_lost_node_costs_no_cell_and_no_bit(cells, cluster):
-    def located(cell):
+def test_a_lost_node_costs_no_run_and_no_bit(runs, cluster):
+    def located(run):
         import ray
 
-        with (cell.out / f"{cell.config.model.op}-{cell.config.seed}").open("a") as file:
+        with (run.out / f"{run.config.model.op}-{run.config.seed}").open("a") as file:
             file.write(f"{ray.get_runtime_context().get_node_id()}\n")
-        return run_cell(cell)
+        return complete_run(run)
 
-    planned = cells(epochs=12)
+    planned = runs(epochs=12)
     hit = []
 
     def lose():
@@ -85,26 +85,26 @@ def test_a_lost_node_costs_no_cell_and_no_bit(cells, cluster):
     killer = threading.Thread(target=lose, daemon=True)
     killer.start()
     waiting = planned
-    while waiting:  # a lost worker outlives its node by a moment: its cell is then busy, and asked for again
+    while waiting:  # a lost worker outlives its node by a moment: its run is then busy, and asked for again
         outcomes = list(ray_executor(address=cluster.address)(located, waiting))
-        assert [(cell, outcome) for cell, outcome in outcomes if outcome.state == "failed"] == []
-        waiting = [cell for cell, outcome in outcomes if outcome.state == "busy"]
+        assert [(run, outcome) for run, outcome in outcomes if outcome.state == "failed"] == []
+        waiting = [run for run, outcome in outcomes if outcome.state == "busy"]
     killer.join()
     (lost,) = hit
     begun = (lost.out / f"{lost.config.model.op}-{lost.config.seed}").read_text().split()
     assert begun[0] == cluster.second.node_id
     assert begun[-1] != begun[0]
-    alone = cells("alone", epochs=12)
-    assert {outcome.state for _, outcome in serial(run_cell, alone)} == {"done"}
-    for cell, expected in zip(planned, alone, strict=True):
-        assert cell.evaluation.read_bytes() == expected.evaluation.read_bytes(), cell.name
+    alone = runs("alone", epochs=12)
+    assert {outcome.state for _, outcome in serial(complete_run, alone)} == {"done"}
+    for run, expected in zip(planned, alone, strict=True):
+        assert run.evaluation.read_bytes() == expected.evaluation.read_bytes(), run.name
 
 
 @pytest.mark.slow
-def test_a_cluster_takes_what_it_can_and_refuses_the_rest(cells, cluster, tmp_path, monkeypatch):
+def test_a_cluster_takes_what_it_can_and_refuses_the_rest(runs, cluster, tmp_path, monkeypatch):
     import ray
 
-    planned = cells()
+    planned = runs()
     ray.init(address=cluster.address, logging_level="ERROR")
     try:
         nodes = module._nodes(ray, 1, 0)
@@ -112,23 +112,23 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(cells, cluster, tmp_pa
         with pytest.raises(
             RunError, match=r"no node of the Ray cluster has 1 CPUs and 0\.5 GPUs for a run; ask for less"
         ):
-            list(ray_executor(gpus=0.5)(run_cell, planned))
+            list(ray_executor(gpus=0.5)(complete_run, planned))
 
-        def dies(cell):
+        def dies(run):
             os._exit(1)
 
-        def raises(cell):
-            raise ValueError(f"of {cell.name}")
+        def raises(run):
+            raise ValueError(f"of {run.name}")
 
-        ((cell, outcome),) = ray_executor()(dies, planned[:1])
-        assert cell == planned[0]
+        ((run, outcome),) = ray_executor()(dies, planned[:1])
+        assert run == planned[0]
         assert outcome.state == "failed"
         assert outcome.reason.startswith("its worker or node died 3 times (WorkerCrashedError)")
         ((_, outcome),) = ray_executor()(raises, planned[:1])
         assert outcome.reason == f"ValueError: of {planned[0].name}"
 
-        def lingers(cell):
-            if cell != planned[0]:
+        def lingers(run):
+            if run != planned[0]:
                 time.sleep(600)
             return Outcome("done", f"sees the GPUs {os.environ['CUDA_VISIBLE_DEVICES']!r}")
 
@@ -138,11 +138,11 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(cells, cluster, tmp_pa
         while ray.available_resources().get("CPU") != 2:  # nobody is left at work
             time.sleep(0.1)
 
-        # Photographs that no node sees are named, and come with the cell.
+        # Photographs that no node sees are named, and come with the run.
         unseen = replace(planned[0], data=str(tmp_path / "elsewhere"))
         assert module._survey(ray, nodes, unseen.out, [unseen]) == {unseen.data}
         sent = module._sent(ray, planned[0].data)
-        look = ray.remote(module._work_on).remote(lambda cell: Outcome("done", cell.data), unseen, sent)
+        look = ray.remote(module._work_on).remote(lambda run: Outcome("done", run.data), unseen, sent)
         arrived = open_root(ray.get(look).reason)
         assert [case.name for case in arrived.cases("A", "test")] == [f"Atest{number}" for number in range(4)]
 
@@ -150,7 +150,7 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(cells, cluster, tmp_pa
         with pytest.raises(
             RunError, match=r"runs: node \S+ cannot write there; put --out on a path that all nodes share"
         ):
-            list(ray_executor()(run_cell, planned))
+            list(ray_executor()(complete_run, planned))
     finally:
         ray.shutdown()
     assert list((tmp_path / "runs").iterdir()) == []
@@ -164,7 +164,7 @@ def test_what_a_node_sees(tmp_path):
     assert module._look(tmp_path / "missing" / "token", set()) == (False, set())
 
 
-def test_a_node_fetches_a_parcel_once(cells, tmp_path, monkeypatch):
+def test_a_node_fetches_a_parcel_once(runs, tmp_path, monkeypatch):
     monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     fetched = []
@@ -175,11 +175,9 @@ def test_a_node_fetches_a_parcel_once(cells, tmp_path, monkeypatch):
 
     ray = SimpleNamespace(put=lambda parcel: parcel, get=get, get_gpu_ids=list)
     monkeypatch.setattr(module, "_ray", lambda: ray)
-    first, *others = cells()
+    first, *others = runs()
     sent = module._sent(ray, first.data)
-    places = {
-        module._work_on(lambda cell: cell.data, replace(cell, data="/nowhere"), sent) for cell in (first, *others)
-    }
+    places = {module._work_on(lambda run: run.data, replace(run, data="/nowhere"), sent) for run in (first, *others)}
     assert len(places) == len(fetched) == 1
     assert open_root(places.pop()).domains == open_root(first.data).domains
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn_masks import Lines, coded, eye, pairs_of, save
+from drawn_masks import coded, eye, pairs_of, save
+from small_runs import Lines
 
 from fundus_seg.data.coding import DOFE, LABELS, Coding, grey, recognised
 from fundus_seg.data.domain_file import read_coding

@@ -4,10 +4,10 @@ import errno
 
 import pytest
 import torch
+from small_runs import Lines
 
 from fundus_seg.errors import RunError
 from fundus_seg.models.checkpoint import write_checkpoint
-from fundus_seg.progress import Silent
 from fundus_seg.runs.atomic import atomic_path, write_rows, write_text
 from fundus_seg.runs.folder import RunFolder, find_runs, trained_runs
 
@@ -62,14 +62,10 @@ def test_untrained_runs_are_named_and_left_out(tmp_path):
     with pytest.raises(RunError, match="seed-0: not trained to its end"):
         trained_runs([tmp_path])
     RunFolder(tmp_path / "seed-1").mark("TRAINED")
-    lines: list[str] = []
 
-    class Lines(Silent):
-        def line(self, text):
-            lines.append(text)
-
-    assert [run.path.name for run in trained_runs([tmp_path], progress=Lines())] == ["seed-1"]
-    assert lines == [f"{tmp_path / 'seed-0'}: not trained to its end, left out"]
+    progress = Lines()
+    assert [run.path.name for run in trained_runs([tmp_path], progress=progress)] == ["seed-1"]
+    assert progress.lines == [f"{tmp_path / 'seed-0'}: not trained to its end, left out"]
 
 
 def test_foreign_config_is_refused(tmp_path):

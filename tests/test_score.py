@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drawn_masks import Lines, coded, eye, pairs_of, save
-from test_cli import call
+from drawn_masks import coded, eye, pairs_of, save
+from small_runs import Lines
 
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
@@ -17,11 +17,12 @@ from fundus_seg.data.coding import DOFE, LABELS
 from fundus_seg.data.io import write_mask
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
-from fundus_seg.evaluation.evaluate import evaluate, write_overlays
 from fundus_seg.evaluation.external import comparable, external_evaluations, score_masks
+from fundus_seg.evaluation.predictions import write_overlays
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import Scoring
-from fundus_seg.reporting.tables import build_table
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.training import train
 
 COLOURS = np.array([[0, 0, 9], [0, 255, 0], [255, 0, 0]], dtype=np.uint8)
@@ -49,7 +50,7 @@ def test_any_file_and_coding_gives_the_same_scores(kind, truth, tmp_path):
     assert evaluation.cases["dsc"].tolist() == pytest.approx([0.9, 0.8] * 3)
     assert evaluation.cases["hd"].tolist() == pytest.approx([40.0] * 6)
     assert evaluation.meta.selection == "unknown"
-    assert evaluation.meta.elsewhere
+    assert evaluation.meta.external
 
 
 def test_two_binary_files_are_scored_as_they_are(truth, tmp_path):
@@ -101,7 +102,7 @@ def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
         assert scored.meta.truth_digest == own.meta.truth_digest
     found = external_evaluations([tmp_path / "runs", tmp_path / "runs" / "external"])
     assert [each.meta.run.operator for each in found] == ["nifti", "png"]
-    table = build_table([own, *comparable(found, [own])])
+    table = score_table([own, *comparable(found, [own])]).layout
     assert table.columns == ("tvconv [source-validation]", "nifti [unknown]", "png [unknown]")
     for row in table.rows:
         assert row[3] == row[4] == row[5]
@@ -109,7 +110,7 @@ def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
     other = evaluate(run, scoring=Scoring(dice_smoothing=1))
     assert comparable(found, [other], progress=told) == []
     assert all("of another scoring protocol, left out" in line for line in told.lines)
-    with pytest.raises(RunError, match="masks from elsewhere"):
+    with pytest.raises(RunError, match="masks of another tool"):
         write_overlays(run, found[0], 1)
 
 
@@ -127,10 +128,10 @@ def test_a_part_of_the_cases_stands_in_no_table_beside_all(truth, tmp_path):
         "cases without a prediction: 1, in no mean; --missing empty counts them as missed",
     ]
     assert part.meta.unpredicted == ("eye2",)
-    assert "part, unknown: left out for want of a prediction: eye2" in build_table([part]).notes
+    assert "part, unknown: left out for want of a prediction: eye2" in score_table([part]).layout.notes
     whole = score_masks(pairs_of(truth, truth), name="whole")
     with pytest.raises(ProtocolError, match=r"two sets of true masks \(unknown\) in one table"):
-        build_table([part, whole])
+        score_table([part, whole])
 
 
 def test_cases_without_a_prediction_count_as_missed_where_asked(truth, tmp_path):
@@ -176,7 +177,7 @@ def test_scores_of_other_masks_are_not_written_over(truth, tmp_path):
     with pytest.raises(UsageError, match="scores of other masks; give another --name"):
         score_masks(other, name="a", out=out)
     kept = first.path.read_text(), first.path.with_suffix(".json").read_text()
-    for records, meta in ((kept[0][:99], kept[1]), (kept[0], kept[1].replace('"format": 3', '"format": 1'))):
+    for records, meta in ((kept[0][:99], kept[1]), (kept[0], kept[1].replace('"format": 4', '"format": 1'))):
         first.path.write_text(records)
         first.path.with_suffix(".json").write_text(meta)
         with pytest.raises(UsageError, match="scores of other masks; give another --name"):
@@ -252,28 +253,28 @@ def test_places_that_hold_no_pairs(truth, tmp_path):
         pairs_of(tmp_path / "nowhere" / "{name}.png", truth)
 
 
-def test_commands(truth, tmp_path):
+def test_commands(truth, tmp_path, command):
     for number in range(3):
         save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number + 1), 0, 1, 2))
     common = ["--pred", "pred", "--truth", "truth"]
-    done = call("score", *common, "--name", "nnunet", "--out", "kept", "--format", "markdown", cwd=tmp_path)
-    assert "| DSC [%] | disc (OD) | unknown | 95.00 [95.0, 95.0] |" in done.stdout
-    assert "selection: unknown" in done.stdout
-    shown = call("evaluate", "kept", "--format", "markdown", cwd=tmp_path).stdout
-    assert shown == done.stdout
-    tidy = call("score", *common, "--name", "nnunet", "--format", "csv", cwd=tmp_path).stdout
-    assert "DSC,%,OD,unknown,nnunet,95,NA,1,95,95,cases" in tidy
-    assert tidy == call("evaluate", "kept", "--format", "csv", cwd=tmp_path).stdout
-    clinical = call("evaluate", "kept", "--clinical", "--format", "markdown", cwd=tmp_path).stdout
-    assert clinical.startswith(done.stdout)
+    done = command("score", *common, "--name", "nnunet", "--out", "kept", "--format", "markdown")
+    assert "| DSC [%] | disc (OD) | unknown | 95.00 [95.0, 95.0] |" in done.out
+    assert "selection: unknown" in done.out
+    shown = command("evaluate", "kept", "--format", "markdown").out
+    assert shown == done.out
+    tidy = command("score", *common, "--name", "nnunet", "--format", "csv").out
+    assert "dsc,%,disc,unknown,nnunet,,unknown,unknown,unknown,95,NA,1,95,95,cases,False" in tidy
+    assert tidy == command("evaluate", "kept", "--format", "csv").out
+    clinical = command("evaluate", "kept", "--clinical", "--format", "markdown").out
+    assert clinical.startswith(done.out)
     assert "| vCDR error | unknown | 0.000 |" in clinical
     score_masks(pairs_of(truth, truth), name="monai", out=tmp_path / "kept")
-    compared = call("compare", "kept", "--ops", "nnunet,monai", "--format", "markdown", cwd=tmp_path).stdout
+    compared = command("compare", "kept", "--ops", "nnunet,monai", "--format", "markdown").out
     assert "| disc | unknown | 95.00 | 100.00 | -5.00" in compared
-    published = call("compare", "kept", "--to", "tvconv2022", cwd=tmp_path, code=1).stderr.splitlines()
-    assert published[0] == "2 scores of masks from elsewhere left out: of an unknown recipe"
+    published = command("compare", "kept", "--to", "tvconv2022", code=1).err.splitlines()
+    assert published[0] == "2 scores of masks from elsewhere left out: their recipe is unknown"
     assert published[1].startswith("error: kept: no run below")
-    audited = call("audit", *common, "--format", "csv", cwd=tmp_path).stdout
+    audited = command("audit", *common, "--format", "csv").out
     assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited
-    wrong = call("score", *common, "--pred-coding", "label", cwd=tmp_path, code=2)
-    assert wrong.stderr.startswith("error: 'label' is not a coding")
+    wrong = command("score", *common, "--pred-coding", "label", code=2)
+    assert wrong.err.startswith("error: 'label' is not a coding")

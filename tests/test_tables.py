@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 from pathlib import Path
@@ -10,11 +11,13 @@ import pandas as pd
 import pytest
 
 from fundus_seg.errors import ProtocolError, UsageError
-from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
-from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS
+from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, distances, overlaps
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
 from fundus_seg.protocol import Scoring
+from fundus_seg.reporting.frames import by_kind, captions_of, case_values, labelled, summarise
 from fundus_seg.reporting.table import render
-from fundus_seg.reporting.tables import build_table, build_tidy_table, case_values, summarise, tables
+from fundus_seg.reporting.tables import score_table
+from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.statistics.intervals import bootstrap_interval, wilcoxon_p
 from fundus_seg.statistics.ties import BOLD, OVER_CASES, OVER_RUNS, best_columns
 
@@ -23,7 +26,7 @@ NAN = float("nan")
 
 def evaluation(
     dsc, hd, *, operator="tvconv", holdout="A", seed=0, phantom=False, selection="source-validation",
-    scoring=None, digest="d", truth=10, preset="paper", precision="fp32",
+    scoring=None, digest="d", truth=10, preset="paper", precision="fp32", recipe="",
 ):  # fmt: skip
     """An evaluation with the same values for disc and cup; `truth` is a pixel count or one for each case."""
     truths = truth if isinstance(truth, list) else [truth] * len(dsc)
@@ -31,8 +34,8 @@ def evaluation(
         {
             "structure": structure,
             "case": str(case),
-            **dict.fromkeys(OVERLAPS, d),
-            **dict.fromkeys(DISTANCES, h),
+            **dict.fromkeys(overlaps(), d),
+            **dict.fromkeys(distances(), h),
             "truth_pixels": t,
         }
         for case, (d, h, t) in enumerate(zip(dsc, hd, truths, strict=True))
@@ -47,10 +50,19 @@ def evaluation(
         selection=selection,
         checkpoint="best",
         checkpoint_sha256="",
-        run=RunName(preset=preset, operator=operator, holdout=holdout, seed=seed, precision=precision),
+        run=RunIdentity(operator, recipe, preset, precision, holdout, seed),
         versions={},
     )
     return Evaluation(Path(f"{operator}-{seed}.csv"), meta, pd.DataFrame(rows))
+
+
+def table_of(evaluations, metrics=DEFAULT_METRICS):
+    """The layout of their scores."""
+    return score_table(evaluations, metrics).layout
+
+
+def read_csv(report):
+    return pd.read_csv(io.StringIO(render(report, "csv")), comment="#", keep_default_na=False, na_values=["NA"])
 
 
 def cell(table, metric, structure, holdout, column):
@@ -65,7 +77,7 @@ def test_cells_are_means_over_runs_of_means_over_cases():
         evaluation([dsc, dsc + 0.1], [10, hd], seed=seed)
         for seed, (dsc, hd) in enumerate(((0.7, 16), (0.8, 14), (0.9, 12)))
     ]
-    table = build_table(runs)
+    table = table_of(runs)
     # Run means 75, 85 and 95: mean 85, SD with n - 1 is sqrt((10² + 10²) / 2) = 10. Distances 13, 12 and 11.
     assert cell(table, "DSC", "disc", "A", "tvconv") == "85.00 ± 10.00"
     assert cell(table, "HD [", "cup ", "A", "tvconv") == "12.00 ± 1.00"
@@ -75,12 +87,12 @@ def test_cells_are_means_over_runs_of_means_over_cases():
 @pytest.mark.parametrize("runs", [1, 2])
 def test_cells_of_few_runs_have_an_interval_over_cases(runs):
     """Cases 50, 51, ... 59, in both runs the same: mean 54.5, SD 3.03, standard error 0.96, t of 9 degrees 2.26."""
-    table = build_table([graded("conv", 0, seed=seed) for seed in range(runs)], ["dsc"])
+    table = table_of([graded("conv", 0, seed=seed) for seed in range(runs)], ["dsc"])
     mean, low, high = map(float, re.fullmatch(r"(.+) \[(.+), (.+)\]", cell(table, "DSC", "disc", "A", "conv")).groups())
     assert (mean, low, high) == (54.5, pytest.approx(52.3, abs=0.15), pytest.approx(56.7, abs=0.15))
     assert any("of these networks alone; says nothing about other seeds" in note for note in table.notes)
     assert (
-        cell(build_table([evaluation([0.8], [1])]), "DSC", "disc", "A", "tvconv") == "80.00"
+        cell(table_of([evaluation([0.8], [1])]), "DSC", "disc", "A", "tvconv") == "80.00"
     )  # of one case there is none
 
 
@@ -90,7 +102,7 @@ def test_means_stand_below_and_never_hide_a_missing_cell():
         evaluation([0.9], [10], operator="conv", holdout="B"),
         evaluation([0.7], [10], operator="tvconv", holdout="A"),
     ]
-    table = build_table(runs, ["dsc"])
+    table = table_of(runs, ["dsc"])
     assert table.columns == ("conv", "tvconv")
     assert table.rows[-1] == ("DSC [%]", "mean", "A, B", "85.00", "missing")
     assert cell(table, "DSC", "disc", "B", "tvconv") == "missing"
@@ -98,7 +110,7 @@ def test_means_stand_below_and_never_hide_a_missing_cell():
 
 def test_empty_predictions_are_penalised_and_empty_truths_excluded_and_both_counted():
     run = evaluation([0.8, 0.0, NAN], [10, NAN, NAN], truth=[10, 10, 0])
-    table = build_table([run])
+    table = table_of([run])
     assert cell(table, "DSC", "disc", "A", "tvconv").startswith("40.00 [")  # (80 + 0) / 2
     assert cell(table, "HD [", "disc", "A", "tvconv").startswith("55.00 [")  # (10 + 100) / 2
     assert "tvconv: disc 1 penalised, 1 excluded of 3; cup 1 penalised, 1 excluded of 3" in table.notes
@@ -127,24 +139,24 @@ def test_penalty_is_the_protocol_s():
 def test_what_must_not_mix_is_refused_by_name(change, message):
     runs = [evaluation([0.8], [1]), evaluation([0.8], [1], seed=1, **change)]
     with pytest.raises(ProtocolError, match=message):
-        build_table(runs)
+        table_of(runs)
 
 
 def test_a_table_says_when_photographs_were_seen_at_their_own_size():
-    probe = build_table([evaluation([0.8], [1], scoring=Scoring(inference="native"))])
+    probe = table_of([evaluation([0.8], [1], scoring=Scoring(inference="native"))])
     assert any(note.endswith("each photograph seen at its own size") for note in probe.notes)
-    assert not any("own size" in note for note in build_table([evaluation([0.8], [1])]).notes)
+    assert not any("own size" in note for note in table_of([evaluation([0.8], [1])]).notes)
 
 
 def test_a_table_spells_out_a_protocol_that_is_not_the_default():
-    default = "\n".join(build_table([evaluation([0.8], [1])]).notes)
+    default = "\n".join(table_of([evaluation([0.8], [1])]).notes)
     assert (
         f"penalised: empty prediction, distance 100; excluded: empty truth; scoring protocol {Scoring().digest()}"
         in default
     )
     assert "not the default" not in default
     scoring = Scoring(dice_smoothing=1, threshold=0.5, empty_check="cup", largest_component=False)
-    other = "\n".join(build_table([evaluation([0.8], [1], scoring=scoring)]).notes)
+    other = "\n".join(table_of([evaluation([0.8], [1], scoring=scoring)]).notes)
     assert "penalised: empty prediction, of the structure itself or of the cup, distance 100" in other
     assert (
         f"scoring protocol {scoring.digest()}, not the default: threshold 0.5 (default 0.75), "
@@ -154,72 +166,85 @@ def test_a_table_spells_out_a_protocol_that_is_not_the_default():
 
 def test_distances_worse_than_a_miss_are_counted():
     run = evaluation([0.8, 0.0, 0.5], [120, NAN, 99])
-    assert "2 distances above the penalty of 100" in build_table([run], ["hd", "dsc"]).notes  # of disc and of cup
-    assert not any("above the penalty" in note for note in build_table([run], ["dsc"]).notes)
+    assert "2 distances above the penalty of 100" in table_of([run], ["hd", "dsc"]).notes  # of disc and of cup
+    assert not any("above the penalty" in note for note in table_of([run], ["dsc"]).notes)
 
 
 def test_columns_say_what_tells_them_apart():
     runs = [evaluation([0.8], [1]), evaluation([0.9], [1], selection="oracle", preset="released-code")]
-    table = build_table(runs)
+    table = table_of(runs)
     assert table.columns == ("tvconv (paper) [source-validation]", "tvconv (released-code) [oracle]")
     assert "chosen on the scored cases themselves" in table.title
 
 
 def test_a_recipe_that_all_runs_share_is_a_note_and_no_column():
-    slug = "-batch_per_domain=12-epochs=10-47b65c81"
-    shared = build_table(
-        [evaluation([0.8], [1], operator=f"{op}{slug}") for op in ("depthwise-wide", "tvconv")], ["dsc"]
+    recipe = "batch_per_domain=12-epochs=10-47b65c81"
+    shared = table_of(
+        [evaluation([0.8], [1], operator=op, recipe=recipe) for op in ("depthwise-wide", "tvconv")], ["dsc"]
     )
     assert shared.columns == ("tvconv", "depthwise-wide")
-    assert f"recipe of all runs, where it differs from the preset: {slug[1:]}" in shared.notes
-    apart = build_table([evaluation([0.8], [1], operator=op) for op in (f"tvconv{slug}", "tvconv")], ["dsc"])
-    assert apart.columns == ("tvconv", f"tvconv{slug}")
+    assert f"recipe of all runs, where it differs from the preset: {recipe}" in shared.notes
+    apart = table_of([evaluation([0.8], [1], recipe=own) for own in (recipe, "")], ["dsc"])
+    assert apart.columns == ("tvconv", f"tvconv-{recipe}")
     assert not any(note.startswith("recipe") for note in apart.notes)
 
 
 def test_columns_stand_in_the_order_of_the_operators():
     ordered = ["depthwise", "depthwise-lr=0.1-1a2b3c4d", "tvconv", "depthwise-dilated", "depthwise-wide", "alien"]
-    runs = [evaluation([0.8], [1], operator=operator) for operator in reversed(ordered)]
-    assert build_table(runs).columns == tuple(ordered)
+    operators = [name.removesuffix("-lr=0.1-1a2b3c4d") for name in ordered]
+    recipes = ["", "lr=0.1-1a2b3c4d", "", "", "", ""]
+    runs = [
+        evaluation([0.8], [1], operator=operator, recipe=recipe)
+        for operator, recipe in zip(operators, recipes, strict=True)
+    ]
+    assert table_of(runs[::-1]).columns == tuple(ordered)
     runs += [evaluation([0.8], [1], operator="depthwise-wide", selection="oracle")]
-    assert build_table(runs).columns[-3:-1] == ("depthwise-wide [oracle]", "depthwise-wide [source-validation]")
+    assert table_of(runs).columns[-3:-1] == ("depthwise-wide [oracle]", "depthwise-wide [source-validation]")
 
 
 def test_a_run_counts_once():
     with pytest.raises(ProtocolError, match="seed 0 stands twice"):
-        build_table([evaluation([0.8], [1]), evaluation([0.8], [1])])
+        table_of([evaluation([0.8], [1]), evaluation([0.8], [1])])
 
 
 def test_numbers_of_runs_are_those_of_the_cells():
     runs = [evaluation([0.8], [1], operator="conv", seed=seed) for seed in range(3)]
     runs.append(evaluation([0.8], [1], seed=7))
-    assert "1 to 3 runs a cell" in build_table(runs).title
-    assert "1 run a cell" in build_table(runs[:1]).title
+    assert "1 to 3 runs a cell" in table_of(runs).title
+    assert "1 run a cell" in table_of(runs[:1]).title
 
 
 def test_tables_stand_apart_where_they_must_not_mix():
     runs = [evaluation([0.8], [1]), evaluation([0.7], [1], phantom=True), evaluation([0.6], [1], seed=1)]
-    assert [table.title.startswith("PHANTOM") for table in tables(runs)] == [False, True]
+    assert [table_of(kind).title.startswith("PHANTOM") for kind in by_kind(runs)] == [False, True]
 
 
 def test_phantom_is_named_first():
-    table = build_table([evaluation([0.8], [1], phantom=True)])
-    assert table.title.startswith("PHANTOM, synthetic photographs")
-    for form in ("markdown", "latex", "csv"):
-        assert any("PHANTOM" in line for line in render(table, form).splitlines() if not line.startswith("%"))
+    report = score_table([evaluation([0.8], [1], phantom=True)])
+    assert report.layout.title.startswith("PHANTOM, synthetic photographs")
+    for form in ("markdown", "latex", "csv", "json"):
+        assert any("PHANTOM" in line for line in render(report, form).splitlines() if not line.startswith("%"))
 
 
 def test_forms():
-    table = build_table([evaluation([dsc], [1], seed=seed) for seed, dsc in enumerate((0.8, 0.85, 0.9))], ["dsc"])
-    markdown = render(table, "markdown")
+    report = score_table([evaluation([dsc], [1], seed=seed) for seed, dsc in enumerate((0.8, 0.85, 0.9))], ["dsc"])
+    markdown = render(report, "markdown")
     assert "| metric | structure | unseen | tvconv |" in markdown
     assert "| DSC [%] | disc (OD) | A | 85.00 ± 5.00 |" in markdown
-    latex = render(table, "latex")
+    latex = render(report, "latex")
     assert r"DSC [\%] & disc (OD) & A & 85.00 $\pm$ 5.00 \\" in latex
     assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
-    assert render(table, "csv").splitlines()[4] == "DSC [%],disc (OD),A,85.00 ± 5.00"
+    disc = read_csv(report).iloc[0]
+    assert (disc["structure"], disc["operator"], disc["recipe"], disc["mean"], disc["sd"]) == (
+        "disc", "tvconv", "", 85, 5,
+    )  # fmt: skip
+    content = json.loads(render(report, "json"))
+    assert content["title"] == report.layout.title
+    assert content["notes"] == [*report.layout.notes]
+    assert content["rows"][0]["mean"] == pytest.approx(85)
+    assert content["rows"][0]["low"] is None  # one case has no interval
     with pytest.raises(UsageError, match="did you mean 'markdown'"):
-        render(table, "markdwn")
+        render(report, "markdwn")
 
 
 def graded(operator, offset, **options):
@@ -235,22 +260,21 @@ def test_bold_is_the_best_and_what_the_test_does_not_tell_from_it():
     """Of ten pairs that all differ one way the two-sided p is 2 / 2¹⁰; of five against five it is near 1."""
     mixed = graded("depthwise", 4)
     mixed.cases["dsc"] += [(-1) ** (row // 2) * 0.01 * (1 + row // 2) for row in range(20)]  # mean 0.5 points lower
-    table = build_table([graded("conv", 0), mixed, graded("tvconv", 4)], ["dsc"])
+    table = table_of([graded("conv", 0), mixed, graded("tvconv", 4)], ["dsc"])
     assert [bold_columns(table, row) for row in range(3)] == [{"depthwise", "tvconv"}] * 3
     assert table.notes[-1] == f"{BOLD}; {OVER_CASES}"
-    assert "**" in render(table, "markdown").split("\n", 1)[1]
 
 
 def test_less_is_better_for_distances():
     near, far = (evaluation([0.5] * 8, [hd + case for case in range(8)], operator=op) for op, hd in
                  (("conv", 1), ("tvconv", 20)))  # fmt: skip
-    table = build_table([far, near], ["hd", "dsc"])
+    table = table_of([far, near], ["hd", "dsc"])
     assert [bold_columns(table, row) for row in range(3)] == [{"conv"}] * 3
     assert [bold_columns(table, row) for row in range(3, 6)] == [{"conv", "tvconv"}] * 3  # equal: nothing differs
 
 
 def test_one_operator_is_not_bold():
-    table = build_table([graded("conv", 0), graded("conv", 1, seed=1)])
+    table = table_of([graded("conv", 0), graded("conv", 1, seed=1)])
     assert not table.bold
     assert not any("bold" in note for note in table.notes)
 
@@ -258,7 +282,7 @@ def test_one_operator_is_not_bold():
 def test_a_column_with_a_missing_cell_is_not_the_best_mean():
     runs = [graded("conv", 0), graded("conv", 0, holdout="B"), graded("tvconv", 5), graded("untied", -5)]
     runs.append(graded("untied", -5, holdout="B"))
-    table = build_table(runs, ["dsc"])
+    table = table_of(runs, ["dsc"])
     assert [(*row[1:3], *(text.split(" [")[0] for text in row[3:])) for row in table.rows] == [
         ("disc (OD)", "A", "54.50", "59.50", "49.50"),
         ("disc (OD)", "B", "54.50", "missing", "49.50"),
@@ -285,8 +309,9 @@ def test_runs_that_differ_by_luck_are_ties():
     rng = np.random.default_rng(0)
     told, by_wilcoxon = [], []
     for _ in range(40):
-        cases = case_values([*noisy_runs(rng, "conv"), *noisy_runs(rng, "tvconv")])
-        found = best_columns(cases, "dsc", "disc", "A", higher_is_better=True)
+        runs = [*noisy_runs(rng, "conv"), *noisy_runs(rng, "tvconv")]
+        cases = labelled(case_values(runs), captions_of(runs))
+        found = best_columns(cases[cases["structure"] == "disc"], "dsc", higher_is_better=True)
         assert found.tests == {OVER_RUNS}
         told.append(len(found.columns) == 1)
         first, second = (cases[(cases["column"] == op) & (cases["structure"] == "disc")] for op in ("conv", "tvconv"))
@@ -298,48 +323,71 @@ def test_runs_that_differ_by_luck_are_ties():
 
 def test_three_paired_runs_tell_a_real_difference():
     runs = [graded(op, gain + 0.1 * seed, seed=seed) for op, gain in (("conv", 0), ("tvconv", 2)) for seed in range(3)]
-    table = build_table(runs, ["dsc"])
+    table = table_of(runs, ["dsc"])
     assert [bold_columns(table, row) for row in range(3)] == [{"tvconv"}] * 3
     assert table.notes[-1] == f"{BOLD}; {OVER_RUNS}"
     unpaired = [graded("conv", 0, seed=seed) for seed in (0, 1, 2)] + [
         graded("tvconv", 2, seed=seed) for seed in (2, 3, 4)
     ]
-    assert build_table(unpaired, ["dsc"]).notes[-1] == f"{BOLD}; {OVER_CASES}"
+    assert table_of(unpaired, ["dsc"]).notes[-1] == f"{BOLD}; {OVER_CASES}"
 
 
-def test_csv_is_a_row_a_cell_with_units_and_missing_ones():
+def test_the_frame_has_a_row_a_cell_with_units_and_missing_ones():
     runs = [evaluation([0.8], [10], operator="conv"), evaluation([0.9], [20], operator="conv", seed=1)]
     runs.append(evaluation([0.7], [10], holdout="B"))
-    read = pd.read_csv(io.StringIO(render(build_tidy_table(runs, ["dsc", "hd"]), "csv")), comment="#")
-    names = ["metric", "unit", "structure", "holdout", "operator", "mean", "sd", "runs", "low", "high", "over"]
-    assert list(read) == names
-    assert len(read) == 2 * 2 * 2 * 2
-    cells = read.set_index(names[:5]).sort_index()[["mean", "sd", "runs"]]
-    assert cells.loc[("DSC", "%", "OD", "A", "conv")].tolist() == [85, pytest.approx(7.07107), 2]
-    assert cells.loc[("HD", "px of 800", "OC", "A", "conv")].tolist() == [15, pytest.approx(7.07107), 2]
-    missing, alone = cells.loc[("DSC", "%", "OC", "B")].to_numpy()  # conv, tvconv
+    report = score_table(runs, ["dsc", "hd"])
+    names = ["metric", "unit", "structure", "holdout", "operator", "recipe", "preset", "precision", "selection"]
+    names += ["mean", "sd", "runs", "low", "high", "over", "best"]
+    assert list(report.frame) == list(read_csv(report)) == names
+    assert len(report.frame) == 2 * 2 * 2 * 2
+    cells = report.frame.set_index(names[:5]).sort_index()[["mean", "sd", "runs"]]
+    assert cells.loc[("dsc", "%", "disc", "A", "conv")].tolist() == [85, pytest.approx(7.07107), 2]
+    assert cells.loc[("hd", "px of 800", "cup", "A", "conv")].tolist() == [15, pytest.approx(7.07107), 2]
+    missing, alone = cells.loc[("dsc", "%", "cup", "B")].to_numpy()  # conv, tvconv
     assert alone[0] == 70
     assert math.isnan(alone[1])  # of one run there is no SD
     assert math.isnan(missing[0])
     assert missing[2] == 0
 
 
-def test_csv_gives_every_cell_its_interval():
+def test_a_run_has_the_same_identity_in_every_frame_whatever_stands_beside_it():
+    """A caption leaves the recipe out where all runs share it; the frame never does."""
+    varied = evaluation([0.8], [1], recipe="lr=0.0003-47b65c81", preset="tiny", precision="bf16")
+    others = [evaluation([0.7], [1], operator="conv"), evaluation([0.9], [1], selection="oracle")]
+    alone, beside = score_table([varied], ["dsc"]), score_table([varied, *others], ["dsc"])
+    assert alone.layout.columns == ("tvconv",)
+    assert "tvconv-lr=0.0003-47b65c81 (tiny) (bf16) [source-validation]" in beside.layout.columns
+    identity = ["operator", "recipe", "preset", "precision", "selection"]
+    expected = ["tvconv", "lr=0.0003-47b65c81", "tiny", "bf16", "source-validation"]
+    own = beside.frame[beside.frame["recipe"] != ""]
+    assert read_csv(alone)[identity].drop_duplicates().to_numpy().tolist() == [expected]
+    assert own[identity].drop_duplicates().to_numpy().tolist() == [expected]
+    values = case_values([varied])
+    assert values.iloc[0][[*identity, "holdout", "seed"]].tolist() == [*expected, "A", 0]
+    assert summarise(values)[identity].drop_duplicates().to_numpy().tolist() == [expected]
+
+
+def test_bold_is_a_column_of_the_frame():
+    frame = score_table([graded("conv", 0), graded("tvconv", 4)], ["dsc"]).frame
+    assert frame.groupby("operator")["best"].unique().map(list).to_dict() == {"conv": [False], "tvconv": [True]}
+
+
+def test_the_frame_gives_every_cell_its_interval():
     runs = [graded("conv", gain, seed=seed) for seed, gain in enumerate((-1, 0, 1))] + [graded("tvconv", 0)]
-    read = pd.read_csv(io.StringIO(render(build_tidy_table(runs, ["dsc"]), "csv")), comment="#").set_index("operator")
-    many, one = read.loc["conv"].iloc[0], read.loc["tvconv"].iloc[0]
+    cells = score_table(runs, ["dsc"]).frame.set_index("operator")
+    many, one = cells.loc["conv"].iloc[0], cells.loc["tvconv"].iloc[0]
     assert (many["over"], one["over"]) == ("runs and cases", "cases")
     assert many["low"] < one["low"] < 54.5 < one["high"] < many["high"]  # the spread of runs comes on top
     expected = bootstrap_interval([[50.0 + gain + case for case in range(10)] for gain in (-1, 0, 1)])
-    assert (many["low"], many["high"]) == pytest.approx((expected.low, expected.high), rel=1e-4)
+    assert (many["low"], many["high"]) == pytest.approx((expected.low, expected.high))
 
 
 def test_unknown_metric_offers_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'hd95'"):
-        build_table([evaluation([0.8], [1])], ["hd96"])
+        table_of([evaluation([0.8], [1])], ["hd96"])
 
 
 def test_runs_trained_in_two_precisions_are_two_columns():
     runs = [evaluation([0.8], [1]), evaluation([0.9], [1], precision="bf16", seed=1)]
-    assert build_table(runs).columns == ("tvconv (bf16)", "tvconv (fp32)")
-    assert build_table(runs[1:]).columns == ("tvconv",)
+    assert table_of(runs).columns == ("tvconv (bf16)", "tvconv (fp32)")
+    assert table_of(runs[1:]).columns == ("tvconv",)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 from types import SimpleNamespace
 
 import pytest
+from small_runs import metrics, settings
 
-from fundus_seg.config import flatten, load_config
+from fundus_seg.config import flatten
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError
 from fundus_seg.runs.folder import find_runs
@@ -18,10 +18,6 @@ from fundus_seg.training.tracking import tracker
 METRICS = ("lr", "loss_disc", "loss_cup", "dice_disc", "dice_cup")
 
 
-def settings(*overrides):
-    return load_config("tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": "A"})
-
-
 @pytest.fixture
 def root(draw_root):
     return open_root(draw_root())
@@ -29,11 +25,6 @@ def root(draw_root):
 
 def tracked(root, out, name):
     return train(settings("train.epochs=3"), root, out, observers=[tracker(name)])
-
-
-def metrics(run):
-    with run.metrics.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture

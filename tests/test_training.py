@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import math
 import re
 import shutil
@@ -10,38 +9,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_runs import Lines, killed_in_epoch, metrics, settings, weights
 
 from fundus_seg.config import MACHINE_SETTINGS, MachineSettings, load_config
 from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
 from fundus_seg.hardware import machine_choices
-from fundus_seg.progress import Silent
 from fundus_seg.protocol import source_half
 from fundus_seg.training import fit, train
 from fundus_seg.training.selection import ValidationSet, score, validation_dice
 from fundus_seg.training.task import binary_cross_entropy
 
 
-def settings(*overrides, holdout="A", op="tvconv", seed=0):
-    return load_config(
-        "tiny", overrides=["train.threads=1", *overrides], arguments={"holdout": holdout, "model.op": op, "seed": seed}
-    )
-
-
 @pytest.fixture
 def root(draw_root):
     return open_root(draw_root())
-
-
-def weights(run, name):
-    return torch.load(run.checkpoint(name), weights_only=True)["model"]
-
-
-def metrics(run):
-    """metrics.csv without its time column."""
-    with run.metrics.open() as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
 def assert_same_run(first, second):
@@ -91,18 +74,12 @@ def test_same_seed_same_bits_other_seed_other_run(root, tmp_path):
 
 
 @pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
-def test_an_interrupted_run_goes_on_to_the_same_bits(root, tmp_path, monkeypatch, op):
+def test_an_interrupted_run_goes_on_to_the_same_bits(root, tmp_path, op):
     overrides = ["train.epochs=3", "optim.drop_epochs=[1]"]
     whole = train(settings(*overrides, op=op), root, tmp_path / "whole")
 
-    def killed(path, rows):
-        if len(rows) == 2:
-            raise KeyboardInterrupt  # after `best`, before `last`: the epoch is repeated
-
-    monkeypatch.setattr(fit, "write_rows", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_in_epoch(2):
         train(settings(*overrides, op=op), root, tmp_path / "parts")
-    monkeypatch.undo()
     assert_same_run(train(settings(*overrides, op=op), root, tmp_path / "parts"), whole)
 
 
@@ -177,14 +154,9 @@ def test_other_versions_are_warned_of(root, tmp_path):
     content = run.read_config()
     content["provenance"]["versions"]["torch"] = "1.0"
     run.write_config(content)
-    lines = []
-
-    class Lines(Silent):
-        def line(self, text):
-            lines.append(text)
-
-    train(settings(), root, tmp_path, progress=Lines())
-    assert any("torch: 1.0 then" in line for line in lines)
+    progress = Lines()
+    train(settings(), root, tmp_path, progress=progress)
+    assert any("torch: 1.0 then" in line for line in progress.lines)
 
 
 def test_every_operator_gets_the_same_batches(root, tmp_path, monkeypatch):

@@ -7,16 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fundus_seg.evaluation.policy import RATIOS, cup_to_disc_ratios, scored_values
-from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, RunName
-from fundus_seg.evaluation.score_case import DISTANCES, FAULTS, OVERLAPS, SCORES, SIZES, score_case
+from fundus_seg.evaluation.metric_table import METRICS, distances, overlaps
+from fundus_seg.evaluation.policy import cup_to_disc_ratios, scored_values
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
+from fundus_seg.evaluation.score_case import FAULTS, SIZES, score_case
 from fundus_seg.metrics import (
     area_cup_to_disc_ratio,
     horizontal_cup_to_disc_ratio,
     vertical_cup_to_disc_ratio,
 )
+from fundus_seg.metrics.clinical import RATIOS
 from fundus_seg.protocol import Scoring
-from fundus_seg.reporting.tables import case_values, summarise
+from fundus_seg.reporting.frames import case_values, summarise
+from fundus_seg.runs.identity import RunIdentity
 
 NAN = math.nan
 EMPTY = np.zeros((80, 80), bool)
@@ -47,7 +50,7 @@ def evaluation(*pairs, scoring=None):
         selection="last",
         checkpoint="last",
         checkpoint_sha256="",
-        run=RunName(preset="paper", operator="conv", holdout="A", seed=0),
+        run=RunIdentity("conv", "", "paper", "fp32", "A", 0),
         versions={},
     )
     return Evaluation(Path("cases.csv"), meta, pd.DataFrame(rows))
@@ -70,9 +73,9 @@ def test_the_table_of_empty_cases(prediction, truth, overlap, recorded, counted,
     smoothed = 100 / (1 + DISC.sum()) if smooth and penalised else overlap  # as the released code scores a miss
     assert value["dsc"] == pytest.approx(smoothed, nan_ok=True)
     assert value[["jaccard", "nsd"]].tolist() == pytest.approx([overlap] * 2, nan_ok=True)
-    assert row[[*OVERLAPS]].tolist() == pytest.approx((value[[*OVERLAPS]] / 100).tolist(), nan_ok=True)
-    assert row[[*DISTANCES]].tolist() == pytest.approx([recorded] * 5, nan_ok=True)
-    assert value[[*DISTANCES]].tolist() == pytest.approx([counted] * 5, nan_ok=True)
+    assert row[overlaps()].tolist() == pytest.approx((value[overlaps()] / 100).tolist(), nan_ok=True)
+    assert row[distances()].tolist() == pytest.approx([recorded] * 5, nan_ok=True)
+    assert value[distances()].tolist() == pytest.approx([counted] * 5, nan_ok=True)
     assert (value["penalised"], value["excluded"]) == (penalised, excluded)
 
 
@@ -112,8 +115,8 @@ def test_a_mean_over_cases_counts_every_miss():
         case_values([evaluation(((DISC, CUP), (DISC, CUP)), ((EMPTY, CUP), (DISC, CUP)), ((DISC, CUP), (EMPTY, CUP)))])
     )
     disc, cup = (runs[runs["structure"] == structure].iloc[0] for structure in ("disc", "cup"))
-    assert disc[[*OVERLAPS]].tolist() == [50] * 3  # (100 + 0) / 2
-    assert disc[[*DISTANCES]].tolist() == [50] * 5  # (0 + 100) / 2
+    assert disc[overlaps()].tolist() == [50] * 3  # (100 + 0) / 2
+    assert disc[distances()].tolist() == [50] * 5  # (0 + 100) / 2
     assert disc[["cases", "penalised", "excluded"]].tolist() == [3, 1, 1]
     assert cup[["cases", "penalised", "excluded"]].tolist() == [3, 0, 0]
 
@@ -126,7 +129,7 @@ def test_records_hold_sizes_and_faults():
     assert [disc_row[size] for size in SIZES] == [40 * 30, 60, 50, 40 * 30, 40, 30]  # a pixel less, a pixel more
     assert [disc_row[fault] for fault in FAULTS] == [2, 1, 0]
     assert [cup_row[fault] for fault in FAULTS] == [1, 0, 10 * 4 + 1]  # ten rows below the disc, and its hole
-    assert all(name in cup_row for name in SCORES)
+    assert all(name in cup_row for name in METRICS)
 
 
 def test_faults_are_those_of_the_raw_masks_and_all_else_of_the_clean_ones():

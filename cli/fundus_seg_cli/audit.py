@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from fundus_seg_cli.score import PredictionCoding, Predictions, TruthCoding, Truths
-from fundus_seg_cli.table import Format, print_table
+from fundus_seg_cli.options import Format, PredictionCoding, PredictionsIfAny, TruthCoding, TruthsIfAny
+from fundus_seg_cli.table import print_report
 
 
 def audit(
-    pred: Annotated[list[str] | None, Predictions] = None,
-    truth: Annotated[list[str] | None, Truths] = None,
-    pred_coding: Annotated[str | None, PredictionCoding] = None,
-    truth_coding: Annotated[str | None, TruthCoding] = None,
-    form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
+    pred: PredictionsIfAny = None,
+    truth: TruthsIfAny = None,
+    pred_coding: PredictionCoding = None,
+    truth_coding: TruthCoding = None,
+    form: Format = "rich",
 ) -> None:
     """Compare our metrics with MedPy's, and MONAI's where installed: on known shapes, or on masks; exit 1 if wrong."""
     from fundus_seg.errors import UsageError
-    from fundus_seg.reporting.audit import audit_pairs, cases_table, compare, shapes, shapes_table
+    from fundus_seg.reporting.audit import cases_table, compare, shapes_table
+    from fundus_seg.reporting.audit_pairs import audit_pairs, shapes
 
     if bool(pred) != bool(truth):
         raise UsageError("--pred and --truth belong together; without both, the audit is on known shapes")
@@ -41,6 +40,6 @@ def audit(
     else:
         compared = compare(shapes())
         table = shapes_table(compared)
-    print_table(table, form)
+    print_report(table, form)
     if any(each.wrong for each in compared):
         raise typer.Exit(1)

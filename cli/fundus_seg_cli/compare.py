@@ -7,36 +7,39 @@ from typing import Annotated
 
 import typer
 
-from fundus_seg_cli.evaluate import Checkpoint
-from fundus_seg_cli.table import Format, print_table
+from fundus_seg_cli.options import Checkpoint, Format, Runs, Scoring, names
+from fundus_seg_cli.table import print_report
 
 
 def compare(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders with runs below (default: runs).")] = None,
+    runs: Runs = None,
     ops: Annotated[
         str | None,
-        typer.Option(help="Two operators, as tvconv,depthwise, named as in the table (default: the two there are)."),
+        typer.Option(
+            help="Two operators, as tvconv,depthwise, with the names they have in the table (default: the two there "
+            "are)."
+        ),
     ] = None,
     to: Annotated[
         str | None, typer.Option(help="Compare with a published table instead: tvconv2022, or a CSV file.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="That operators are compared by.")] = "dsc",
+    metric: Annotated[str, typer.Option(help="Metric to compare the operators by.")] = "dsc",
     difference: Annotated[
-        float, typer.Option(help="Difference, in the metric's unit, to say the needed runs for.")
+        float,
+        typer.Option(help="Difference, in the metric's unit, for which the number of runs it needs is estimated."),
     ] = 1.0,
-    checkpoint: Annotated[Checkpoint, typer.Option(help="Whose scores.")] = Checkpoint.best,
-    scoring: Annotated[
-        str | None, typer.Option(help="Scored by this preset or YAML file (default: the run's own protocol).")
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
+    checkpoint: Checkpoint = "best",
+    scoring: Scoring = None,
+    form: Format = "rich",
 ) -> None:
     """Compare two operators with tests, or evaluated runs with a published table.
 
-    What `fundus-seg score --out` left in the same folders is an operator too, under its --name.
+    What `fundus-seg score --out` wrote into the same folders is compared too, under the name that --name gave it.
     """
     from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError
     from fundus_seg.evaluation.external import comparable, external_evaluations
+    from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.reporting.compare import operators_table
     from fundus_seg.reporting.published import read_published
     from fundus_seg.reporting.reproduction import published_table
@@ -45,24 +48,24 @@ def compare(
 
     if to and ops:
         raise UsageError("--ops with --to: every operator of the published table is compared; leave one option out")
+    check_metrics([metric])
     published = read_published(to) if to else None
     protocol = load_scoring(scoring) if scoring else None
     folders, progress = runs or [Path("runs")], Terminal()
     elsewhere = external_evaluations(folders)
     if published and elsewhere:
-        progress.line(f"{len(elsewhere)} scores of masks from elsewhere left out: of an unknown recipe")
+        progress.line(f"{len(elsewhere)} scores of masks from elsewhere left out: their recipe is unknown")
     found = scored_runs(
         folders,
-        checkpoint=checkpoint.value,
+        checkpoint=checkpoint,
         scoring=protocol,
         least=0 if elsewhere and not published else 1,
         progress=progress,
     )
-    tidy = form is Format.csv
     if published:
-        print_table(published_table(found, published, tidy=tidy), form)
+        print_report(published_table(found, published), form)
     else:
-        names = [name.strip() for name in ops.split(",")] if ops else None
         own = [run.evaluation for run in found]
         evaluations = [*own, *comparable(elsewhere, own, progress=progress)]
-        print_table(operators_table(evaluations, names, metric=metric, sought=difference, tidy=tidy), form)
+        two = names(ops) if ops else None
+        print_report(operators_table(evaluations, two, metric=metric, sought=difference), form)

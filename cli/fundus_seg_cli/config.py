@@ -7,14 +7,15 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
+
+from fundus_seg_cli.options import Overrides
 
 if TYPE_CHECKING:
     from fundus_seg.config.describe import Difference, Setting
@@ -23,28 +24,20 @@ _NARROWEST, _UNBOUNDED = 100, 10_000
 """Columns of a terminal that the table needs at least, and of a pipe, more than any table has."""
 
 
-class Form(StrEnum):
-    """How settings are printed."""
-
-    rich = "rich"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
+Form = Literal["rich", "markdown", "csv", "json"]
 
 
 def config(
     source: Annotated[
         str, typer.Argument(metavar="PRESET|FILE|RUN", help="Preset, YAML file of settings, or a run's folder.")
     ] = "paper",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting to lay over them, as optim.lr=3e-4; repeat for more.")
-    ] = None,
+    overrides: Overrides = None,
     diff: Annotated[
         str | None, typer.Option(help="Print only what differs from this preset, YAML file or run.")
     ] = None,
     form: Annotated[
         Form, typer.Option("--format", help="How the settings are printed; markdown is the page docs/settings.md.")
-    ] = Form.rich,
+    ] = "rich",
 ) -> None:
     """Print every setting: its value, where the value comes from, what it may be, and what it is."""
     from fundus_seg.config.describe import compare, describe, markdown_page
@@ -52,7 +45,7 @@ def config(
     settings = describe(source, overrides=overrides or [])
     if diff:
         _print(compare(settings, describe(diff)), form)
-    elif form is Form.markdown:
+    elif form == "markdown":
         print(markdown_page(settings))
     else:
         _print(settings, form)
@@ -63,14 +56,14 @@ def _print(rows: Sequence[Setting] | Sequence[Difference], form: Form) -> None:
 
     if not rows:
         print("no setting differs")
-    elif form is Form.json:
+    elif form == "json":
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
-    elif form is Form.markdown:
+    elif form == "markdown":
         print(markdown_table(rows))
     else:
         names = [field.name for field in dataclasses.fields(rows[0])]
         texts = [[as_yaml(getattr(row, name)) for name in names] for row in rows]
-        if form is Form.csv:
+        if form == "csv":
             csv.writer(sys.stdout, lineterminator="\n").writerows([names, *texts])
         else:
             _print_rich(names, texts)

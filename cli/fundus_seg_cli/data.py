@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from fundus_seg_cli.table import Format, print_table
+from fundus_seg_cli.options import Format, Root
+from fundus_seg_cli.table import print_report
 
-app = typer.Typer(help="Photographs and masks.", no_args_is_help=True)
-
-
-class Splits(StrEnum):
-    """Which cases."""
-
-    train = "train"
-    test = "test"
-    all = "all"
+app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Photographs and masks."""
+    """Check, describe and make photographs and masks."""
 
 
 @app.command()
 def phantom(
-    out: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    per_domain: Annotated[int, typer.Option(help="Photographs in each of the four domains.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every photograph.")] = 0,
+    out: Annotated[Path, typer.Argument(help="Folder that does not exist yet.")],
+    per_domain: Annotated[int, typer.Option(help="Number of photographs in each of the four domains.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that every photograph is drawn from.")] = 0,
 ) -> None:
     """Draw four synthetic domains: to try the tool with, never to report on patients."""
     from fundus_seg.data import make_phantom
@@ -43,7 +35,7 @@ def phantom(
 
 @app.command()
 def check(
-    root: Annotated[str, typer.Argument(help="Data root, or 'phantom'.")],
+    root: Root,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List everything that is wrong with photographs and masks, by file; exit 1 if training would be wrong."""
@@ -66,32 +58,33 @@ def check(
 
 @app.command()
 def atlas(
-    root: Annotated[str, typer.Argument(help="Data root, YAML file of domains, or 'phantom'.")],
-    split: Annotated[Splits, typer.Option(help="Which cases.")] = Splits.all,
-    form: Annotated[Format, typer.Option("--format", help="How the tables are written.")] = Format.rich,
+    root: Root,
+    split: Annotated[
+        Literal["train", "test", "all"], typer.Option(help="Cases that are read: those of one split, or all.")
+    ] = "all",
+    form: Format = "rich",
     plot: Annotated[
         Path | None,
-        typer.Option(help="Folder for atlas.png and atlas.svg, or one file's name: its other form stands beside it."),
+        typer.Option(
+            help="Folder for atlas.png and atlas.svg, or the name of one file; the other form is written beside it."
+        ),
     ] = None,
 ) -> None:
-    """What each domain is like, and how far it is from the rest: colour, light, sharpness, disc sizes, cup ratios."""
+    """Show what each domain is like, and how far it is from the others: colour, light, sharpness, disc size, ratios."""
     from fundus_seg.data import open_root
     from fundus_seg.data.files import SPLITS
     from fundus_seg.reporting.atlas import make_atlas
-    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, tidy_table, write_plot
+    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, write_plot
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
-    splits = tuple(each for each in SPLITS if split in (Splits.all, each))
+    splits = tuple(each for each in SPLITS if split in ("all", each))
     found = make_atlas(open_root(root, least=1, progress=progress), splits, progress=progress)
     for problem in found.problems:
         progress.line(f"left out: {problem}")
-    if form is Format.csv:
-        print_table(tidy_table(found), form)
-    else:
-        print_table(measures_table(found), form)
-        if found.cases["domain"].nunique() > 1:
-            print_table(shift_table(found), form)
+    print_report(measures_table(found), form)
+    if found.cases["domain"].nunique() > 1:
+        print_report(shift_table(found), form)
     if plot:
         progress.line(f"plots: {', '.join(map(str, write_plot(found, plot)))}")
 
@@ -99,11 +92,11 @@ def atlas(
 @app.command()
 def cache(
     show: Annotated[
-        bool, typer.Option("--list", help="Print what the cache holds, when it was made and its size.")
+        bool, typer.Option("--list", help="Print what the cache holds, when each item was made, and its size.")
     ] = False,
-    clear: Annotated[bool, typer.Option("--clear", help="Delete it; later runs make it again.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the cache; later runs make it again.")] = False,
 ) -> None:
-    """List or clear the cache: resized photographs, remembered hashes, the phantom."""
+    """List or clear the cache, which holds resized photographs, remembered hashes and the phantom."""
     from datetime import datetime
 
     from fundus_seg.cache_folder import cache_folder, cache_items, clear_cache

@@ -1,4 +1,4 @@
-"""Progress of a grid: a live table on a terminal, elsewhere a line for each cell that ends."""
+"""Progress of an experiment: a live table on a terminal, elsewhere a line for each run that ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, Group
@@ -15,60 +15,63 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from fundus_seg.experiments.grid_run import Cell, Outcome
+    from fundus_seg.experiments.experiment import OnOutcome
+    from fundus_seg.experiments.grid_run import GridRun, Outcome
 
 
 class GridProgress:
-    """Told of outcomes; which cells are running, and how far they are, it reads from the disk.
+    """Shows the runs of an experiment; a context whose value is to be called with each run as it ends.
+
+    Which runs are under way, and how far they are, is read from the disk, since other processes may train them.
 
     Args:
-        cells: of the grid.
-        console: where to show it.
+        runs: the runs of the experiment.
+        console: where they are shown.
     """
 
-    def __init__(self, cells: Sequence[Cell], console: Console) -> None:
+    def __init__(self, runs: Sequence[GridRun], console: Console) -> None:
         self.console = console
-        self.cells = cells
-        self.open = list(cells)
+        self.runs = runs
+        self.open = list(runs)
         self.counts: Counter[str] = Counter()
-        self.started = time.monotonic()
-        self.before = self._trained()
         self.live = ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> OnOutcome:
+        self.started = time.monotonic()
+        self.before = self._trained()
         if self.console.is_terminal:
             live = Live(get_renderable=self._shown, console=self.console, refresh_per_second=0.5, transient=True)
             self.live.enter_context(live)
-        return self
+        return self.tell
 
     def __exit__(self, *error: object) -> None:
         self.live.close()
 
-    def tell(self, cell: Cell, outcome: Outcome) -> None:
-        """A cell has come to its end; on a terminal only a failure gets a line that stays."""
-        self.open.remove(cell)
+    def tell(self, run: GridRun, outcome: Outcome) -> None:
+        """Count a run that has ended; on a terminal only a failure gets a line that stays."""
+        self.open.remove(run)
         self.counts[outcome.state] += 1
         if outcome.state == "failed" or not self.console.is_terminal:
             reason = f": {outcome.reason}" if outcome.reason else ""
-            line = f"[{self.counts.total()}/{len(self.cells)}] {cell.name}: {outcome.state}{reason}"
+            line = f"[{self.counts.total()}/{len(self.runs)}] {run.name}: {outcome.state}{reason}"
             self.console.print(line, highlight=False, markup=False)
 
     def _shown(self) -> Group:
         from fundus_seg.experiments.grid_run import status
 
-        left = list(self.open)  # another thread takes cells out
+        left = list(self.open)  # another thread removes runs
         running = Table("running", "epoch", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for cell in left:
-            if status(cell) == "running":
-                running.add_row(cell.name, f"{_epochs(cell)}/{cell.config.train.epochs}")
+        for run in left:
+            if status(run) == "running":
+                running.add_row(run.name, f"{_epochs(run)}/{run.config.train.epochs}")
         counts = (
-            f"{self.counts['done']} done, {self.counts['failed']} failed, {len(left)} remaining of {len(self.cells)}"
+            f"{self.counts['done']} done, {self.counts['failed']} failed, {len(left)} remaining of {len(self.runs)}"
         )
         return Group(running, Text(f"{counts}, estimated end {self._end(left)}"))
 
-    def _end(self, left: Sequence[Cell]) -> str:
-        """When the epochs that are left are trained, at the pace since the start."""
-        ahead = sum(cell.config.train.epochs - _epochs(cell) for cell in left)
+    def _end(self, left: Sequence[GridRun]) -> str:
+        """When the remaining epochs will be trained, at the pace since the start."""
+        ahead = sum(run.config.train.epochs - _epochs(run) for run in left)
         trained = self._trained() - self.before
         if trained <= 0:
             return "not known yet"
@@ -76,10 +79,10 @@ class GridProgress:
         return time.strftime("%a %H:%M", time.localtime(time.time() + seconds))
 
     def _trained(self) -> int:
-        return sum(map(_epochs, self.cells))
+        return sum(map(_epochs, self.runs))
 
 
-def _epochs(cell: Cell) -> int:
+def _epochs(run: GridRun) -> int:
     from fundus_seg.experiments.estimate import epoch_seconds
 
-    return len(epoch_seconds(cell.folder))
+    return len(epoch_seconds(run.folder))

@@ -9,6 +9,7 @@ import typer
 
 from fundus_seg.errors import FundusSegError
 from fundus_seg_cli import audit, benchmark, compare, config, data, evaluate, predict, profile, score, train
+from fundus_seg_cli.options import paragraphs, refusing
 
 app = typer.Typer(
     help="Segment optic disc and optic cup on cameras and hospitals that training has never seen.",
@@ -16,15 +17,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("benchmark")(benchmark.benchmark)
-app.command("compare")(compare.compare)
-app.command("predict")(predict.predict)
-app.command("score")(score.score)
-app.command("config")(config.config)
-app.command("audit")(audit.audit)
-app.command("profile")(profile.profile)
+_COMMANDS = (
+    train.train,
+    evaluate.evaluate,
+    benchmark.benchmark,
+    compare.compare,
+    predict.predict,
+    score.score,
+    config.config,
+    audit.audit,
+    profile.profile,
+)
+_RENAMED = {"evaluate": {"--op": "--trust", "--selection": "--all-selections"}, "predict": {"--op": "--trust"}}
+"""By command, the former spellings of options and their new ones."""
+for _command in _COMMANDS:
+    _class = refusing(_RENAMED.get(_command.__name__, {}))
+    app.command(_command.__name__, help=paragraphs(_command.__doc__), cls=_class)(_command)
 app.add_typer(data.app, name="data")
 
 
@@ -32,7 +40,7 @@ def main() -> None:
     """Run the command line; print warnings and a FundusSegError as one line each, and exit with the error's code."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
-        app()
+        app(prog_name="fundus-seg")
     except FundusSegError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -2,88 +2,78 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fundus_seg_cli.table import METRICS_HELP, Format, print_table
-
-Predictions = typer.Option(
-    help="Folder of predicted masks, or a pattern as 'out/{name}/seg.nii.gz'; twice for binary masks: disc, then cup."
-)
-Truths = typer.Option(help="The same of the true masks, which cases are matched with by name.")
-PredictionCoding = typer.Option(
-    help="labels (0, 1 rim, 2 cup), dofe (255, 128 rim, 0 cup) or '{cup: 2, rim: 1, background: 0}' "
-    "(default: recognised)."
-)
-TruthCoding = typer.Option(help="The same of the true masks (default: recognised).")
-
-
-class Missing(StrEnum):
-    """What becomes of the cases without a prediction."""
-
-    leave_out = "leave-out"
-    empty = "empty"
+from fundus_seg.builtins import Missing
+from fundus_seg_cli.options import Format, Metrics, PredictionCoding, Predictions, TruthCoding, Truths, names
+from fundus_seg_cli.table import print_report
 
 
 def score(
-    pred: Annotated[list[str], Predictions],
-    truth: Annotated[list[str], Truths],
-    pred_coding: Annotated[str | None, PredictionCoding] = None,
-    truth_coding: Annotated[str | None, TruthCoding] = None,
-    name: Annotated[str, typer.Option(help="The tool: the table's column.")] = "external",
-    holdout: Annotated[str, typer.Option(help="The domain that the cases are of.")] = "unknown",
-    seed: Annotated[int, typer.Option(min=0, help="Which of the tool's runs.")] = 0,
-    scoring: Annotated[str, typer.Option(help="Protocol of this preset or YAML file.")] = "paper",
+    pred: Predictions,
+    truth: Truths,
+    pred_coding: PredictionCoding = None,
+    truth_coding: TruthCoding = None,
+    name: Annotated[str, typer.Option(help="Name of the tool, which heads its column of the table.")] = "external",
+    holdout: Annotated[str, typer.Option(help="Domain that the cases come from.")] = "unknown",
+    seed: Annotated[int, typer.Option(min=0, help="Number of the run, if the tool was run several times.")] = 0,
+    scoring: Annotated[str, typer.Option(help="Preset or YAML file whose scoring protocol is used.")] = "paper",
     raw: Annotated[
-        bool, typer.Option("--raw", help="Masks as they are: no largest component, holes not filled; its own protocol.")
+        bool,
+        typer.Option(
+            "--raw", help="Score the masks as they are, without largest component and filled holes: another protocol."
+        ),
     ] = False,
     missing: Annotated[
-        Missing, typer.Option(help="Cases without a prediction: in no mean, or each an empty prediction.")
-    ] = Missing.leave_out,
+        Missing,
+        typer.Option(help="Leave cases without a prediction out of every mean, or count each as an empty prediction."),
+    ] = "leave-out",
     out: Annotated[
-        Path | None, typer.Option(help="Keep the case records here, for `fundus-seg evaluate` to show beside runs.")
+        Path | None, typer.Option(help="Folder to keep the case records in; `fundus-seg evaluate` shows them there.")
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.rich,
-    metrics: Annotated[str, typer.Option(help=METRICS_HELP)] = "dsc,hd,hd95",
+    form: Format = "rich",
+    metrics: Metrics = "dsc,hd,hd95",
 ) -> None:
     """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table.
 
-    The first axis of a NIfTI is the image's columns, as nibabel and ITK have it and `fundus-seg predict` writes it: one
-    saved of an array (height, width) reads transposed.
+    The first axis of a NIfTI must be the image's columns, as nibabel, ITK and `fundus-seg predict` write it; a NIfTI
+    made from an array (height, width) would be read transposed.
     """
     from fundus_seg.config import load_scoring
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.data.mask_files import pair_masks
-    from fundus_seg.evaluation.external import score_masks
     from fundus_seg.evaluation.metric_table import check_metrics
-    from fundus_seg.reporting.tables import build_table, build_tidy_table, tables
     from fundus_seg_cli.progress import Terminal
 
-    progress = Terminal()
-    names = [metric.strip() for metric in metrics.split(",")]
-    check_metrics(names)
+    progress, shown = Terminal(), names(metrics)
+    check_metrics(shown)
     protocol = load_scoring(scoring)
     if raw:
         protocol = protocol.model_copy(update={"largest_component": False, "fill_holes": False})
-    codings = {
-        "prediction_coding": read_coding(pred_coding) if pred_coding else None,
-        "truth_coding": read_coding(truth_coding) if truth_coding else None,
-    }
-    pairs = pair_masks(pred, truth, progress=progress, **codings)
+    pairs = pair_masks(
+        pred,
+        truth,
+        prediction_coding=read_coding(pred_coding) if pred_coding else None,
+        truth_coding=read_coding(truth_coding) if truth_coding else None,
+        progress=progress,
+    )
+
+    from fundus_seg.evaluation import score_masks
+    from fundus_seg.reporting import score_table
+
     evaluation = score_masks(
         pairs,
         name=name,
         holdout=holdout,
         seed=seed,
         scoring=protocol,
-        missing=missing.value,
+        missing=missing,
         out=out,
         progress=progress,
     )
     if out:
         progress.line(f"case records: {evaluation.path}")
-    for table in tables([evaluation], names, build_tidy_table if form is Format.csv else build_table):
-        print_table(table, form)
+    print_report(score_table([evaluation], shown), form)

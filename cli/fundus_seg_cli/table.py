@@ -1,10 +1,9 @@
-"""Tables on a terminal."""
+"""Reports on a terminal."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -14,31 +13,22 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
-    from fundus_seg.reporting.table import Table
+    from fundus_seg.reporting.table import Report, Table
+    from fundus_seg_cli.options import TableFormat
 
 
 _UNBOUNDED = 10_000
 """Columns, more than any table has."""
-METRICS_HELP = "Of dsc, jaccard, nsd, hd, hd95, hd95_max, asd, assd."
 
 
-class Format(StrEnum):
-    """How a table is written."""
-
-    rich = "rich"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-
-
-def print_table(table: Table, form: Format) -> None:
-    """Print the table to standard output."""
-    if form is Format.rich:
-        _print_rich(table)
+def print_report(report: Report, form: TableFormat) -> None:
+    """Print the report to standard output: its layout, or as csv and json its data."""
+    if form == "rich":
+        _print_rich(report.layout)
     else:
         from fundus_seg.reporting.table import render
 
-        print(render(table, form.value))
+        print(render(report, form))
 
 
 def _print_rich(table: Table) -> None:

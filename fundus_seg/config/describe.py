@@ -122,7 +122,7 @@ def markdown_page(settings: Sequence[Setting]) -> str:
 
 
 _INTRODUCTION = """\
-Made by `make docs`, that is `fundus-seg config --format markdown`, from the help of each setting beside its definition.
+Made by `make docs` from the help of each setting beside its definition.
 A file of settings holds what differs from the preset that it names, and `fundus-seg train --config my.yaml` reads it:
 
     preset: tiny

@@ -22,7 +22,7 @@ from fundus_seg.config.settings import Recipe, RunConfig, before_they_existed, s
 from fundus_seg.errors import ConfigError, UsageError, unknown_name
 from fundus_seg.yaml_lines import YamlError
 
-RUN_FILE_KEYS = ("format", "inputs", "provenance")
+RUN_FILE_KEYS = ("format", "identity", "inputs", "provenance")
 """What a run's config.yaml holds beside its settings."""
 RETIRED = {"data.mask_interpolation": "nearest"}
 """Settings of older versions that had no other value; files that hold them are still read."""

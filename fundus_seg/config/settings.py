@@ -206,7 +206,7 @@ class RunConfig(Recipe):
         """Training settings that differ from the preset's, without those that the run folder names or records.
 
         The domains of the experiment, sources and holdout together, stand under `domains` if they are not
-        `all_domains`: every holdout of one experiment then has the same slug, and a table one column for it.
+        `all_domains`: every holdout of one experiment then has the same recipe, and a table one column for it.
         """
         named = {"preset", "holdout", "seed", "model.op", "data.sources", *MACHINE_SETTINGS}
         standard = shipped_preset(self.preset).training_settings()
@@ -215,17 +215,21 @@ class RunConfig(Recipe):
         domains = sorted({self.holdout, *(self.data.sources or all_domains)})
         return differing if domains == sorted(all_domains) else {**differing, "domains": domains}
 
-    def slug(self, *, all_domains: Iterable[str]) -> str:
-        """`op`, or `op-setting=value-...-hash` naming what differs from the preset; safe as a folder name.
+    @property
+    def operator(self) -> str:
+        """The operator as folders and tables name it: `package.module.factory` for `package.module:factory`.
 
-        An operator `package.module:factory` is `package.module.factory`: no other's name, since a factory has no dot.
+        It is no other operator's name, since a factory's own name has no dot.
         """
+        return self.model.op.replace(":", ".")
+
+    def recipe(self, *, all_domains: Iterable[str]) -> str:
+        """`setting=value-...-hash`, which names what differs from the preset; empty where nothing does."""
         differing = self.differences(all_domains=all_domains)
-        op = self.model.op.replace(":", ".")
         if not differing:
-            return op
+            return ""
         parts = (f"{key.rsplit('.', 1)[-1]}={_readable(value)}" for key, value in sorted(differing.items()))
-        return f"{op}-{'-'.join(parts)[:80]}-{short_hash(differing)}"
+        return f"{'-'.join(parts)[:80]}-{short_hash(differing)}"
 
 
 class PlannedData(DataConfig):

@@ -88,6 +88,11 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
     )
 
 
+def split_digest(cases: Sequence[Case]) -> str:
+    """The digest that the `ResizedSplit` of these cases has, without decoding a photograph."""
+    return short_hash(_content_hashes(cases), digits=16)
+
+
 def _build(entry: Path, cases: Sequence[Case], contents: list[list[Any]], data: DataConfig, progress: Progress) -> None:
     """Make an entry of the cache, unless another process is quicker."""
     remove_leftovers()

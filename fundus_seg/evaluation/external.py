@@ -1,7 +1,7 @@
-"""Masks of any tool to case records that stand beside those of our runs.
+"""From the masks of any tool to case records that stand beside those of our runs.
 
-They pass through the protocol's post-processing, as a run's own do, and then through the same scores. Threshold and
-input size were the other tool's business; how it chose its weights is unknown, and every table says so.
+The masks get the protocol's post-processing, as those of a run do, and then the same scores. The other tool chose its
+own threshold and input size; how it chose its weights is unknown, and every table says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from fundus_seg.errors import Problems, RunError, UsageError
 from fundus_seg.evaluation.records import (
     Evaluation,
     EvaluationMeta,
-    RunName,
     mask_digest,
     read_evaluation,
     truth_digest,
@@ -35,11 +34,11 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, Scoring
 from fundus_seg.runs.atomic import csv_text
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import UNKNOWN, RunIdentity
 from fundus_seg.runs.provenance import versions
 
-UNKNOWN = "unknown"
 _EXTERNAL = "external"
-_WORD = re.compile(r"\w[\w.+-]*")  # names folders and columns
+_WORD = re.compile(r"\w[\w.+-]*")  # a name that a folder and a column may have
 
 
 def score_masks(
@@ -57,18 +56,18 @@ def score_masks(
 
     Args:
         pairs: the masks.
-        name: the tool, in place of an operator.
-        holdout: the domain that the cases are of.
-        seed: which of several runs of the tool.
+        name: name of the tool; it stands where a run has its operator.
+        holdout: the domain of the cases.
+        seed: number of the run, of several runs of the tool.
         scoring: the protocol; None for the paper's.
-        missing: what becomes of the cases without a prediction.
-        out: below it the records are kept, at `external/<holdout>/<name>/seed-<n>/evaluations/`, where
+        missing: whether cases without a prediction are left out or count as empty predictions.
+        out: folder for the records, which are kept at `external/<holdout>/<name>/seed-<n>/evaluations/`, where
             `external_evaluations` finds them; None keeps nothing.
-        progress: where to show it.
+        progress: shows how many cases are scored.
 
     Raises:
         DataError: masks that cannot be used, all of them named; nothing is written.
-        UsageError: a name or holdout that cannot name a folder, or scores of other masks stand there.
+        UsageError: a name or holdout that cannot name a folder, or `out` holds scores of other masks there.
     """
     for word in (name, holdout):
         if not _WORD.fullmatch(word):
@@ -112,7 +111,7 @@ def score_masks(
         checkpoint_sha256=short_hash({case: predictions[case] for case in pairs.names}, digits=64),
         truth_digest=truth_digest(truths),
         unpredicted=unpredicted,
-        run=RunName(preset=UNKNOWN, operator=name, holdout=holdout, seed=seed, precision=UNKNOWN),
+        run=RunIdentity(name, recipe="", preset=UNKNOWN, precision=UNKNOWN, holdout=holdout, seed=seed),
         versions=versions(),
     )
     if out is None:
@@ -126,15 +125,15 @@ def score_masks(
 
 
 def _recorded_masks(path: Path) -> str | None:
-    """The digest of the masks that scores on disk are of, be those damaged or of an older format; None if unknown."""
+    """Digest of the masks whose scores are on disk, however damaged or old these are; None if it is unknown."""
     try:
         return str(json.loads(path.with_suffix(".json").read_text("utf8"))["checkpoint_sha256"])
-    except (OSError, ValueError, KeyError, TypeError):  # as a writer that was killed leaves them: made again
+    except (OSError, ValueError, KeyError, TypeError):  # a writer was killed: the scores are made again
         return None
 
 
 def _read(pairs: MaskPairs, case: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Prediction and truth of one case, (2, H, W) each; a prediction that there is not is empty."""
+    """Prediction and truth of one case, (2, H, W) each; a missing prediction is read as empty."""
     if case in pairs.names:
         return pairs.read(case)
     truth = pairs.truths.read(case)
@@ -142,7 +141,7 @@ def _read(pairs: MaskPairs, case: str) -> tuple[NDArray[np.bool_], NDArray[np.bo
 
 
 def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
-    """All that `score_masks` has kept below some folders, sorted by path, each once.
+    """All evaluations that `score_masks` has kept below some folders, sorted by path, each once.
 
     Raises:
         RunError: one is damaged or of another format.
@@ -162,25 +161,31 @@ def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
 def comparable(
     external: Sequence[Evaluation], own: Sequence[Evaluation], *, progress: Progress = SILENT
 ) -> list[Evaluation]:
-    """Those of the protocol and the true masks of `own`, all where that is empty; the others are named and left out."""
+    """Those external evaluations that may stand in one table with the runs' own; `progress` is told of the others.
+
+    Args:
+        external: evaluations of masks that other tools made.
+        own: evaluations of runs, by whose protocol and true masks the others must be scored; none allows all.
+        progress: told which evaluations are left out, and why.
+    """
     protocols = {evaluation.meta.protocol_digest for evaluation in own or external}
     truths = {evaluation.meta.run.holdout: evaluation.meta.truth_digest for evaluation in own}
     kept = []
     for evaluation in external:
         meta = evaluation.meta
         if meta.protocol_digest not in protocols:
-            what = "of another scoring protocol, left out; `fundus-seg score` its masks again"
+            reason = "of another scoring protocol, left out; `fundus-seg score` its masks again"
         elif meta.truth_digest == (truths.get(meta.run.holdout) or meta.truth_digest):
             kept.append(evaluation)
             continue
         elif meta.unpredicted:
-            what = (
+            reason = (
                 f"cases without a prediction: {len(meta.unpredicted)}, left out beside runs that have them all; "
                 "`fundus-seg score --missing empty` counts them as missed"
             )
         else:
-            what = (
+            reason = (
                 f"of other true masks of {meta.run.holdout} than the runs, left out; give `fundus-seg score` the same"
             )
-        progress.line(f"{evaluation.path}: {what}")
+        progress.line(f"{evaluation.path}: {reason}")
     return kept

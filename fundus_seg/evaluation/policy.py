@@ -9,49 +9,45 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
+from fundus_seg.evaluation.metric_table import METRICS, distances, overlaps
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.evaluation.score_case import DISTANCES, OVERLAPS, SCORES
-
-RATIOS = {"vcdr": "rows", "hcdr": "columns", "acdr": "pixels"}
-"""Vertical, horizontal and area cup-to-disc ratio, and the size of disc and cup that each is made of."""
+from fundus_seg.metrics.clinical import RATIOS, cup_to_disc_ratio
 
 
 def scored_values(evaluation: Evaluation) -> pd.DataFrame:
-    """A row a case and structure: case, structure, SCORES (overlaps in %, distances in 800-pixel units), two flags.
+    """One row per case and structure: case, structure, METRICS (overlaps in %, distances in 800-pixel units), flags.
 
     `penalised` marks a case whose distances are the protocol's penalty; `excluded` one without truth, whose scores are
-    all NaN, so that pandas' means leave it out.
+    all NaN, so that pandas' means leave it out. A metric that the records lack, since they are older than it, is NaN.
     """
     cases = evaluation.cases
-    values = cases[["case", "structure", *SCORES]].copy()
+    values = cases.reindex(columns=["case", "structure", *METRICS])
     excluded = cases["truth_pixels"] == 0
     penalised = ~excluded & cases["hd"].isna()
-    values[list(OVERLAPS)] *= 100
-    values.loc[penalised, list(DISTANCES)] = evaluation.meta.protocol.empty_distance
+    values[overlaps()] *= 100
+    values.loc[penalised, [name for name in distances() if name in cases]] = evaluation.meta.protocol.empty_distance
     return values.assign(penalised=penalised, excluded=excluded)
 
 
 def cup_to_disc_ratios(evaluation: Evaluation) -> pd.DataFrame:
-    """A row a case: case, then of each of RATIOS `vcdr` of the prediction, `vcdr_truth`, `vcdr_error`, two flags.
+    """One row per case: case, then for each of RATIOS `vcdr` of the prediction, `vcdr_truth`, `vcdr_error`; two flags.
 
     Errors are absolute. `undefined` marks a case without a predicted disc, whose predicted ratios and errors are NaN;
-    `excluded` one whose true disc or cup is empty, with NaN for the truth and the errors. Definitions are those of
-    `fundus_seg.metrics.clinical`.
+    `excluded` one whose true disc or cup is empty, with NaN for the truth and the errors.
     """
     disc, cup = (
         evaluation.cases[evaluation.cases["structure"] == structure].set_index("case") for structure in ("disc", "cup")
     )
     excluded = (disc["truth_pixels"] == 0) | (cup["truth_pixels"] == 0)
-    ratios: dict[str, pd.Series] = {}
+    ratios: dict[str, object] = {}
     for name, size in RATIOS.items():
-        # A division by zero is the NaN of an undefined ratio, where pandas would give infinity.
         predicted, true = (
-            cup[f"{side}_{size}"] / disc[f"{side}_{size}"].where(disc[f"{side}_{size}"] > 0)
-            for side in ("prediction", "truth")
+            cup_to_disc_ratio(cup[f"{side}_{size}"], disc[f"{side}_{size}"]) for side in ("prediction", "truth")
         )
-        true = true.mask(excluded)
-        ratios |= {name: predicted, f"{name}_truth": true, f"{name}_error": (predicted - true).abs()}
+        true = np.where(excluded, np.nan, true)
+        ratios |= {name: predicted, f"{name}_truth": true, f"{name}_error": np.abs(predicted - true)}
     flags = {"undefined": disc["prediction_pixels"] == 0, "excluded": excluded}
-    return pd.DataFrame({**ratios, **flags}).rename_axis("case").reset_index()
+    return pd.DataFrame({**ratios, **flags}, index=disc.index).rename_axis("case").reset_index()

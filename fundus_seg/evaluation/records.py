@@ -1,4 +1,4 @@
-"""Case records on disk: a CSV with a row a case and structure, and the JSON that says what it is. No torch here."""
+"""Case records on disk: a CSV with one row per case and structure, and the JSON that says what it is."""
 
 from __future__ import annotations
 
@@ -7,40 +7,29 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fundus_seg.builtins import CheckpointName
+from fundus_seg.builtins import OPERATORS, CheckpointName
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError
-from fundus_seg.evaluation.score_case import FAULTS, SCORES, SIZES
+from fundus_seg.evaluation.metric_table import METRICS
+from fundus_seg.evaluation.score_case import FAULTS, SIZES
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, Scoring
 from fundus_seg.runs.atomic import write_json, write_text
+from fundus_seg.runs.identity import Column, RunIdentity
 
-EVALUATION_FORMAT: Literal[3] = 3
-"""Of 1 the rows had no sizes, faults, Jaccard, NSD or HD95-max; of 2 the faults were counted after post-processing, and
-under `released-code` HD was the HD95. None can be had from the others, so neither is read."""
+EVALUATION_FORMAT: Literal[4] = 4
+"""Format 3, which is still read, had operator and recipe in one word. Formats 1 and 2 are not read: of 1 the rows had
+no sizes, faults, Jaccard, NSD or HD95-max; of 2 the faults were counted after post-processing, and under
+`released-code` HD was the HD95. None of these can be computed from the others. A new metric needs no new format."""
 Scored = Literal["holdout", "in-domain"]
 """The holdout's test split, or the `calibrate` halves of the source domains' test splits, which chose no checkpoint."""
-
-
-class RunName(BaseModel):
-    """Which run the scores are of; of masks from elsewhere, preset and precision are `unknown`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: str
-    operator: str
-    """With the slug of what differs from the preset."""
-    holdout: str
-    seed: int
-    precision: str = "fp32"
-    """That it trained in."""
 
 
 class EvaluationMeta(BaseModel):
@@ -48,7 +37,7 @@ class EvaluationMeta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[3] = EVALUATION_FORMAT
+    format: Literal[4] = EVALUATION_FORMAT
     protocol: Scoring
     protocol_digest: str
     data: dict[str, str]
@@ -56,26 +45,32 @@ class EvaluationMeta(BaseModel):
     phantom: bool
     selection: str
     checkpoint: CheckpointName | None
-    """None: masks from elsewhere."""
+    """None for masks that another tool made."""
     scored: Scored = "holdout"
     probed: bool = False
     """Whether the holdout was scored after each epoch of the run, which changes nothing of it."""
     checkpoint_sha256: str
     cases_sha256: str = ""
-    """Of the CSV: a file that was cut or edited is not taken for whole."""
+    """Digest of the CSV, by which a file that was cut or edited is told from a whole one."""
     truth_digest: str = ""
-    """Of the true masks as they were decoded, whatever files they came from; empty in records of older versions."""
+    """Digest of the true masks as decoded, whatever files they came from; empty in records of older versions."""
     code: dict[str, str] = {}
     """Digest of the file of each plugin that trained, by its setting; empty in records of older versions."""
     unpredicted: tuple[str, ...] = ()
-    """Cases of the truth that masks from elsewhere leave out."""
-    run: RunName
+    """Cases that have a true mask but no prediction of the other tool, and are left out."""
+    run: RunIdentity
+    """Which run the scores are of; of masks from another tool, preset and precision are `unknown`."""
     versions: dict[str, str]
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether the masks come from another tool."""
+    def external(self) -> bool:
+        """Whether another tool made the masks."""
         return self.checkpoint is None
+
+    @property
+    def column(self) -> Column:
+        """The column of a table that the scores belong to."""
+        return self.run.column(self.selection)
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class Evaluation:
     Attributes:
         path: the CSV.
         meta: protocol, data digests, selection, run, versions.
-        cases: a row a case and structure, columns as `score_case` gives them.
+        cases: one row per case and structure, columns as `score_case` gives them.
     """
 
     path: Path
@@ -127,24 +122,25 @@ def read_evaluation(path: Path) -> Evaluation:
             )
         names = {"protocol": str, "domain": str, "case": str, "structure": str}
         cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
-        numbers = cases[[*SIZES, *FAULTS, *SCORES]].apply(pd.to_numeric)
+        metrics = [name for name in METRICS if name in cases]  # a record may be older than a metric
+        numbers = cases[[*SIZES, *FAULTS, *metrics]].apply(pd.to_numeric)
         return Evaluation(path, meta, cases.assign(**numbers))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
 
 
 def recover(path: Path, digest: str, count: int, score: Callable[[int], str], *, progress: Progress = SILENT) -> bool:
-    """Keep the whole cases of a file that was cut off and score the others; whether it is now what was written.
+    """Keep the whole cases of a file that was cut off and score the others; whether the file is now as once written.
 
-    The digest vouches for the rows that are kept: where one of them was edited, or would be scored otherwise today, the
-    file is left as it is.
+    The digest proves the kept rows: if one of them was edited, or would be scored otherwise today, the file is left as
+    it is.
 
     Args:
-        path: the evaluation file, a row a case and structure.
+        path: the evaluation file, one row per case and structure.
         digest: SHA-256 of the file that was written.
-        count: how many cases that had.
-        score: gives the CSV of the cases from a number on, under its line of names.
-        progress: where what is done is said.
+        count: number of cases in that file.
+        score: given the number of a case, scores it and all later ones; gives their CSV with a header.
+        progress: shows what is done.
     """
     kept = _whole_cases(path)
     first = len(kept) // len(STRUCTURES)
@@ -163,17 +159,34 @@ def read_meta(path: Path) -> EvaluationMeta:
     """The JSON beside an evaluation file."""
     try:
         meta = json.loads(path.with_suffix(".json").read_text("utf8"))
-        if isinstance(meta, dict) and meta.get("format") != EVALUATION_FORMAT:
+        if meta["format"] == 3:
+            meta = _from_format_3(meta)
+        if meta["format"] != EVALUATION_FORMAT:
             raise RunError(
-                f"{path}: format {meta.get('format')}, this version reads {EVALUATION_FORMAT}; evaluate the run again"
+                f"{path}: format {meta['format']}, this version reads 3 and {EVALUATION_FORMAT}; evaluate the run again"
             )
         return EvaluationMeta.model_validate(meta)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
 
 
+def _from_format_3(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a JSON of format 3, whose `run.operator` was `tvconv-lr=0.0003-47b65c81`, as one of format 4.
+
+    The operator is the longest built-in name that fits, or else a plugin's, in whose name there is no dash. The name
+    of another tool may have dashes, but it has no recipe.
+    """
+    run = {"precision": "fp32", "recipe": "", **meta["run"]}
+    name = run["operator"]
+    if meta["checkpoint"] is not None:
+        fitting = [operator for operator in OPERATORS if f"{name}-".startswith(f"{operator}-")]
+        run["operator"] = max(fitting, key=len) if fitting else name.partition("-")[0]
+        run["recipe"] = name.removeprefix(run["operator"]).removeprefix("-")
+    return {**meta, "format": EVALUATION_FORMAT, "run": run}
+
+
 def _whole_cases(path: Path) -> list[bytes]:
-    """The lines of an evaluation file, its first and then those of cases with all their rows; [] if there is none."""
+    """The header of an evaluation file and the lines of the cases that have all their rows; [] if there is none."""
     if not path.is_file():
         return []
     with path.open("rb") as file:

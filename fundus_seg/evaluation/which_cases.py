@@ -1,60 +1,83 @@
-"""The cases that a run is scored on: of the domain that it never saw, or of those that it did."""
+"""The cases that a run is scored on: those of the domain that it never saw, or some of the domains that it did."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.config import PlannedRun
-from fundus_seg.data.cache import load_resized
+from fundus_seg.config import PlannedRun, ResolvedRun
+from fundus_seg.data.cache import load_resized, split_digest
 from fundus_seg.data.files import Case
-from fundus_seg.data.layout import DataRoot
-from fundus_seg.errors import DataError
+from fundus_seg.data.layout import DataRoot, open_root
+from fundus_seg.errors import DataError, RunError
 from fundus_seg.evaluation.records import Scored
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.record import recorded_settings
+
+
+def trained_settings(run: RunFolder) -> tuple[ResolvedRun, dict[str, Any]]:
+    """The settings of a trained run, and all that its config.yaml holds.
+
+    Raises:
+        RunError: the run is not trained to its end.
+    """
+    content = run.read_config()
+    if not run.has("TRAINED"):
+        raise RunError(f"{run.path}: not trained to its end; the same `fundus-seg train` command goes on with it")
+    return recorded_settings(run), content
+
+
+def data_of(content: Mapping[str, Any], data: str | Path | None, *, progress: Progress = SILENT) -> DataRoot:
+    """The data root that the caller names, or else the one that the run with this config.yaml was trained on."""
+    return open_root(data if data is not None else content["provenance"]["data_root"], progress=progress)
 
 
 def cases_to_score(
-    scored: Scored,
-    run: RunFolder,
-    inputs: Mapping[str, str],
-    root: DataRoot,
-    config: PlannedRun,
-    *,
-    progress: Progress = SILENT,
-) -> tuple[Sequence[Case], NDArray[np.uint8]]:
-    """The cases, and their photographs at the training size, (N, S, S, 3).
+    scored: Scored, run: RunFolder, inputs: Mapping[str, str], root: DataRoot, config: PlannedRun
+) -> list[Case]:
+    """The cases, domain by domain. Their files are compared with those that the run was made with, but not decoded.
 
     Args:
-        scored: which ones.
+        scored: the holdout's test split, or those halves of the source domains' test splits that chose no checkpoint.
         run: named in errors.
         inputs: digests of the splits that the run was made with, by `domain/split`.
         root: where the photographs are.
-        config: the run's settings, sources named.
-        progress: where to show it.
+        config: the run's resolved settings.
 
     Raises:
         DataError: a split is not what the run was made with, or a source domain has no case in its `calibrate` half.
     """
     if scored == "holdout":
-        return _test_cases(run, inputs, root, config, config.holdout, progress)
+        return _test_cases(run, inputs, root, config.holdout)
     cases: list[Case] = []
-    images: list[NDArray[np.uint8]] = []
     for domain in config.data.sources:
-        own, photographs = _test_cases(run, inputs, root, config, domain, progress)
-        kept = [number for number, case in enumerate(own) if source_half(case.name) == "calibrate"]
+        own = _test_cases(run, inputs, root, domain)
+        kept = [case for case in own if source_half(case.name) == "calibrate"]
         if not kept:
             raise DataError(
                 f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half for in-domain "
                 "scores; leave --in-domain out"
             )
-        cases += [own[number] for number in kept]
-        images.append(photographs[kept])
-    return cases, np.concatenate(images)
+        cases += kept
+    return cases
+
+
+def photographs_of(
+    cases: Sequence[Case], root: DataRoot, config: PlannedRun, *, progress: Progress = SILENT
+) -> NDArray[np.uint8]:
+    """The photographs of `cases_to_score` at the training size, (N, S, S, 3), in the same order."""
+    images = []
+    for domain in dict.fromkeys(case.domain for case in cases):
+        split = load_resized(root.cases(domain, "test"), config.data, progress=progress)
+        wanted = [split.names.index(case.name) for case in cases if case.domain == domain]
+        images.append(split.images if wanted == [*range(len(split.names))] else split.images[wanted])
+    return images[0] if len(images) == 1 else np.concatenate(images)
 
 
 def truth_name(case: Case, scored: Scored) -> str:
@@ -62,15 +85,12 @@ def truth_name(case: Case, scored: Scored) -> str:
     return case.name if scored == "holdout" else f"{case.domain}/{case.name}"
 
 
-def _test_cases(
-    run: RunFolder, inputs: Mapping[str, str], root: DataRoot, config: PlannedRun, domain: str, progress: Progress
-) -> tuple[Sequence[Case], NDArray[np.uint8]]:
+def _test_cases(run: RunFolder, inputs: Mapping[str, str], root: DataRoot, domain: str) -> list[Case]:
     cases = root.cases(domain, "test")
-    split = load_resized(cases, config.data, progress=progress)
-    recorded = inputs.get(f"{domain}/test")
-    if split.digest != recorded:
+    digest, recorded = split_digest(cases), inputs.get(f"{domain}/test")
+    if digest != recorded:
         raise DataError(
             f"{root.path}: {domain}/test is not what {run.path} was made with "
-            f"(digest {split.digest}, recorded {recorded}); give its data with --data"
+            f"(digest {digest}, recorded {recorded}); give its data with --data"
         )
-    return cases, split.images
+    return list(cases)

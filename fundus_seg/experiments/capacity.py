@@ -1,4 +1,4 @@
-"""How many runs fit onto this machine at a time, and on which of its GPUs."""
+"""How many runs this machine can train at a time, and which of its GPUs each of them uses."""
 
 from __future__ import annotations
 
@@ -6,35 +6,38 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fundus_seg.cores import core_count
-from fundus_seg.experiments.grid_run import Cell
 
-_BASE_BYTES = 2e9
-"""Of a run, whatever its batch: libraries, the context of a GPU, weights and Adam's means, the photographs there."""
-_BYTES_PER_PIXEL = 85 * 2**20 / 256**2
-"""Of training, for each pixel of a batch: the tensors of depthwise, the largest that docs/scaling.md has measured."""
+if TYPE_CHECKING:
+    from fundus_seg.experiments.grid_run import GridRun
+
+BASE_BYTES = 2e9
+"""Memory of a run whatever its batch: libraries, the GPU's context, weights, Adam's means, the photographs."""
+BYTES_PER_PIXEL = 85 * 2**20 / 256**2
+"""Memory of training for each pixel of a batch: depthwise's tensors, the largest measured in docs/scaling.md."""
 _MEMINFO = Path("/proc/meminfo")
 
 
 def gpu_count() -> int:
-    """The GPUs that torch may use here."""
+    """How many GPUs torch may use here."""
     import torch
 
     return torch.cuda.device_count()
 
 
-def worker_slots(cells: Sequence[Cell], gpus: int, jobs: int | None = None) -> list[int | None]:
-    """The GPU of each worker process, None for the CPU; the first of them are spread as evenly as all.
+def worker_slots(runs: Sequence[GridRun], gpus: int, jobs: int | None = None) -> list[int | None]:
+    """The GPU of each worker process, None for the CPU. GPUs alternate, so that any prefix is balanced.
 
     Args:
-        cells: of which any may be at work beside any other.
-        gpus: of this machine; 0 for the CPU.
-        jobs: how many workers; None for as many as cores, at the threads of each, and free memory allow, one at least.
+        runs: any of them may be trained beside any other.
+        gpus: the number of GPUs in this machine; 0 for the CPU.
+        jobs: the number of workers; None for as many as the cores and the free memory allow, at least one.
     """
     free: dict[int | None, float] = {gpu: _gpu_bytes(gpu) for gpu in range(gpus)} or {None: _memory_bytes()}
-    need = max(map(run_bytes, cells))
-    most = max(1, core_count() // max(cell.threads for cell in cells))
+    need = max(map(run_bytes, runs))
+    most = max(1, core_count() // max(run.threads for run in runs))
     fitting = sum(int(min(most, room / need)) for room in free.values())
     slots = []
     for _ in range(jobs or max(1, min(most, fitting))):
@@ -44,11 +47,11 @@ def worker_slots(cells: Sequence[Cell], gpus: int, jobs: int | None = None) -> l
     return slots
 
 
-def run_bytes(cell: Cell) -> float:
-    """The memory that a cell needs while it trains, on the GPU or else of the machine; an upper estimate."""
-    config = cell.config
+def run_bytes(run: GridRun) -> float:
+    """An upper estimate of the memory that a run needs while it trains: the GPU's, or without one the machine's."""
+    config = run.config
     cases = config.train.batch_per_domain * len(config.data.sources)
-    return _BASE_BYTES + cases * config.data.size**2 * _BYTES_PER_PIXEL
+    return BASE_BYTES + cases * config.data.size**2 * BYTES_PER_PIXEL
 
 
 def _gpu_bytes(gpu: int) -> float:
@@ -58,7 +61,7 @@ def _gpu_bytes(gpu: int) -> float:
 
 
 def _memory_bytes() -> float:
-    """What programs may still take of the machine's memory; infinite where the system does not tell."""
+    """How much of the machine's memory programs may still take; infinite where the system does not tell."""
     try:
         available = re.search(r"^MemAvailable: *(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a grid will cost, from the runs that are finished; how much of it is done, from those that are not."""
+"""What the rest of an experiment will cost, estimated from its finished runs, and how far each run has come."""
 
 from __future__ import annotations
 
@@ -6,62 +6,65 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fundus_seg.errors import RunError
-from fundus_seg.experiments.grid_run import Cell
+from fundus_seg.experiments.grid_run import GridRun
 from fundus_seg.runs.folder import RunFolder, read_epochs
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of the cells that are not done.
+    """The estimated cost of the runs that are left.
 
     Attributes:
-        cells: how many.
-        seconds: that they train, one after the other; 0 for those in `unknown`.
-        bytes: that they will take on disk, likewise.
-        unknown: operators of which no run is finished, as folders name them.
+        runs: how many runs are left.
+        seconds: how long they will train, one after the other, without those of the operators in `unknown`.
+        bytes: how much disk space they will take, likewise.
+        unknown: operators, as folders name them, that have no finished run to estimate from.
     """
 
-    cells: int
+    runs: int
     seconds: float
     bytes: int
     unknown: tuple[str, ...]
 
 
-def epoch_seconds(run: RunFolder) -> list[float]:
-    """How long each epoch of a run took, as far as it is trained."""
+def epoch_seconds(folder: RunFolder) -> list[float]:
+    """How long each epoch of a run took, for the epochs trained so far."""
     try:
-        return [row["seconds"] for row in read_epochs(run.metrics)]
+        return [row["seconds"] for row in read_epochs(folder.metrics)]
     except (RunError, KeyError):
         return []
 
 
-def estimate(cells: Sequence[Cell], todo: Sequence[Cell]) -> Estimate:
-    """What `todo`, of the `cells` of a grid, will cost: each the mean of the finished runs of its operator.
+def estimate(runs: Sequence[GridRun], left: Sequence[GridRun]) -> Estimate:
+    """What the runs in `left` will cost, each estimated by the mean of the finished runs of its operator.
 
-    Finished runs of other seeds, which may be of another grid, count too. A run that is begun counts for what is left.
+    Finished runs of other seeds count too, even those of another experiment. Of a run that was begun only the rest is
+    counted.
+
+    Args:
+        runs: all runs of the experiment.
+        left: those of them that are still to be done.
     """
-    runs: dict[str, set[RunFolder]] = {}
-    for cell in cells:
-        found = (RunFolder(marker.parent) for marker in cell.folder.path.parent.glob("seed-*/TRAINED"))
-        runs.setdefault(_operator(cell), set()).update(found)
+    finished: dict[str, set[RunFolder]] = {}
+    for run in runs:
+        found = (RunFolder(marker.parent) for marker in run.folder.path.parent.glob("seed-*/TRAINED"))
+        finished.setdefault(_operator(run), set()).update(found)
     seconds = size = 0.0
-    for cell in todo:
-        finished = runs[_operator(cell)]
-        if not finished:
-            continue
-        left = 1 - len(epoch_seconds(cell.folder)) / cell.config.train.epochs
-        seconds += left * _mean(sum(epoch_seconds(run)) for run in finished)
-        size += _mean(_bytes(run) for run in finished)
-    unknown = tuple(dict.fromkeys(_operator(cell) for cell in todo if not runs[_operator(cell)]))
-    return Estimate(len(todo), seconds, int(size), unknown)
+    for run in left:
+        if alike := finished[_operator(run)]:
+            remaining = 1 - len(epoch_seconds(run.folder)) / run.config.train.epochs
+            seconds += remaining * _mean(sum(epoch_seconds(folder)) for folder in alike)
+            size += _mean(_bytes(folder) for folder in alike)
+    unknown = tuple(dict.fromkeys(_operator(run) for run in left if not finished[_operator(run)]))
+    return Estimate(len(left), seconds, int(size), unknown)
 
 
-def _operator(cell: Cell) -> str:
-    return cell.folder.path.parent.name
+def _operator(run: GridRun) -> str:
+    return run.folder.path.parent.name
 
 
-def _bytes(run: RunFolder) -> int:
-    return sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
+def _bytes(folder: RunFolder) -> int:
+    return sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
 
 
 def _mean(values: Iterable[float]) -> float:

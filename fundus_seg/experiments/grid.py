@@ -1,4 +1,4 @@
-"""A grid from wherever it stands to its end, beside any number of copies of this command on the same folder."""
+"""Runs taken from wherever they stand to their end, beside any number of copies of this command on the same folder."""
 
 from __future__ import annotations
 
@@ -8,93 +8,85 @@ from collections.abc import Iterator, Sequence
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError
 from fundus_seg.experiments.executors import Executor
-from fundus_seg.experiments.grid_run import Cell, Outcome, failed, mark_failed, settled, status
-from fundus_seg.experiments.work import run_cell
-from fundus_seg.hardware import gpu_name, machine_choices
+from fundus_seg.experiments.grid_run import GridRun, Outcome, record_failure, settled, status
+from fundus_seg.experiments.work import complete_run
+from fundus_seg.hardware import machine_choices
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.record import take_up
 from fundus_seg.training.run_data import load_run_data
 
 _POLL = 2.0
-"""Seconds between two looks at cells that other processes are at."""
+"""Seconds between two looks at runs that other processes are working on."""
 
 
-def prepare(cells: Sequence[Cell], *, progress: Progress = SILENT) -> dict[Cell, Outcome]:
-    """Decode and resize every photograph once, and compare each run that is there, done or not, with its cell.
+def prepare(runs: Sequence[GridRun], *, progress: Progress = SILENT) -> dict[GridRun, Outcome]:
+    """Decode and resize every photograph once, and check that each existing run, done or not, is the planned one.
 
-    Nothing is marked in the folders of cells whose photographs cannot be used: they are looked at anew at each start.
+    Runs whose photographs cannot be used are not marked as failed: their photographs are read again at each start.
 
     Returns:
-        Those cells among the ones that are still to be done, failed.
+        The runs whose photographs cannot be used, of those that are still to be done, each with its failure.
 
     Raises:
-        RunError: a folder holds a run of other settings or inputs, or one that was probed otherwise.
-        UsageError: a plugin that cannot be loaded.
-        DataError: the photographs of no cell can be used, and none is done.
+        RunError: a folder holds a run with other settings or inputs, or one that was probed otherwise.
+        UsageError: a plugin cannot be loaded.
+        DataError: no run is done, and none has photographs that can be used.
     """
-    alike: dict[object, list[Cell]] = {}
-    for cell in cells:
-        alike.setdefault(_reads(cell), []).append(cell)
+    alike: dict[object, list[GridRun]] = {}
+    for run in runs:
+        alike.setdefault(_inputs_of(run), []).append(run)
     errors: list[DataError] = []
-    faults: dict[Cell, Outcome] = {}
-    machine, gpu = machine_choices(), gpu_name()
+    faults: dict[GridRun, Outcome] = {}
+    machine = machine_choices()
     for group in alike.values():
         try:
             root = open_root(group[0].data, progress=progress)
             inputs = load_run_data(group[0].config, root, progress=progress).inputs
         except DataError as error:
-            if needed := [cell for cell in group if settled(cell) is None]:
+            if needed := [run for run in group if settled(run) is None]:
                 errors.append(error)
-                faults |= dict.fromkeys(needed, failed(error))
+                faults |= dict.fromkeys(needed, Outcome.of_error(error))
             continue
-        for cell in group:
-            take_up(
-                cell.folder,
-                cell.config,
-                inputs,
-                probed=cell.probe,
-                machine=machine,
-                gpu=gpu,
-                progress=SILENT,
-            )
-    if errors and len(errors) == len(alike) and not any(status(cell) == "done" for cell in cells):
+        for run in group:
+            take_up(run.folder, run.config, inputs, probed=run.probe, machine=machine)
+    if errors and len(errors) == len(alike) and not any(status(run) == "done" for run in runs):
         raise errors[0]
     return faults
 
 
-def run_grid(cells: Sequence[Cell], executor: Executor) -> Iterator[tuple[Cell, Outcome]]:
-    """Do what is missing, and give every cell with its outcome, `done` or `failed`, as it is known.
+def run_grid(runs: Sequence[GridRun], executor: Executor) -> Iterator[tuple[GridRun, Outcome]]:
+    """Do what is missing, and give each run with its outcome, `done` or `failed`, as soon as it is known.
 
-    Cells that are done are given at once, and so are those that failed before (`forgive` lets them be tried again).
-    Those that another process is at come last: when it has done them, or has left them. Each failure is marked in the
-    run's folder. Workers share the photographs that `prepare` has decoded.
+    Runs that are done come at once, and so do those that failed before (after `clear_failure` they are tried again).
+    Runs that another process works on come last, when it has finished or left them. Each failure is recorded in the
+    run's folder. The workers share the photographs that `prepare` has decoded.
     """
-    waiting = list(cells)
+    waiting = list(runs)
     while waiting:
-        free = [cell for cell in waiting if status(cell) != "running"]
-        waiting = [cell for cell in waiting if cell not in free]
-        for cell, outcome in _settle(free, executor):
+        free = [run for run in waiting if status(run) != "running"]
+        waiting = [run for run in waiting if run not in free]
+        for run, outcome in _settle(free, executor):
             if outcome.state == "busy":
-                waiting.append(cell)
+                waiting.append(run)
             else:
-                yield cell, outcome
+                yield run, outcome
         if waiting:
             time.sleep(_POLL)
 
 
-def _settle(cells: Sequence[Cell], executor: Executor) -> Iterator[tuple[Cell, Outcome]]:
-    """Each of the cells with its outcome: of those that others have settled meanwhile, theirs."""
-    theirs = {cell: outcome for cell in cells if (outcome := settled(cell))}
+def _settle(runs: Sequence[GridRun], executor: Executor) -> Iterator[tuple[GridRun, Outcome]]:
+    """Each run with its outcome; runs that other processes have settled meanwhile keep that outcome."""
+    theirs = {run: outcome for run in runs if (outcome := settled(run))}
     yield from theirs.items()
-    if ours := [cell for cell in cells if cell not in theirs]:
-        for cell, outcome in executor(run_cell, ours):
+    if ours := [run for run in runs if run not in theirs]:
+        for run, outcome in executor(complete_run, ours):
             if outcome.state == "failed":
-                mark_failed(cell, outcome)
-            yield cell, outcome
+                record_failure(run, outcome)
+            yield run, outcome
 
 
-def _reads(cell: Cell) -> object:
-    """Equal for cells of the same inputs: photographs read in the same way, encoder weights, plugins."""
-    config = cell.config
+def _inputs_of(run: GridRun) -> object:
+    """Equal for runs with the same inputs: photographs read in the same way, encoder weights, plugins."""
+    config = run.config
     plugins = tuple(config.plugins().items())
-    return cell.data, config.holdout, config.data, config.train.selection, config.model.encoder_weights, plugins
+    return run.data, config.holdout, config.data, config.train.selection, config.model.encoder_weights, plugins

@@ -1,4 +1,4 @@
-"""One cell of a grid: a run that is trained and evaluated, and where it stands, read from its folder alone."""
+"""One planned run of an experiment, and where it stands, which is read from its folder alone."""
 
 from __future__ import annotations
 
@@ -17,136 +17,139 @@ from fundus_seg.runs.lease import holder
 from fundus_seg.runs.record import recorded_settings
 
 Status = Literal["done", "running", "failed", "trained", "started", "missing"]
-"""`done`: trained and evaluated; `started`: interrupted, goes on after its last epoch."""
+"""`done`: trained and evaluated; `started`: interrupted, and will go on after its last whole epoch."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of a grid; picklable, so that any process or machine can take it.
+class GridRun:
+    """One run of an experiment; picklable, so that any process or machine can take it up.
 
     Attributes:
-        config: settings, sources named.
-        data: what `open_root` takes, absolute.
-        out: folder of all runs, absolute.
-        folder: the run's own, below `out`.
+        config: the settings, with the sources named.
+        data: the data root as `open_root` takes it; an absolute path, or `phantom`.
+        out: the folder of all runs; absolute.
+        recipe: what differs from the preset, as the run's identity has it.
+        folder: the folder of this run, below `out`.
         probe: whether the holdout is scored after each epoch.
     """
 
     config: PlannedRun
     data: str
     out: Path
+    recipe: str
     folder: RunFolder
     probe: bool = False
 
     @classmethod
-    def of(cls, config: RunConfig, root: DataRoot, out: Path, *, probe: bool = False) -> Cell:
-        """The cell of some settings.
+    def of(cls, config: RunConfig, root: DataRoot, out: Path, *, probe: bool = False) -> GridRun:
+        """The run with these settings.
 
-        Threads belong to the run, not to whoever computes it: one, unless the settings name them. A run that is there
-        already keeps its own.
+        The number of threads belongs to the run, not to the process that computes it: it is one, unless the settings
+        name another. A run that exists already keeps the number that it was begun with.
 
         Raises:
-            UsageError: domains that the data root does not hold.
+            UsageError: the settings name domains that the data root does not hold.
         """
         planned = resolve_sources(config, root.domains, where=root.path)
-        folder = run_folder(planned, out.resolve(), experiment=root.experiment, phantom=root.phantom)
+        recipe = planned.recipe(all_domains=root.experiment)
+        folder = run_folder(planned, recipe, out.resolve(), phantom=root.phantom)
         if planned.train.threads is None and not folder.config.exists():
             planned = planned.model_copy(update={"train": planned.train.model_copy(update={"threads": 1})})
-        return cls(planned, root.name, out.resolve(), folder, probe)
+        return cls(planned, root.name, out.resolve(), recipe, folder, probe)
 
     @property
     def threads(self) -> int:
-        """CPU threads of the run: those in its settings, or those that the run that is there was begun with."""
+        """The run's CPU threads: those of its settings, or those that the existing run was begun with."""
         given = self.config.train.threads
         return recorded_settings(self.folder).train.threads if given is None else given
 
     @property
     def name(self) -> str:
-        """`A tvconv seed 0`."""
+        """The run's name in messages: `A tvconv seed 0`."""
         return f"{self.config.holdout} {self.folder.path.parent.name} seed {self.config.seed}"
 
     @property
     def evaluation(self) -> Path:
-        """Where its case records lie once it is done."""
+        """The file that holds the case records of a run that is done."""
         return self.folder.evaluation(self.config.scoring.digest(), "best")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a cell.
+    """What became of a run.
 
     Attributes:
-        state: `busy`: another process is at it.
-        reason: of all but `done`, in one line.
-        details: lines more, such as the traceback of an error that nobody foresaw.
+        state: `done`, `failed`, or `busy` if another process is working on the run.
+        reason: why the run is not done, in one line.
+        details: further lines, such as the traceback of an unexpected error.
     """
 
     state: Literal["done", "failed", "busy"]
     reason: str = ""
     details: str = ""
 
+    @classmethod
+    def of_error(cls, error: FundusSegError) -> Outcome:
+        """The outcome of a run that the error has ended; the first line of its message is the reason."""
+        first, _, rest = str(error).partition("\n")
+        return cls("failed", first, rest)
 
-def status(cell: Cell) -> Status:
-    """Where a cell stands, from the disk alone."""
-    if cell.folder.has("DONE") and cell.evaluation.exists():
+
+def status(run: GridRun) -> Status:
+    """Where a run stands, from the disk alone."""
+    if run.folder.has("DONE") and run.evaluation.exists():
         return "done"
-    if holder(cell.folder.path):
+    if holder(run.folder.path):
         return "running"
-    if cell.folder.has("FAILED"):
+    if run.folder.has("FAILED"):
         return "failed"
-    if cell.folder.has("TRAINED"):
+    if run.folder.has("TRAINED"):
         return "trained"
-    return "started" if cell.folder.config.exists() else "missing"
+    return "started" if run.folder.config.exists() else "missing"
 
 
-def settled(cell: Cell) -> Outcome | None:
-    """The outcome of a cell that there is nothing to do for: done, failed before, or in the hands of another."""
-    match status(cell):
+def settled(run: GridRun) -> Outcome | None:
+    """The outcome of a run that needs no work here: it is done, it has failed, or another process works on it."""
+    match status(run):
         case "done":
             return Outcome("done")
         case "failed":
-            return Outcome("failed", failure(cell))
+            return Outcome("failed", failure_reason(run))
         case "running":
-            return Outcome("busy", f"process {holder(cell.folder.path)} is at it")
+            return Outcome("busy", f"process {holder(run.folder.path)} is working on it")
     return None
 
 
-def failure(cell: Cell) -> str:
-    """Why a cell failed, in one line."""
+def failure_reason(run: GridRun) -> str:
+    """Why the run failed, in one line."""
     with contextlib.suppress(OSError, IndexError):
-        return (cell.folder.path / "FAILED").read_text("utf8").splitlines()[0]
+        return (run.folder.path / "FAILED").read_text("utf8").splitlines()[0]
     return "unknown"
 
 
-def mark_failed(cell: Cell, outcome: Outcome) -> None:
-    """Leave the reason in the run's folder, where the disk lets it: the next start then passes the cell over.
+def record_failure(run: GridRun, outcome: Outcome) -> None:
+    """Write the reason into the run's folder, if the disk allows it; the next start then skips the run.
 
-    Not in one that others have settled, or are at: their mark says more, and a cell at work has not failed.
+    Nothing is written if another process has finished the run or is working on it: then the run has not failed.
     """
-    if settled(cell) is None:
+    if settled(run) is None:
         with contextlib.suppress(RunError):
-            cell.folder.mark("FAILED", f"{outcome.reason}\n{outcome.details}")
+            run.folder.mark("FAILED", f"{outcome.reason}\n{outcome.details}")
 
 
-def forgive(cell: Cell) -> None:
-    """Take the mark of failure away, so that the cell is taken up again where it stopped."""
-    (cell.folder.path / "FAILED").unlink(missing_ok=True)
+def clear_failure(run: GridRun) -> None:
+    """Delete the record of a failure, so that the run goes on from where it stopped."""
+    (run.folder.path / "FAILED").unlink(missing_ok=True)
 
 
-def read_scores(cell: Cell) -> Evaluation:
-    """The case records of a cell that is done; if they are damaged, the next start scores it again.
+def read_scores(run: GridRun) -> Evaluation:
+    """The case records of a run that is done. If they are damaged, the next start scores the run again.
 
     Raises:
-        RunError: they are.
+        RunError: the case records are damaged.
     """
     try:
-        return read_evaluation(cell.evaluation)
+        return read_evaluation(run.evaluation)
     except RunError:
-        (cell.folder.path / "DONE").unlink(missing_ok=True)
+        (run.folder.path / "DONE").unlink(missing_ok=True)
         raise
-
-
-def failed(error: FundusSegError) -> Outcome:
-    """The outcome of a cell that an error has ended, whose first line is the reason."""
-    first, _, rest = str(error).partition("\n")
-    return Outcome("failed", first, rest)

@@ -1,4 +1,4 @@
-"""The leave-one-domain-out experiment: every unseen domain with every operator, seed and varied setting."""
+"""The leave-one-domain-out experiment: every combination of unseen domain, operator, seed and varied settings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import UsageError
-from fundus_seg.experiments.grid_run import Cell
+from fundus_seg.experiments.grid_run import GridRun
 
 _OPTIONS = {"holdout": "--holdouts", "model.op": "--ops", "seed": "--runs and --seed-from"}
-"""Settings that the grid has options of its own for."""
+"""Settings that a whole experiment takes from options of its own."""
 
 
 def plan(
@@ -28,28 +28,29 @@ def plan(
     config: str = "paper",
     overrides: Sequence[str] = (),
     probe: bool = False,
-) -> list[Cell]:
-    """The cells of a grid, in the order to work on them: all of the first seed first, so that a table exists early.
+) -> list[GridRun]:
+    """The runs of an experiment, in the order to work on them: seed by seed, so that a first table exists early.
 
     Args:
         root: where the photographs are.
-        out: folder of all runs.
-        ops: operators.
-        seeds: of the runs.
-        holdouts: unseen domains; None for every domain of the root.
-        vary: `section.key=value,value,...` each; all their combinations are run. Commas within brackets part no values.
-        config: a preset, or a YAML file of what differs from one.
-        overrides: `section.key=value`, of every cell.
+        out: the folder of all runs.
+        ops: the operators.
+        seeds: the seeds; each gives one run of every combination.
+        holdouts: the unseen domains; None for every domain of the root.
+        vary: settings with several values, each written `section.key=value,value,...`. Every combination of them is
+            run. Commas within brackets do not separate values.
+        config: a preset, or a YAML file that holds what differs from one.
+        overrides: settings of every run, each written `section.key=value`.
         probe: whether the holdouts are scored after each epoch.
 
     Raises:
         ConfigError: the YAML file cannot be read, or is wrong.
-        UsageError: an unknown operator, domain or setting; settings that do not tell the runs apart.
+        UsageError: an operator, a domain or a setting is unknown, or two runs have the same settings.
     """
     _refuse_own_options([text.partition("=")[0].strip() for text in (*overrides, *vary)])
     variations = list(product(*map(_values, vary)))
-    cells = [
-        Cell.of(
+    runs = [
+        GridRun.of(
             load_config(
                 config,
                 overrides=[*overrides, *varied],
@@ -61,8 +62,8 @@ def plan(
         )
         for seed, holdout, varied, op in product(seeds, holdouts or root.domains, variations, ops)
     ]
-    _refuse_repetitions(cells)
-    return cells
+    _refuse_repetitions(runs)
+    return runs
 
 
 def _values(text: str) -> list[str]:
@@ -78,14 +79,15 @@ def _values(text: str) -> list[str]:
 def _refuse_own_options(keys: Sequence[str]) -> None:
     for key in keys:
         if key in _OPTIONS:
-            raise UsageError(f"{key}: a grid takes it from {_OPTIONS[key]}")
+            raise UsageError(f"{key}: a whole experiment takes it from {_OPTIONS[key]}")
 
 
-def _refuse_repetitions(cells: Sequence[Cell]) -> None:
-    """Two cells of one folder: a value given twice, or a setting that no folder is named by, such as train.threads."""
-    path, count = Counter(cell.folder.path for cell in cells).most_common(1)[0]
+def _refuse_repetitions(runs: Sequence[GridRun]) -> None:
+    """Refuse two runs in one folder: a value was given twice, or a setting varies that does not name the folder."""
+    path, count = Counter(run.folder.path for run in runs).most_common(1)[0]
     if count > 1:
         raise UsageError(
-            f"{count} cells of this grid would be the one run {path}: give each holdout, operator and value once, "
-            "and vary only what makes another run (train.threads, train.precision and train.channels_last do not)"
+            f"{count} runs of this experiment would share the folder {path}: give each holdout, operator and value "
+            "once, and vary only settings that make another run (not train.threads, train.precision, "
+            "train.channels_last)"
         )

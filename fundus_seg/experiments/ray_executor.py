@@ -1,9 +1,9 @@
-"""The cells of a grid on a Ray cluster.
+"""The runs of an experiment on a Ray cluster.
 
-Ray queues the cells, gives each its share of a GPU, and takes a cell up again whose worker or node died. On CPUs its
-workers stay warm from one run to the next; on GPUs each run begins in a fresh one, as Ray's are bound to their GPU.
-The folder of runs must be one that every node sees: a cell then goes on after its last whole epoch, wherever that is.
-The photographs may lie on such a path too; a node that does not see them gets them once, into its cache.
+Ray queues the runs, gives each its share of a GPU, and starts a run again whose worker or node died. On CPUs the
+workers stay warm from one run to the next; on GPUs each run begins in a fresh one, since Ray binds a worker to its GPU.
+Every node must see the folder of runs: a run then goes on after its last whole epoch, on whichever node. The
+photographs may lie on such a path too; a node that does not see them gets them once, into its cache.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ from fundus_seg.errors import RunError, UsageError, one_line
 from fundus_seg.experiments.executors import RETRIES, Executor, Work
 
 if TYPE_CHECKING:
-    from fundus_seg.experiments.grid_run import Cell, Outcome
+    from fundus_seg.experiments.grid_run import GridRun, Outcome
 
 
 _CANCEL = 2.0
-"""Seconds until a cell that does not end is cancelled again."""
+"""Seconds after which the cancellation of a run that has not ended is repeated."""
 
 
 @dataclass(frozen=True)
 class _Sent:
-    """A parcel on its way: the reference lies inside, since Ray brings one that is itself an argument to every node."""
+    """A parcel of photographs that was put into Ray's store.
+
+    The reference is a field, not an argument of the task: Ray copies arguments to every node, whether it needs them.
+    """
 
     digest: str
     entry: str
@@ -42,32 +45,33 @@ class _Sent:
 def ray_executor(*, address: str | None = None, cpus: float = 1, gpus: float = 0) -> Executor:
     """An executor on a Ray cluster, on whose nodes fundus-seg is installed.
 
-    It raises a RunError when it begins, if a node does not see the folder of runs, or no node could take a run.
+    The executor raises a RunError when it begins, if a node does not see the folder of runs, or no node has enough CPUs
+    and GPUs for a run.
 
     Args:
-        address: of a running cluster, as `ray.init` takes it. None: $RAY_ADDRESS, or a cluster that was started on this
-            machine, or one of this machine alone, for the time.
-        cpus: cores for each run.
-        gpus: GPUs for each run; of 0.25, four runs share one. 0: the run computes on the CPU.
+        address: the address of a running cluster, as `ray.init` takes it. None for $RAY_ADDRESS, or a cluster that was
+            started on this machine, or a temporary one of this machine alone.
+        cpus: the number of cores for each run.
+        gpus: the share of a GPU for each run: with 0.25, four runs share one. 0 for the CPU.
 
     Raises:
         UsageError: Ray is not installed.
     """
     ray = _ray()
 
-    def execute(work: Work, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+    def execute(work: Work, runs: Sequence[GridRun]) -> Iterator[tuple[GridRun, Outcome]]:
         with _connected(ray, address):
             nodes = _nodes(ray, cpus, gpus)
-            lacking = {data for out in {cell.out for cell in cells} for data in _survey(ray, nodes, out, cells)}
+            lacking = {data for out in {run.out for run in runs} for data in _survey(ray, nodes, out, runs)}
             parcels = {data: _sent(ray, data) for data in sorted(lacking)}
             task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_work_on)
-            waiting = {task.remote(work, cell, parcels.get(cell.data)): cell for cell in cells}
+            waiting = {task.remote(work, run, parcels.get(run.data)): run for run in runs}
             try:
                 while waiting:
                     (ended,), _ = ray.wait(list(waiting))
                     yield waiting.pop(ended), _outcome(ray, ended)
             finally:
-                while waiting:  # Ray may lose a cancellation that meets a cell on its way to a worker
+                while waiting:  # Ray may lose a cancellation that meets a run on its way to a worker
                     for left in waiting:
                         ray.cancel(left, force=True)
                     for ended in ray.wait(list(waiting), num_returns=len(waiting), timeout=_CANCEL)[0]:
@@ -77,7 +81,7 @@ def ray_executor(*, address: str | None = None, cpus: float = 1, gpus: float = 0
 
 
 def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves a hospital's machine unasked
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # usage reports must not leave a hospital's machine
     try:
         import ray
         import ray.exceptions
@@ -89,7 +93,7 @@ def _ray() -> Any:
 
 @contextlib.contextmanager
 def _connected(ray: Any, address: str | None) -> Iterator[None]:
-    """A connection to the cluster; one that the caller has already made is used, and left open."""
+    """A connection to the cluster. If the caller has already made one, that is used, and left open."""
     if ray.is_initialized():
         yield
         return
@@ -107,7 +111,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
 
 
 def _nodes(ray: Any, cpus: float, gpus: float) -> list[dict[str, Any]]:
-    """The nodes that are able to take a run."""
+    """The nodes that have enough CPUs and GPUs for a run."""
     needs = {"CPU": cpus, "GPU": gpus}
     nodes = [
         node
@@ -119,9 +123,9 @@ def _nodes(ray: Any, cpus: float, gpus: float) -> list[dict[str, Any]]:
     return nodes
 
 
-def _survey(ray: Any, nodes: Sequence[dict[str, Any]], out: Path, cells: Sequence[Cell]) -> set[str]:
-    """The data roots that some node does not see; all of them must see the folder of runs."""
-    roots = {cell.data for cell in cells} - {PHANTOM}  # which every node draws by itself
+def _survey(ray: Any, nodes: Sequence[dict[str, Any]], out: Path, runs: Sequence[GridRun]) -> set[str]:
+    """The data roots that some node does not see. Raises a RunError if a node cannot write to the folder of runs."""
+    roots = {run.data for run in runs} - {PHANTOM}  # every node draws the phantom by itself
     out.mkdir(parents=True, exist_ok=True)
     token = out / f".seen-{uuid.uuid4().hex}"
     token.touch()
@@ -149,7 +153,7 @@ def _survey(ray: Any, nodes: Sequence[dict[str, Any]], out: Path, cells: Sequenc
 
 
 def _look(token: Path, roots: set[str]) -> tuple[bool, set[str]]:
-    """On a node: whether it may write beside `token`, and the data roots that it does not see."""
+    """Runs on a node: whether the node may write beside `token`, and the data roots that it does not see."""
     writable = False
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=token.parent):
         writable = token.exists()
@@ -161,15 +165,15 @@ def _sent(ray: Any, data: str) -> _Sent:
     return _Sent(parcel.digest, parcel.entry, ray.put(parcel))
 
 
-def _work_on(work: Work, cell: Cell, sent: _Sent | None) -> Outcome:
-    """On a node: the work for one cell, whose data it fetches where that is not to be seen, nor fetched already."""
+def _work_on(work: Work, run: GridRun, sent: _Sent | None) -> Outcome:
+    """Runs on a node: do the work, after fetching the photographs if the node neither sees nor has fetched them."""
     ray = _ray()
-    if not ray.get_gpu_ids():  # Ray hides none from a task that asked for none
+    if not ray.get_gpu_ids():  # Ray hides no GPU from a task that asked for none
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    if sent is not None and not Path(cell.data).exists():
+    if sent is not None and not Path(run.data).exists():
         data = unpacked(sent.digest, sent.entry) or unpack(ray.get(sent.parcel))
-        cell = replace(cell, data=str(data))
-    return work(cell)
+        run = replace(run, data=str(data))
+    return work(run)
 
 
 def _outcome(ray: Any, ended: Any) -> Outcome:
@@ -180,5 +184,5 @@ def _outcome(ray: Any, ended: Any) -> Outcome:
     except ray.exceptions.RayTaskError as error:
         return Outcome("failed", f"{type(error.cause).__name__}: {one_line(error.cause)}", str(error))
     except ray.exceptions.RayError as error:
-        reason = f"its worker or node died {RETRIES + 1} times ({type(error).__name__}); is there memory enough for it?"
+        reason = f"its worker or node died {RETRIES + 1} times ({type(error).__name__}); does it have enough memory?"
         return Outcome("failed", reason, str(error))

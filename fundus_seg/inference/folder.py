@@ -16,7 +16,7 @@ from fundus_seg.data.coding import BY_DOFE
 from fundus_seg.data.files import NAME, Pattern
 from fundus_seg.data.io import MASK_SUFFIX, read_image, write_mask
 from fundus_seg.data.mask_files import MaskFiles
-from fundus_seg.errors import DataError, Problems, about
+from fundus_seg.errors import CheckpointError, DataError, Problems, about
 from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
@@ -59,7 +59,10 @@ def predict_folder(
         DataError: there is no photograph, or two have the same name; there is no true mask in `truth`; the masks or
             overlays would be written among the inputs; or photographs cannot be used, all of which the error lists,
             after the others are done.
+        CheckpointError: the model does not exist, or is not a whole checkpoint of fundus-seg.
     """
+    if not model.exists():
+        raise CheckpointError(f"{model}: no such run or checkpoint")
     photographs = _photographs(images)
     truths = _truths(truth, photographs) if truth else None
     inputs = [path.parent for path in photographs.values()]

@@ -78,7 +78,7 @@ def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     if is_unnamed(op):
         raise CheckpointError(
             f"{path}: its operator {op} is code, which no file may import by itself: "
-            f"if you trust it, name it with --op {op}, or call fundus_seg.plugins.load('{op}') first"
+            f"if you trust it, name it with --trust {op}, or call fundus_seg.plugins.load('{op}') first"
         )
     try:
         network = build_model(**spec)

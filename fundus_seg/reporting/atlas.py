@@ -53,7 +53,7 @@ class Atlas:
     Attributes:
         root: what was read.
         phantom: whether synthetic photographs are among them.
-        cases: a row a case: domain, split, case, height, width [px] and MEASURES; NaN where a measure is undefined.
+        cases: one row per case: domain, split, case, height, width [px] and MEASURES; NaN where one is undefined.
         problems: the files that are missing or cannot be used; their cases are left out.
     """
 

@@ -1,4 +1,4 @@
-"""What an atlas shows: tables of each domain's measures and of its distance from all others; their plot."""
+"""Tables and a plot of an atlas: each domain's measures, and its distance from all others."""
 
 from __future__ import annotations
 
@@ -10,20 +10,29 @@ import pandas as pd
 
 from fundus_seg.reporting.atlas import MEASURES, Atlas, domain_shift
 from fundus_seg.reporting.notes import PHANTOM_HEADING
-from fundus_seg.reporting.numbers import data_text
-from fundus_seg.reporting.table import Table
-from fundus_seg.viz.plots import draw_small_multiples, save
+from fundus_seg.reporting.table import Report, Table
+from fundus_seg.viz.plots import draw_small_multiples
+from fundus_seg.viz.style import save
 
 _FRAME = {"width": "width [px]", "height": "height [px]"}
-_QUARTILES = (0.5, 0.25, 0.75)
+_QUARTILES = {"median": 0.5, "first_quartile": 0.25, "third_quartile": 0.75}
 
 
-def measures_table(atlas: Atlas) -> Table:
-    """A row a measure, a column a domain: median [quartiles] over its cases."""
+def measures_table(atlas: Atlas) -> Report:
+    """One row per measure, one column per domain: median [quartiles] over its cases.
+
+    The frame has one row per domain and measure: domain, measure, cases (those where it is defined), median,
+    first_quartile, third_quartile.
+    """
     groups = {str(domain): group for domain, group in atlas.cases.groupby("domain", sort=False)}
+    frame = pd.DataFrame(
+        _quartiles(domain, name, group[name]) for domain, group in groups.items() for name in (*_FRAME, *MEASURES)
+    )
     rows = [("cases", *(str(len(group)) for group in groups.values()))]
-    for name, label in {**_FRAME, **MEASURES}.items():
-        rows.append((label, *(_quartiles_text(group[name]) for group in groups.values())))
+    labels = {**_FRAME, **MEASURES}
+    for name, own in frame.groupby("measure", sort=False):
+        quartiles = zip(own["median"], own["first_quartile"], own["third_quartile"], strict=True)
+        rows.append((labels[str(name)], *(_quartiles_text(*each) for each in quartiles)))
     undefined = int(atlas.cases[list(MEASURES)].isna().any(axis=1).sum())
     notes = (
         "median [quartiles] over cases, within the camera's field of view; red, green, blue: of 255; photographs are "
@@ -34,11 +43,13 @@ def measures_table(atlas: Atlas) -> Table:
         *([f"{undefined} cases have a measure that is not defined (an empty disc or cup)"] if undefined else []),
         *_left_out(atlas),
     )
-    return Table(_title(atlas, "Domains"), ("measure",), tuple(groups), tuple(rows), notes)
+    return Report(frame, Table(_title(atlas, "Domains"), ("measure",), tuple(groups), tuple(rows), notes))
 
 
-def shift_table(atlas: Atlas) -> Table:
-    """A row a measure, a column a domain: signed distance from all other domains; at the end the median of |distance|.
+def shift_table(atlas: Atlas) -> Report:
+    """One row per measure, one column per domain: signed distance from all others; at the end the median |distance|.
+
+    The frame has one row per domain and measure: domain, measure, distance.
 
     Raises:
         UsageError: fewer than two domains.
@@ -58,25 +69,19 @@ def shift_table(atlas: Atlas) -> Table:
         *_left_out(atlas),
     )
     title = _title(atlas, "How far each domain is from the rest")
-    return Table(title, ("measure",), tuple(shift.index), tuple(rows), notes, bold)
-
-
-def tidy_table(atlas: Atlas) -> Table:
-    """For programs: a row a domain and measure, with the count of defined values, quartiles and signed distance."""
-    shift = domain_shift(atlas.cases) if atlas.cases["domain"].nunique() > 1 else None
-    rows = []
-    for domain, group in atlas.cases.groupby("domain", sort=False):
-        for name in (*_FRAME, *MEASURES):
-            values = group[name].dropna()
-            distance = shift.at[domain, name] if shift is not None and name in MEASURES else math.nan
-            numbers = (*values.quantile(_QUARTILES), distance)
-            rows.append((str(domain), name, str(len(values)), *map(data_text, numbers)))
-    columns = ("cases", "median", "first_quartile", "third_quartile", "distance")
-    return Table(_title(atlas, "Domains"), ("domain", "measure"), columns, tuple(rows), _left_out(atlas))
+    frame = shift.rename_axis("domain").reset_index().melt("domain", var_name="measure", value_name="distance")
+    return Report(frame, Table(title, ("measure",), tuple(shift.index), tuple(rows), notes, bold))
 
 
 def write_plot(atlas: Atlas, path: Path) -> list[Path]:
-    """Every measure by domain, as PNG and SVG: `atlas` in the folder `path`, or what a file's name says.
+    """Plot every measure by domain, as PNG and SVG.
+
+    Args:
+        atlas: what was read.
+        path: a folder for `atlas.png` and `atlas.svg`; or the name of one file, beside which the other form is put.
+
+    Returns:
+        The two paths.
 
     Raises:
         RunError: they cannot be written.
@@ -86,28 +91,34 @@ def write_plot(atlas: Atlas, path: Path) -> list[Path]:
     return save(draw_small_multiples(atlas.cases, labels=MEASURES, title=title), stem)
 
 
-def _quartiles_text(values: pd.Series) -> str:
+def _quartiles(domain: str, measure: str, values: pd.Series) -> dict[str, object]:
+    row = {"domain": domain, "measure": measure, "cases": int(values.count())}
+    return row | {name: float(values.quantile(level)) for name, level in _QUARTILES.items()}
+
+
+def _quartiles_text(median: float, first: float, third: float) -> str:
     """`35.8 [26.3, 41.1]`, with three digits; the median alone where all are equal; `-` where none is defined."""
-    median, first, third = values.quantile(_QUARTILES)
     if math.isnan(median):
         return "-"
-    return f"{_digits(median)}" if first == third else f"{_digits(median)} [{_digits(first)}, {_digits(third)}]"
+    return _digits(median) if first == third else f"{_digits(median)} [{_digits(first)}, {_digits(third)}]"
 
 
 def _digits(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _split_note(cases: pd.DataFrame) -> tuple[str, ...]:
-    """How far the splits of one domain are apart, which is what chance and a domain's own splitting come to."""
-    apart = {
+    """How far the splits of one domain are apart: the distance that chance and the splitting alone can make."""
+    distances = {
         str(domain): float(domain_shift(group.assign(domain=group["split"])).abs().median(axis="columns").iloc[0])
         for domain, group in cases.groupby("domain", sort=False)
         if group["split"].nunique() > 1
     }
-    if not apart:
+    if not distances:
         return ()
-    each = ", ".join(f"{domain} {distance:.2f}" for domain, distance in apart.items())
+    each = ", ".join(f"{domain} {distance:.2f}" for domain, distance in distances.items())
     return (f"for comparison, the median |distance| between train and test of one domain: {each}",)
 
 
@@ -116,5 +127,6 @@ def _left_out(atlas: Atlas) -> tuple[str, ...]:
 
 
 def _title(atlas: Atlas, what: str) -> str:
-    splits = " and ".join(dict.fromkeys(atlas.cases["split"]))
-    return f"{PHANTOM_HEADING if atlas.phantom else ''}{what}, {splits} split{'s' * (' and ' in splits)}"
+    splits = list(dict.fromkeys(atlas.cases["split"]))
+    phantom = PHANTOM_HEADING if atlas.phantom else ""
+    return f"{phantom}{what}, {' and '.join(splits)} {'split' if len(splits) == 1 else 'splits'}"

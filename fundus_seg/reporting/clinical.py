@@ -1,28 +1,23 @@
-"""The table of what a clinic reads off the masks: cup-to-disc ratios, and predictions that no eye looks like."""
+"""The table of clinical values: cup-to-disc ratios, and predictions that are anatomically invalid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import chain
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
 from fundus_seg.evaluation.policy import RATIOS, cup_to_disc_ratios
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import FAULTS
+from fundus_seg.reporting.frames import captions_of, check_one_table, joined, labelled
 from fundus_seg.reporting.notes import protocol_note, recipe_notes, unpredicted_notes
-from fundus_seg.reporting.table import Table
-from fundus_seg.reporting.tables import (
-    cell_values,
-    cells_text,
-    check_one_table,
-    joined,
-    runs_text,
-    title_of,
-)
+from fundus_seg.reporting.table import Report, Table, mean_sd_text
+from fundus_seg.reporting.tables import overall, title_of
+from fundus_seg.runs.identity import COLUMN_FIELDS, Column
+from fundus_seg.statistics.intervals import mean_sd
 
-_LABELS = ("measure", "unseen")
 _ERRORS = {f"{ratio}_error": f"{ratio[0]}CDR error" for ratio in RATIOS}
 _INVALID = {"outside_disc": "cup outside disc", "components": "several components", "holes": "holes"}
 _ALLOWED = pd.Series({"outside_disc": 0, "components": 1, "holes": 0})
@@ -30,15 +25,18 @@ _DIGITS = 3
 
 
 def case_ratios(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """`cup_to_disc_ratios` of all, a row a run and case, with column (of the table), holdout and seed besides."""
+    """`cup_to_disc_ratios` of all evaluations: one row per run and case, with RUN_FIELDS before it."""
     return joined(evaluations, cup_to_disc_ratios)
 
 
-def clinical_table(evaluations: Sequence[Evaluation]) -> Table:
-    """Errors of the cup-to-disc ratios, then counts of anatomically invalid predictions; columns as in `build_table`.
+def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
+    """Errors of the cup-to-disc ratios, then counts of anatomically invalid predictions; columns as in `score_table`.
 
     An error is the mean over runs of each run's mean over cases, ± SD (n - 1) over runs. Undefined and excluded cases
     are in no mean; the notes count them. Counts are of all predictions, summed over runs.
+
+    The frame has a row for each measure, unseen domain and column: measure, holdout, COLUMN_FIELDS, then mean, sd and
+    runs of an error, or the number of invalid predictions and that of all predictions.
 
     Args:
         evaluations: at least one.
@@ -47,31 +45,14 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Table:
         ProtocolError: evaluations that must not stand in one table.
     """
     check_one_table(evaluations)
-    protocol = evaluations[0].meta.protocol
-    ratios, invalid = case_ratios(evaluations), joined(evaluations, _invalid)
-    columns, holdouts = tuple(ratios["column"].unique()), sorted(ratios["holdout"].unique())
-    errors = ratios.groupby(["column", "holdout", "seed"])[list(_ERRORS)].mean().reset_index()
-    rows: list[tuple[str, ...]] = []
-
-    def add(
-        names: Mapping[str, str],
-        values: pd.DataFrame,
-        text: Callable[[list[float]], str],
-        overall: str,
-        overall_text: Callable[[tuple[list[float], ...]], str],
-    ) -> None:
-        for measure, name in names.items():
-            cells = [
-                [cell_values(values, measure, column=column, holdout=holdout) for column in columns]
-                for holdout in holdouts
-            ]
-            rows.extend((name, holdout, *map(text, row)) for holdout, row in zip(holdouts, cells, strict=True))
-            rows.append((name, overall, *map(overall_text, zip(*cells, strict=True))))
-
-    add(_ERRORS, errors, partial(runs_text, digits=_DIGITS), "mean", partial(cells_text, digits=_DIGITS))
-    add(_INVALID, invalid, _count_text, "all", _overall_count_text)
+    names = captions_of(evaluations)
+    ratios = labelled(case_ratios(evaluations), names)
+    invalid = labelled(joined(evaluations, _invalid), names)
+    frame = pd.concat([_errors(ratios, names), _counts(invalid, names)], ignore_index=True)
+    counts = ["runs", "invalid", "predictions"]
+    frame[counts] = frame[counts].astype("Int64")
     notes = (
-        *(_undefined_note(column, ratios[ratios["column"] == column]) for column in columns),
+        *(_undefined_note(name, ratios[ratios["column"] == name]) for name in names.values()),
         "undefined: no disc predicted; excluded: no true disc or cup; neither is in an error",
         "error: |predicted - true ratio| of cup to disc, v of their rows, h of their columns, a of their pixels; mean "
         "over cases, then over runs",
@@ -79,25 +60,77 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Table:
         "several components (8-connected) or holes, before post-processing",
         *recipe_notes(evaluations),
         *unpredicted_notes(evaluations),
-        protocol_note(protocol),
+        protocol_note(evaluations[0].meta.protocol),
     )
-    return Table(title_of(evaluations, "Clinical values, unseen domains"), _LABELS, columns, tuple(rows), notes)
+    title = title_of(evaluations, "Clinical values, unseen domains")
+    rows = tuple(_layout_rows(frame))
+    return Report(frame, Table(title, ("measure", "unseen"), tuple(names.values()), rows, notes))
 
 
 def _invalid(evaluation: Evaluation) -> pd.DataFrame:
-    """A row a case: case, then for each of FAULTS whether the predicted disc or cup has it."""
+    """One row per case: case, then for each of FAULTS whether the predicted disc or cup has it."""
     cases = evaluation.cases
     return (cases[list(FAULTS)] > _ALLOWED[list(FAULTS)]).groupby(cases["case"]).any().reset_index()
 
 
-def _count_text(invalid: Sequence[float]) -> str:
+def _errors(ratios: pd.DataFrame, names: Mapping[Column, str]) -> pd.DataFrame:
+    runs = ratios.groupby(["holdout", "column", "seed"])[list(_ERRORS)].mean()
+    rows = []
+    for measure in _ERRORS:
+        cells = {where: own for where, own in runs[measure].dropna().groupby(["holdout", "column"])}
+        for holdout in sorted(set(ratios["holdout"])):
+            for column, name in names.items():
+                values = cells.get((holdout, name), pd.Series(dtype=float))
+                mean, sd = mean_sd(values)
+                row = {"measure": measure, "holdout": holdout, **asdict(column)}
+                rows.append({**row, "mean": mean, "sd": sd, "runs": len(values)})
+    return pd.DataFrame(rows)
+
+
+def _counts(invalid: pd.DataFrame, names: Mapping[Column, str]) -> pd.DataFrame:
+    cells = {where: own for where, own in invalid.groupby(["holdout", "column"])}
+    rows = []
+    for measure in _INVALID:
+        for holdout in sorted(set(invalid["holdout"])):
+            for column, name in names.items():
+                predictions = cells.get((holdout, name), invalid[:0])
+                row = {"measure": measure, "holdout": holdout, **asdict(column)}
+                rows.append({**row, "invalid": int(predictions[measure].sum()), "predictions": len(predictions)})
+    return pd.DataFrame(rows)
+
+
+def _layout_rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """For each measure a row for each unseen domain, then one of all of them."""
+    rows = []
+    for measure, own in frame.groupby("measure", sort=False):
+        for holdout, cells in own.groupby("holdout", sort=False):
+            if measure in _ERRORS:
+                texts = [mean_sd_text(mean, sd, _DIGITS) for mean, sd in zip(cells["mean"], cells["sd"], strict=True)]
+            else:
+                texts = [_count_text(*counts) for counts in zip(cells["invalid"], cells["predictions"], strict=True)]
+            rows.append((_name(measure), str(holdout), *texts))
+        columns = [cells for _, cells in own.groupby(list(COLUMN_FIELDS), sort=False)]
+        if measure in _ERRORS:
+            means = [overall(cells["mean"]) for cells in columns]
+            rows.append((_name(measure), "mean", *(mean_sd_text(mean, math.nan, _DIGITS) for mean in means)))
+        else:
+            rows.append((_name(measure), "all", *map(_overall_count_text, columns)))
+    return rows
+
+
+def _name(measure: object) -> str:
+    return {**_ERRORS, **_INVALID}[str(measure)]
+
+
+def _count_text(invalid: int, predictions: int) -> str:
     """`2 of 50`; `missing` where no run stands."""
-    return f"{sum(invalid):.0f} of {len(invalid)}" if invalid else "missing"
+    return f"{invalid} of {predictions}" if predictions else "missing"
 
 
-def _overall_count_text(cells: Sequence[Sequence[float]]) -> str:
+def _overall_count_text(cells: pd.DataFrame) -> str:
     """The sum of a column's cells, if none is missing."""
-    return _count_text([*chain(*cells)] if all(cells) else [])
+    whole = bool((cells["predictions"] > 0).all())
+    return _count_text(int(cells["invalid"].sum()), int(cells["predictions"].sum())) if whole else "missing"
 
 
 def _undefined_note(column: str, ratios: pd.DataFrame) -> str:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+import pandas as pd
 
 from fundus_seg.errors import UsageError
 from fundus_seg.evaluation.metric_table import METRICS, check_metrics
 from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.reporting.frames import captions_of, case_values, labelled
 from fundus_seg.reporting.notes import counts_and_protocol, table_title
-from fundus_seg.reporting.numbers import data_text, difference_text, p_text
-from fundus_seg.reporting.table import Table
-from fundus_seg.reporting.tables import case_values, in_order
-from fundus_seg.statistics.comparison import Cell, OperatorComparison, compare_operators
+from fundus_seg.reporting.table import Report, Table, difference_text, p_text
+from fundus_seg.runs.identity import Column
+from fundus_seg.statistics.comparison import ComparedCell, OperatorComparison, compare_operators
 from fundus_seg.statistics.intervals import MINIMAL_RUNS
-
-_NUMBERS = (
-    *("first_mean", "second_mean", "difference", "low", "high", "p", "p_holm", "p_runs", "rank_biserial"),
-    *("runs", "cases", "detectable", "sought", "runs_needed"),
-)
-"""Of a row for a program to read, after its labels and names, before `over`."""
 
 
 def operators_table(
@@ -28,136 +25,149 @@ def operators_table(
     *,
     metric: str = "dsc",
     sought: float = 1.0,
-    tidy: bool = False,
-) -> Table:
+) -> Report:
     """Two operators compared by one metric, the first minus the second.
 
-    Its title says how checkpoints were chosen, and PHANTOM where it is one; its notes say what the numbers are, what
+    The frame has a row for each cell that is compared, and one over `all` where no cell is missing: metric, unit,
+    structure, holdout, COLUMN_FIELDS of the first and of the second operator (`first_operator`, ...), then the numbers
+    of `ComparedCell`, the sought difference, and what the interval was resampled over.
+
+    The title says how checkpoints were chosen, and PHANTOM where it is one; the notes say what the numbers are, what
     was not compared, the counts and the protocol.
 
     Args:
-        evaluations: of runs, of masks from elsewhere or of both; those of the two operators among them.
-        names: the two columns, or their operators where that is clear; None where there are just two, of which the
-            later in a table's order is the first here.
+        evaluations: of runs, of masks that another tool made, or of both; those of the two operators among them.
+        names: the two columns: each by its operator, by operator and recipe as `operator-recipe`, or by its caption,
+            whichever leaves no doubt. None where there are just two, of which the later in a table's order is the first
+            here.
         metric: a key of `METRICS`.
         sought: the difference, in the metric's unit, to say the needed runs for.
-        tidy: for a program to read: every number in a column of its own, NA where there is none.
 
     Raises:
         UsageError: not two columns, or an unknown one or metric.
         ProtocolError: evaluations that must not stand in one table, or with nothing in common.
     """
     check_metrics([metric])
-    values = case_values(evaluations)
-    named = in_order(evaluations)
-    columns = list(dict.fromkeys(column for column, _ in named))
-    pair = [_column(name, columns) for name in names or reversed(columns)]
+    captions = captions_of(evaluations)
+    values = labelled(case_values(evaluations), captions)
+    pair = [_caption(name, captions) for name in names] if names else [*reversed(captions.values())]
     if len(pair) != 2:
-        raise UsageError(f"two operators are compared: name them with --ops, of {', '.join(columns)}")
-    comparison = compare_operators(values, *pair, metric=metric, sought=sought)
-    own = [evaluation for name, evaluation in named if name in pair]
-    title = table_title(f"{METRICS[metric].heading}, unseen domains: {pair[0]} and {pair[1]}", own)
-    elsewhere = {column for column, evaluation in named if evaluation.meta.elsewhere}
-    notes = (*_notes(comparison, elsewhere), *counts_and_protocol(own, values[values["column"].isin(pair)], [metric]))
-    labels, header, rows = (_tidy if tidy else _printed)(comparison)
-    return Table(title, labels, header, rows, notes)
-
-
-def _column(name: str, columns: Sequence[str]) -> str:
-    """The column of that name; else the only one of that operator, if there is just one."""
-    fitting = [column for column in columns if column.partition(" ")[0] == name]
-    return fitting[0] if name not in columns and len(fitting) == 1 else name
-
-
-_Body = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], ...]]
-"""Labels, columns and rows of a table."""
-
-
-def _printed(comparison: OperatorComparison) -> _Body:
-    """A row for each cell and one for all: means, difference with its interval, tests, effect size, power."""
-    columns = (
-        comparison.first,
-        comparison.second,
-        "difference [95 %]",
-        "p (Holm)",
-        "rank-biserial",
-        "runs",
-        "cases",
-        "p (runs)",
-        "detectable",
-        f"runs for {comparison.sought:g}",
+        raise UsageError(f"two operators are compared: name them with --ops, of {', '.join(captions.values())}")
+    first, second = pair
+    comparison = compare_operators(values, first, second, metric=metric, sought=sought)
+    columns = {caption: column for column, caption in captions.items()}
+    own = [evaluation for evaluation in evaluations if captions[evaluation.meta.column] in pair]
+    notes = (
+        *_notes(comparison, [caption for caption in pair if columns[caption].external]),
+        *counts_and_protocol(own, values[values["column"].isin(pair)], [metric]),
     )
-    overall = comparison.overall
-    last = _row(overall) if overall else ("all", "all", *["missing"] * 3, *["-"] * (len(columns) - 3))
-    return ("structure", "unseen"), columns, (*map(_row, comparison.cells), last)
+    title = table_title(f"{METRICS[metric].heading}, unseen domains: {first} and {second}", own)
+    return Report(_frame(comparison, columns[first], columns[second]), _layout(comparison, title, notes))
 
 
-def _row(cell: Cell) -> tuple[str, ...]:
-    starred = "*" if cell.interval.over == "cases" else ""
-    return (
-        cell.structure or "all",
-        cell.holdout or "all",
-        f"{cell.first:.2f}",
-        f"{cell.second:.2f}",
-        f"{difference_text(cell.difference, cell.interval.low, cell.interval.high)}{starred}",
-        p_text(cell.p_holm),
-        f"{cell.rank_biserial:+.2f}",
-        str(cell.runs),
-        str(cell.cases),
-        p_text(cell.p_runs),
-        "-" if math.isnan(cell.detectable) else f"{cell.detectable:.2f}",
-        str(cell.runs_needed) if cell.runs_needed else "-" if cell.runs < 2 else "over 10000",
-    )
+def _caption(name: str, captions: Mapping[Column, str]) -> str:
+    """The caption of the only column that is meant by a name; the name itself where no column is, or several are."""
+    if name in captions.values():
+        return name
+    exact = [caption for column, caption in captions.items() if column.name == name]
+    same_operator = [caption for column, caption in captions.items() if column.operator == name]
+    for fitting in (exact, same_operator):
+        if len(fitting) == 1:
+            return fitting[0]
+    return name
 
 
-def _tidy(comparison: OperatorComparison) -> _Body:
-    """The same for a program: NA also for `runs_needed` above 10000."""
-    metric = METRICS[comparison.metric]
-    cells = [*comparison.cells, *([comparison.overall] if comparison.overall else [])]
-    rows = tuple(
-        (
-            *(metric.label, metric.unit, cell.structure or "all", cell.holdout or "all"),
-            *(comparison.first, comparison.second),
-            *map(data_text, _numbers(cell, comparison.sought)),
-            cell.interval.over,
-        )
+def _frame(comparison: OperatorComparison, first: Column, second: Column) -> pd.DataFrame:
+    cells = [*comparison.cells]
+    if comparison.overall:
+        cells.append(comparison.overall)
+    identity = {
+        **{f"first_{key}": text for key, text in asdict(first).items()},
+        **{f"second_{key}": text for key, text in asdict(second).items()},
+    }
+    rows = [
+        {
+            "metric": comparison.metric,
+            "unit": METRICS[comparison.metric].unit,
+            "structure": cell.structure or "all",
+            "holdout": cell.holdout or "all",
+            **identity,
+            "first_mean": cell.first,
+            "second_mean": cell.second,
+            "difference": cell.difference,
+            "low": cell.interval.low,
+            "high": cell.interval.high,
+            "p": cell.p,
+            "p_holm": cell.p_holm,
+            "p_runs": cell.p_runs,
+            "rank_biserial": cell.rank_biserial,
+            "runs": cell.runs,
+            "cases": cell.cases,
+            "detectable": cell.detectable,
+            "sought": comparison.sought,
+            "runs_needed": cell.runs_needed,
+            "over": cell.interval.over,
+        }
         for cell in cells
-    )
-    return ("metric", "unit", "structure", "holdout"), ("first", "second", *_NUMBERS, "over"), rows
+    ]
+    return pd.DataFrame(rows).astype({"runs_needed": "Int64"})
 
 
-def _numbers(cell: Cell, sought: float) -> tuple[float | None, ...]:
-    """In the order of _NUMBERS."""
-    return (
-        *(cell.first, cell.second, cell.difference, cell.interval.low, cell.interval.high),
-        *(cell.p, cell.p_holm, cell.p_runs, cell.rank_biserial),
-        *(cell.runs, cell.cases, cell.detectable, sought, cell.runs_needed),
-    )
+def _layout(comparison: OperatorComparison, title: str, notes: tuple[str, ...]) -> Table:
+    """A row for each cell and one for all: means, difference with its interval, tests, effect size, power."""
+    columns: list[tuple[str, Callable[[ComparedCell], str], str]] = [  # heading, text, text of a missing cell
+        (comparison.first, lambda cell: f"{cell.first:.2f}", "missing"),
+        (comparison.second, lambda cell: f"{cell.second:.2f}", "missing"),
+        ("difference [95 %]", _difference_text, "missing"),
+        ("p (Holm)", lambda cell: p_text(cell.p_holm), "-"),
+        ("rank-biserial", lambda cell: f"{cell.rank_biserial:+.2f}", "-"),
+        ("runs", lambda cell: str(cell.runs), "-"),
+        ("cases", lambda cell: str(cell.cases), "-"),
+        ("p (runs)", lambda cell: p_text(cell.p_runs), "-"),
+        ("detectable", lambda cell: "-" if math.isnan(cell.detectable) else f"{cell.detectable:.2f}", "-"),
+        (f"runs for {comparison.sought:g}", _runs_needed_text, "-"),
+    ]
+    rows = [
+        (str(cell.structure), str(cell.holdout), *(text(cell) for _, text, _ in columns)) for cell in comparison.cells
+    ]
+    overall = comparison.overall
+    rows.append(("all", "all", *(text(overall) if overall else without for _, text, without in columns)))
+    return Table(title, ("structure", "unseen"), tuple(heading for heading, _, _ in columns), tuple(rows), notes)
 
 
-def _notes(comparison: OperatorComparison, elsewhere: Collection[str]) -> tuple[str, ...]:
+def _difference_text(cell: ComparedCell) -> str:
+    starred = "*" if cell.interval.over == "cases" else ""
+    return difference_text(cell.difference, cell.interval.low, cell.interval.high) + starred
+
+
+def _runs_needed_text(cell: ComparedCell) -> str:
+    if cell.runs_needed:
+        return str(cell.runs_needed)
+    return "-" if cell.runs < 2 else "over 10000"
+
+
+def _notes(comparison: OperatorComparison, external: Iterable[str]) -> list[str]:
+    """What the numbers are, and what was not compared."""
     unit = "points" if METRICS[comparison.metric].unit == "%" else "pixels of 800"
-    few = any(cell.interval.over == "cases" for cell in comparison.cells)
-    whole = "the mean over unseen domains of the mean over structures"
-    return (
+    overall = "the mean over unseen domains of the mean over structures"
+    if not comparison.overall:
+        overall += ", missing as long as a cell of either operator is not compared"
+    interval = "95 % interval: bootstrap over runs and cases"
+    if any(cell.interval.over == "cases" for cell in comparison.cells):
+        interval += f"; over cases only, marked *, below {MINIMAL_RUNS} runs: it then says nothing about other seeds"
+    notes = [
         f"difference: {comparison.first} minus {comparison.second} in {unit}, runs paired by seed, cases by name; all: "
-        + (whole if comparison.overall else f"{whole}, missing as long as a cell of either operator is not compared"),
-        "95 % interval: bootstrap over runs and cases"
-        + (
-            f"; over cases only, marked *, below {MINIMAL_RUNS} runs: it then says nothing about other seeds"
-            if few
-            else ""
-        ),
+        + overall,
+        interval,
         f"p: Wilcoxon's signed-rank test on case means over seeds, of these networks; Holm over the "
         f"{len(comparison.cells)} cells; over all it pools the cases of all domains, one test on its own",
         "rank-biserial: 1 where the first is larger in every case, -1 where the second is",
         "p (runs): paired t-test over runs, of other seeds too, not adjusted; detectable: the smallest difference that "
         f"this t-test finds with 80 % power; runs for {comparison.sought:g}: how many it needs to find one of "
         f"{comparison.sought:g}",
-        *(
-            f"{name}: masks from elsewhere, selection and recipe unknown; its seeds share no batches with the other's"
-            for name in (comparison.first, comparison.second)
-            if name in elsewhere
-        ),
-        *(f"not compared: {line}" for line in comparison.unpaired),
-    )
+    ]
+    notes += [
+        f"{caption}: masks from elsewhere, selection and recipe unknown; its seeds share no batches with the other's"
+        for caption in external
+    ]
+    return notes + [f"not compared: {line}" for line in comparison.unpaired]

@@ -1,4 +1,4 @@
-"""In what our runs differ from the experiment that made a published table."""
+"""How our runs differ from the experiment that made a published table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def deviations(columns: Mapping[str, Sequence[ScoredRun]], published: PublishedT
 
     Args:
         columns: the runs of each column of our table.
-        published: what they stand beside.
+        published: the table that they are compared with.
     """
     runs = [run for column in columns.values() for run in column]
     lines = [f"data: {'; '.join(_photographs(runs))}; not verified to be the published ones"]
@@ -30,7 +30,7 @@ def deviations(columns: Mapping[str, Sequence[ScoredRun]], published: PublishedT
 
 
 def _grouped(lines: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """Each line once, with the columns that it is true of."""
+    """Each line once, with the columns to which it applies."""
     columns: dict[str, list[str]] = {}
     for column, own in lines.items():
         for line in own:
@@ -70,7 +70,7 @@ def _recipe(runs: Sequence[ScoredRun], presets: Sequence[str]) -> list[str]:
 
 
 def _scoring(run: ScoredRun, presets: Sequence[str]) -> str:
-    """What differs from the last of the presets, the code that was run; of an unknown experiment, all of ours."""
+    """What differs from the last preset, the code that was run; all our settings if the experiment is unknown."""
     ours = run.evaluation.meta.protocol
     if not presets:
         return f"that of the published table is not known here; ours: {_settings(ours.model_dump())}"

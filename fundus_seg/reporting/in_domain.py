@@ -7,6 +7,7 @@ network, which neither trained it nor chose its checkpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
@@ -14,89 +15,67 @@ from fundus_seg.errors import ProtocolError
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.policy import scored_values
 from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.reporting.frames import captions_of, labelled
 from fundus_seg.reporting.notes import protocol_note
-from fundus_seg.reporting.numbers import data_text
-from fundus_seg.reporting.table import Table
-from fundus_seg.reporting.tables import cell_values, in_order, runs_text, title_of
+from fundus_seg.reporting.table import Report, Table, mean_sd_text
+from fundus_seg.reporting.tables import title_of
+from fundus_seg.statistics.intervals import mean_sd
 
 _METRIC = "dsc"
 _LABELS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain", "gap": "gap"}
 
+Pairs = Sequence[tuple[Evaluation, Evaluation]]
+"""For each run and checkpoint the scores on its holdout, and those in-domain."""
 
-def domain_gaps(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> pd.DataFrame:
-    """A row a run: column (of the table), holdout, seed, in_domain and out_of_domain Dice in %, gap: in minus out.
+
+def domain_gaps(pairs: Pairs) -> pd.DataFrame:
+    """One row per run: RUN_FIELDS, in_domain and out_of_domain Dice in %, and gap: in-domain minus out-of-domain.
 
     A score is the mean over cases, then structures, then domains.
-
-    Args:
-        pairs: of each run and checkpoint the scores on its holdout, and those in-domain.
 
     Raises:
         ProtocolError: the two of a pair are not those of one checkpoint by one protocol.
     """
-    inside = {str(out.path): within for out, within in pairs}
     rows = []
-    for column, out in in_order([out for out, _ in pairs]):
-        within = inside[str(out.path)]
+    for out, within in sorted(pairs, key=lambda pair: pair[0].meta.column):
         own = {"checkpoint_sha256", "protocol", "run"}
         if out.meta.model_dump(include=own) != within.meta.model_dump(include=own) or within.meta.scored != "in-domain":
             raise ProtocolError(f"{within.path}: not the in-domain scores of {out.path}; evaluate the run again")
+        run = out.meta.run
         scores = {"in_domain": _score(within), "out_of_domain": _score(out)}
         gap = scores["in_domain"] - scores["out_of_domain"]
-        run = out.meta.run
-        rows.append({"column": column, "holdout": run.holdout, "seed": run.seed, **scores, "gap": gap})
+        rows.append({**asdict(out.meta.column), "holdout": run.holdout, "seed": run.seed, **scores, "gap": gap})
     return pd.DataFrame(rows)
 
 
-def domain_gap_table(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Table:
-    """In-domain and out-of-domain Dice and their gap, mean ± SD over runs: three rows an unseen domain.
+def domain_gap_table(pairs: Pairs) -> Report:
+    """In-domain and out-of-domain Dice and their gap, mean ± SD over runs: three rows per unseen domain.
+
+    The frame is that of `domain_gaps`: one row per run.
 
     Args:
-        pairs: at least one, as for `domain_gaps`.
+        pairs: at least one.
 
     Raises:
         ProtocolError: as `domain_gaps`.
     """
     gaps = domain_gaps(pairs)
-    columns = tuple(gaps["column"].unique())
-    rows = [
-        (
-            holdout,
-            label,
-            *(runs_text(cell_values(gaps, score, column=column, holdout=holdout)) for column in columns),
-        )
-        for holdout in sorted(gaps["holdout"].unique())
-        for score, label in _LABELS.items()
-    ]
-    title, notes = _around(pairs, "; ± SD over runs")
-    return Table(title, ("unseen", "Dice"), columns, tuple(rows), notes)
-
-
-def tidy_domain_gap_table(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Table:
-    """The scores behind it for a program to read: a row a run.
-
-    Raises:
-        ProtocolError: as `domain_gaps`.
-    """
-    gaps = domain_gaps(pairs)
-    rows = [
-        (run["column"], run["holdout"], str(run["seed"]), *(data_text(run[score]) for score in _LABELS))
-        for run in gaps.to_dict("records")
-    ]
-    title, notes = _around(pairs)
-    return Table(title, ("operator", "holdout", "seed"), ("in-domain", "unseen", "gap"), tuple(rows), notes)
-
-
-def _around(pairs: Sequence[tuple[Evaluation, Evaluation]], spread: str = "") -> tuple[str, tuple[str, ...]]:
-    """Title and notes."""
     outside = [out for out, _ in pairs]
+    names = captions_of(outside)
+    cells = {where: cell for where, cell in labelled(gaps, names).groupby(["holdout", "column"])}
+    rows = []
+    for holdout in sorted(gaps["holdout"].unique()):
+        for score, label in _LABELS.items():
+            values = (cells.get((holdout, name), gaps[:0])[score] for name in names.values())
+            rows.append((holdout, label, *(mean_sd_text(*mean_sd(cell)) for cell in values)))
     notes = (
         f"{METRICS[_METRIC].heading}: mean over cases, then structures, then domains; gap: in-domain minus "
-        f"out-of-domain of each run{spread}",
+        "out-of-domain of each run; ± SD over runs",
         "in-domain: test photographs of the source domains, of the half that chose no checkpoint (`calibrate`)",
         protocol_note(outside[0].meta.protocol),
     )
-    return title_of(outside, "In-domain beside unseen domains"), notes
+    title = title_of(outside, "In-domain beside unseen domains")
+    return Report(gaps, Table(title, ("unseen", "Dice"), tuple(names.values()), tuple(rows), notes))
 
 
 def _score(evaluation: Evaluation) -> float:

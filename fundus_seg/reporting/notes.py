@@ -1,21 +1,50 @@
-"""What every table says beside its numbers: how checkpoints were chosen, by which protocol, what was counted."""
+"""What tables say beside their numbers: captions of the columns, how checkpoints were chosen, protocol, counts."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from fundus_seg.evaluation.metric_table import distances
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.evaluation.score_case import DISTANCES
 from fundus_seg.protocol import STRUCTURES, Scoring
+from fundus_seg.runs.identity import Column
 
 PHANTOM_HEADING = "PHANTOM, synthetic photographs, says nothing about patients. "
-_SLUG = re.compile(r"-\w+=.*-[0-9a-f]{8}$")
-"""Of a run's operator, what `RunConfig.slug` puts behind its name."""
 _PENALISED = {"own": "empty prediction", "cup": "empty prediction, of the structure itself or of the cup"}
 """By the protocol's `empty_check`."""
+
+
+def captions(columns: Iterable[Column]) -> dict[Column, str]:
+    """What the columns of one table are called, in their order: `tvconv (bf16) [oracle]`.
+
+    A caption is the operator with its recipe, then the preset, precision and selection where the columns differ in
+    them. A recipe that all runs share is left out, since a note says it (`recipe_notes`).
+    """
+    ordered = sorted(set(columns))
+    shared = shared_recipe(ordered)
+    own = [column for column in ordered if not column.external]  # of another tool no more is known
+    several_presets = len({column.preset for column in own}) > 1
+    several_precisions = len({column.precision for column in own}) > 1
+    several_selections = len({column.selection for column in ordered}) > 1
+    names = {}
+    for column in ordered:
+        name = column.operator if column.recipe == shared else column.name
+        if several_presets and not column.external:
+            name += f" ({column.preset})"
+        if several_precisions and not column.external:
+            name += f" ({column.precision})"
+        if several_selections:
+            name += f" [{column.selection}]"
+        names[column] = name
+    return names
+
+
+def shared_recipe(columns: Iterable[Column]) -> str:
+    """The recipe of all runs among the columns, if it is the same; else an empty text."""
+    recipes = {column.recipe for column in columns if not column.external}
+    return recipes.pop() if len(recipes) == 1 else ""
 
 
 def table_title(title: str, evaluations: Sequence[Evaluation]) -> str:
@@ -33,13 +62,13 @@ def counts_and_protocol(
 
     Args:
         evaluations: what the table is of, by one protocol.
-        cases: their values, as `fundus_seg.reporting.tables.case_values` gives them.
+        cases: their values (`frames.case_values`), with the captions of their columns as `column`.
         metrics: keys of `METRICS` that the table shows.
     """
     protocol = evaluations[0].meta.protocol
     notes = [f"{column}: {_counts(own)}" for column, own in cases.groupby("column", sort=False)]
     notes += [*recipe_notes(evaluations), *unpredicted_notes(evaluations)]
-    shown = [metric for metric in metrics if metric in DISTANCES]
+    shown = [metric for metric in metrics if metric in distances()]
     beyond = int((cases.loc[~cases["penalised"], shown] > protocol.empty_distance).to_numpy().sum())
     if beyond:
         notes.append(f"{beyond} distances above the penalty of {protocol.empty_distance:g}")
@@ -50,30 +79,23 @@ def counts_and_protocol(
     return tuple(notes)
 
 
-def shared_recipe(evaluations: Sequence[Evaluation]) -> str:
-    """What the names of all runs' operators end on, `-epochs=10-47b65c81`: where they differ from the preset alike."""
-    runs = [evaluation.meta.run.operator for evaluation in evaluations if not evaluation.meta.elsewhere]
-    slugs = {found[0] if (found := _SLUG.search(operator)) else "" for operator in runs}
-    return slugs.pop() if len(slugs) == 1 else ""
-
-
 def recipe_notes(evaluations: Sequence[Evaluation]) -> list[str]:
     """A line that says how the recipe of all runs differs from the preset, if it does."""
-    shared = shared_recipe(evaluations)
-    return [f"recipe of all runs, where it differs from the preset: {shared[1:]}"] if shared else []
+    shared = shared_recipe(evaluation.meta.column for evaluation in evaluations)
+    return [f"recipe of all runs, where it differs from the preset: {shared}"] if shared else []
 
 
 def unpredicted_notes(evaluations: Sequence[Evaluation]) -> list[str]:
-    """A line for each that lacks predictions."""
+    """A line for each evaluation that lacks predictions."""
     return [
-        f"{meta.run.operator}, {meta.run.holdout}: left out for want of a prediction: {', '.join(meta.unpredicted)}"
+        f"{meta.run.name}, {meta.run.holdout}: left out for want of a prediction: {', '.join(meta.unpredicted)}"
         for meta in (evaluation.meta for evaluation in evaluations)
         if meta.unpredicted
     ]
 
 
 def protocol_note(protocol: Scoring) -> str:
-    """The protocol's name, its settings that are not the default, and what sets its photographs apart."""
+    """The protocol's digest, its settings that are not the default, and at which size the network saw photographs."""
     seen = ", each photograph seen at its own size" if protocol.inference == "native" else ""
     return f"scoring protocol {protocol.digest()}{_settings(protocol)}{seen}"
 

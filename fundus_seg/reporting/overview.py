@@ -1,56 +1,81 @@
-"""What `benchmark --dry-run` prints."""
+"""The runs of an experiment and where each stands: what `benchmark --dry-run` prints."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
+import pandas as pd
+
 from fundus_seg.experiments.estimate import epoch_seconds, estimate
-from fundus_seg.experiments.grid_run import Cell, failure, status
-from fundus_seg.reporting.table import Table
+from fundus_seg.experiments.grid_run import GridRun, failure_reason, status
+from fundus_seg.reporting.table import Report, Table
 
 
-def overview(cells: Sequence[Cell], jobs: int, *, retry_failed: bool = False) -> Table:
-    """Every cell of a grid and where it stands; the notes say what the rest will cost.
+def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = False) -> Report:
+    """Every run of an experiment and where it stands; the notes say what is left to do and what it will cost.
+
+    The frame has one row per run: holdout, operator, recipe, preset, seed, status, the epochs that are done, those that
+    there are in all, and why the run failed.
 
     Args:
-        cells: in the order in which they are worked on.
-        jobs: how many at a time, at most.
-        retry_failed: whether those that failed are left to do.
+        runs: the runs in the order in which they are worked on.
+        jobs: how many runs are trained at a time, at most.
+        retry_failed: whether failed runs will be taken up again.
     """
-    standing = [status(cell) for cell in cells]
-    rows = tuple(
-        (
-            *(cell.config.holdout, cell.folder.path.parent.name, str(cell.config.seed), state),
-            f"{len(epoch_seconds(cell.folder))}/{cell.config.train.epochs}",
-            failure(cell) if state == "failed" else "",
+    rows = []
+    left = []
+    for run in runs:
+        state = status(run)
+        rows.append(
+            {
+                "holdout": run.config.holdout,
+                "operator": run.config.operator,
+                "recipe": run.recipe,
+                "preset": run.config.preset,
+                "seed": run.config.seed,
+                "status": state,
+                "epochs": len(epoch_seconds(run.folder)),
+                "all_epochs": run.config.train.epochs,
+                "reason": failure_reason(run) if state == "failed" else "",
+            }
         )
-        for cell, state in zip(cells, standing, strict=True)
-    )
-    counts = ", ".join(f"{count} {state}" for state, count in Counter(standing).items())
-    passed = {"done"} if retry_failed else {"done", "failed"}
-    todo = [cell for cell, state in zip(cells, standing, strict=True) if state not in passed]
-    return Table(
-        f"{len(cells)} runs: {counts}",
-        ("unseen", "operator", "seed"),
-        ("status", "epochs", "reason"),
-        rows,
-        _cost(cells, todo, jobs),
-    )
+        if state != "done" and (retry_failed or state != "failed"):
+            left.append(run)
+    texts = [
+        (
+            run.config.holdout,
+            run.folder.path.parent.name,
+            str(row["seed"]),
+            str(row["status"]),
+            f"{row['epochs']}/{row['all_epochs']}",
+            str(row["reason"]),
+        )
+        for run, row in zip(runs, rows, strict=True)
+    ]
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(row["status"] for row in rows).items())
+    labels, columns = ("unseen", "operator", "seed"), ("status", "epochs", "reason")
+    layout = Table(f"{len(runs)} runs: {counts}", labels, columns, tuple(texts), _cost(runs, left, jobs))
+    return Report(pd.DataFrame(rows), layout)
 
 
-def _cost(cells: Sequence[Cell], todo: Sequence[Cell], jobs: int) -> tuple[str, ...]:
-    """What is left to do, or that nothing is known of it."""
-    if not todo:
+def _cost(runs: Sequence[GridRun], left: Sequence[GridRun], jobs: int) -> tuple[str, ...]:
+    """What the runs that are left will cost, and for which operators that cannot be estimated."""
+    if not left:
         return ("nothing left to run",)
-    cost = estimate(cells, todo)
-    jobs = min(jobs, len(todo))
-    known = (
-        f"{cost.cells} runs left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a time, "
-        f"{cost.bytes / 1e9:.2g} GB on disk; each the mean of the finished runs of its operator, evaluation not counted"
-    )
-    unknown = f"no finished run of {', '.join(cost.unknown)} to estimate from" + ", left out" * bool(cost.seconds)
-    return tuple([known] * bool(cost.seconds) + [unknown] * bool(cost.unknown))
+    cost = estimate(runs, left)
+    jobs = min(jobs, len(left))
+    notes = []
+    if cost.seconds:
+        notes.append(
+            f"{cost.runs} runs left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a time, "
+            f"{cost.bytes / 1e9:.2g} GB on disk; each run is estimated by the mean of the finished runs of its "
+            "operator, without its evaluation"
+        )
+    if cost.unknown:
+        left_out = ", left out" if cost.seconds else ""
+        notes.append(f"no finished run of {', '.join(cost.unknown)} to estimate from{left_out}")
+    return tuple(notes)
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +13,12 @@ from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_m
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.clinical import case_ratios
-from fundus_seg.reporting.tables import apart, case_values, in_order
+from fundus_seg.reporting.frames import by_kind, captions_of, case_values, in_order, labelled
 from fundus_seg.runs.folder import RunFolder, read_epochs
-from fundus_seg.viz.plots import draw_bland_altman, draw_boxes, draw_learning_curves, save
+from fundus_seg.runs.identity import Column
+from fundus_seg.viz.agreement import draw_bland_altman
+from fundus_seg.viz.plots import draw_boxes, draw_learning_curves
+from fundus_seg.viz.style import save
 
 _CURVES = {f"dice_{structure}": f"validation Dice, {structure} [%]" for structure in STRUCTURES}
 
@@ -23,11 +26,16 @@ _CURVES = {f"dice_{structure}": f"validation Dice, {structure} [%]" for structur
 def write_plots(
     evaluations: Sequence[Evaluation], folder: Path, metrics: Sequence[str] = DEFAULT_METRICS
 ) -> list[Path]:
-    """Write every plot that the records allow, as PNG and SVG; those of the phantom apart, and named so.
+    """Write every plot that the records allow, as PNG and SVG; plots of the phantom are separate, and named so.
 
     `boxes-<metric>`: every case, averaged over its runs, marked where one of them predicts nothing.
     `bland-altman-vcdr`: every case of every run, since an average over runs would narrow the limits.
-    `learning-curves`: of the runs that the evaluations lie in.
+    `learning-curves`: every epoch of the runs whose folders hold the evaluations.
+
+    Args:
+        evaluations: of patients, of the phantom, or of both.
+        folder: where the files are written.
+        metrics: keys of `METRICS`, a box plot each.
 
     Raises:
         ProtocolError: evaluations that must not stand in one plot.
@@ -36,7 +44,7 @@ def write_plots(
     """
     check_metrics(metrics)
     written = []
-    for kind in apart(evaluations):
+    for kind in by_kind(evaluations):
         prefix = "phantom-" if kind[0].meta.phantom else ""
         for name, figure in _figures(kind, metrics):
             written += save(figure, folder / f"{prefix}{name}")
@@ -47,29 +55,30 @@ def _figures(evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> Itera
     phantom = "PHANTOM, synthetic photographs. " if evaluations[0].meta.phantom else ""
     selections = ", ".join(sorted({evaluation.meta.selection for evaluation in evaluations}))
     title = f"{phantom}Unseen domains, selection: {selections}"
-    cases = case_values(evaluations)
+    names = captions_of(evaluations)
+    cases = labelled(case_values(evaluations), names)
     for metric in metrics:
         shown = METRICS[metric]
         by_case = cases.groupby(["column", "structure", "holdout", "case"], sort=False)
         frame = by_case.agg(value=(metric, "mean"), penalised=("penalised", "any")).reset_index()
         bounds = (0, 100) if shown.unit == "%" else (0, float("inf"))
         yield f"boxes-{metric}", draw_boxes(frame, label=shown.heading, title=title, bounds=bounds)
-    ratios = case_ratios(evaluations).rename(columns={"vcdr": "predicted", "vcdr_truth": "true"})
+    ratios = labelled(case_ratios(evaluations), names).rename(columns={"vcdr": "predicted", "vcdr_truth": "true"})
     if ratios[["predicted", "true"]].notna().all(axis="columns").any():
         yield "bland-altman-vcdr", draw_bland_altman(ratios, title=f"{title}; vertical cup-to-disc ratio")
-    epochs = _epochs(evaluations)
+    epochs = _epochs(evaluations, names)
     if not epochs.empty:
         curves = {"loss": "training loss"} | {curve: label for curve, label in _CURVES.items() if curve in epochs}
         yield "learning-curves", draw_learning_curves(epochs, curves=curves, title=f"{phantom}Mean and range over runs")
 
 
-def _epochs(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """A row a run and epoch: column, holdout, epoch, loss (mean of both structures), dice_disc and dice_cup in %.
+def _epochs(evaluations: Sequence[Evaluation], names: Mapping[Column, str]) -> pd.DataFrame:
+    """One row per run and epoch: column, holdout, epoch, loss (mean of both structures), dice_disc and dice_cup in %.
 
-    Masks that no run of ours made have none.
+    Masks that another tool made have no epochs.
     """
     frames = []
-    for column, evaluation in in_order(evaluations):
+    for evaluation in in_order(evaluations):
         metrics = RunFolder(evaluation.path.parents[1]).metrics
         if not metrics.exists():
             continue
@@ -80,5 +89,5 @@ def _epochs(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
             raise RunError(f"{metrics}: cannot be read; the same `fundus-seg train` command writes it again") from error
         measured = [curve for curve in _CURVES if curve in rows]
         rows[measured] *= 100
-        frames.append(rows.assign(column=column, holdout=evaluation.meta.run.holdout))
+        frames.append(rows.assign(column=names[evaluation.meta.column], holdout=evaluation.meta.run.holdout))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

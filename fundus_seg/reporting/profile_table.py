@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from fundus_seg.reporting.table import Table
+from fundus_seg.reporting.table import Report, Table
 
 
-def profile_table(profiles: pd.DataFrame) -> Table:
-    """A row per operator; the title says what was measured, the notes how and on which machine.
+def profile_table(profiles: pd.DataFrame) -> Report:
+    """One row per operator; the title says what was measured, the notes how and on which machine.
+
+    The frame is `profiles`, whose column `op` is named `operator`, as in other reports.
 
     Args:
         profiles: what `fundus_seg.profiling.profile` returns, for networks that differ in their operators alone.
@@ -25,7 +27,7 @@ def profile_table(profiles: pd.DataFrame) -> Table:
     shared = profiles.iloc[0]
     photographs = "a photograph" if shared["batch"] == 1 else f"{shared['batch']} photographs"
     side, built_for, rounds = shared["size"], shared["image_size"], shared["rounds"]
-    return Table(
+    layout = Table(
         title=f"Inference on {photographs} of {side}x{side} pixels: networks for {built_for}x{built_for}, "
         f"encoder {shared['encoder']}, random weights",
         labels=("operator",),
@@ -38,3 +40,4 @@ def profile_table(profiles: pd.DataFrame) -> Table:
             f"{shared['machine']}; kernels per position: {shared['backend']}",
         ),
     )
+    return Report(profiles.rename(columns={"op": "operator"}), layout)

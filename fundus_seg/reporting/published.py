@@ -1,4 +1,4 @@
-"""Published tables as CSV files: COLUMNS in any order, and lines that begin with # for notes."""
+"""Published tables as CSV files: COLUMNS in any order; lines that begin with # are notes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from fundus_seg.statistics.equivalence import Summary
 
 COLUMNS = ("metric", "structure", "holdout", "operator", "mean", "sd", "runs")
 STRUCTURE_NAMES = {"od": "disc", "oc": "cup", "disc": "disc", "cup": "cup"}
-METRIC_NAMES = {metric.replace("_", "-"): metric for metric in METRICS} | {"hd-as-printed": "hd95"}
-"""Ours by the names that a published table may use; the paper's HD is the HD95 of its released code."""
-
 PRESETS = {"tvconv2022": ("paper", "released-code")}
-"""Of the tables that ship with the package: our presets of the experiment that made them."""
+"""For each table that ships with the package, our presets of the experiment that made it."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class PublishedCell:
 
     Attributes:
         name: the metric as the table names it.
-        metric: ours that it is compared with.
+        metric: key of our metric that it is compared with.
         structure: `disc` or `cup`.
         holdout, operator: as the table names them.
         summary: mean, SD (NaN if the table has none) and number of runs.
@@ -44,12 +41,12 @@ class PublishedCell:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table of other people.
+    """A table that others have published.
 
     Attributes:
         name: of the table, or the path of its file.
         notes: its source, and what a reader must know.
-        presets: ours of the experiment that made it, if known.
+        presets: our presets of the experiment that made it, if known.
         cells: its rows.
     """
 
@@ -57,6 +54,12 @@ class PublishedTable:
     notes: tuple[str, ...]
     presets: tuple[str, ...]
     cells: tuple[PublishedCell, ...]
+
+
+def metric_names() -> dict[str, str]:
+    """The keys of our metrics, by the names that a published table may use, in lower case with dashes."""
+    names = {metric.replace("_", "-"): metric for metric in METRICS}
+    return names | {name: key for key, metric in METRICS.items() for name in metric.published_as}
 
 
 def published_names() -> list[str]:
@@ -109,9 +112,10 @@ def _parsed(text: str, name: str, presets: tuple[str, ...]) -> PublishedTable:
 
 
 def _cell(row: dict[str, str], where: str) -> PublishedCell:
+    metrics = metric_names()
     metric = row["metric"].lower().replace("_", "-")
-    if metric not in METRIC_NAMES:
-        raise DataError(f"{where}: {unknown_name('metric', row['metric'], map(str.upper, METRIC_NAMES))}")
+    if metric not in metrics:
+        raise DataError(f"{where}: {unknown_name('metric', row['metric'], map(str.upper, metrics))}")
     structure = STRUCTURE_NAMES.get(row["structure"].lower())
     if structure is None:
         raise DataError(f"{where}: {unknown_name('structure', row['structure'], STRUCTURE_NAMES)}")
@@ -125,7 +129,7 @@ def _cell(row: dict[str, str], where: str) -> PublishedCell:
     if not row["runs"].isascii() or not row["runs"].isdigit() or int(row["runs"]) < 1:
         raise DataError(f"{where}: runs '{row['runs']}' is not a number of runs; write 1, 2, ...")
     summary = Summary(mean, sd, int(row["runs"]))
-    return PublishedCell(row["metric"], METRIC_NAMES[metric], structure, row["holdout"], row["operator"], summary)
+    return PublishedCell(row["metric"], metrics[metric], structure, row["holdout"], row["operator"], summary)
 
 
 def _number(row: dict[str, str], column: str, where: str) -> float:

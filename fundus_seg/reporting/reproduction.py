@@ -1,10 +1,10 @@
-"""The table that sets ours beside published numbers."""
+"""The table of our numbers beside published ones."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,33 +13,33 @@ import pandas as pd
 from fundus_seg.errors import ProtocolError
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.reporting.deviations import deviations
+from fundus_seg.reporting.frames import captions_of, case_values, labelled, summarise
 from fundus_seg.reporting.notes import counts_and_protocol, table_title
-from fundus_seg.reporting.numbers import data_text, difference_text, mean_sd_text, p_text
 from fundus_seg.reporting.published import PublishedCell, PublishedTable
 from fundus_seg.reporting.runs import ScoredRun
-from fundus_seg.reporting.table import Table
-from fundus_seg.reporting.tables import case_values, cell_values, in_order, summarise
+from fundus_seg.reporting.table import Report, Table, difference_text, mean_sd_text, p_text
+from fundus_seg.runs.identity import Column
 from fundus_seg.statistics.equivalence import Equivalence, Summary, Verdict, equivalence
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
 
 MARGINS = {"%": 1.0, "px of 800": 2.0}
 """The largest difference that counts as none: 1 point of an overlap, 2 pixels of a distance."""
 
-_LABELS = ("metric", "structure", "unseen", "operator")
-_COLUMNS = ("runs", "ours", "published", "our HD", "difference [95 %]", "TOST p", "verdict")
-_MEAN = "mean"
-_TIDY_LABELS = ("metric", "unit", "structure", "holdout", "operator")
-_TIDY_NUMBERS = (
-    *("mean", "sd", "runs", "published_mean", "published_sd", "published_runs", "hd_mean", "hd_sd"),
-    *("difference", "low", "high", "p"),
-)
-
 
 @dataclass(frozen=True)
-class _Beside:
-    """One cell of ours, of a column of our table, beside a published one."""
+class _Pair:
+    """One cell of a column of our table beside a published one.
 
-    column: str
+    Attributes:
+        column: our column.
+        caption: its caption.
+        cell: the published cell.
+        ours: our scores, by the metric that the published cell is compared with.
+        hausdorff: our HD.
+    """
+
+    column: Column
+    caption: str
     cell: PublishedCell
     ours: Summary
     hausdorff: Summary
@@ -54,11 +54,11 @@ class _Beside:
 
     @property
     def untested(self) -> bool:
-        """Whether ours is there, but no test was possible."""
+        """Whether we have scores, but no test was possible."""
         return bool(self.ours.runs) and not self.found.tested
 
 
-def published_table(runs: Sequence[ScoredRun], published: PublishedTable, *, tidy: bool = False) -> Table:
+def published_table(runs: Sequence[ScoredRun], published: PublishedTable) -> Report:
     """Ours beside published numbers: difference with its interval, equivalence test, verdict, every deviation below.
 
     A column of ours stands beside the published operator of its name, whatever else its recipe changes. Verdicts are
@@ -66,10 +66,11 @@ def published_table(runs: Sequence[ScoredRun], published: PublishedTable, *, tid
     cells, given where none is missing, have no test: what disc and cup of one network have in common is not published.
     The title says how checkpoints were chosen; counts and protocol stand below.
 
+    The frame has a row for each published cell and each of our columns beside it, and no means over cells.
+
     Args:
-        runs: of real photographs.
+        runs: runs on real photographs.
         published: the table of other people.
-        tidy: for a program to read: every number in a column of its own, NA where there is none, no means over cells.
 
     Raises:
         ProtocolError: the phantom among the runs, runs that must not stand in one table, or none of a published cell.
@@ -79,71 +80,38 @@ def published_table(runs: Sequence[ScoredRun], published: PublishedTable, *, tid
             raise ProtocolError(
                 f"{run.evaluation.path}: synthetic photographs, on which nothing was published; name runs on real ones"
             )
-    cases = case_values([run.evaluation for run in runs])
-    columns, others = _columns(runs, published)
-    means = summarise(cases)
-    compared = [
-        _beside(means, column, cell)
-        for cell in published.cells
-        for column, own in columns.items()
-        if own[0].config.model.op == cell.operator
-    ]
+    names = captions_of([run.evaluation for run in runs])
+    cases = labelled(case_values([run.evaluation for run in runs]), names)
+    columns, others = _columns(runs, published, names)
+    compared = _pairs(cases, columns, names, published)
     beside = [run.evaluation for own in columns.values() for run in own]
-    where = {(column, run.config.holdout) for column, own in columns.items() for run in own}
-    counted = cases[pd.MultiIndex.from_frame(cases[["column", "holdout"]]).isin(where)]
+    places = {(names[run.evaluation.meta.column], run.config.holdout) for own in columns.values() for run in own}
+    counted = cases[pd.MultiIndex.from_frame(cases[["column", "holdout"]]).isin(places)]
     metrics = [*dict.fromkeys(each.cell.metric for each in compared)]
     notes = (
         *_notes(compared),
         *(f"published: {note}" for note in published.notes),
-        *deviations(columns, published),
+        *deviations({names[column]: own for column, own in columns.items()}, published),
         *(f"not published: {other}" for other in others),
         *counts_and_protocol(beside, counted, metrics),
     )
     title = table_title(f"Measured beside {published.name}, mean ± SD over runs", beside)
-    if tidy:
-        body = tuple(map(_tidy_row, compared))
-        return Table(title, _TIDY_LABELS, ("published_metric", *_TIDY_NUMBERS, "verdict"), body, notes)
-    return Table(title, _LABELS, _COLUMNS, tuple(_rows(compared)), notes)
+    return Report(pd.DataFrame([_data(pair) for pair in compared]), _layout(compared, title, notes))
 
 
-def _rows(compared: Sequence[_Beside]) -> list[tuple[str, ...]]:
-    """For each published metric its cells, then a mean over them for each column."""
-    rows = []
-    for name in dict.fromkeys(each.cell.name for each in compared):
-        group = [each for each in compared if each.cell.name == name]
-        rows += [_row(each) for each in group]
-        for column in dict.fromkeys(each.column for each in group):
-            rows.append(_mean_row([each for each in group if each.column == column]))
-    return rows
-
-
-def _notes(compared: Sequence[_Beside]) -> list[str]:
-    verdicts = [each.verdict for each in compared]
-    notes = [
-        f"{len(compared)} cells: {', '.join(f'{verdicts.count(one)} {one}' for one in dict.fromkeys(verdicts))}",
-        "reproduced: TOST p < 0.05 of a difference within 1 point or 2 pixels, for which the 90 % interval lies within "
-        "them; not reproduced: the whole 95 % interval (Welch) lies beyond them; undecided: neither; not adjusted for "
-        "the number of cells",
-    ]
-    if any(each.untested for each in compared):
-        notes.append(
-            f"no test: fewer than {MINIMAL_RUNS} runs of ours or 2 of theirs, or no spread over runs, on either side"
-        )
-    return notes
-
-
-def _columns(runs: Sequence[ScoredRun], published: PublishedTable) -> tuple[dict[str, list[ScoredRun]], list[str]]:
-    """The runs of each of our columns that have a published counterpart, and the names of the others."""
-    by_path = {run.evaluation.path: run for run in runs}
+def _columns(
+    runs: Sequence[ScoredRun], published: PublishedTable, names: Mapping[Column, str]
+) -> tuple[dict[Column, list[ScoredRun]], list[str]]:
+    """The runs of each of our columns that have a published counterpart, and what the others are called."""
     counterparts = {(cell.operator, cell.holdout) for cell in published.cells}
-    columns: dict[str, list[ScoredRun]] = {}
+    columns: dict[Column, list[ScoredRun]] = {}
     others: dict[str, None] = {}
-    for name, evaluation in in_order([run.evaluation for run in runs]):
-        run = by_path[evaluation.path]
+    for run in sorted(runs, key=lambda run: run.evaluation.meta.column):
+        column = run.evaluation.meta.column
         if (run.config.model.op, run.config.holdout) in counterparts:
-            columns.setdefault(name, []).append(run)
+            columns.setdefault(column, []).append(run)
         else:
-            others[f"{name} on {run.config.holdout}"] = None
+            others[f"{names[column]} on {run.config.holdout}"] = None
     if not columns:
         there = sorted({f"{operator} on {holdout}" for operator, holdout in counterparts})
         raise ProtocolError(
@@ -152,62 +120,107 @@ def _columns(runs: Sequence[ScoredRun], published: PublishedTable) -> tuple[dict
     return columns, list(others)
 
 
-def _beside(means: pd.DataFrame, column: str, cell: PublishedCell) -> _Beside:
-    where = {"column": column, "structure": cell.structure, "holdout": cell.holdout}
-    ours, hausdorff = (
-        Summary(*mean_sd(values), len(values))
-        for values in (cell_values(means, metric, **where) for metric in (cell.metric, "hd"))
-    )
-    return _Beside(column, cell, ours, hausdorff)
+def _pairs(
+    cases: pd.DataFrame,
+    columns: Mapping[Column, Sequence[ScoredRun]],
+    names: Mapping[Column, str],
+    published: PublishedTable,
+) -> list[_Pair]:
+    """Each published cell beside each of our columns of its operator."""
+    means = labelled(summarise(cases), names)
+    runs = {where: cell for where, cell in means.groupby(["column", "structure", "holdout"])}
+    pairs = []
+    for cell in published.cells:
+        for column, own_runs in columns.items():
+            if own_runs[0].config.model.op == cell.operator:
+                own = runs.get((names[column], cell.structure, cell.holdout), means[:0])
+                ours, hausdorff = _summary(own[cell.metric]), _summary(own["hd"])
+                pairs.append(_Pair(column, names[column], cell, ours, hausdorff))
+    return pairs
 
 
-def _row(beside: _Beside) -> tuple[str, ...]:
-    cell, ours, found = beside.cell, beside.ours, beside.found
-    return (
-        *(_name(cell), cell.structure, cell.holdout, beside.column),
-        str(ours.runs),
-        mean_sd_text(ours.mean, ours.sd),
-        mean_sd_text(cell.summary.mean, cell.summary.sd),
-        _hausdorff(cell, beside.hausdorff.mean, beside.hausdorff.sd),
-        difference_text(found.difference, found.low, found.high),
-        p_text(found.p),
-        f"{beside.verdict}{', no test' * beside.untested}",
-    )
+def _summary(run_means: pd.Series) -> Summary:
+    values = run_means.dropna()
+    mean, sd = mean_sd(values)
+    return Summary(mean, sd, len(values))
 
 
-def _tidy_row(beside: _Beside) -> tuple[str, ...]:
-    """Labels, the metric as published, _TIDY_NUMBERS, verdict."""
-    cell, ours, theirs, found = beside.cell, beside.ours, beside.cell.summary, beside.found
-    metric = METRICS[cell.metric]
-    numbers = (
-        *(ours.mean, ours.sd, ours.runs, theirs.mean, theirs.sd, theirs.runs),
-        *(beside.hausdorff.mean, beside.hausdorff.sd),
-        *(found.difference, found.low, found.high, found.p),
-    )
-    labels = (metric.label, metric.unit, cell.structure, cell.holdout, beside.column)
-    return (*labels, cell.name, *map(data_text, numbers), beside.verdict)
+def _data(pair: _Pair) -> dict[str, object]:
+    """The row of the frame."""
+    cell, ours, theirs, found = pair.cell, pair.ours, pair.cell.summary, pair.found
+    return {
+        "metric": cell.metric,
+        "unit": METRICS[cell.metric].unit,
+        "structure": cell.structure,
+        "holdout": cell.holdout,
+        **asdict(pair.column),
+        "published_metric": cell.name,
+        "mean": ours.mean,
+        "sd": ours.sd,
+        "runs": ours.runs,
+        "published_mean": theirs.mean,
+        "published_sd": theirs.sd,
+        "published_runs": theirs.runs,
+        "hd_mean": pair.hausdorff.mean,
+        "hd_sd": pair.hausdorff.sd,
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
+        "verdict": pair.verdict,
+    }
 
 
-def _mean_row(group: Sequence[_Beside]) -> tuple[str, ...]:
-    """Over the cells of one metric and one column."""
+def _layout(compared: Sequence[_Pair], title: str, notes: tuple[str, ...]) -> Table:
+    """For each published metric its cells, then a mean over them for each column."""
+    rows = []
+    for name in dict.fromkeys(pair.cell.name for pair in compared):
+        group = [pair for pair in compared if pair.cell.name == name]
+        rows += [_row(pair) for pair in group]
+        for caption in dict.fromkeys(pair.caption for pair in group):
+            rows.append(_mean_row([pair for pair in group if pair.caption == caption]))
+    labels = ("metric", "structure", "unseen", "operator")
+    body = tuple(tuple(row.values()) for row in rows)
+    return Table(title, labels, tuple(rows[0])[len(labels) :], body, notes)
+
+
+def _row(pair: _Pair) -> dict[str, str]:
+    """The texts of one row, by the heading of their column."""
+    cell, ours, found = pair.cell, pair.ours, pair.found
+    return {
+        "metric": _name(cell),
+        "structure": cell.structure,
+        "unseen": cell.holdout,
+        "operator": pair.caption,
+        "runs": str(ours.runs),
+        "ours": mean_sd_text(ours.mean, ours.sd),
+        "published": mean_sd_text(cell.summary.mean, cell.summary.sd),
+        "our HD": _hausdorff(cell, pair.hausdorff.mean, pair.hausdorff.sd),
+        "difference [95 %]": difference_text(found.difference, found.low, found.high),
+        "TOST p": p_text(found.p),
+        "verdict": f"{pair.verdict}, no test" if pair.untested else pair.verdict,
+    }
+
+
+def _mean_row(group: Sequence[_Pair]) -> dict[str, str]:
+    """The texts of the means over the cells of one metric and one column."""
     cell = group[0].cell
-    ours, theirs, hausdorff = (
-        float(np.mean(means))
-        for means in zip(
-            *((each.ours.mean, each.cell.summary.mean, each.hausdorff.mean) for each in group), strict=True
-        )
-    )
-    holdouts = ", ".join(sorted({each.cell.holdout for each in group}))
-    return (
-        *(_name(cell), _MEAN, holdouts, group[0].column),
-        "-",
-        mean_sd_text(ours),
-        mean_sd_text(theirs),
-        _hausdorff(cell, hausdorff),
-        difference_text(ours - theirs),
-        "-",
-        "-",
-    )
+    ours = float(np.mean([pair.ours.mean for pair in group]))
+    theirs = float(np.mean([pair.cell.summary.mean for pair in group]))
+    hausdorff = float(np.mean([pair.hausdorff.mean for pair in group]))
+    return {
+        "metric": _name(cell),
+        "structure": "mean",
+        "unseen": ", ".join(sorted({pair.cell.holdout for pair in group})),
+        "operator": group[0].caption,
+        "runs": "-",
+        "ours": mean_sd_text(ours),
+        "published": mean_sd_text(theirs),
+        "our HD": _hausdorff(cell, hausdorff),
+        "difference [95 %]": difference_text(ours - theirs),
+        "TOST p": "-",
+        "verdict": "-",
+    }
 
 
 def _name(cell: PublishedCell) -> str:
@@ -219,3 +232,18 @@ def _name(cell: PublishedCell) -> str:
 
 def _hausdorff(cell: PublishedCell, mean: float, sd: float = math.nan) -> str:
     return "-" if cell.metric != "hd95" or math.isnan(mean) else mean_sd_text(mean, sd)
+
+
+def _notes(compared: Sequence[_Pair]) -> list[str]:
+    verdicts = [pair.verdict for pair in compared]
+    notes = [
+        f"{len(compared)} cells: {', '.join(f'{verdicts.count(one)} {one}' for one in dict.fromkeys(verdicts))}",
+        "reproduced: TOST p < 0.05 of a difference within 1 point or 2 pixels, for which the 90 % interval lies within "
+        "them; not reproduced: the whole 95 % interval (Welch) lies beyond them; undecided: neither; not adjusted for "
+        "the number of cells",
+    ]
+    if any(pair.untested for pair in compared):
+        notes.append(
+            f"no test: fewer than {MINIMAL_RUNS} runs of ours or 2 of theirs, or no spread over runs, on either side"
+        )
+    return notes

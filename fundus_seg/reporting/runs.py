@@ -1,4 +1,4 @@
-"""Runs as they are reported: the case records that are on disk, with the settings that made them."""
+"""Runs as they are reported: the case records on disk, with the settings that made them."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def scored_runs(
     least: int = 1,
     progress: Progress = SILENT,
 ) -> list[ScoredRun]:
-    """Every trained run at or below the paths, as it was evaluated; photographs are not needed.
+    """Every trained run at or below the paths, with the scores that it has; photographs are not needed.
 
     Args:
         paths: runs, or folders with runs below.
         checkpoint: `best` or `last`.
         scoring: the protocol; None for that of each run's own settings.
-        least: how many there must be.
+        least: least number of runs.
         progress: told which runs are not trained to their end.
 
     Raises:
-        RunError: fewer runs, or one that is not evaluated.
+        RunError: there are fewer runs, or one is not evaluated.
     """
     found = []
     for run in trained_runs(paths, least=least, progress=progress):

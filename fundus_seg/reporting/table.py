@@ -1,11 +1,13 @@
-"""A table of texts, and its forms on paper: markdown, LaTeX, CSV."""
+"""A report: one tidy data frame, and the layout in which it is printed. Its forms: markdown, LaTeX, CSV, JSON."""
 
 from __future__ import annotations
 
-import csv
-import io
+import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 from fundus_seg.errors import UsageError, unknown_name
 
@@ -14,20 +16,20 @@ _LATEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": "$<$", ">": "$>$", "±": r"$\pm$"}
 )
-"""What TeX would read as a command, or print as another character."""
+"""Characters that TeX would read as a command, or print as another one."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is printed.
+    """The layout of a report: texts only.
 
     Attributes:
         title: what the numbers are of.
         labels: names of the columns that say what a row is of.
         columns: names of the columns of values, to the right of the labels.
-        rows: a text for each label, then one for each column.
+        rows: for each row a text for each label, then a text for each column.
         notes: what a reader must know besides, a line each.
-        bold: row and column number of the values that stand out, counted from 0; plain in CSV.
+        bold: row and column number, counted from 0, of the values that stand out.
     """
 
     title: str
@@ -47,16 +49,57 @@ class Table:
         return last and len(self.labels) > 1
 
 
-def render(table: Table, form: str) -> str:
-    """The table as `markdown`, `latex` (booktabs) or `csv` text.
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a command prints.
+
+    Attributes:
+        frame: the data, tidy: numbers as numbers, NaN where there is none, and a row for each thing that was measured.
+        layout: the same as texts.
+    """
+
+    frame: pd.DataFrame
+    layout: Table
+
+
+def render(report: Report, form: str) -> str:
+    """The report as text.
+
+    Args:
+        report: `csv` and `json` write its frame, with the layout's title and notes; the other forms its layout.
+        form: `markdown`, `latex` (booktabs), `csv` or `json`.
 
     Raises:
         UsageError: another form.
     """
-    writers = {"markdown": _markdown, "latex": _latex, "csv": _csv}
+    writers: dict[str, Callable[[Report], str]] = {
+        "markdown": lambda report: _markdown(report.layout),
+        "latex": lambda report: _latex(report.layout),
+        "csv": _csv,
+        "json": _json,
+    }
     if form not in writers:
         raise UsageError(unknown_name("format", form, [*writers, "rich"]))
-    return writers[form](table)
+    return writers[form](report)
+
+
+def _csv(report: Report) -> str:
+    """The frame below its title and notes, which are comments that begin with #.
+
+    `pandas.read_csv(path, comment="#", keep_default_na=False, na_values=["NA"])` reads it: an empty recipe is a text.
+    """
+    comments = "".join(f"# {line}\n" for line in (report.layout.title, *report.layout.notes))
+    return comments + report.frame.to_csv(index=False, na_rep="NA", float_format="%.6g")
+
+
+def _json(report: Report) -> str:
+    """An object with `title`, `notes` and `rows`; null stands where there is no number."""
+    content = {
+        "title": report.layout.title,
+        "notes": report.layout.notes,
+        "rows": json.loads(report.frame.to_json(orient="records", double_precision=15)),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def _markdown(table: Table) -> str:
@@ -75,7 +118,7 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def _emphasised(table: Table, emphasise: Callable[[str], str], plain: Callable[[str], str] = str) -> list[list[str]]:
-    """The rows, each text through `plain`, and through `emphasise` besides where it is bold."""
+    """The rows with each text passed through `plain`, and those that are bold through `emphasise` too."""
     return [
         [
             emphasise(plain(text)) if table.is_bold(number, position) else plain(text)
@@ -108,11 +151,32 @@ def _escaped(text: str) -> str:
     return text.translate(_LATEX)
 
 
-def _csv(table: Table) -> str:
-    """Title and notes are comments that begin with #: `pandas.read_csv(..., comment="#")`."""
-    text = io.StringIO()
-    text.writelines(f"# {line}\n" for line in (table.title, *table.notes))
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*table.labels, *table.columns))
-    writer.writerows(table.rows)
-    return text.getvalue()
+def mean_sd_text(mean: float, sd: float = math.nan, digits: int = 2) -> str:
+    """`87.31 ± 0.52`; the mean alone where the deviation is NaN; `missing` where the mean is NaN."""
+    if math.isnan(mean):
+        return "missing"
+    return f"{mean:.{digits}f}" if math.isnan(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"
+
+
+def mean_interval_text(mean: float, low: float, high: float) -> str:
+    """`87.31 [85.0, 89.2]`; the mean alone where the interval is NaN."""
+    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} [{low:.1f}, {high:.1f}]"
+
+
+def difference_text(difference: float, low: float = math.nan, high: float = math.nan) -> str:
+    """`+1.21 [+0.40, +2.02]`; without an interval where that is NaN; `missing` where the difference is NaN."""
+    if math.isnan(difference):
+        return "missing"
+    return f"{difference:+.2f}" if math.isnan(low) else f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def p_text(p: float) -> str:
+    """`0.012`, `< 0.001`, or `-` for NaN."""
+    if math.isnan(p):
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

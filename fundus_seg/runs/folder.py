@@ -1,6 +1,6 @@
 """What a run leaves on disk. Every write is atomic: a reader, or a run that starts again, sees the old file or the new.
 
-A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<slug>]/seed-<n>/`; in it lie
+A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-<n>/`; in it lie
 
 - config.yaml: resolved settings, digests of the inputs, provenance
 - metrics.csv: a row an epoch

@@ -1,20 +1,140 @@
-"""Which run it is: its folder's place, and the name of its column."""
+"""Which run it is, as data: its identity, the column of a table that it belongs to, and its folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import total_ordering
 from pathlib import Path
+from typing import Any
 
-from fundus_seg.config import RunConfig
+from fundus_seg.builtins import OPERATORS
+from fundus_seg.config import PlannedRun, ResolvedRun
 from fundus_seg.runs.folder import RunFolder
 
+UNKNOWN = "unknown"
+"""Preset, precision and selection of masks that another tool made."""
+_RECIPE = re.compile(r"-(\w+=.*-[0-9a-f]{8})")
+"""What follows the operator in the folder's name of a run whose recipe differs from its preset."""
 
-def run_folder(config: RunConfig, out: Path, *, experiment: Iterable[str], phantom: bool) -> RunFolder:
-    """Where the run with these resolved settings lies below `out`; the phantom's runs lie apart."""
+
+@total_ordering
+@dataclass(frozen=True)
+class Column:
+    """Runs that belong together in a table: they differ in holdout and seed alone.
+
+    Columns are ordered by operator, the built-in ones first and in the order of `OPERATORS`, then by the other fields.
+
+    Attributes:
+        operator: the operator's name, or that of the tool that made the masks.
+        recipe: short name of the settings that differ from the preset; empty where none does.
+        preset: name of the preset.
+        precision: precision of the training.
+        selection: how the checkpoint was chosen.
+    """
+
+    operator: str
+    recipe: str
+    preset: str
+    precision: str
+    selection: str
+
+    def __lt__(self, other: Column) -> bool:
+        return self._key < other._key
+
+    @property
+    def _key(self) -> tuple[int, str, str, str, str, str]:
+        builtin = list(OPERATORS)
+        rank = builtin.index(self.operator) if self.operator in builtin else len(builtin)
+        return (rank, self.operator, self.recipe, self.preset, self.precision, self.selection)
+
+    @property
+    def name(self) -> str:
+        """The operator and, behind a dash, the recipe."""
+        return _name(self.operator, self.recipe)
+
+    @property
+    def external(self) -> bool:
+        """Whether another tool made the masks, of whose training nothing is known."""
+        return self.preset == UNKNOWN
+
+
+COLUMN_FIELDS = tuple(field.name for field in fields(Column))
+"""The columns of a data frame that say which `Column` a row belongs to."""
+
+
+@dataclass(frozen=True, order=True)
+class RunIdentity:
+    """Which run it is. It is computed once, when the run begins, and recorded with its settings and its scores.
+
+    Attributes are those of `Column` without the selection, then `holdout`, the unseen domain, and `seed`.
+    """
+
+    operator: str
+    recipe: str
+    preset: str
+    precision: str
+    holdout: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The operator and, behind a dash, the recipe: the name of the run's folder."""
+        return _name(self.operator, self.recipe)
+
+    def column(self, selection: str) -> Column:
+        """The column of the run's checkpoint that `selection` chose."""
+        return Column(self.operator, self.recipe, self.preset, self.precision, selection)
+
+
+def identity_of(config: ResolvedRun, experiment: Iterable[str]) -> RunIdentity:
+    """The identity of a run that begins now.
+
+    Args:
+        config: resolved settings.
+        experiment: every domain of the data root; the recipe names the domains of a run that takes part of them.
+    """
+    return _identity(config, config.recipe(all_domains=experiment))
+
+
+def recorded_identity(run: RunFolder, config: ResolvedRun, content: Mapping[str, Any]) -> RunIdentity:
+    """The identity of a run that is there: as it was recorded, whatever has become of the data root since.
+
+    Runs of earlier versions recorded none: theirs is read from their settings and the name of their folder.
+
+    Args:
+        run: its folder.
+        config: its settings.
+        content: all that its config.yaml holds.
+    """
+    recorded = content.get("identity")
+    if recorded is not None:
+        return RunIdentity(**recorded)
+    folder = run.path.parent.name
+    if folder == config.operator:
+        return _identity(config, "")
+    if folder.startswith(config.operator) and (recipe := _RECIPE.fullmatch(folder.removeprefix(config.operator))):
+        return _identity(config, recipe[1])
+    return identity_of(config, {config.holdout, *config.data.sources})  # the folder was renamed
+
+
+def run_folder(config: PlannedRun, recipe: str, out: Path, *, phantom: bool) -> RunFolder:
+    """The folder of a run below `out`; runs on the phantom have a folder of their own.
+
+    Args:
+        config: settings, sources named.
+        recipe: what differs from the preset (`RunConfig.recipe`).
+        out: folder of all runs.
+        phantom: whether the photographs are synthetic.
+    """
     base = out / "phantom" if phantom else out
-    return RunFolder(base / config.preset / config.holdout / operator_name(config, experiment) / f"seed-{config.seed}")
+    return RunFolder(base / config.preset / config.holdout / _name(config.operator, recipe) / f"seed-{config.seed}")
 
 
-def operator_name(config: RunConfig, experiment: Iterable[str]) -> str:
-    """The operator with the slug of what differs from its preset: a folder's name, and a table's column."""
-    return config.slug(all_domains=experiment)
+def _identity(config: ResolvedRun, recipe: str) -> RunIdentity:
+    return RunIdentity(config.operator, recipe, config.preset, config.train.precision, config.holdout, config.seed)
+
+
+def _name(operator: str, recipe: str) -> str:
+    return f"{operator}-{recipe}" if recipe else operator

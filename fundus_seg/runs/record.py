@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fundus_seg.config import MachineSettings, PlannedRun, ResolvedRun, flatten, load_recorded, resolve_machine
 from fundus_seg.errors import RunError
 from fundus_seg.progress import Progress
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.runs.provenance import changes, provenance
 
 RUN_FORMAT = 1
@@ -21,8 +23,6 @@ def take_up(
     *,
     probed: bool,
     machine: MachineSettings,
-    gpu: str | None,
-    progress: Progress,
 ) -> ResolvedRun:
     """The settings to run with in `folder`, nothing left open: for a new run, or for the same run if it is there.
 
@@ -32,8 +32,6 @@ def take_up(
         inputs: digests of what the settings name but do not contain: data, encoder weights.
         probed: whether the holdout is to be probed.
         machine: what is fast on this machine.
-        gpu: name of the GPU that computes; None for the processor.
-        progress: told what differs from the machine and the versions that the run began with.
 
     Raises:
         RunError: the folder holds a run of other settings or inputs, whose differing keys are named; or a run that was
@@ -59,9 +57,20 @@ def take_up(
         )
     if was_probed and not probed and not folder.has("TRAINED"):
         raise RunError(f"{folder.path}: begun with --probe-holdout; go on with it, or the probe would miss epochs")
-    for change in changes(there["provenance"], gpu):
-        progress.line(f"warning: {folder.path}: {change}; the bits may differ")
     return resolved
+
+
+def tell_changes(folder: RunFolder, gpu: str | None, progress: Progress) -> None:
+    """Warn of what differs from the machine and the versions that an existing run began with.
+
+    Args:
+        folder: the run's folder, which need not exist.
+        gpu: name of the GPU that computes; None for the processor.
+        progress: gets a line for each difference.
+    """
+    if folder.config.exists():
+        for change in changes(folder.read_config()["provenance"], gpu):
+            progress.line(f"warning: {folder.path}: {change}; the bits may differ")
 
 
 def recorded_settings(folder: RunFolder) -> ResolvedRun:
@@ -83,6 +92,7 @@ def record(
     config: ResolvedRun,
     inputs: Mapping[str, str],
     *,
+    identity: RunIdentity,
     data_root: str,
     phantom: bool,
     probed: bool,
@@ -97,4 +107,5 @@ def record(
     surroundings = {**provenance(gpu), "data_root": data_root, "phantom": phantom, "probed": probed}
     settings = config.model_dump(mode="json")
     first = {name: settings.pop(name) for name in ("preset", "holdout", "seed")}
-    folder.write_config({"format": RUN_FORMAT, **first, **settings, "inputs": dict(inputs), "provenance": surroundings})
+    own = {"identity": asdict(identity), "inputs": dict(inputs), "provenance": surroundings}
+    folder.write_config({"format": RUN_FORMAT, **first, **settings, **own})

@@ -1,7 +1,7 @@
 """Two operators compared: runs paired by seed, cases by name, a test for each cell of the table and one over all.
 
 Seed n gives every operator the same batches, so runs of one seed are a pair; and every operator is scored on the same
-photographs. What has no partner is named, never dropped in silence.
+photographs. Runs and cases without a partner are named, never dropped in silence.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class Cell:
+class ComparedCell:
     """Two operators in one cell, or over all cells.
 
     Attributes:
-        structure, holdout: the cell; None for all of them.
-        runs, cases: paired ones.
+        structure, holdout: the cell; None for all cells.
+        runs, cases: numbers of paired runs and cases.
         first, second: mean of each operator, over runs of means over cases.
         difference: first minus second, in the metric's unit.
         interval: of the difference.
         p: two-sided, of Wilcoxon's signed-rank test on each case's mean difference over seeds.
         p_holm: adjusted for the family, all cells of one metric and one pair; over all cells it is p, no family.
-        p_runs: two-sided, of the paired t-test over runs, which `detectable` and `runs_needed` are of; NaN for one run.
+        p_runs: two-sided, of the paired t-test over runs, to which `detectable` and `runs_needed` belong; NaN for one
+            run.
         rank_biserial: the effect size: 1 where the first operator is larger in every case, -1 in none.
         detectable: smallest true difference that a paired t-test over as many runs finds with 80 % power; NaN for one.
         runs_needed: for the difference that was asked for; None for one run, or for more than 10000.
@@ -69,20 +70,20 @@ class OperatorComparison:
     """Two operators compared by one metric.
 
     Attributes:
-        metric: a key of `METRICS`.
-        first, second: columns of the table.
+        metric: name of the column of scores.
+        first, second: labels of the two columns.
         sought: the difference that `runs_needed` is for.
         cells: by structure, then holdout; a cell that either operator lacks is not among them.
         overall: over the cells, each of the same weight; None if either operator has a cell that is not compared.
-        unpaired: a line for what has no partner and so was not compared.
+        unpaired: a line for each group of runs or cases that has no partner and so was not compared.
     """
 
     metric: str
     first: str
     second: str
     sought: float
-    cells: tuple[Cell, ...]
-    overall: Cell | None
+    cells: tuple[ComparedCell, ...]
+    overall: ComparedCell | None
     unpaired: tuple[str, ...]
 
 
@@ -95,16 +96,17 @@ def compare_operators(
 ) -> OperatorComparison:
     """Compare two columns of a table.
 
-    Wilcoxon's test tells whether these networks differ on photographs of these centres; what other seeds would give,
-    only the interval and the two columns on power say.
+    Wilcoxon's test shows whether these networks differ on photographs of these centres; only the interval and the two
+    numbers on power say something about other seeds.
 
     Args:
-        values: as `fundus_seg.reporting.tables.case_values` gives them.
-        first: a name in its `column`.
-        second: another, subtracted from the first.
-        metric: a key of `METRICS`; `dsc` is the primary one.
+        values: one row per run, case and structure: `column` (a label), holdout, seed, structure, case, the metric and
+            `excluded` (whether the case has no truth).
+        first: a label of `column`.
+        second: another label, whose scores are subtracted from those of the first.
+        metric: name of the column of scores.
         sought: the difference, in the metric's unit, that `runs_needed` is for.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
         UsageError: an unknown metric or column, one column twice, or a `sought` that is not above 0.
@@ -122,7 +124,7 @@ def compare_operators(
     blocks, unpaired = paired_scores(values, first, second, metric)
     if not blocks:
         raise ProtocolError(f"{first} and {second} have nothing in common: {'; '.join(unpaired)}")
-    cells = [_cell(*where, [block], sought, seed) for where, block in blocks.items()]
+    cells = [_cell(structure, holdout, [block], sought, seed) for (structure, holdout), block in blocks.items()]
     adjusted = holm([cell.p for cell in cells])
     cells = [replace(cell, p_holm=float(p)) for cell, p in zip(cells, adjusted, strict=True)]
     there = values[~values["excluded"]].groupby(["structure", "holdout"]).ngroups
@@ -135,13 +137,13 @@ def compare_operators(
 def paired_scores(
     values: pd.DataFrame, first: str, second: str, metric: str
 ) -> tuple[dict[tuple[str, str], Block], tuple[str, ...]]:
-    """The block of each (structure, holdout) with a seed and a case in common, and what has no partner.
+    """The block of each (structure, holdout) with a seed and a case in common, and a line for all without a partner.
 
     Args:
-        values: as for `compare_operators`, of these two columns.
-        first: a name in its `column`, whose scores come first in a block.
-        second: the other one.
-        metric: a key of `METRICS`.
+        values: as for `compare_operators`, of these two columns alone.
+        first: a label of `column`, whose scores come first in a block.
+        second: the other label.
+        metric: name of the column of scores.
     """
     blocks: dict[tuple[str, str], Block] = {}
     unpaired: list[str] = []
@@ -154,7 +156,7 @@ def paired_scores(
             unpaired += _named(f"unseen {holdout}: {name} alone has", "seed", own - set(common))
         if common:
             scores = cell.pivot(index=["column", "seed"], columns="case", values=metric)
-            one, other = (scores.loc[name].loc[common] for name in (first, second))
+            one, other = scores.loc[first].loc[common], scores.loc[second].loc[common]
             whole = (one.notna() & other.notna()).all()
             unpaired += _named(f"unseen {holdout}, {structure}: not in every run", "case", whole.index[~whole])
             if whole.any():
@@ -163,16 +165,17 @@ def paired_scores(
 
 
 def _named(what: str, kind: str, items: Iterable[object]) -> list[str]:
-    """One line that counts the items and names the first of them; none for none."""
+    """One line that counts the items and names the first of them; no line for no item."""
     names = [str(item) for item in sorted(items, key=str)]
     if not names:
         return []
+    plural = "s" if len(names) > 1 else ""
     more = ", ..." if len(names) > _NAMED else ""
-    return [f"{what} {len(names)} {kind}{'s' * (len(names) > 1)} ({', '.join(names[:_NAMED])}{more})"]
+    return [f"{what} {len(names)} {kind}{plural} ({', '.join(names[:_NAMED])}{more})"]
 
 
 def by_holdout(blocks: Mapping[tuple[str, str], Block]) -> list[Block]:
-    """A block for each unseen domain: means over structures, of the cases that have all of them."""
+    """A block for each unseen domain: means over structures, of the cases that have both."""
     by_holdout: dict[str, list[Block]] = {}
     for (_, holdout), block in blocks.items():
         by_holdout.setdefault(holdout, []).append(block)
@@ -186,16 +189,19 @@ def _mean(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return means.loc[stacked.groupby(level=1).size() == len(frames)]
 
 
-def _cell(structure: str | None, holdout: str | None, blocks: Sequence[Block], sought: float, seed: int) -> Cell:
+def _cell(
+    structure: str | None, holdout: str | None, blocks: Sequence[Block], sought: float, seed: int
+) -> ComparedCell:
     """The statistics of blocks that are independent of one another and weigh the same: one, or one a domain."""
     differences = [one - other for one, other in blocks]
     by_case = np.concatenate([difference.mean() for difference in differences])
     by_run = pd.concat([difference.mean(axis="columns") for difference in differences], axis="columns", join="inner")
     run_means = by_run.mean(axis="columns")
     spread = mean_sd(run_means)[1]
-    first, second = (float(np.mean([block[side].to_numpy().mean() for block in blocks])) for side in (0, 1))
+    first = float(np.mean([one.to_numpy().mean() for one, _ in blocks]))
+    second = float(np.mean([other.to_numpy().mean() for _, other in blocks]))
     p = wilcoxon_p(by_case)
-    return Cell(
+    return ComparedCell(
         structure=structure,
         holdout=holdout,
         runs=len(by_run),

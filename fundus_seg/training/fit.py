@@ -27,9 +27,9 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_rows
 from fundus_seg.runs.folder import RunFolder
-from fundus_seg.runs.identity import run_folder
+from fundus_seg.runs.identity import identity_of, run_folder
 from fundus_seg.runs.lease import leased
-from fundus_seg.runs.record import record, take_up
+from fundus_seg.runs.record import record, take_up, tell_changes
 from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.method import Method
@@ -83,18 +83,11 @@ def train(
     """
     planned = resolve_sources(config, root.domains, where=root.path)
     data = load_run_data(planned, root, progress=progress)
-    folder = run_folder(planned, out, experiment=root.experiment, phantom=root.phantom)
+    folder = run_folder(planned, planned.recipe(all_domains=root.experiment), out, phantom=root.phantom)
     if probe:
         observers = [*observers, HoldoutProbe(root, progress=progress)]
-    resolved = take_up(
-        folder,
-        planned,
-        data.inputs,
-        probed=probe,
-        machine=machine_choices(),
-        gpu=gpu_name(),
-        progress=progress,
-    )
+    resolved = take_up(folder, planned, data.inputs, probed=probe, machine=machine_choices())
+    tell_changes(folder, gpu_name(), progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
@@ -110,6 +103,7 @@ def train(
                 folder,
                 resolved,
                 data.inputs,
+                identity=identity_of(resolved, root.experiment),
                 data_root=root.name,
                 phantom=root.phantom,
                 probed=probe,

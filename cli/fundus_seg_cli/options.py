@@ -1,0 +1,149 @@
+"""The options that several commands share, each declared once, and the parser of comma-separated names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+from typer.core import TyperCommand
+
+from fundus_seg.builtins import OPERATORS, CheckpointName, Precision, Tracker
+from fundus_seg.errors import UsageError, unknown_name
+from fundus_seg.evaluation.metric_table import METRICS
+
+TableFormat = Literal["rich", "markdown", "latex", "csv", "json"]
+
+_PLUGIN = "package.module:factory"
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder with Domain1..4, a YAML file that describes domains of your own (see docs/domains.md), or "
+        "'phantom'. Default: $FUNDUS_SEG_DATA, then data/Fundus."
+    ),
+]
+RunData = Annotated[
+    str | None,
+    typer.Option(
+        help="Data root to score on: a folder, a YAML file of domains, or 'phantom' (default: the one that each run "
+        "was trained on)."
+    ),
+]
+Root = Annotated[str, typer.Argument(help="Data root: a folder, a YAML file of domains, or 'phantom'.")]
+Config = Annotated[str, typer.Option(help="Preset, or a YAML file that holds what differs from one.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one setting, as optim.lr=3e-4. Repeat for more settings.")
+]
+Out = Annotated[Path, typer.Option(help="Folder that run folders are written to.")]
+Runs = Annotated[
+    list[Path] | None, typer.Argument(help="Run folders, or folders with runs below them (default: runs).")
+]
+Operator = Annotated[
+    str | None,
+    typer.Option(help=f"Operator (default: tvconv), one of: {', '.join(OPERATORS)}; or your own, as {_PLUGIN}."),
+]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Import this operator of your own, {_PLUGIN}, since a checkpoint alone imports no code. Repeat for more."
+    ),
+]
+ProbeHoldout = Annotated[
+    bool,
+    typer.Option(
+        "--probe-holdout",
+        help="Score the unseen domain after each epoch, and keep the best epoch as oracle.ckpt; the run itself does "
+        "not change by a bit.",
+    ),
+]
+Checkpoint = Annotated[CheckpointName, typer.Option(help="Checkpoint whose scores are compared.")]
+Scoring = Annotated[
+    str | None,
+    typer.Option(
+        help="Preset or YAML file whose scoring protocol is used (default: the protocol of each run's own settings)."
+    ),
+]
+Metrics = Annotated[str, typer.Option(help=f"Metrics, separated by commas, any of: {', '.join(METRICS)}.")]
+Plots = Annotated[
+    Path | None,
+    typer.Option(help="Folder for box plots, Bland-Altman plots and learning curves, as PNG and SVG."),
+]
+NetworkPrecision = Annotated[
+    Precision,
+    typer.Option(
+        help="What the network computes in. bf16 is faster where the hardware supports it, and changes a few pixels."
+    ),
+]
+Format = Annotated[
+    TableFormat,
+    typer.Option(
+        "--format",
+        help="How tables are printed. csv and json hold unrounded numbers, for programs to read, and are one document "
+        "per table.",
+    ),
+]
+_PREDICTIONS = typer.Option(
+    "--pred",
+    help="Predicted masks: a folder, or a pattern such as 'out/{name}/seg.nii.gz'. Give it twice for binary masks: "
+    "first the disc, then the cup.",
+)
+_TRUTHS = typer.Option("--truth", help="True masks, given in the same way; cases are matched by name.")
+Predictions = Annotated[list[str], _PREDICTIONS]
+Truths = Annotated[list[str], _TRUTHS]
+PredictionsIfAny = Annotated[list[str] | None, _PREDICTIONS]
+TruthsIfAny = Annotated[list[str] | None, _TRUTHS]
+PredictionCoding = Annotated[
+    str | None,
+    typer.Option(
+        "--pred-coding",
+        help="Coding of the predicted masks: labels (0, 1 rim, 2 cup), dofe (255, 128 rim, 0 cup) or '{cup: 2, rim: 1, "
+        "background: 0}' (default: recognised).",
+    ),
+]
+TruthCoding = Annotated[
+    str | None,
+    typer.Option("--truth-coding", help="Coding of the true masks, written in the same way (default: recognised)."),
+]
+
+
+def _tracker(text: str) -> str:
+    if text not in get_args(Tracker):
+        raise UsageError(unknown_name("tracker", text, get_args(Tracker)))
+    return text
+
+
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        parser=_tracker,
+        metavar=f"[{'|'.join(get_args(Tracker))}]",
+        help="Also show the run in TensorBoard or MLflow. Repeat for both.",
+    ),
+]
+
+
+def names(text: str | Iterable[str]) -> list[str]:
+    """The names in `a, b`, or in each of several such texts."""
+    texts = [text] if isinstance(text, str) else text
+    return [name.strip() for each in texts for name in each.split(",")]
+
+
+def paragraphs(text: str | None) -> str:
+    """A docstring as help text: each paragraph is one line, since --help breaks lines where the text does."""
+    return "\n\n".join(" ".join(each.split()) for each in (text or "").split("\n\n"))
+
+
+def refusing(renamed: dict[str, str]) -> type[TyperCommand]:
+    """A command class that refuses former spellings of options and names the new ones; --help does not show them."""
+
+    class Refusing(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            for old in (arg.partition("=")[0] for arg in args):
+                if old in renamed:
+                    raise UsageError(f"{ctx.command_path}: {old} is now called {renamed[old]}")
+            return super().parse_args(ctx, args)
+
+    return Refusing

@@ -1,0 +1,138 @@
+"""What a run's network predicts: masks for the case records, and overlays. Of `evaluation`, only this imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fundus_seg.builtins import CheckpointName
+from fundus_seg.config import ResolvedRun
+from fundus_seg.data.dataset import Sample, read_masks, read_sample
+from fundus_seg.data.files import Case
+from fundus_seg.errors import CheckpointError, RunError, about
+from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.evaluation.score_case import score_case
+from fundus_seg.evaluation.which_cases import data_of, trained_settings
+from fundus_seg.inference.predict import Predictor, load_model
+from fundus_seg.plugins import is_plugin, load
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import Scoring
+from fundus_seg.runs.atomic import atomic_path, csv_text
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.viz.overlay import draw_contours
+
+_BATCH = 8
+
+
+def predictor_of(run: RunFolder, config: ResolvedRun, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
+    """The run's network.
+
+    Raises:
+        CheckpointError: the checkpoint is not of the network that the settings name, or its operator is a plugin that
+            the caller has not loaded, or that has changed.
+    """
+    predictor = load_model(run.path, checkpoint=checkpoint, scoring=scoring)
+    if predictor.network.spec != config.network_spec():
+        raise CheckpointError(f"{run.checkpoint(checkpoint)}: not of the network that {run.config} names; train again")
+    op = config.model.op  # the network's own: what the caller has named, and what is imported already
+    if is_plugin(op) and load(op).digest != run.read_config()["inputs"].get("model.op"):
+        raise CheckpointError(f"{run.path}: the file of {op} has changed since training; restore it, or train again")
+    return predictor
+
+
+def _predictions(
+    predictor: Predictor, cases: Sequence[Case], images: NDArray[np.uint8]
+) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Each case with its raw predicted and its true masks, (2, H, W) on its own frame; truth is never resampled."""
+    if predictor.scoring.inference == "native":
+        for case in cases:
+            sample, raw = _predict(predictor, case)
+            yield case, raw, sample.masks
+        return
+    for start in range(0, len(cases), _BATCH):
+        batch = cases[start : start + _BATCH]
+        for case, logits in zip(batch, predictor.logits(images[start : start + _BATCH]), strict=True):
+            truth = read_masks(case)
+            yield case, predictor.threshold(logits, truth.shape[1:]), truth
+
+
+def _predict(predictor: Predictor, case: Case) -> tuple[Sample, NDArray[np.bool_]]:
+    """The files of one case, and its predicted masks before post-processing."""
+    sample = read_sample(case)
+    with about(case.image):
+        return sample, predictor.raw_masks(sample.image)
+
+
+def score_cases(
+    predictor: Predictor, cases: Sequence[Case], images: NDArray[np.uint8], first: int, *, progress: Progress, task: str
+) -> str:
+    """The CSV of the cases from number `first` on.
+
+    Args:
+        predictor: the run's network.
+        cases: all cases of the evaluation.
+        images: their photographs at the training size, (N, S, S, 3).
+        first: number of the first case that is scored.
+        progress: shows how many cases are scored.
+        task: what the progress is called.
+    """
+    begin = first // _BATCH * _BATCH  # photographs are predicted in the batches of a whole evaluation, to the same bits
+    predictions = _predictions(predictor, cases[begin:], images[begin:])
+    rows: list[dict[str, Any]] = []
+    scoring = predictor.scoring
+    with progress.task(task, total=len(cases) - first) as advance:
+        for case, raw, truth in islice(predictions, first - begin, None):
+            identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
+            rows += score_case(predictor.clean(raw), truth, raw=raw, scoring=scoring, **identity)
+            advance()
+    return csv_text(rows)
+
+
+def write_overlays(
+    run: RunFolder, evaluation: Evaluation, count: int, data: str | Path | None = None, *, progress: Progress = SILENT
+) -> list[Path]:
+    """Draw `count` cases of the holdout, evenly spaced from the worst Dice to the best; give the PNG files' paths.
+
+    Disc green, cup blue, truth red; the file's name begins with the case's rank and its Dice. Pictures that an earlier
+    call drew of the same checkpoint and scoring are replaced.
+
+    Args:
+        run: a trained run.
+        evaluation: its scores on the holdout.
+        count: number of pictures; fewer where there are fewer cases.
+        data: data root; None for the one that the run was trained on.
+        progress: shows what is done.
+
+    Raises:
+        RunError: the scores are of masks that another tool made, or the run is not trained.
+    """
+    config, content = trained_settings(run)
+    root = data_of(content, data, progress=progress)
+    cases = root.cases(config.holdout, "test")
+    ranked = evaluation.cases.groupby("case")["dsc"].mean().dropna().sort_values()
+    picked = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
+    meta = evaluation.meta
+    if meta.checkpoint is None:
+        raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
+    predictor = predictor_of(run, config, meta.checkpoint, meta.protocol)
+    folder = run.overlays(meta.protocol_digest, meta.checkpoint)
+    for earlier in folder.glob("*.png"):
+        earlier.unlink()
+    by_name = {case.name: case for case in cases}
+    written = []
+    for rank in picked:
+        sample, raw = _predict(predictor, by_name[ranked.index[rank]])
+        name = f"{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
+        name = f"phantom-{name}" if meta.phantom else name
+        with atomic_path(folder / name) as temporary:
+            Image.fromarray(draw_contours(sample.image, predictor.clean(raw), sample.masks)).save(
+                temporary, format="PNG"
+            )
+        written.append(folder / name)
+    return written

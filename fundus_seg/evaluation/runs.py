@@ -1,0 +1,114 @@
+"""Many runs evaluated at once: what `fundus-seg evaluate` does before it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fundus_seg.builtins import CheckpointName, Inference
+from fundus_seg.evaluation.external import comparable, external_evaluations
+from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.evaluation.score_run import evaluate
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import Scoring
+from fundus_seg.runs.folder import RunFolder, trained_runs
+from fundus_seg.runs.record import is_probed, recorded_settings
+
+Checkpoints = Literal["best", "last", "oracle", "all"]
+
+
+@dataclass(frozen=True)
+class EvaluatedRuns:
+    """Scores of many runs.
+
+    Attributes:
+        evaluations: scores on the holdouts, of every run and checkpoint, then of masks that other tools made.
+        pairs: for each run and checkpoint its scores on the holdout and those in-domain; empty unless asked for.
+        overlays: paths of the pictures that were drawn.
+    """
+
+    evaluations: list[Evaluation]
+    pairs: list[tuple[Evaluation, Evaluation]]
+    overlays: list[Path]
+
+
+def evaluate_runs(
+    folders: Sequence[Path],
+    data: str | Path | None = None,
+    *,
+    checkpoints: Checkpoints = "best",
+    in_domain: bool = False,
+    scoring: Scoring | None = None,
+    inference: Inference | None = None,
+    overlays: int = 0,
+    progress: Progress = SILENT,
+) -> EvaluatedRuns:
+    """Score every trained run at or below some folders, or read the scores that are there already.
+
+    What `score_masks` has kept below the folders is read too; where it cannot stand in one table with the runs,
+    `progress` is told why it is left out. Plugins that the runs' networks need must have been loaded before.
+
+    Args:
+        folders: runs, or folders with runs below.
+        data: data root; None for the one that each run was trained on.
+        checkpoints: which checkpoint of each run, or `all` that it has, one for each selection.
+        in_domain: whether to score the source domains too.
+        scoring: the protocol; None for that of each run's own settings.
+        inference: what the network sees, in place of what the protocol says.
+        overlays: number of cases to draw for each run and checkpoint, from the worst to the best.
+        progress: shows what is done.
+
+    Raises:
+        RunError, CheckpointError, DataError: as `evaluate`; or there is nothing to read below the folders.
+    """
+    from_tools = external_evaluations(folders)
+    evaluations: list[Evaluation] = []
+    pairs: list[tuple[Evaluation, Evaluation]] = []
+    drawn: list[Path] = []
+    for run in trained_runs(folders, least=0 if from_tools else 1, progress=progress):
+        names = checkpoints_of(run, progress=progress) if checkpoints == "all" else [checkpoints]
+        for name in names:
+            evaluation = evaluate(run, data, checkpoint=name, scoring=scoring, inference=inference, progress=progress)
+            evaluations.append(evaluation)
+            if in_domain:
+                inside = evaluate(
+                    run,
+                    data,
+                    checkpoint=name,
+                    scored="in-domain",
+                    scoring=scoring,
+                    inference=inference,
+                    progress=progress,
+                )
+                pairs.append((evaluation, inside))
+            if overlays:
+                from fundus_seg.evaluation.predictions import write_overlays
+
+                written = write_overlays(run, evaluation, overlays, data, progress=progress)
+                if written:
+                    where = written[0].parent
+                    progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {where}")
+                drawn += written
+    evaluations += comparable(from_tools, evaluations, progress=progress)
+    return EvaluatedRuns(evaluations, pairs, drawn)
+
+
+def checkpoints_of(run: RunFolder, *, progress: Progress = SILENT) -> list[CheckpointName]:
+    """The checkpoints of a trained run, one for each selection: `last`, its own and, if it was probed, `oracle`.
+
+    Args:
+        run: its config.yaml is read.
+        progress: told that a run has no `oracle`.
+
+    Raises:
+        RunError: config.yaml is not that of a run.
+    """
+    by_selection: dict[str, CheckpointName] = {"last": "last"}
+    if is_probed(run.read_config()):
+        by_selection["oracle"] = "oracle"
+    by_selection[recorded_settings(run).train.selection] = "best"
+    if "oracle" not in by_selection:
+        progress.line(f"{run.path}: trained without --probe-holdout, missing in the column of selection oracle")
+    return list(by_selection.values())

@@ -1,0 +1,128 @@
+"""From evaluations to the data frames that tables, plots and tests are made of, and what must not stand in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from fundus_seg.errors import ProtocolError
+from fundus_seg.evaluation.metric_table import METRICS
+from fundus_seg.evaluation.policy import scored_values
+from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.reporting.notes import captions
+from fundus_seg.runs.identity import COLUMN_FIELDS, Column
+
+RUN_FIELDS = (*COLUMN_FIELDS, "holdout", "seed")
+"""The columns that say which run, and which of its checkpoints, a row of a frame is of."""
+
+
+def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """The values that tables, plots and tests are made of, in the units of `METRICS`.
+
+    One row per run, case and structure.
+
+    Columns: RUN_FIELDS, structure, case, the metrics, and the flags penalised and excluded. A distance that is
+    undefined because the prediction is empty counts as the protocol's `empty_distance`; a case whose truth is empty is
+    excluded: NaN. Rows stand in the order of the table's columns.
+
+    Raises:
+        ProtocolError: evaluations that must not stand in one table.
+    """
+    check_one_table(evaluations)
+    return joined(evaluations, scored_values)
+
+
+def joined(evaluations: Sequence[Evaluation], of_cases: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
+    """The frames of all evaluations in the order of the table's columns, RUN_FIELDS before each row."""
+    frames = []
+    for evaluation in in_order(evaluations):
+        run, rows = evaluation.meta.run, of_cases(evaluation)
+        fields = {**asdict(evaluation.meta.column), "holdout": run.holdout, "seed": run.seed}
+        frames.append(rows.assign(**fields)[[*RUN_FIELDS, *rows.columns]])
+    return pd.concat(frames, ignore_index=True)
+
+
+def summarise(cases: pd.DataFrame) -> pd.DataFrame:
+    """Mean of each run: RUN_FIELDS and structure, then the metrics, then counts.
+
+    Args:
+        cases: as `case_values` gives them.
+    """
+    by_run = cases.assign(cases=1).groupby([*RUN_FIELDS, "structure"], sort=False)
+    return by_run[list(METRICS)].mean().join(by_run[["cases", "penalised", "excluded"]].sum()).reset_index()
+
+
+def in_order(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations in the order of a table's columns."""
+    return sorted(evaluations, key=lambda evaluation: evaluation.meta.column)
+
+
+def captions_of(evaluations: Sequence[Evaluation]) -> dict[Column, str]:
+    """The columns that the evaluations have in one table, in order, with their captions."""
+    return captions(evaluation.meta.column for evaluation in evaluations)
+
+
+def labelled(frame: pd.DataFrame, names: Mapping[Column, str]) -> pd.DataFrame:
+    """The frame with a column more, `column`: the label under which statistics and plots tell operators apart.
+
+    Args:
+        frame: with COLUMN_FIELDS.
+        names: the label of each column; as a rule its caption.
+    """
+    rows = frame[list(COLUMN_FIELDS)].itertuples(index=False, name=None)
+    return frame.assign(column=[names[Column(*fields)] for fields in rows])
+
+
+def by_kind(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
+    """The evaluations of patients, then those of the phantom; a kind without any is left out."""
+    kinds = [[each for each in evaluations if each.meta.phantom is phantom] for phantom in (False, True)]
+    return [kind for kind in kinds if kind]
+
+
+def check_one_table(evaluations: Sequence[Evaluation]) -> None:
+    """Raise ProtocolError for evaluations that must not stand in one table."""
+    _refuse_mixtures(evaluations)
+    _refuse_repetitions(evaluations)
+
+
+def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
+    """One protocol, photographs per unseen domain, file per plugin and operator; never the phantom beside patients."""
+    first_with: dict[str, tuple[Any, Evaluation]] = {}
+    for evaluation in evaluations:
+        for trait, value in _traits(evaluation).items():
+            known, other = first_with.setdefault(trait, (value, evaluation))
+            if known != value:
+                raise ProtocolError(
+                    f"two {trait} in one table: {known} in {other.path}, {value} in {evaluation.path}; "
+                    "evaluate them apart, or by one protocol with --scoring and --inference"
+                )
+
+
+def _traits(evaluation: Evaluation) -> dict[str, Any]:
+    """What evaluations of one table must have in common: by the words that an error uses for it, in the plural."""
+    meta = evaluation.meta
+    traits: dict[str, Any] = {"kinds of photographs": "synthetic" if meta.phantom else "real"}
+    traits["kinds of cases"] = meta.scored
+    traits |= {f"scoring protocols ({key})": value for key, value in meta.protocol.model_dump().items()}
+    traits["scoring protocols"] = meta.protocol_digest
+    traits |= {f"sets of photographs ({where})": digest for where, digest in meta.data.items()}
+    if meta.truth_digest:
+        traits[f"sets of true masks ({meta.run.holdout})"] = meta.truth_digest
+    return traits | {f"files of {setting} ({meta.run.name})": digest for setting, digest in meta.code.items()}
+
+
+def _refuse_repetitions(evaluations: Sequence[Evaluation]) -> None:
+    """A run counts once: its copy in another folder is no second run."""
+    names = captions_of(evaluations)
+    first_of: dict[tuple[Column, str, int], Evaluation] = {}
+    for evaluation in in_order(evaluations):
+        column, run = evaluation.meta.column, evaluation.meta.run
+        other = first_of.setdefault((column, run.holdout, run.seed), evaluation)
+        if other is not evaluation:
+            raise ProtocolError(
+                f"{names[column]}, holdout {run.holdout}, seed {run.seed} stands twice: {other.path} and "
+                f"{evaluation.path}; leave one out"
+            )

@@ -1,0 +1,71 @@
+"""Small runs: their settings, what they leave, a kill in the middle of one, and a progress that remembers."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from fundus_seg.config import RunConfig, load_config
+from fundus_seg.progress import Advance, Silent
+from fundus_seg.runs.folder import RunFolder
+
+
+def settings(*overrides: str, holdout: str = "A", op: str | None = None, seed: int | None = None) -> RunConfig:
+    """The settings of a run of preset tiny with one thread; its operator is tvconv, unless it is given."""
+    arguments = {"holdout": holdout, "model.op": op, "seed": seed}
+    return load_config("tiny", overrides=["train.threads=1", *overrides], arguments=arguments)
+
+
+def metrics(run: RunFolder) -> list[dict[str, str]]:
+    """metrics.csv without its time column."""
+    with run.metrics.open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def weights(run: RunFolder, name: str = "last") -> dict[str, Tensor]:
+    """The weights in a checkpoint."""
+    import torch
+
+    return torch.load(run.checkpoint(name), weights_only=True)["model"]
+
+
+@contextlib.contextmanager
+def killed_in_epoch(number: int) -> Iterator[None]:
+    """Within it, training is killed after `best` and before `last` of an epoch, which must then be repeated."""
+    from fundus_seg.training import fit
+
+    original = fit.write_rows
+
+    def killed(path: Path, rows: Any) -> None:
+        if len(rows) == number:
+            raise KeyboardInterrupt
+        original(path, rows)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit, "write_rows", killed)
+        yield
+
+
+class Lines(Silent):
+    """Remembers the lines, and by description how many units of each task were done."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.done: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def task(self, description: str, total: int) -> Iterator[Advance]:
+        def advance(**_: Any) -> None:
+            self.done[description] += 1
+
+        yield advance
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
