@@ -44,9 +44,9 @@ from fundus_seg.data.layout import DataRoot
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.experiments.executors import processes
 from fundus_seg.experiments.grid import prepare
-from fundus_seg.experiments.grid_run import Cell, Outcome
+from fundus_seg.experiments.grid_run import GridRun, Outcome
 from fundus_seg.experiments.leave_one_out import plan
-from fundus_seg.experiments.work import run_cell
+from fundus_seg.experiments.work import complete_run
 from fundus_seg.phantom.make import make_phantom
 from fundus_seg.protocol import DOMAINS
 from fundus_seg.training import fit, train
@@ -184,7 +184,7 @@ def main() -> int:
     arguments = options.parse_args()
     if arguments.prepare:
         root = open_root(arguments.data or as_many_as_the_paper(cache_folder() / "phantom-as-many-as-the-paper"))
-        prepare(cells_of(root, Path(), 1, 4))
+        prepare(planned_runs(root, Path(), 1, 4))
         return 0
     if not torch.cuda.is_available():
         print("error: no CUDA device here: run this on a machine with an NVIDIA GPU.", file=sys.stderr)
@@ -291,7 +291,7 @@ def _verdict(what: str, minutes: float) -> str:
     return f"extrapolated: {what} take {minutes:.0f} minutes; aim: less than {AIM}, {reached}."
 
 
-def cells_of(root: DataRoot, out: Path, seeds: int, epochs: int) -> list[Cell]:
+def planned_runs(root: DataRoot, out: Path, seeds: int, epochs: int) -> list[GridRun]:
     """Short runs of every operator with one holdout."""
     settings = common_settings(epochs)
     return plan(root, out, ops=OPS, seeds=range(seeds), holdouts=root.domains[:1], overrides=settings)
@@ -301,32 +301,32 @@ def measure_grid(
     root: DataRoot, out: Path, jobs: int, epochs: int, own_upsampling: bool = False
 ) -> tuple[list[Timeline], float]:
     """Run a short grid of at least two runs per worker; give the runs' times and the seconds until the first began."""
-    cells = cells_of(root, out, math.ceil(2 * jobs / len(OPS)), epochs)
-    prepare(cells)
+    runs = planned_runs(root, out, math.ceil(2 * jobs / len(OPS)), epochs)
+    prepare(runs)
     started = time.time()
-    work = functools.partial(timed_cell, own_upsampling=own_upsampling)
-    for cell, outcome in processes([0] * jobs)(work, cells):
+    work = functools.partial(timed_run, own_upsampling=own_upsampling)
+    for run, outcome in processes([0] * jobs)(work, runs):
         if outcome.state != "done":
-            print(f"{cell.name}: {outcome.reason}\n{outcome.details}", flush=True)
-    lines = [read_timeline(cell) for cell in cells if (cell.folder.path / "timeline.json").exists()]
+            print(f"{run.name}: {outcome.reason}\n{outcome.details}", flush=True)
+    lines = [read_timeline(run) for run in runs if (run.folder.path / "timeline.json").exists()]
     return lines, min(line.begun for line in lines) - started
 
 
-def timed_cell(cell: Cell, own_upsampling: bool = False) -> Outcome:
-    """`run_cell`, which also writes the run's timeline into its folder."""
+def timed_run(run: GridRun, own_upsampling: bool = False) -> Outcome:
+    """`complete_run`, which also writes the run's timeline into its folder."""
     begun = time.time()
     with timed_batches(own_upsampling):
-        outcome = run_cell(cell)
+        outcome = complete_run(run)
     if outcome.state == "done":
-        trained = (cell.folder.path / "TRAINED").stat().st_mtime
+        trained = (run.folder.path / "TRAINED").stat().st_mtime
         starts = tuple(TimedBatches.starts)
-        line = Timeline(cell.config.model.op, os.getpid(), begun, starts, trained, time.time())
-        (cell.folder.path / "timeline.json").write_text(json.dumps(asdict(line)), "utf8")
+        line = Timeline(run.config.model.op, os.getpid(), begun, starts, trained, time.time())
+        (run.folder.path / "timeline.json").write_text(json.dumps(asdict(line)), "utf8")
     return outcome
 
 
-def read_timeline(cell: Cell) -> Timeline:
-    content = json.loads((cell.folder.path / "timeline.json").read_text("utf8"))
+def read_timeline(run: GridRun) -> Timeline:
+    content = json.loads((run.folder.path / "timeline.json").read_text("utf8"))
     return Timeline(**{**content, "epochs": tuple(content["epochs"])})
 
 
