@@ -157,7 +157,7 @@ def test_runs_of_different_domains_do_not_share_a_column(experiment):
     one, two = (evaluate(each) for each in (run, other))
     assert score_table([one, two]).layout.columns == (one.meta.run.name, two.meta.run.name)
     as_if = two.meta.model_copy(update={"run": replace(one.meta.run, seed=1)})
-    with pytest.raises(ProtocolError, match=r"two sets of domains \(tvconv-.*\) in one table: A, B, C in .*, A, B, C, D"):
+    with pytest.raises(ProtocolError, match=r"two sets of domains \(tvconv-.*\) in one table: A, B, C in"):
         score_table([one, replace(two, meta=as_if)])
 
 
