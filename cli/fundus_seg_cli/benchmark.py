@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fundus_seg_cli.options import Config, Data, Format, Out, Overrides, Plots, ProbeHoldout, names
+from fundus_seg_cli.options import Config, Data, Format, Out, Overrides, Plots, ProbeHoldout, Strict, names
 from fundus_seg_cli.table import print_report
 
 
@@ -57,6 +57,7 @@ def benchmark(
     plots: Plots = None,
     form: Format = "rich",
     out: Out = Path("runs"),
+    strict: Strict = False,
 ) -> None:
     """Leave one domain out: train and evaluate every unseen domain with every operator and seed; print the tables.
 
@@ -104,3 +105,4 @@ def benchmark(
             progress.line(result.failure_text)  # the error that ends the command tells of the tables alone
         raise
     result.check()
+    progress.check(strict=strict)

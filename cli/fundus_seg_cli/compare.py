@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fundus_seg_cli.options import Checkpoint, Format, Runs, Scoring, names
+from fundus_seg_cli.options import Checkpoint, Format, Runs, Scoring, Strict, names
 from fundus_seg_cli.table import print_report
 
 
@@ -31,6 +31,7 @@ def compare(
     checkpoint: Checkpoint = "best",
     scoring: Scoring = None,
     form: Format = "rich",
+    strict: Strict = False,
 ) -> None:
     """Compare two operators with tests, or evaluated runs with a published table.
 
@@ -54,7 +55,8 @@ def compare(
     folders, progress = runs or [Path("runs")], Terminal()
     elsewhere = external_evaluations(folders)
     if published and elsewhere:
-        progress.line(f"{len(elsewhere)} scores of masks from elsewhere left out: their recipe is unknown")
+        paths = [evaluation.path for evaluation in elsewhere]
+        progress.left_out("score", "of masks that another tool made, whose recipe is unknown", paths)
     found = scored_runs(
         folders,
         checkpoint=checkpoint,
@@ -69,3 +71,4 @@ def compare(
         evaluations = [*own, *comparable(elsewhere, own, progress=progress)]
         two = names(ops) if ops else None
         print_report(operators_table(evaluations, two, metric=metric, sought=difference), form)
+    progress.check(strict=strict)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fundus_seg_cli.options import Format, Root
+from fundus_seg_cli.options import Format, Root, Strict
 from fundus_seg_cli.table import print_report
 
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
@@ -37,6 +37,7 @@ def phantom(
 def check(
     root: Root,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    strict: Strict = False,
 ) -> None:
     """List everything that is wrong with photographs and masks, by file; exit 1 if training would be wrong."""
     import json
@@ -54,6 +55,7 @@ def check(
         print_check(found)
     if found.problems("error"):
         raise typer.Exit(1)
+    progress.check(strict=strict)
 
 
 @app.command()
@@ -69,6 +71,7 @@ def atlas(
             help="Folder for atlas.png and atlas.svg, or the name of one file; the other form is written beside it."
         ),
     ] = None,
+    strict: Strict = False,
 ) -> None:
     """Show what each domain is like, and how far it is from the others: colour, light, sharpness, disc size, ratios."""
     from fundus_seg.data import open_root
@@ -81,12 +84,15 @@ def atlas(
     splits = tuple(each for each in SPLITS if split in ("all", each))
     found = make_atlas(open_root(root, least=1, progress=progress), splits, progress=progress)
     for problem in found.problems:
-        progress.line(f"left out: {problem}")
+        progress.line(f"{problem}")
+    paths = [problem.path or problem.text for problem in found.problems]
+    progress.left_out("file", "missing or not usable, and so their cases", paths)
     print_report(measures_table(found), form)
     if found.cases["domain"].nunique() > 1:
         print_report(shift_table(found), form)
     if plot:
         progress.line(f"plots: {', '.join(map(str, write_plot(found, plot)))}")
+    progress.check(strict=strict)
 
 
 @app.command()

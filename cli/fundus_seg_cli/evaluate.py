@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import CheckpointName, Inference
-from fundus_seg_cli.options import Format, Metrics, Plots, RunData, Runs, Scoring, Trust, names
+from fundus_seg_cli.options import Format, Metrics, Plots, RunData, Runs, Scoring, Strict, Trust, names
 from fundus_seg_cli.table import print_report
 
 
@@ -52,6 +52,7 @@ def evaluate(
     ] = 0,
     plots: Plots = None,
     trust: Trust = None,
+    strict: Strict = False,
 ) -> None:
     """Score runs on their unseen domain, write the case records, print the table.
 
@@ -90,3 +91,4 @@ def evaluate(
         print_report(report, form)
     if plots:
         progress.line(f"{len(write_plots(found.evaluations, plots, shown))} files of plots in {plots}")
+    progress.check(strict=strict)

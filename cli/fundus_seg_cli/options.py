@@ -84,6 +84,12 @@ Format = Annotated[
         "per table.",
     ),
 ]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Exit with 3 if anything was left out; a line says what and why, with or without it."
+    ),
+]
 _PREDICTIONS = typer.Option(
     "--pred",
     help="Predicted masks: a folder, or a pattern such as 'out/{name}/seg.nii.gz'. Give it twice for binary masks: "

@@ -140,7 +140,7 @@ def trained_runs(paths: Sequence[Path], *, least: int = 1, progress: Progress = 
     trained = [run for run in runs if run.has("TRAINED")]
     if len(trained) < least:
         raise RunError(f"{runs[0].path}: not trained to its end; the same `fundus-seg train` command goes on with it")
-    for run in runs:
-        if run not in trained:
-            progress.line(f"{run.path}: not trained to its end, left out")
+    unfinished = [run.path for run in runs if run not in trained]
+    fix = "the same `fundus-seg train` command goes on with it"
+    progress.left_out("run", "not trained to the end", unfinished, fix)
     return trained
