@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from fundus_seg_cli.options import Format, Root, Strict
+from fundus_seg_cli.console import print_data, print_text
+from fundus_seg_cli.options import Format, Root, Strict, command_class
 from fundus_seg_cli.table import print_report
 
+_CLASS = command_class()
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
 
 
@@ -18,7 +20,7 @@ def _group() -> None:
     """Check, describe and make photographs and masks."""
 
 
-@app.command()
+@app.command(cls=_CLASS)
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder that does not exist yet.")],
     per_domain: Annotated[int, typer.Option(help="Number of photographs in each of the four domains.")] = 24,
@@ -30,10 +32,10 @@ def phantom(
     from fundus_seg_cli.progress import Terminal
 
     with Terminal().task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
-        print(make_phantom(out, per_domain=per_domain, seed=seed, on_case=advance))
+        print_data(make_phantom(out, per_domain=per_domain, seed=seed, on_case=advance))
 
 
-@app.command()
+@app.command(cls=_CLASS)
 def check(
     root: Root,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -50,7 +52,7 @@ def check(
     progress = Terminal()
     found = check_root(open_root(root, least=1, progress=progress), progress=progress)
     if as_json:
-        print(json.dumps(found.as_dict(), indent=2))
+        print_data(json.dumps(found.as_dict(), indent=2))
     else:
         print_check(found)
     if found.problems("error"):
@@ -58,7 +60,7 @@ def check(
     progress.check(strict=strict)
 
 
-@app.command()
+@app.command(cls=_CLASS)
 def atlas(
     root: Root,
     split: Annotated[
@@ -95,7 +97,7 @@ def atlas(
     progress.check(strict=strict)
 
 
-@app.command()
+@app.command(cls=_CLASS)
 def cache(
     show: Annotated[
         bool, typer.Option("--list", help="Print what the cache holds, when each item was made, and its size.")
@@ -106,7 +108,7 @@ def cache(
     from datetime import datetime
 
     from fundus_seg.cache_folder import cache_folder, cache_items, clear_cache
-    from fundus_seg.errors import UsageError
+    from fundus_seg.errors import UsageError, counted
 
     if show == clear:
         raise UsageError("give either --list or --clear")
@@ -114,8 +116,10 @@ def cache(
     if show:
         for item in items:
             made = datetime.fromtimestamp(item.made).isoformat(" ", "minutes")
-            print(f"{made} {item.size / 1e6:9.1f} MB  {item.what}: {item.path}")
+            print_text(f"{made} {item.size / 1e6:9.1f} MB  {item.what}: {item.path}")
     else:
         clear_cache()
     done = "cleared" if clear else "in all"
-    print(f"{cache_folder()}: {len(items)} items, {sum(item.size for item in items) / 1e6:.1f} MB {done}")
+    print_text(
+        f"{cache_folder()}: {counted(len(items), 'item')}, {sum(item.size for item in items) / 1e6:.1f} MB {done}"
+    )

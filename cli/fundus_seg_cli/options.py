@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -142,14 +142,29 @@ def paragraphs(text: str | None) -> str:
     return "\n\n".join(" ".join(each.split()) for each in (text or "").split("\n\n"))
 
 
-def refusing(renamed: dict[str, str]) -> type[TyperCommand]:
-    """A command class that refuses former spellings of options and names the new ones; --help does not show them."""
+def command_class(renamed: Mapping[str, str] | None = None) -> type[TyperCommand]:
+    """A command class that expands `~` in `--out=~/runs`, where no shell does, and refuses former spellings of options.
 
-    class Refusing(TyperCommand):
+    Args:
+        renamed: new spellings of options by former ones, which --help does not show.
+    """
+
+    class Command(TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             for old in (arg.partition("=")[0] for arg in args):
-                if old in renamed:
+                if renamed and old in renamed:
                     raise UsageError(f"{ctx.command_path}: {old} is now called {renamed[old]}")
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, [_at_home(arg) for arg in args])
 
-    return Refusing
+    return Command
+
+
+def _at_home(argument: str) -> str:
+    """The argument with the home folder in place of a `~` that begins it, or the value of its option."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if value != "~" and not value.startswith("~/"):
+        return argument
+    try:
+        return f"{option}{equals}{Path(value).expanduser()}"
+    except RuntimeError as error:
+        raise UsageError(f"{argument}: there is no home folder; set $HOME, or write ./~ for this very name") from error

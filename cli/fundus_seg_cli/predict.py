@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import MaskFormat
+from fundus_seg_cli.console import print_data
 from fundus_seg_cli.options import NetworkPrecision, Strict, Trust
 
 
@@ -35,7 +36,7 @@ def predict(
     progress = Terminal()
     for name in trust or []:
         load(name)
-    print(
+    print_data(
         predict_folder(
             model,
             images,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from fundus_seg.errors import StrictError, printable
 from fundus_seg.progress import Advance, LeftOut, left_out
+from fundus_seg_cli.console import console
 
 
 class Terminal:
@@ -22,7 +24,7 @@ class Terminal:
     """
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, soft_wrap=True)
+        self.console = console(stderr=True)
         self.told: list[LeftOut] = []
 
     @contextmanager
@@ -31,14 +33,7 @@ class Terminal:
         if not self.console.is_terminal:
             yield lambda **_: None
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[shown]}"),
-        )
-        with Progress(*columns, console=self.console, transient=True) as bars:
+        with Progress(*_columns(self.console.width), console=self.console, transient=True) as bars:
             bar = bars.add_task(description, total=total, shown="")
 
             def advance(**shown: Any) -> None:
@@ -48,7 +43,7 @@ class Terminal:
 
     def line(self, text: str) -> None:
         """One line that stays; control characters in it are shown, not obeyed."""
-        self.console.print(printable(text, keep="\n"), highlight=False, markup=False, emoji=False)
+        self.console.print(printable(text, keep="\n"))
 
     def left_out(self, what: str, reason: str, names: Iterable[object], fix: str = "") -> None:
         """One line about what is left out, which `check` remembers."""
@@ -65,6 +60,32 @@ class Terminal:
         if strict and self.told:
             counts = "; ".join(f"{each.count} {each.what}, {each.reason}" for each in self.told)
             raise StrictError(f"--strict, and something was left out: {counts}")
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What stands beside the bar: less on a narrow terminal, so that neither the bar nor a number is cut."""
+    whole = Column(no_wrap=True)
+    columns = [
+        _TextColumn(lambda task: task.description, Column(max_width=max(width // 3, 8), overflow="ellipsis")),
+        BarColumn(bar_width=20 if width >= 80 else 10, table_column=whole),
+        MofNCompleteColumn(table_column=whole),
+    ]
+    if width >= 60:
+        columns.append(TimeRemainingColumn(table_column=whole))
+    if width >= 80:
+        columns.append(_TextColumn(lambda task: str(task.fields["shown"]), Column(overflow="ellipsis")))
+    return columns
+
+
+class _TextColumn(ProgressColumn):
+    """A text on one line, in which nothing is interpreted."""
+
+    def __init__(self, text: Callable[[Task], str], column: Column) -> None:
+        self.text = text
+        super().__init__(column)
+
+    def render(self, task: Task) -> Text:
+        return Text(printable(self.text(task)), no_wrap=True, overflow="ellipsis")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from fundus_seg.builtins import Tracker
+from fundus_seg_cli.console import print_data
 from fundus_seg_cli.options import Config, Data, Operator, Out, Overrides, ProbeHoldout, Strict, Trackers
 
 
@@ -47,5 +48,5 @@ def train(
         progress.line(f"warning: {config}: {change}; the bits may differ")
     trackers = [tracker(cast(Tracker, each)) for each in track or []]
     run = train_run(settings, root, out, probe=probe_holdout, observers=trackers, progress=progress)
-    print(run.path)
+    print_data(run.path)
     progress.check(strict=strict)
