@@ -134,6 +134,21 @@ class CheckpointError(FundusSegError):
     """A checkpoint cannot be read, or does not fit the network it names."""
 
 
+class UntrustedError(CheckpointError):
+    """A checkpoint needs an operator from outside the package which the caller has not named.
+
+    Attributes:
+        operator: its name, `package.module:factory`.
+    """
+
+    def __init__(self, path: Path, operator: str) -> None:
+        super().__init__(
+            f"{path}: its operator {operator} is code, which no file may import by itself: "
+            f"if you trust it, name it with --trust {operator}, or call fundus_seg.plugins.load('{operator}') first"
+        )
+        self.operator = operator
+
+
 class ProtocolError(FundusSegError):
     """Scores that must not stand in one table."""
 
@@ -142,8 +157,8 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     """The text `unknown operator 'tvcnov': did you mean 'tvconv'? (valid: conv, depthwise, tvconv)`."""
     names = list(valid)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.4)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"unknown {kind} '{given}': {hint}(valid: {', '.join(names)})"
+    hint = f": did you mean '{near[0]}'?" if near else ""
+    return f"unknown {kind} '{given}'{hint} (valid: {', '.join(names)})"
 
 
 def printable(text: object, *, keep: str = "") -> str:

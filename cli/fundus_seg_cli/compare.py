@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fundus_seg_cli.options import Checkpoint, Format, Runs, Scoring, Strict, names
+from fundus_seg_cli.options import Checkpoint, Format, Labels, Runs, Scoring, Strict, labels, names
 from fundus_seg_cli.table import print_report
 
 
@@ -30,6 +31,7 @@ def compare(
     ] = 1.0,
     checkpoint: Checkpoint = "best",
     scoring: Scoring = None,
+    label: Labels = None,
     form: Format = "rich",
     strict: Strict = False,
 ) -> None:
@@ -42,6 +44,7 @@ def compare(
     from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.reporting.compare import operators_table
+    from fundus_seg.reporting.frames import with_labels
     from fundus_seg.reporting.published import read_published
     from fundus_seg.reporting.reproduction import published_table
     from fundus_seg.reporting.runs import scored_runs
@@ -50,6 +53,7 @@ def compare(
     if to and ops:
         raise UsageError("--ops with --to: every operator of the published table is compared; leave one option out")
     check_metrics([metric])
+    renamed = labels(label or [])
     published = read_published(to) if to else None
     protocol = load_scoring(scoring) if scoring else None
     folders, progress = runs or [Path("runs")], Terminal()
@@ -65,10 +69,12 @@ def compare(
         progress=progress,
     )
     if published:
-        print_report(published_table(found, published), form)
+        scores = with_labels([run.evaluation for run in found], renamed)
+        found = [replace(run, evaluation=each) for run, each in zip(found, scores, strict=True)]
+        print_report(published_table(found, published), form, progress.told)
     else:
         own = [run.evaluation for run in found]
-        evaluations = [*own, *comparable(elsewhere, own, progress=progress)]
+        evaluations = with_labels([*own, *comparable(elsewhere, own, progress=progress)], renamed)
         two = names(ops) if ops else None
-        print_report(operators_table(evaluations, two, metric=metric, sought=difference), form)
+        print_report(operators_table(evaluations, two, metric=metric, sought=difference), form, progress.told)
     progress.check(strict=strict)

@@ -89,9 +89,9 @@ def atlas(
         progress.line(f"{problem}")
     paths = [problem.path or problem.text for problem in found.problems]
     progress.left_out("file", "missing or not usable, and so their cases", paths)
-    print_report(measures_table(found), form)
+    print_report(measures_table(found), form, progress.told)
     if found.cases["domain"].nunique() > 1:
-        print_report(shift_table(found), form)
+        print_report(shift_table(found), form, progress.told)
     if plot:
         progress.line(f"plots: {', '.join(map(str, write_plot(found, plot)))}")
     progress.check(strict=strict)

@@ -84,6 +84,15 @@ Format = Annotated[
         "per table.",
     ),
 ]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="OLD=NEW",
+        help="Short name of a column in tables and plots: of an operator, with its recipe where it has several. Repeat "
+        "for more.",
+    ),
+]
 Strict = Annotated[
     bool,
     typer.Option(
@@ -135,6 +144,21 @@ def names(text: str | Iterable[str]) -> list[str]:
     """The names in `a, b`, or in each of several such texts."""
     texts = [text] if isinstance(text, str) else text
     return [name.strip() for each in texts for name in each.split(",")]
+
+
+def labels(texts: Iterable[str]) -> dict[str, str]:
+    """New names by old ones, from texts such as `OLD=NEW`; an old name may hold `=`, as recipes do.
+
+    Raises:
+        UsageError: one is not of this form.
+    """
+    found = {}
+    for text in texts:
+        old, equals, new = text.rpartition("=")
+        if not (old and equals and new):
+            raise UsageError(f"--label {text}: write OLD=NEW, as --label tvconv-lr=0.0003-47b65c81=slow")
+        found[old] = new
+    return found
 
 
 def paragraphs(text: str | None) -> str:

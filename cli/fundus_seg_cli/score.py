@@ -77,5 +77,5 @@ def score(
     )
     if out:
         progress.line(f"case records: {evaluation.path}")
-    print_report(score_table([evaluation], shown), form)
+    print_report(score_table([evaluation], shown), form, progress.told)
     progress.check(strict=strict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from fundus_seg_cli.console import console, print_data, print_text, shown
 
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
+    from fundus_seg.progress import LeftOut
     from fundus_seg.reporting.table import Report, Table
     from fundus_seg_cli.options import TableFormat
 
@@ -27,8 +28,15 @@ _PADDING = 1
 """Columns between two columns of a table."""
 
 
-def print_report(report: Report, form: TableFormat) -> None:
-    """Print the report to standard output: its layout, or as csv and json its data."""
+def print_report(report: Report, form: TableFormat, left_out: Iterable[LeftOut] = ()) -> None:
+    """Print the report to standard output: its layout, or as csv and json its data.
+
+    Args:
+        report: what is printed.
+        form: how it is printed.
+        left_out: what the command left out; the notes of the report say it too.
+    """
+    report = report.with_notes(left_out)
     if form == "rich":
         _print_rich(report.layout)
     else:

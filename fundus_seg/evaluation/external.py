@@ -33,7 +33,7 @@ from fundus_seg.inference.postprocess import clean
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, Scoring
 from fundus_seg.runs.atomic import csv_text
-from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.folder import RunFolder, folders_below
 from fundus_seg.runs.identity import UNKNOWN, RunIdentity
 from fundus_seg.runs.provenance import versions
 
@@ -146,9 +146,9 @@ def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
     Raises:
         RunError: one is damaged or of another format.
     """
-    found = {path.resolve(): path for folder in paths for path in folder.rglob(f"evaluations/*-{_EXTERNAL}.csv")}
+    folders = [folder for folder in folders_below(paths) if folder.name == "evaluations"]
     evaluations = []
-    for path in sorted(found.values()):
+    for path in sorted(path for folder in folders for path in folder.glob(f"*-{_EXTERNAL}.csv")):
         try:
             evaluations.append(read_evaluation(path))
         except RunError as error:

@@ -7,7 +7,7 @@ from fundus_seg.lazy import lazy_exports
 if TYPE_CHECKING:
     from fundus_seg.reporting.clinical import clinical_table
     from fundus_seg.reporting.compare import operators_table
-    from fundus_seg.reporting.frames import by_kind
+    from fundus_seg.reporting.frames import by_kind, with_labels
     from fundus_seg.reporting.in_domain import domain_gap_table
     from fundus_seg.reporting.leak import leak_table
     from fundus_seg.reporting.overview import overview_table
@@ -37,6 +37,7 @@ __all__ = [
     "render",
     "score_table",
     "scored_runs",
+    "with_labels",
     "write_plots",
 ]
 
@@ -59,6 +60,7 @@ __getattr__ = lazy_exports(
         "render": "table",
         "score_table": "tables",
         "scored_runs": "runs",
+        "with_labels": "frames",
         "write_plots": "plots",
     },
 )

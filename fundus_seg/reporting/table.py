@@ -62,6 +62,10 @@ class Report:
     frame: pd.DataFrame
     layout: Table
 
+    def with_notes(self, notes: Iterable[object]) -> Report:
+        """The report with further notes, as of what it leaves out (`Progress.left_out`)."""
+        return replace(self, layout=replace(self.layout, notes=(*self.layout.notes, *map(str, notes))))
+
 
 def render(report: Report, form: str) -> str:
     """The report as text.

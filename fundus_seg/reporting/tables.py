@@ -39,8 +39,8 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
     """The scores of some evaluations: a column per operator, told apart by recipe and selection where they differ.
 
     The frame has a row for each metric, structure, unseen domain and column: metric, unit, structure, holdout,
-    COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high), what that was resampled over (runs and cases, or cases
-    alone for fewer than MINIMAL_RUNS runs), and best: whether the value is bold.
+    COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high) within the metric's
+    possible range, what that was resampled over (runs and cases, or cases alone for fewer than MINIMAL_RUNS runs), and best: whether the value is bold.
 
     The title says what was scored, how checkpoints were chosen, and PHANTOM where it is one; the notes count penalised
     and excluded cases, name the protocol and say what bold means. In the layout a cell of fewer than MINIMAL_RUNS runs
@@ -103,7 +103,7 @@ def _frame(
         over = None
         if len(values):
             scores = cells[where].pivot(index="seed", columns="case", values=metric)
-            interval = bootstrap_interval(scores.dropna(axis="columns"))
+            interval = bootstrap_interval(scores.dropna(axis="columns")).within(*METRICS[metric].bounds)
             low, high, over = interval.low, interval.high, interval.over
         numbers = {"mean": mean, "sd": sd, "runs": len(values), "low": low, "high": high, "over": over}
         bold = names[column] in best[metric, structure, holdout].columns
