@@ -27,12 +27,23 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="Seed that every photograph is drawn from.")] = 0,
 ) -> None:
     """Draw four synthetic domains: to try the tool with, never to report on patients."""
-    from fundus_seg.data import make_phantom
-    from fundus_seg.protocol import DOMAINS
+    from fundus_seg.data import make_phantom, open_root
+    from fundus_seg.errors import counted
+    from fundus_seg.protocol import DOMAINS, source_half
     from fundus_seg_cli.progress import Terminal
 
-    with Terminal().task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
-        print_data(make_phantom(out, per_domain=per_domain, seed=seed, on_case=advance))
+    progress = Terminal()
+    with progress.task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
+        made = make_phantom(out, per_domain=per_domain, seed=seed, on_case=advance)
+    root = open_root(made)
+    for domain in root.domains:
+        cases = root.split(domain, "test").cases
+        if not any(source_half(case.name) == "select" for case in cases):
+            progress.line(
+                f"warning: none of the {counted(len(cases), 'test case')} of {domain} falls into the half that selects "
+                "checkpoints; draw more with --per-domain, or train with --set train.selection=last"
+            )
+    print_data(made)
 
 
 @app.command(cls=_CLASS)

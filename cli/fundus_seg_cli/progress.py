@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,23 +16,28 @@ from fundus_seg.errors import StrictError, printable
 from fundus_seg.progress import Advance, LeftOut, left_out
 from fundus_seg_cli.console import console
 
+SILENCE = 60.0
+"""Seconds of a long task after which a pipe or a log file gets a line."""
+
 
 class Terminal:
     """Shows progress on standard error, so that standard output holds results alone.
 
     Attributes:
         told: what the command left out so far.
+        said: when the last line was shown, by the monotonic clock; None before the first.
     """
 
     def __init__(self) -> None:
         self.console = console(stderr=True)
         self.told: list[LeftOut] = []
+        self.said: float | None = None
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
-        """A bar on a terminal; elsewhere nothing, since `line` tells what was done."""
+        """A bar on a terminal; elsewhere a line when the first task begins, and in long ones a line a minute."""
         if not self.console.is_terminal:
-            yield lambda **_: None
+            yield self._lines(description, total)
             return
         with Progress(*_columns(self.console.width), console=self.console, transient=True) as bars:
             bar = bars.add_task(description, total=total, shown="")
@@ -41,9 +47,23 @@ class Terminal:
 
             yield advance
 
+    def _lines(self, description: str, total: int) -> Advance:
+        if self.said is None:
+            self.line(f"{description}: {total} to do")
+        done = 0
+
+        def advance(**_: Any) -> None:
+            nonlocal done
+            done += 1
+            if done < total and time.monotonic() - (self.said or 0) >= SILENCE:
+                self.line(f"{description}: {done} of {total}")
+
+        return advance
+
     def line(self, text: str) -> None:
         """One line that stays; control characters in it are shown, not obeyed."""
         self.console.print(printable(text, keep="\n"))
+        self.said = time.monotonic()
 
     def left_out(self, what: str, reason: str, names: Iterable[object], fix: str = "") -> None:
         """One line about what is left out, which `check` remembers."""

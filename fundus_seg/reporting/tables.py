@@ -40,7 +40,8 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
 
     The frame has a row for each metric, structure, unseen domain and column: metric, unit, structure, holdout,
     COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high) within the metric's
-    possible range, what that was resampled over (runs and cases, or cases alone for fewer than MINIMAL_RUNS runs), and best: whether the value is bold.
+    possible range, what that was resampled over (runs and cases, or cases alone for fewer than
+    MINIMAL_RUNS runs), and best: whether the value is bold.
 
     The title says what was scored, how checkpoints were chosen, and PHANTOM where it is one; the notes count penalised
     and excluded cases, name the protocol and say what bold means. In the layout a cell of fewer than MINIMAL_RUNS runs
