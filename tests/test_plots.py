@@ -236,11 +236,11 @@ def test_hollow_dots_of_means_over_runs_are_named_so(cases):
 
 
 def test_letters_that_no_font_has_are_said_once(cases, tmp_path):
-    figure = draw_boxes(cases.replace("conv", "\ue123\ue124"), label="DSC [%]", title="")
+    figure = draw_boxes(cases.replace("conv", "\U00100001\U00100002"), label="DSC [%]", title="")
     with pytest.warns(UserWarning) as told:
         save(figure, tmp_path / "boxes")
     assert [str(each.message) for each in told] == [
-        "no installed font has \ue123\ue124: boxes in PNG plots; install one, as Noto Sans CJK"
+        "no installed font has \U00100001\U00100002: boxes in PNG plots; install one, as Noto Sans CJK"
     ]
 
 

@@ -137,10 +137,14 @@ def folders_below(paths: Sequence[Path], *, progress: Progress = SILENT) -> list
             if found.setdefault((status.st_dev, status.st_ino), folder) is not folder:
                 continue
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-                if entry.is_dir():
-                    (linked if entry.is_symlink() else waiting).append(folder / entry.name)
-                elif entry.is_symlink() and not entry.is_file():
-                    broken.append(folder / entry.name)
+                path = folder / entry.name
+                if not entry.is_symlink():
+                    if entry.is_dir():
+                        waiting.append(path)
+                elif path.is_dir():
+                    linked.append(path)
+                elif not path.exists():
+                    broken.append(path)
         except NotADirectoryError:
             continue
         except OSError:

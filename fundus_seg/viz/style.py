@@ -68,11 +68,13 @@ def _fall_back(figure: Figure) -> None:
     Without such a font a warning says which letters are drawn as boxes in the PNG; the SVG keeps them as text.
     """
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
-    lacking = {ord(letter) for text in texts for letter in text.get_text() if not letter.isspace()} - _letters(_FONT)
+    lacking = {ord(letter) for text in texts for letter in text.get_text() if not letter.isspace()}
+    lacking -= _letters(font_manager.findfont(_FONT))
     if not lacking:
         return
-    names = sorted({font.name for font in font_manager.fontManager.ttflist if font.style == "normal"})
-    fallback = next((name for name in names if lacking <= _letters(name)), None)
+    fonts = sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname))
+    upright = [font for font in fonts if font.style == "normal" and font.weight in (400, "normal", "regular")]
+    fallback = next((font.name for font in upright if lacking <= _letters(font.fname)), None)
     if fallback is None:
         letters = "".join(map(chr, sorted(lacking)))
         warnings.warn(
@@ -83,11 +85,12 @@ def _fall_back(figure: Figure) -> None:
         text.set_fontfamily([_FONT, fallback])
 
 
-def _letters(font: str) -> set[int]:
-    """Code points of the letters that a font has; none of a font that cannot be read."""
+def _letters(file: str) -> set[int]:
+    """Code points of the letters that the font in a file has; none of a file that cannot be read."""
     try:
-        return set(font_manager.get_font(font_manager.findfont(font, fallback_to_default=False)).get_charmap())
-    except (OSError, RuntimeError, ValueError):
+        font = font_manager.get_font(file)
+        return set() if font.family_name.startswith("Last Resort") else set(font.get_charmap())  # that has boxes alone
+    except (OSError, RuntimeError):
         return set()
 
 
