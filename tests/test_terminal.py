@@ -143,6 +143,8 @@ class TestStreams:
             print_data("é")
         out = raw.getvalue().decode("ascii")
         assert "87.31 +/- 0.52" in out
+        assert "|" not in out
+        assert " ---" in out or "\n---" in out
         assert "\\xe9" in out
         assert shown("±") in ("±", "+/-")
 

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from fundus_seg_cli.console import console, print_data, shown
+from fundus_seg_cli.console import console, print_data, rules, shown
 from fundus_seg_cli.options import Overrides
 
 if TYPE_CHECKING:
@@ -69,9 +68,10 @@ def _print(rows: Sequence[Setting] | Sequence[Difference], form: Form) -> None:
 
 
 def _print_rich(names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
-    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    where = console(least=_NARROWEST)
+    table = RichTable(box=rules(where), padding=(0, 1, 0, 0))
     for name in names:
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in texts:
         table.add_row(*(Text(shown(text, keep="\n")) for text in row))
-    console(least=_NARROWEST).print(table)
+    where.print(table)

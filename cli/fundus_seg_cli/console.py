@@ -13,12 +13,16 @@ import os
 import sys
 from collections.abc import Iterator
 
+from rich import box
+from rich.box import Box
 from rich.console import Console
 
 from fundus_seg.errors import FundusSegError, one_line, printable
 
 _UNBOUNDED = 10_000
 """Columns, more than any table has."""
+_RULED = Box(str(box.SIMPLE_HEAD).replace("─", "-"), ascii=True)
+"""As `box.SIMPLE_HEAD`, and with the same widths, for streams that have no characters for lines."""
 _PLAIN = {"±": "+/-", "−": "-", "–": "-", "—": "-", "…": "...", "²": "2", "µ": "u", "×": "x", "→": "->", "≥": ">="}
 """Stand-ins for characters of our own texts that a stream cannot encode."""
 _ERRORS = "fundus-seg"
@@ -38,6 +42,11 @@ def console(*, stderr: bool = False, least: int = 0) -> Console:
         made.width = _UNBOUNDED
     made.width = max(made.width, least)
     return made
+
+
+def rules(where: Console) -> Box:
+    """The rules of a table, which the console's encoding has characters for."""
+    return _RULED if where.options.ascii_only else box.SIMPLE_HEAD
 
 
 def shown(text: object, *, keep: str = "") -> str:

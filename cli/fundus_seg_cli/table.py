@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from fundus_seg.errors import counted
-from fundus_seg_cli.console import console, print_data, print_text, shown
+from fundus_seg_cli.console import console, print_data, print_text, rules, shown
 
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
@@ -109,7 +108,7 @@ def _print_grid(
     where: Console, table: Table, rows: Sequence[Sequence[str]], columns: Sequence[_Column], widths: Sequence[int]
 ) -> None:
     grid = RichTable(
-        box=box.SIMPLE_HEAD, collapse_padding=True, padding=(0, _PADDING, 0, 0), pad_edge=False, show_edge=False
+        box=rules(where), collapse_padding=True, padding=(0, _PADDING, 0, 0), pad_edge=False, show_edge=False
     )
     for column, width in zip(columns, widths, strict=True):
         grid.add_column(Text(column.heading), justify="right" if column.right else "left", width=width, overflow="fold")
