@@ -48,11 +48,18 @@ class CacheItem:
 
 
 def cache_folder() -> Path:
-    """$FUNDUS_SEG_CACHE, or `fundus-seg` in the user's cache folder. It is never inside a data root."""
+    """$FUNDUS_SEG_CACHE, or `fundus-seg` in the user's cache folder. It is never inside a data root.
+
+    Raises:
+        DataError: none of $FUNDUS_SEG_CACHE, $XDG_CACHE_HOME and $HOME is set, and the system does not know the user.
+    """
     given = os.environ.get(CACHE_VARIABLE)
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fundus-seg"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fundus-seg"
+    except RuntimeError as error:
+        raise DataError(f"this user has no home folder to keep the cache in; set ${CACHE_VARIABLE}") from error
 
 
 def cache_items() -> list[CacheItem]:

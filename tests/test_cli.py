@@ -248,6 +248,6 @@ def test_cache_command(command, tmp_path, monkeypatch):
     (tmp_path / "phantom-v1").mkdir()
     shown = command("data", "cache", "--list").out.splitlines()
     assert shown[0].endswith(f"the phantom: {tmp_path / 'phantom-v1'}")
-    assert "1 items" in shown[-1]
+    assert "1 item," in shown[-1]
     assert "cleared" in command("data", "cache", "--clear").out
     assert not list(tmp_path.iterdir())

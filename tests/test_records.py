@@ -65,7 +65,10 @@ def test_untrained_runs_are_named_and_left_out(tmp_path):
 
     progress = Lines()
     assert [run.path.name for run in trained_runs([tmp_path], progress=progress)] == ["seed-1"]
-    assert progress.lines == [f"{tmp_path / 'seed-0'}: not trained to its end, left out"]
+    assert progress.lines == [
+        f"left out: 1 run, not trained to the end: {tmp_path / 'seed-0'}; "
+        "the same `fundus-seg train` command goes on with it"
+    ]
 
 
 def test_foreign_config_is_refused(tmp_path):

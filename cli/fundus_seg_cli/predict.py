@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import MaskFormat
-from fundus_seg_cli.options import NetworkPrecision, Trust
+from fundus_seg_cli.console import print_data
+from fundus_seg_cli.options import NetworkPrecision, Strict, Trust
 
 
 def predict(
@@ -25,15 +26,17 @@ def predict(
     ] = None,
     precision: NetworkPrecision = "fp32",
     trust: Trust = None,
+    strict: Strict = False,
 ) -> None:
     """Write the masks of photographs at their own size, with a table of sizes and cup-to-disc ratios."""
     from fundus_seg.inference.folder import predict_folder
     from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
 
+    progress = Terminal()
     for name in trust or []:
         load(name)
-    print(
+    print_data(
         predict_folder(
             model,
             images,
@@ -42,6 +45,7 @@ def predict(
             overlay=overlay,
             truth=truth,
             precision=precision,
-            progress=Terminal(),
+            progress=progress,
         )
     )
+    progress.check(strict=strict)

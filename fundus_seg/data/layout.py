@@ -110,7 +110,8 @@ def _open(root: Path, least: int, name: str | None = None) -> DataRoot:
         )
     if len(layout) < least:
         held = f"only domain {layout[0].key}" if layout else "no domain"
-        raise DataError(f"holds {held}; training needs two or more of {wanted}", root)
+        own = "" if wanted == "domains" else ", or a YAML file that describes domains of your own (docs/domains.md)"
+        raise DataError(f"holds {held}; training needs two or more of {wanted}{own}", root)
     folders = {domain.files(split).images.folder for domain in layout for split in SPLITS}
     return DataRoot(
         path=root,

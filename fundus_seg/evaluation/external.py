@@ -33,7 +33,7 @@ from fundus_seg.inference.postprocess import clean
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, Scoring
 from fundus_seg.runs.atomic import csv_text
-from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.folder import RunFolder, folders_below
 from fundus_seg.runs.identity import UNKNOWN, RunIdentity
 from fundus_seg.runs.provenance import versions
 
@@ -75,9 +75,9 @@ def score_masks(
     scoring = scoring or Scoring()
     unpredicted = pairs.unpredicted if missing == "leave-out" else ()
     cases = sorted({*pairs.names, *pairs.unpredicted} - set(unpredicted))
-    if pairs.unpredicted:
-        fate = "in no mean; --missing empty counts them as missed" if unpredicted else "counted as missed"
-        progress.line(f"cases without a prediction: {len(pairs.unpredicted)}, {fate}")
+    progress.left_out("case", "not predicted and in no mean", unpredicted, "--missing empty counts them as missed")
+    if pairs.unpredicted and not unpredicted:
+        progress.line(f"cases without a prediction: {len(pairs.unpredicted)}, counted as missed")
     rows: list[dict[str, Any]] = []
     predictions: dict[str, str] = {}
     truths: dict[str, str] = {}
@@ -146,9 +146,9 @@ def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
     Raises:
         RunError: one is damaged or of another format.
     """
-    found = {path.resolve(): path for folder in paths for path in folder.rglob(f"evaluations/*-{_EXTERNAL}.csv")}
+    folders = [folder for folder in folders_below(paths) if folder.name == "evaluations"]
     evaluations = []
-    for path in sorted(found.values()):
+    for path in sorted(path for folder in folders for path in folder.glob(f"*-{_EXTERNAL}.csv")):
         try:
             evaluations.append(read_evaluation(path))
         except RunError as error:
@@ -171,21 +171,22 @@ def comparable(
     protocols = {evaluation.meta.protocol_digest for evaluation in own or external}
     truths = {evaluation.meta.run.holdout: evaluation.meta.truth_digest for evaluation in own}
     kept = []
+    left_out: dict[tuple[str, str], list[Path]] = {}
     for evaluation in external:
         meta = evaluation.meta
         if meta.protocol_digest not in protocols:
-            reason = "of another scoring protocol, left out; `fundus-seg score` its masks again"
+            why = "of another scoring protocol", "`fundus-seg score` their masks again"
         elif meta.truth_digest == (truths.get(meta.run.holdout) or meta.truth_digest):
             kept.append(evaluation)
             continue
         elif meta.unpredicted:
-            reason = (
-                f"cases without a prediction: {len(meta.unpredicted)}, left out beside runs that have them all; "
-                "`fundus-seg score --missing empty` counts them as missed"
+            why = (
+                f"{len(meta.unpredicted)} cases without a prediction, beside runs that have them all",
+                "`fundus-seg score --missing empty` counts them as missed",
             )
         else:
-            reason = (
-                f"of other true masks of {meta.run.holdout} than the runs, left out; give `fundus-seg score` the same"
-            )
-        progress.line(f"{evaluation.path}: {reason}")
+            why = f"of other true masks of {meta.run.holdout} than the runs", "give `fundus-seg score` the same"
+        left_out.setdefault(why, []).append(evaluation.path)
+    for (reason, fix), paths in left_out.items():
+        progress.left_out("external evaluation", reason, paths, fix)
     return kept

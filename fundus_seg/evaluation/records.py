@@ -81,11 +81,13 @@ class Evaluation:
         path: the CSV.
         meta: protocol, data digests, selection, run, versions.
         cases: one row per case and structure, columns as `score_case` gives them.
+        label: a short name that the user gave its operator and recipe, to head their column; empty without one.
     """
 
     path: Path
     meta: EvaluationMeta
     cases: pd.DataFrame
+    label: str = ""
 
 
 def mask_digest(masks: NDArray[np.bool_]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fundus_seg.builtins import CheckpointName, Inference
+from fundus_seg.errors import UntrustedError
 from fundus_seg.evaluation.external import comparable, external_evaluations
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_run import evaluate
@@ -67,10 +68,17 @@ def evaluate_runs(
     evaluations: list[Evaluation] = []
     pairs: list[tuple[Evaluation, Evaluation]] = []
     drawn: list[Path] = []
+    untrusted: list[tuple[Path, UntrustedError]] = []
     for run in trained_runs(folders, least=0 if from_tools else 1, progress=progress):
         names = checkpoints_of(run, progress=progress) if checkpoints == "all" else [checkpoints]
         for name in names:
-            evaluation = evaluate(run, data, checkpoint=name, scoring=scoring, inference=inference, progress=progress)
+            try:
+                evaluation = evaluate(
+                    run, data, checkpoint=name, scoring=scoring, inference=inference, progress=progress
+                )
+            except UntrustedError as error:
+                untrusted.append((run.path, error))
+                break
             evaluations.append(evaluation)
             if in_domain:
                 inside = evaluate(
@@ -91,6 +99,10 @@ def evaluate_runs(
                     where = written[0].parent
                     progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {where}")
                 drawn += written
+    if untrusted and not evaluations:
+        raise untrusted[0][1]
+    trust = " ".join(dict.fromkeys(f"--trust {error.operator}" for _, error in untrusted))
+    progress.left_out("run", "of an operator that is code of your own", [path for path, _ in untrusted], trust)
     evaluations += comparable(from_tools, evaluations, progress=progress)
     return EvaluatedRuns(evaluations, pairs, drawn)
 

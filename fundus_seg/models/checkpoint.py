@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fundus_seg.errors import CheckpointError, FundusSegError
+from fundus_seg.errors import CheckpointError, FundusSegError, UntrustedError
 from fundus_seg.models.deeplab import build_model
 from fundus_seg.plugins import is_unnamed
 from fundus_seg.runs.atomic import atomic_path
@@ -76,10 +76,7 @@ def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     spec = content["model_spec"]
     op = spec.get("op") if isinstance(spec, dict) else None
     if is_unnamed(op):
-        raise CheckpointError(
-            f"{path}: its operator {op} is code, which no file may import by itself: "
-            f"if you trust it, name it with --trust {op}, or call fundus_seg.plugins.load('{op}') first"
-        )
+        raise UntrustedError(path, str(op))
     try:
         network = build_model(**spec)
         network.load_state_dict(content["model"])

@@ -9,9 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fundus_seg.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEMPORARY = ".tmp"
 """How the names of half-written files end; they begin with a dot."""
@@ -100,7 +103,21 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mappings with equal keys as CSV under a line of their names; floats in full, NaN as an empty field."""
     import pandas as pd
 
-    return pd.DataFrame(rows).to_csv(index=False)
+    return frame_csv(pd.DataFrame(rows))
+
+
+def frame_csv(frame: pd.DataFrame, **options: Any) -> str:
+    """The frame as CSV without its index, which reads back whatever its texts hold.
+
+    Lines end with a line feed; but where a text holds a carriage return, as a file's name may, with both, since the
+    csv module then puts that text in quotes.
+
+    Args:
+        frame: the data.
+        options: further arguments of `DataFrame.to_csv`.
+    """
+    text = frame.to_csv(index=False, lineterminator="\n", **options)
+    return frame.to_csv(index=False, lineterminator="\r\n", **options) if "\r" in text else text
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
