@@ -177,6 +177,13 @@ def _walk(folder: Path, passed: set[str]) -> Iterator[tuple[Entry, bool]]:
             yield entry, False
 
 
+def files_below(folder: Path) -> list[Path]:
+    """The visible files in a folder and in its visible subfolders; none if it cannot be listed."""
+    with contextlib.suppress(DataError):
+        return [entry.path for entry, _ in _walk(folder, set()) if entry.kind == "file" and not entry.hidden]
+    return []
+
+
 def entries(folder: Path) -> list[Entry]:
     """What is in a folder, sorted by name.
 
