@@ -28,6 +28,7 @@ MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _LOSSY = ("JPEG", "MPO")  # MPO: a JPEG file with a second picture in it
+_SCALED = 0.01  # largest distance of a scaled value from the whole number that it stands for
 _pil_limit = threading.Lock()
 
 
@@ -161,9 +162,10 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
         values = np.asanyarray(image.dataobj)
         if values.dtype.names is not None:
             values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
-        if not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
+        whole = np.rint(values)  # whole numbers that a writer scaled to fit its integers come back a little off
+        if not ((whole >= 0) & (whole <= 255) & (abs(values - whole) <= _SCALED)).all():
             raise DataError("values are not whole numbers of 0 to 255; export it with 8 bits", path)
-        values = values.reshape(width, height, -1).astype(np.uint8)
+        values = whole.reshape(width, height, -1).astype(np.uint8)
         if (image.header["sform_code"] or image.header["qform_code"]) and nibabel.io_orientation(image.affine)[
             2, 0
         ] != 2:

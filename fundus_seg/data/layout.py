@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.domain_file import DOMAIN_FILE_SUFFIXES, read_domain_file
 from fundus_seg.data.files import SPLITS, Case, DomainFiles, FoundSplit, Pattern, Split, SplitFiles, find_domains
-from fundus_seg.data.listing import Skipped, tell
+from fundus_seg.data.listing import Skipped, entries, tell
 from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
 from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.progress import SILENT, Progress
@@ -115,14 +115,15 @@ def _open(root: Path, least: int, progress: Progress, name: str | None = None) -
         held = f"only domain {layout[0].key}" if layout else "no domain"
         raise DataError(f"holds {held}; training needs two or more of {wanted}", root)
     found = find_domains(layout)
-    tell(found.skipped, progress)
+    skipped = (*found.skipped, *(_other_domains(root) if root.is_dir() else ()))
+    tell(skipped, progress)
     folders = {domain.files(split).images.folder for domain in layout for split in SPLITS}
     folders |= {case.image.parent for split in found.splits.values() for case in split.cases}
     return DataRoot(
         path=root,
         domains=tuple(domain.key for domain in layout),
         splits=found.splits,
-        skipped=found.skipped,
+        skipped=skipped,
         name=name or str(root.resolve()),
         experiment=experiment,
         phantom=any(in_phantom(folder) for folder in folders),
@@ -139,6 +140,14 @@ def _classic(root: Path, domain: Domain) -> DomainFiles:
         for split in SPLITS
     )
     return DomainFiles(domain.key, domain.name, train, test)
+
+
+def _other_domains(root: Path) -> Iterator[Skipped]:
+    """The folders of a root that are named like a domain, and are none of the four."""
+    known = {domain.folder for domain in DOMAINS.values()}
+    for entry in entries(root):
+        if entry.kind == "folder" and entry.path.name.lower().startswith("domain") and entry.path.name not in known:
+            yield Skipped(entry.path, f"a folder beside {PATTERN}", "describe it in a YAML file (docs/domains.md)")
 
 
 def _embedded_phantom(progress: Progress) -> Path:

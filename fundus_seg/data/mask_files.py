@@ -238,8 +238,8 @@ def _likely_pattern(place: str, given: Iterable[str], true: Collection[str]) -> 
         if inner is not None:
             around.add(name.replace(inner, NAME, 1))
     only = around.pop() if len(around) == 1 else f"{NAME}_seg"
-    folder = place if Path(place).is_dir() else str(Path(place).parent)
-    return f"{folder}/{only}.png" if only == f"{NAME}_seg" else f"{folder}/{only}.*"
+    folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    return str(folder / f"{only}.png") if only == f"{NAME}_seg" else str(folder / f"{only}.*")
 
 
 def _unreadable(sides: Iterable[Side], error: DataError) -> DataError:
