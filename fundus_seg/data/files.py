@@ -257,7 +257,31 @@ class FoundDomains:
 def find_domains(domains: Sequence[DomainFiles]) -> FoundDomains:
     """Find the cases of every split of every domain; each pattern is searched once."""
     search = _Search(domains)
-    return FoundDomains({place: search.split(place) for place in search.files}, tuple(search.skipped()))
+    return FoundDomains({place: search.split(place) for place in search.files}, tuple(left_over(search.found)))
+
+
+def left_over(found: Mapping[Pattern, Found]) -> Iterator[Skipped]:
+    """The files that none of some patterns matches, in the folders that these lead to."""
+    taken = {path for each in found.values() for _, path in each.files}
+    searched = {folder for each in found.values() for folder in each.folders}
+    above = {folder for each in searched for folder in (each, *each.parents)}
+    bases = {pattern.base for pattern in found}
+    others = {entry.path: entry for each in found.values() for entry in each.others}
+    for path, entry in sorted(others.items()):
+        if path in taken:
+            continue
+        if entry.kind == "folder":
+            if path in above or path.parent in bases or entry.hidden:  # a base may hold anything
+                continue
+            if suffix_of(path.name) in PHOTOGRAPHS:
+                yield Skipped(path, FOLDER)
+            for below in files_below(path):
+                if below not in taken and suffix_of(below.name) in PHOTOGRAPHS:
+                    yield Skipped(below, f"{NESTED} that no pattern names")
+        elif reason := unusable(entry):
+            yield Skipped(path, reason)
+        elif may_be_picture(path.name):
+            yield Skipped(path, "matched by no pattern")
 
 
 _Place = tuple[str, Split]  # key of the domain, split
@@ -313,29 +337,6 @@ class _Search:
     def _mask_files(self, files: SplitFiles, name: str) -> tuple[tuple[Path, ...], ...]:
         """The mask files of one case, for each annotator."""
         return tuple(tuple(self.masks[pattern][name] for pattern in of_annotator) for of_annotator in files.masks)
-
-    def skipped(self) -> Iterator[Skipped]:
-        """The files that no pattern matches, in the folders where files of the patterns lie."""
-        taken = {path for found in self.found.values() for _, path in found.files}
-        searched = {folder for found in self.found.values() for folder in found.folders}
-        above = {folder for each in searched for folder in (each, *each.parents)}
-        bases = {pattern.base for pattern in self.found}
-        others = {entry.path: entry for found in self.found.values() for entry in found.others}
-        for path, entry in sorted(others.items()):
-            if path in taken:
-                continue
-            if entry.kind == "folder":
-                if path in above or path.parent in bases or entry.hidden:  # a base may hold anything
-                    continue
-                if suffix_of(path.name) in PHOTOGRAPHS:
-                    yield Skipped(path, FOLDER)
-                for below in files_below(path):
-                    if below not in taken and suffix_of(below.name) in PHOTOGRAPHS:
-                        yield Skipped(below, f"{NESTED} that no pattern of the data names")
-            elif reason := unusable(entry):
-                yield Skipped(path, reason)
-            elif may_be_picture(path.name):
-                yield Skipped(path, "matched by no pattern of the data")
 
     def _why_empty(self, place: _Place) -> Problem:
         """Why a split has no photographs."""
@@ -403,18 +404,24 @@ def _regular_expression(part: str, name: str | None, *, literal: bool, file: boo
     """
     kinds = {"*": ".*", "?": "."}
     part = key(part)
-    suffix = re.search(r"(\.nii)?\.\w+$", part) if file else None
+    suffix = re.search(r"(\.nii)?\.(\w+|\*)$", part) if file else None
+    any_suffix = suffix is not None and suffix[0] == ".*"
     expression = ""
     for token in re.split(r"(\{name\}|\*|\?|\[!?\]?[^]]*\])", part[: suffix.start()] if suffix else part):
         if token == NAME:
             known = None if name is None else re.escape(name)
-            expression += known or ("(?P=name)" if "(?P<name>" in expression else "(?P<name>.+)")
+            expression += known or (
+                "(?P=name)" if "(?P<name>" in expression else "(?P<name>.+?)" if any_suffix else "(?P<name>.+)"
+            )
         elif token.startswith("[") and token.endswith("]") and not literal:
             expression += _characters(token)
         else:
             expression += kinds.get(token) or re.escape(token)
-    ending = f"(?i:{re.escape(suffix[0])})" if suffix else ""
-    return re.compile(expression + ending, re.DOTALL)
+    if any_suffix:
+        expression += r"(?i:\.nii)?\.[^.]*"
+    elif suffix:
+        expression += f"(?i:{re.escape(suffix[0])})"
+    return re.compile(expression, re.DOTALL)
 
 
 def _characters(token: str) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.coding import Annotation, Coding
 from fundus_seg.data.dataset import frame_text, read_files
-from fundus_seg.data.files import NAME, WILDCARDS, Pattern
+from fundus_seg.data.files import NAME, WILDCARDS, Pattern, left_over
 from fundus_seg.data.io import read_image
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.listing import MASKS, Skipped, in_folder, summary, tell
@@ -61,12 +61,25 @@ def find_masks(
     Args:
         where: one folder or pattern of coded masks, or two of binary masks, disc and cup.
         coding: the coding, if the user gave one; binary masks have none.
-        progress: told of the files in a folder that are left out.
+        progress: told of the files beside the masks that are left out.
 
     Raises:
         DataError: there is no mask, a case has two, or a disc or a cup lacks the other; the error lists all of them.
         UsageError: there are more than two places, or two and a coding.
     """
+    files, skipped = _find(where, coding)
+    _tell([files], skipped, progress)
+    return files
+
+
+def _tell(found: Iterable[Mapping[str, tuple[Path, ...]]], skipped: Iterable[Skipped], progress: Progress) -> None:
+    """Say which files are left out that no other place has."""
+    taken = {path for files in found for paths in files.values() for path in paths}
+    tell(dict.fromkeys(each for each in skipped if each.path not in taken), progress)
+
+
+def _find(where: Sequence[str], coding: Coding | None) -> tuple[dict[str, tuple[Path, ...]], list[Skipped]]:
+    """The mask files of each case, by name, and the files that are left out, those of the other place among them."""
     if len(where) > 2 or (len(where) == 2 and coding is not None):
         raise UsageError(f"{', '.join(where)}: give one place, or two of binary masks, disc then cup, without a coding")
     problems = Problems()
@@ -78,22 +91,19 @@ def find_masks(
             found.append(masks)
             skipped += beside
     problems.refuse("problems with the files of masks")
-    taken = {path for masks in found for path in masks.values()}
-    tell(dict.fromkeys(each for each in skipped if each.path not in taken), progress)
     if len(found) == 1:
-        return {name: (path,) for name, path in found[0].items()}
+        return {name: (path,) for name, path in found[0].items()}, skipped
     discs, cups = found
     for name in sorted(discs.keys() - cups.keys()):
         problems.add(f"a disc without a cup in {where[1]}", discs[name])
     for name in sorted(cups.keys() - discs.keys()):
         problems.add(f"a cup without a disc in {where[0]}", cups[name])
     problems.refuse("binary masks without their other half")
-    return {name: (discs[name], cups[name]) for name in discs}
+    return {name: (discs[name], cups[name]) for name in discs}, skipped
 
 
 def _by_name(place: str) -> tuple[dict[str, Path], Sequence[Skipped]]:
-    """The mask of each case in a folder or a pattern, by name, and the files of a folder that are left out."""
-    skipped: Sequence[Skipped] = ()
+    """The mask of each case in a folder or a pattern, by name, and the files that are left out."""
     if Path(place).is_dir():
         inside = in_folder(Path(place), MASKS, "mask")
         skipped = inside.skipped
@@ -106,7 +116,9 @@ def _by_name(place: str) -> tuple[dict[str, Path], Sequence[Skipped]]:
             )
     elif NAME in place or set(place) & set(WILDCARDS):
         pattern = Pattern(Path(), place)
-        found = pattern.find().files
+        everything = pattern.find()
+        found = everything.files
+        skipped = tuple(left_over({pattern: everything}))
         if not found:
             empty = pattern.why_empty()
             raise DataError(empty.text, empty.path)
@@ -190,9 +202,10 @@ def pair_masks(
     found = []
     for where, coding in ((predictions, prediction_coding), (truths, truth_coding)):
         with problems.gather():
-            found.append(find_masks(where, coding, progress=progress))
+            found.append(_find(where, coding))
     problems.refuse("problems with the files of masks")
-    given, true = found
+    (given, beside_given), (true, beside_true) = found
+    _tell([given, true], [*beside_given, *beside_true], progress)
     partners = matched(true, given)
     predicted = {name: given[partner] for name, partner in partners.items()}
     names = sorted(predicted)
