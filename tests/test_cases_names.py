@@ -18,6 +18,7 @@ from small_runs import Lines
 from small_runs import settings as run_settings
 
 from fundus_seg.data import listing, open_root
+from fundus_seg.data.check import check_root
 from fundus_seg.data.coding import LABELS
 from fundus_seg.data.files import Pattern
 from fundus_seg.data.io import read_image, read_mask, write_mask
@@ -392,6 +393,23 @@ class TestOrientation:
             moved = np.roll(eye(number), rng.integers(-4, 5, 2), axis=(1, 2))
             write_mask(tmp_path / "pred" / f"eye{number}.nii.gz", moved, "nifti")
         assert len(pairs_of(tmp_path / "pred", tmp_path / "true").names) == count
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_data_check_tells_where_discs_lie_off_the_bright_part(self, tmp_path, turned):
+        rng = np.random.default_rng(0)
+        for number in range(6):
+            masks = lopsided(number)
+            grey = 60 + 80 * masks[0] + 60 * masks[1] + rng.normal(0, 8, masks.shape[1:])
+            save(tmp_path / f"one/train/eye{number}.png", np.repeat(grey[..., None], 3, axis=2).astype(np.uint8))
+            (tmp_path / "one/masks").mkdir(exist_ok=True)
+            upright = masks[:, :, ::-1] if turned else masks
+            write_mask(tmp_path / f"one/masks/eye{number}.nii.gz", upright, "nifti")
+        files = '{images: "one/train/*.png", masks: "one/masks/{name}.nii.gz"}'
+        (tmp_path / "d.yaml").write_text(f"domains: {{one: {{coding: labels, train: {files}}}}}")
+        found = check_root(open_root(tmp_path / "d.yaml", least=1))
+        said = [str(finding) for finding in found.findings if "bright part" in finding.text]
+        assert len(said) == turned
+        assert all("one/train: the discs lie on" in line and "mirrored left to right" in line for line in said)
 
     def test_labels_under_a_scaled_header_are_read(self, tmp_path):
         labels = coded(lopsided(0), 0, 1, 2)
