@@ -56,7 +56,7 @@ def told(skipped):
 
 class TestFolders:
     def test_every_suffix_of_a_readable_photograph_is_taken(self, tmp_path):
-        forms = {"a.PNG": "PNG", "b.jfif": "JPEG", "c.JPE": "JPEG", "d.dib": "BMP", "e.Tiff": "TIFF", "f.jpeg": "JPEG"}
+        forms = {"a.PNG": "PNG", "b.jfif": "JPEG", "c.JPE": "JPEG", "d.dib": "DIB", "e.Tiff": "TIFF", "f.jpeg": "JPEG"}
         for name, form in forms.items():
             photograph(tmp_path / name, form)
         nibabel.save(nibabel.Nifti1Image(np.zeros((8, 6, 1), np.uint8), np.eye(4)), tmp_path / "g.NII.GZ")

@@ -26,7 +26,7 @@ MAX_PIXELS = 100_000_000
 
 MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF")
 _LOSSY = ("JPEG", "MPO")  # MPO: a JPEG file with a second picture in it
 _SCALED = 0.01  # largest distance of a scaled value from the whole number that it stands for
 _pil_limit = threading.Lock()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.domain_file import DOMAIN_FILE_SUFFIXES, read_domain_file
-from fundus_seg.data.files import SPLITS, Case, DomainFiles, FoundSplit, Pattern, Split, SplitFiles, find_domains
+from fundus_seg.data.files import SPLITS, Case, DomainFiles, Pattern, Split, SplitFiles
+from fundus_seg.data.find import FoundSplit, find_domains
 from fundus_seg.data.listing import Skipped, entries, tell
 from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
 from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
