@@ -454,6 +454,24 @@ class TestGeometry:
         np.testing.assert_array_equal(np.asarray(mask.dataobj), (shown >= 20) * 1 + (shown >= 30))
         np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", LABELS), drawn)
 
+    @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(values=st.lists(st.floats(-50, 50, width=32), min_size=12, max_size=12), code=st.sampled_from([0, 1, 2]))
+    def test_any_affine_is_kept_or_refused(self, tmp_path_factory, values, code):
+        folder = tmp_path_factory.mktemp("any")
+        photo = nibabel.Nifti1Image(coded(lopsided(0), 10, 20, 30).T[..., None], None)
+        photo.set_sform(np.array([*values, 0, 0, 0, 1]).reshape(4, 4), code)
+        nibabel.save(photo, folder / "photo.nii")
+        try:
+            seen = read_image(folder / "photo.nii")[..., 0]
+        except DataError as error:
+            assert "photo.nii: " in str(error)
+            return
+        drawn = np.stack([seen >= 20, seen >= 30])
+        write_mask(folder / "mask.nii.gz", drawn, "nifti", like=folder / "photo.nii")
+        np.testing.assert_array_equal(read_mask(folder / "mask.nii.gz", LABELS), drawn)
+        affines = (nibabel.load(folder / name).affine for name in ("photo.nii", "mask.nii.gz"))
+        np.testing.assert_array_equal(*affines)
+
     def test_a_picture_gives_its_mask_no_geometry(self, tmp_path):
         photograph(tmp_path / "photo.png")
         masks = lopsided(0)
