@@ -166,9 +166,8 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
         if not ((whole >= 0) & (whole <= 255) & (abs(values - whole) <= _SCALED)).all():
             raise DataError("values are not whole numbers of 0 to 255; export it with 8 bits", path)
         values = whole.reshape(width, height, -1).astype(np.uint8)
-        if (image.header["sform_code"] or image.header["qform_code"]) and nibabel.io_orientation(image.affine)[
-            2, 0
-        ] != 2:
+        placed = image.header["sform_code"] or image.header["qform_code"]
+        if placed and nibabel.io_orientation(image.affine)[2, 0] != 2:
             raise DataError("its slice is not axial; export it as a flat image", path)
         exchanged, columns, rows = directions(image)
         values = (values.swapaxes(0, 1) if exchanged else values)[::columns, ::rows]
