@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawn_masks import save
 from PIL import Image
 
 from fundus_seg import load_model
@@ -191,8 +192,11 @@ class TestFolders:
         assert (masks / "Atest0.png").read_bytes() == before
 
     def test_truth_without_a_match_is_refused(self, checkpoint, photographs, tmp_path):
-        with pytest.raises(DataError, match="--truth takes a folder"):
+        with pytest.raises(DataError, match="nowhere: no such folder; give a folder of masks"):
             predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=tmp_path / "nowhere")
+        save(tmp_path / "others/x.png", np.zeros((9, 9), np.uint8))
+        with pytest.raises(DataError, match="--truth takes a folder"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=tmp_path / "others")
 
     def test_bad_photographs_are_all_named_and_the_others_done(self, checkpoint, photographs, tmp_path):
         for number in (1, 2):

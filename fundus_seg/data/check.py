@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -23,6 +23,9 @@ from fundus_seg.data.duplicates import find_copies, fingerprint
 from fundus_seg.data.files import SPLITS, Case, Split
 from fundus_seg.data.io import count_greys, read_image
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.data.listing import Skipped
+from fundus_seg.data.nifti import is_nifti
+from fundus_seg.data.orientation import brightness, misfit
 from fundus_seg.errors import Problem, Problems
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
@@ -85,11 +88,13 @@ class RootCheck:
         root: the folder or YAML file of the data root.
         splits: a summary of each split.
         findings: missing files first, then problems case by case, then copies of photographs.
+        skipped: the files that are left out, and why.
     """
 
     root: str
     splits: tuple[SplitSummary, ...]
     findings: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...] = ()
 
     def problems(self, severity: Severity) -> list[Finding]:
         """The findings of one severity, in their order."""
@@ -106,6 +111,7 @@ class RootCheck:
                 {"severity": finding.severity, "file": str(finding.path), "problem": finding.text}
                 for finding in self.findings
             ],
+            "left_out": [{"file": str(each.path), "reason": each.reason} for each in self.skipped],
         }
 
 
@@ -137,6 +143,7 @@ class _Inspection:
     findings: tuple[Finding, ...]
     picture: _Picture | None
     drawing: _Drawing | None
+    brightness: list[float] = field(default_factory=list)  # of a mask in NIfTI on a picture, or the other way round
 
 
 def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
@@ -161,6 +168,7 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
     inspections = map_on_cores(_inspect, cases, description=f"checking {root.path}", progress=progress)
     for inspection in inspections:
         findings += inspection.findings
+    findings += _turned_masks(inspections)
     findings += _shared_pictures(inspections)
     summaries = tuple(
         _summary(
@@ -169,7 +177,7 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
         for domain in root.domains
         for split in SPLITS
     )
-    return RootCheck(str(root.path), summaries, tuple(findings))
+    return RootCheck(str(root.path), summaries, tuple(findings), root.skipped)
 
 
 def _inspect(case: Case) -> _Inspection:
@@ -190,7 +198,20 @@ def _inspect(case: Case) -> _Inspection:
         coded = case.annotation.coding is not None  # the greys of two binary files would tell nothing
         drawing = _drawing(masks, count_greys(case.mask) if coded else np.zeros(256, np.int64))
         findings += _judge(case, masks, drawing)
-    return _Inspection(case, tuple(findings), picture, drawing)
+    mixed = image is not None and masks is not None and is_nifti(case.image) != is_nifti(case.mask)
+    return _Inspection(case, tuple(findings), picture, drawing, brightness(image, masks[0]) if mixed else [])
+
+
+def _turned_masks(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
+    """The splits whose masks in NIfTI lie another way on their photographs than they are read."""
+    splits: dict[tuple[str, Split], list[_Inspection]] = {}
+    for each in inspections:
+        splits.setdefault((each.case.domain, each.case.split), []).append(each)
+    for place, found in splits.items():
+        if said := misfit([each.brightness for each in found]):
+            text, certain = said
+            severity: Severity = "error" if certain else "warning"
+            yield Finding(f"{'/'.join(place)}: {text}", found[0].case.mask.parent, severity=severity)
 
 
 def _picture(image: NDArray[np.uint8]) -> _Picture:

@@ -15,6 +15,7 @@ from fundus_seg.builtins import CheckpointName
 from fundus_seg.config import ResolvedRun
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
+from fundus_seg.data.names import file_name
 from fundus_seg.errors import CheckpointError, RunError, about
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import score_case
@@ -128,8 +129,8 @@ def write_overlays(
     written = []
     for rank in picked:
         sample, raw = _predict(predictor, by_name[ranked.index[rank]])
-        name = f"{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
-        name = f"phantom-{name}" if meta.phantom else name
+        prefix = f"{'phantom-' * meta.phantom}{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-"
+        name = file_name(sample.name, ".png", prefix)
         with atomic_path(folder / name) as temporary:
             Image.fromarray(draw_contours(sample.image, predictor.clean(raw), sample.masks)).save(
                 temporary, format="PNG"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,17 @@ from PIL import Image
 
 from fundus_seg.builtins import MaskFormat, Precision
 from fundus_seg.data.coding import BY_DOFE
-from fundus_seg.data.files import NAME, Pattern
 from fundus_seg.data.io import MASK_SUFFIX, read_image, write_mask
-from fundus_seg.data.mask_files import MaskFiles
+from fundus_seg.data.listing import photographs as photographs_in
+from fundus_seg.data.listing import tell
+from fundus_seg.data.mask_files import MaskFiles, find_masks
+from fundus_seg.data.names import by_name, file_name, matched
 from fundus_seg.errors import CheckpointError, DataError, Problems, about
 from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import atomic_path, write_rows
 from fundus_seg.viz.overlay import draw_contours
-
-PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def predict_folder(
@@ -63,7 +62,9 @@ def predict_folder(
     """
     if not model.exists():
         raise CheckpointError(f"{model}: no such run or checkpoint")
-    photographs = _photographs(images)
+    listed = photographs_in(images, written=out)
+    photographs = by_name(listed.files, "photograph")
+    tell(listed.skipped, progress)
     truths = _truths(truth, photographs) if truth else None
     inputs = [path.parent for path in photographs.values()]
     _keep_apart(out, [*inputs, truth] if truth else inputs)
@@ -82,10 +83,10 @@ def predict_folder(
             except DataError as error:
                 unusable.found += error.problems
                 continue
-            with atomic_path(out / "masks" / f"{name}{MASK_SUFFIX[form]}") as temporary:
-                write_mask(temporary, masks, form)
+            with atomic_path(out / "masks" / file_name(name, MASK_SUFFIX[form])) as temporary:
+                write_mask(temporary, masks, form, like=path)
             if overlay:
-                with atomic_path(out / "overlays" / f"{name}.png") as temporary:
+                with atomic_path(out / "overlays" / file_name(name, ".png")) as temporary:
                     Image.fromarray(draw_contours(image, masks, true)).save(temporary, format="PNG")
             rows.append(_row(path, masks, true))
             advance()
@@ -98,33 +99,12 @@ def predict_folder(
     return out / "cases.csv"
 
 
-def _photographs(images: Sequence[Path]) -> dict[str, Path]:
-    """The photographs by name: the given files, and those directly inside the given folders."""
-    found: list[Path] = []
-    for path in images:
-        if path.is_dir():
-            inside = [file for file in sorted(path.iterdir()) if file.suffix.lower() in PHOTOGRAPHS]
-            if not inside:
-                raise DataError(f"no photograph in it ({', '.join(PHOTOGRAPHS)})", path)
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError("no such photograph or folder", path)
-    counts = Counter(path.stem for path in found)
-    clashes = Problems()
-    for path in found:
-        if counts[path.stem] > 1:
-            clashes.add(f"another photograph is named {path.stem} too", path)
-    clashes.refuse("photographs share a name; predict them into different folders")
-    return {path.stem: path for path in found}
-
-
-def _truths(folder: Path, names: Container[str]) -> MaskFiles:
+def _truths(folder: Path, names: Iterable[str]) -> MaskFiles:
     """The true masks of the photographs; a photograph without one gets no scores."""
-    found = {name: (path,) for name, path in Pattern(folder, f"{NAME}.png").find() if name in names}
+    masks = find_masks([str(folder)])
+    found = {name: masks[other] for name, other in matched(names, masks.keys()).items()}
     if not found:
-        raise DataError("holds no PNG with the name of a photograph; --truth takes a folder of true masks", folder)
+        raise DataError("holds no mask with the name of a photograph; --truth takes a folder of true masks", folder)
     return MaskFiles(found, BY_DOFE, nested=True)
 
 
