@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -89,6 +90,24 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, "utf8")
+
+
+def append_bytes(path: Path, piece: bytes) -> None:
+    """Append to a file in one write, on disk when this returns; a kill in between leaves a part of `piece` at most.
+
+    Raises:
+        RunError: the file cannot be written, or the disk is full.
+    """
+    _guard.get()()
+    try:
+        with path.open("ab", buffering=0) as file:
+            if file.write(piece) < len(piece):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or choose another folder"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
