@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import CheckpointName, Inference
-from fundus_seg_cli.options import Format, Metrics, Plots, RunData, Runs, Scoring, Trust, names
+from fundus_seg_cli.options import Format, Metrics, OverlayFormat, Plots, RunData, Runs, Scoring, Trust, names
 from fundus_seg_cli.table import print_report
 
 
@@ -50,6 +50,7 @@ def evaluate(
     overlays: Annotated[
         int, typer.Option(min=0, help="Number of contours to draw per run, from the worst case to the best.")
     ] = 0,
+    overlay_format: OverlayFormat = "jpeg",
     plots: Plots = None,
     trust: Trust = None,
 ) -> None:
@@ -82,6 +83,7 @@ def evaluate(
         scoring=protocol,
         inference=inference,
         overlays=overlays,
+        overlay_format=overlay_format,
         progress=progress,
     )
     for report in evaluation_reports(

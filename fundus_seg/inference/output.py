@@ -17,10 +17,11 @@ from typing import Any
 
 from fundus_seg.builtins import MaskFormat, PictureFormat
 from fundus_seg.data.io import MASK_SUFFIX
+from fundus_seg.data.names import file_name
 from fundus_seg.errors import RunError
 from fundus_seg.runs.atomic import append_bytes, write_json, write_text
+from fundus_seg.viz.overlay import PICTURE_SUFFIX
 
-PICTURE_SUFFIX: dict[PictureFormat, str] = {"jpeg": ".jpg", "png": ".png"}
 RECORD_FORMAT = 1
 
 
@@ -54,11 +55,11 @@ class Output:
 
     def mask(self, name: str) -> Path:
         """The mask of a photograph."""
-        return self.path / "masks" / f"{name}{MASK_SUFFIX[self.form]}"
+        return self.path / "masks" / file_name(name, MASK_SUFFIX[self.form])
 
     def picture(self, name: str, form: PictureFormat) -> Path:
         """The overlay of a photograph."""
-        return self.path / "overlays" / f"{name}{PICTURE_SUFFIX[form]}"
+        return self.path / "overlays" / file_name(name, PICTURE_SUFFIX[form])
 
     def is_whole(self, name: str) -> bool:
         """Whether the files of a photograph are there that its row promises."""
@@ -132,8 +133,8 @@ class Output:
             )
 
 
-def plain(text: object) -> str:
-    r"""A text as UTF-8 can hold it: a byte of a file name that is not UTF-8 becomes `\xff`."""
+def escaped(text: object) -> str:
+    r"""A text that UTF-8 can hold: a byte of a file name that is not UTF-8 becomes `\xe9`, as in `data.names`."""
     return str(text).encode("utf8", "surrogateescape").decode("utf8", "backslashreplace")
 
 
@@ -142,7 +143,7 @@ def _line(values: Iterable[Any]) -> str:
     buffer = io.StringIO()
     # csv quotes the characters of its own line end, of which there must be both, or a bare CR would end a line.
     csv.writer(buffer, lineterminator="\r\n").writerow(
-        "" if isinstance(value, float) and math.isnan(value) else plain(value) for value in values
+        "" if isinstance(value, float) and math.isnan(value) else escaped(value) for value in values
     )
     return buffer.getvalue().removesuffix("\r\n") + "\n"
 

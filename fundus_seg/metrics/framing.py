@@ -62,6 +62,3 @@ class Framing:
     def holds(self, framing: float) -> bool:
         """Whether a disc with this ratio is framed as in training."""
         return self.low / _TOLERANCE <= framing <= self.high * _TOLERANCE
-
-    def __str__(self) -> str:
-        return f"{100 * self.low:.0f}-{100 * self.high:.0f} %"

@@ -16,7 +16,8 @@ from fundus_seg.errors import RunError
 
 TEMPORARY = ".tmp"
 """How the names of half-written files end; they begin with a dot."""
-
+_KEPT = 32
+"""Letters of a file's name that the name of its temporary file keeps: the whole, made longer, could be too long."""
 
 _guard: ContextVar[Callable[[], None]] = ContextVar("guard", default=lambda: None)
 
@@ -49,7 +50,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_KEPT]}.", suffix=TEMPORARY)
         os.close(handle)
         temporary = Path(name)
         try:
