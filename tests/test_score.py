@@ -123,8 +123,7 @@ def test_a_part_of_the_cases_stands_in_no_table_beside_all(truth, tmp_path):
     assert told.lines == [
         "coding of the predictions, as recognised: cup 2, rim 1, background 0",
         "coding of the true masks, as recognised: cup 0, rim 128, background 255",
-        f"{tmp_path}/pred/eye9.png: no true mask of that name, left out",
-        f"{truth}/eye2.png: not predicted",
+        f"left out: 1 prediction, no true mask has that name: {tmp_path}/pred/eye9.png",
         "cases without a prediction: 1, in no mean; --missing empty counts them as missed",
     ]
     assert part.meta.unpredicted == ("eye2",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,20 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fundus_seg.progress import Advance
+from fundus_seg.errors import StrictError, printable
+from fundus_seg.progress import Advance, LeftOut, left_out
 
 
 class Terminal:
-    """Shows progress on standard error, so that standard output holds results alone."""
+    """Shows progress on standard error, so that standard output holds results alone.
+
+    Attributes:
+        told: what the command left out so far.
+    """
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, soft_wrap=True)
+        self.told: list[LeftOut] = []
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
@@ -41,8 +47,24 @@ class Terminal:
             yield advance
 
     def line(self, text: str) -> None:
-        """One line that stays."""
-        self.console.print(text, highlight=False, markup=False)
+        """One line that stays; control characters in it are shown, not obeyed."""
+        self.console.print(printable(text, keep="\n"), highlight=False, markup=False, emoji=False)
+
+    def left_out(self, what: str, reason: str, names: Iterable[object], fix: str = "") -> None:
+        """One line about what is left out, which `check` remembers."""
+        if told := left_out(what, reason, names, fix):
+            self.told.append(told)
+            self.line(str(told))
+
+    def check(self, *, strict: bool) -> None:
+        """End the command with exit code 3 if it left something out and `--strict` was given.
+
+        Raises:
+            StrictError: that is so; it counts what was left out.
+        """
+        if strict and self.told:
+            counts = "; ".join(f"{each.count} {each.what}, {each.reason}" for each in self.told)
+            raise StrictError(f"--strict, and something was left out: {counts}")
 
 
 @dataclass(frozen=True)

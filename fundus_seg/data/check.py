@@ -23,6 +23,7 @@ from fundus_seg.data.duplicates import find_copies, fingerprint
 from fundus_seg.data.files import SPLITS, Case, Split
 from fundus_seg.data.io import count_greys, read_image
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.data.listing import Skipped
 from fundus_seg.errors import Problem, Problems
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
@@ -85,11 +86,13 @@ class RootCheck:
         root: the folder or YAML file of the data root.
         splits: a summary of each split.
         findings: missing files first, then problems case by case, then copies of photographs.
+        skipped: the files that are left out, and why.
     """
 
     root: str
     splits: tuple[SplitSummary, ...]
     findings: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...] = ()
 
     def problems(self, severity: Severity) -> list[Finding]:
         """The findings of one severity, in their order."""
@@ -106,6 +109,7 @@ class RootCheck:
                 {"severity": finding.severity, "file": str(finding.path), "problem": finding.text}
                 for finding in self.findings
             ],
+            "left_out": [{"file": str(each.path), "reason": each.reason} for each in self.skipped],
         }
 
 
@@ -169,7 +173,7 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
         for domain in root.domains
         for split in SPLITS
     )
-    return RootCheck(str(root.path), summaries, tuple(findings))
+    return RootCheck(str(root.path), summaries, tuple(findings), root.skipped)
 
 
 def _inspect(case: Case) -> _Inspection:

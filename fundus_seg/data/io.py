@@ -5,7 +5,6 @@ The content of a file decides its format, not its name. Only NIfTI is known by i
 
 from __future__ import annotations
 
-import gzip
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM, MaskFormat
 from fundus_seg.data.coding import DOFE, Coding, decode, decode_binary
+from fundus_seg.data.nifti import directions, write_labels
 from fundus_seg.errors import DataError, about, one_line
 
 DECODER_VERSION = 1
@@ -28,6 +28,7 @@ MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _LOSSY = ("JPEG", "MPO")  # MPO: a JPEG file with a second picture in it
+_SCALED = 0.01  # largest distance of a scaled value from the whole number that it stands for
 _pil_limit = threading.Lock()
 
 
@@ -75,23 +76,19 @@ def count_greys(path: Path) -> NDArray[np.int64]:
     return np.bincount(pixels[..., 0].ravel(), minlength=256)
 
 
-def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
+def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat, *, like: Path | None = None) -> None:
     """Write masks (2, H, W) as a dofe-coded grey PNG, or as NIfTI labels: 0 background, 1 rim, 2 cup.
 
     Neither format can hold a cup pixel outside the disc: such pixels are left out, and the disc stays as predicted.
-    The first axis of the NIfTI runs to the right and the second down, with ITK's orientation for a flat image:
-    ITK-SNAP and SimpleITK show it upright, like the photograph.
+    The NIfTI lies in space like the photograph `like`, as `nifti.write_labels` says.
     """
     disc, cup = masks
     labels = disc.astype(np.uint8) + (disc & cup)
-    if form == "png":
-        greys = np.array([BACKGROUND, RIM, CUP], dtype=np.uint8)
-        Image.fromarray(greys[labels]).save(path, format="PNG")
+    if form == "nifti":
+        write_labels(path, labels, like)
         return
-    import nibabel
-
-    flat = nibabel.Nifti1Image(labels.T[..., None], affine=np.diag([-1.0, -1.0, 1.0, 1.0]))
-    path.write_bytes(gzip.compress(flat.to_bytes(), mtime=0))
+    greys = np.array([BACKGROUND, RIM, CUP], dtype=np.uint8)
+    Image.fromarray(greys[labels]).save(path, format="PNG")
 
 
 def _read(path: Path, *, opaque: bool = False) -> tuple[NDArray[np.uint8], bool]:
@@ -165,16 +162,16 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
         values = np.asanyarray(image.dataobj)
         if values.dtype.names is not None:
             values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
-        if not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
+        whole = np.rint(values)  # whole numbers that a writer scaled to fit its integers come back a little off
+        if not ((whole >= 0) & (whole <= 255) & (abs(values - whole) <= _SCALED)).all():
             raise DataError("values are not whole numbers of 0 to 255; export it with 8 bits", path)
-        values = values.reshape(width, height, -1).astype(np.uint8)
-        if image.header["sform_code"] or image.header["qform_code"]:
-            (axis, to_right), (_, to_front), (slices, _) = nibabel.io_orientation(image.affine)
-            if slices != 2:
-                raise DataError("its slice is not axial; export it as a flat image", path)
-            if axis == 1:
-                values, to_right, to_front = values.swapaxes(0, 1), to_front, to_right
-            values = values[:: -int(to_right), :: -int(to_front)]
+        values = whole.reshape(width, height, -1).astype(np.uint8)
+        if (image.header["sform_code"] or image.header["qform_code"]) and nibabel.io_orientation(image.affine)[
+            2, 0
+        ] != 2:
+            raise DataError("its slice is not axial; export it as a flat image", path)
+        exchanged, columns, rows = directions(image)
+        values = (values.swapaxes(0, 1) if exchanged else values)[::columns, ::rows]
     except DataError:
         raise
     except Exception as error:

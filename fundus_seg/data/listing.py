@@ -113,7 +113,7 @@ def photographs(paths: Sequence[Path], *, recursive: bool = False, written: Path
         else:
             found = Listing((path,), ())
         for file in found.files:
-            files.setdefault(os.path.abspath(file), file)
+            files.setdefault(str(file.absolute()), file)
         skipped += found.skipped
     return Listing(tuple(files.values()), tuple(dict.fromkeys(skipped)))
 
@@ -151,7 +151,7 @@ def in_folder(
         elif fits:
             files.append(entry.path)
         elif may_be_picture(file):
-            skipped.append(Skipped(entry.path, f"without a suffix of a {what}"))
+            skipped.append(Skipped(entry.path, f"without a suffix of a {what}", "export as PNG"))
     return Listing(tuple(files), tuple(skipped))
 
 
@@ -177,6 +177,13 @@ def _walk(folder: Path, passed: set[str]) -> Iterator[tuple[Entry, bool]]:
             yield entry, False
 
 
+def files_below(folder: Path) -> list[Path]:
+    """The visible files in a folder and in its visible subfolders; none if it cannot be listed."""
+    with contextlib.suppress(DataError):
+        return [entry.path for entry, _ in _walk(folder, set()) if entry.kind == "file" and not entry.hidden]
+    return []
+
+
 def entries(folder: Path) -> list[Entry]:
     """What is in a folder, sorted by name.
 
@@ -184,10 +191,10 @@ def entries(folder: Path) -> list[Entry]:
         DataError: the folder cannot be listed.
     """
     try:
-        names = sorted(os.listdir(folder))
+        paths = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(f"cannot be listed ({error.strerror})", folder) from error
-    return [Entry(folder / name, kind_of(folder / name)) for name in names]
+    return [Entry(path, kind_of(path)) for path in paths]
 
 
 def kind_of(path: Path) -> _Kind:

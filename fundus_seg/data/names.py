@@ -1,7 +1,7 @@
-"""The names of cases: how a file's name becomes one, and how a name becomes that of a file.
+r"""The names of cases: how a file's name becomes one, and how a name becomes that of a file.
 
 The same name may be stored as different bytes: macOS takes `é` apart (NFD), other systems do not (NFC). A case's name
-is always composed (NFC), and bytes that are not UTF-8 stand in it as `\\xe9`, so it can be written into any table.
+is always composed (NFC), and bytes that are not UTF-8 stand in it as `\xe9`, so it can be written into any table.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def stem(file: str) -> str:
 
 
 def key(text: str) -> str:
-    """The text as names are compared: composed (NFC), with `\\xe9` for a byte that is not UTF-8."""
+    r"""The text as names are compared: composed (NFC), with `\xe9` for a byte that is not UTF-8."""
     return unicodedata.normalize("NFC", re.sub("[\ud800-\udfff]", _escaped, text))
 
 

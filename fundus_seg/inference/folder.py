@@ -209,7 +209,7 @@ def _write(
 ) -> None:
     """Write the files of one photograph, then its row."""
     with atomic_path(output.mask(name)) as temporary:
-        write_mask(temporary, masks, output.form)
+        write_mask(temporary, masks, output.form, like=Path(photograph))
     if output.overlay:
         written = np.stack([masks[0], masks[0] & masks[1]])
         drawing = draw_overlay(image, written, true, name=name, texts=texts_of(row))
