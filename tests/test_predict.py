@@ -150,7 +150,7 @@ class TestNative:
 class TestFolders:
     def test_folder_of_photographs(self, checkpoint, photographs, tmp_path):
         csv = predict_folder(
-            checkpoint, [photographs / "image"], tmp_path / "out", overlay=True, truth=photographs / "mask"
+            checkpoint, [photographs / "image"], tmp_path / "out", overlay="png", truth=[str(photographs / "mask")]
         )
         table = pd.read_csv(csv)
         assert table["photograph"].str.endswith("png").sum() == 4
@@ -187,12 +187,12 @@ class TestFolders:
         before = (photographs / "mask/Atest0.png").read_bytes()
         masks = (photographs / "mask").rename(photographs / "masks")
         with pytest.raises(DataError, match="choose another --out"):
-            predict_folder(checkpoint, [photographs / "image"], photographs, truth=masks)
+            predict_folder(checkpoint, [photographs / "image"], photographs, truth=[str(masks)])
         assert (masks / "Atest0.png").read_bytes() == before
 
     def test_truth_without_a_match_is_refused(self, checkpoint, photographs, tmp_path):
         with pytest.raises(DataError, match="--truth takes a folder"):
-            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=tmp_path / "nowhere")
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(tmp_path / "nowhere")])
 
     def test_bad_photographs_are_all_named_and_the_others_done(self, checkpoint, photographs, tmp_path):
         for number in (1, 2):

@@ -118,7 +118,7 @@ def predict_folder(
                             masks = predictor(image)
                         inputs = _inputs(name, path, truths)
                         row = row_of(path, masks, true, framing=predictor.framing, phantom=phantom, inputs=inputs)
-                        _write(output, name, image, masks, true, row)
+                        _write(output, name, path, image, masks, true, row)
                         rows[name] = row
                     advance()
         except (KeyboardInterrupt, SystemExit):
@@ -202,6 +202,7 @@ def _same_path(path: Path, recorded: str) -> bool:
 def _write(
     output: Output,
     name: str,
+    path: Path,
     image: NDArray[np.uint8],
     masks: NDArray[np.bool_],
     true: NDArray[np.bool_] | None,
@@ -209,7 +210,7 @@ def _write(
 ) -> None:
     """Write the files of one photograph, then its row."""
     with atomic_path(output.mask(name)) as temporary:
-        write_mask(temporary, masks, output.form, like=Path(photograph))
+        write_mask(temporary, masks, output.form, like=path)
     if output.overlay:
         written = np.stack([masks[0], masks[0] & masks[1]])
         drawing = draw_overlay(image, written, true, name=name, texts=texts_of(row))

@@ -158,7 +158,7 @@ class _Edge:
 
     def coverage(self, width: float) -> NDArray[np.float32]:
         """How much of each pixel a line of this width along the edge covers, of 0 to 1."""
-        line = np.clip(width / 2 + 0.5 - np.abs(self.distance), 0, min(1, width))
+        line = np.clip(np.float32(width / 2 + 0.5) - np.abs(self.distance), 0, min(1, width))
         return line if self.dash is None else line * _dashes(self.distance, self.dash)
 
 
@@ -166,17 +166,20 @@ def _drawn(
     image: NDArray[np.uint8], masks: NDArray[np.bool_], truth: NDArray[np.bool_] | None, width: float, scale: int
 ) -> NDArray[np.uint8]:
     """The image (s H, s W, 3) with the lines of masks (2, H, W), enlarged by the factor `scale`."""
-    layers = [(mask, colour, width, None) for mask, colour in zip(masks, STRUCTURE_COLOURS, strict=True)]
-    if truth is not None:
-        thin = _TRUTH_WIDTH * width
-        layers += [(mask, TRUTH_COLOUR, thin, _DASH * width) for mask in truth]
     # Room for the line and the smoothing on all sides also closes the contour of a mask that the frame cuts.
     halo = max(1.0, width / 2)
     margin = math.ceil((width / 2 + halo) / scale + 3 * _SMOOTHING)
-    edges = []
-    for mask, *style in layers:
-        if mask.any():
-            edges.append(_Edge(*_edge(np.pad(mask, margin), margin, scale), *style))
+    edges = [
+        _Edge(*_edge(mask, margin, scale), colour, width, None)
+        for mask, colour in zip(masks, STRUCTURE_COLOURS, strict=True)
+        if mask.any()
+    ]
+    if truth is not None:
+        edges += [
+            _Edge(*_edge(mask, margin, scale), TRUTH_COLOUR, _TRUTH_WIDTH * width, _DASH * width)
+            for mask in truth
+            if mask.any()
+        ]
     around = margin * scale
     canvas = np.pad(image, ((around, around), (around, around), (0, 0)))
     for edge in edges:
@@ -192,13 +195,14 @@ def _blend(under: NDArray[np.uint8], coverage: NDArray[np.float32], colour: tupl
 
 
 def _edge(mask: NDArray[np.bool_], margin: int, scale: int) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
-    """The window of a mask that keeps `margin` pixels from the sides, and the distances in it, both enlarged."""
-    pixels = mask.view(np.uint8)
+    """The window around a mask in the canvas, which has a margin, and the distances in it, both enlarged."""
+    pixels = np.pad(mask, margin).view(np.uint8)
     left, top, columns, rows = cv2.boundingRect(pixels)
     window = np.s_[top - margin : top + rows + margin, left - margin : left + columns + margin]
     distance = _signed_distance(pixels[window])
     if scale > 1:
-        distance = scale * cv2.resize(distance, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        enlarged_distance = cv2.resize(distance, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        distance = np.asarray(scale * enlarged_distance, np.float32)
     enlarged = tuple(slice(scale * side.start, scale * side.stop) for side in window)
     return (enlarged[0], enlarged[1]), distance
 
