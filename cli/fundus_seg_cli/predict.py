@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -47,11 +49,10 @@ def predict(
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # stops as Ctrl-C does
     for name in trust or []:
         load(name)
-    print(
-        predict_folder(
+    with _terminable():
+        table = predict_folder(
             model,
             images,
             out,
@@ -63,4 +64,14 @@ def predict(
             precision=precision,
             progress=progress,
         )
-    )
+    print(table)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Within, SIGTERM stops the work as Ctrl-C does, with the exit code 143."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

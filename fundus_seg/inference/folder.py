@@ -155,9 +155,9 @@ class _Plan:
             named = ", ".join(printable(path) for path in self.again[:_EXAMPLES])
             progress.line(f"done again, since they or their files have changed: {named}{more}")
         if len(self.rows) > done:
-            progress.line(
-                f"{len(self.rows) - done} photographs of earlier calls are not given now; their masks and rows stay"
-            )
+            count = len(self.rows) - done
+            which = "1 photograph of earlier calls is" if count == 1 else f"{count} photographs of earlier calls are"
+            progress.line(f"{which} not given now; what was predicted of them stays")
 
 
 def _plan(output: Output, photographs: Mapping[str, Path], truths: MaskFiles | None) -> _Plan:
