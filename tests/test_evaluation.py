@@ -121,7 +121,7 @@ def test_native_evaluation_shows_the_network_each_photograph_as_it_is(op, draw_r
     predictor = load_model(run.path, scoring=native.meta.protocol)
     pixels = [predictor(sample.image).sum() for sample in FundusDataset(data, "B", "test")]
     assert native.cases.groupby("case")["prediction_pixels"].sum().tolist() == pixels
-    assert Image.open(write_overlays(run, native, 1)[0]).size == (91, 70)
+    assert Image.open(write_overlays(run, native, 1)[0]).width == 6 * 91
     with pytest.raises(ProtocolError, match=r"two scoring protocols \(inference\)"):
         score_table([resized, native])
 
@@ -290,7 +290,11 @@ def test_overlays_run_from_the_worst_case_to_the_best(run):
     paths = write_overlays(run, evaluation, 2)
     assert [path.parent for path in paths] == [run.overlays(Scoring().digest(), "best")] * 2
     assert [path.name.split("-")[0] for path in paths] == ["001", "004"]
-    assert Image.open(paths[0]).size == (96, 96)
+    assert [path.suffix for path in paths] == [".jpg", ".jpg"]
+    assert Image.open(paths[0]).width == 480  # enlarged, or no text would fit
+    (lossless,) = write_overlays(run, evaluation, 1, form="png")
+    assert [path.name for path in lossless.parent.iterdir()] == [lossless.name]
+    assert lossless.suffix == ".png"
     assert len(write_overlays(run, evaluation, 99)) == 4
     assert len(write_overlays(run, evaluation, 2)) == len(list(paths[0].parent.iterdir())) == 2
 

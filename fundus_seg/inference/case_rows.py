@@ -49,7 +49,7 @@ def row_of(
     """
     disc, cup = masks
     written = (disc, cup & disc)
-    row: dict[str, Any] = {"photograph": str(path), "height": disc.shape[0], "width": disc.shape[1]}
+    row: dict[str, Any] = {"photograph": _harmless(path), "height": disc.shape[0], "width": disc.shape[1]}
     row |= {f"{name}_pixels": int(mask.sum()) for name, mask in zip(STRUCTURES, written, strict=True)}
     row["cup_pixels_outside_disc"] = pixels_outside(cup, disc)
     row["vertical_cdr"] = vertical_cup_to_disc_ratio(*written)
@@ -64,6 +64,12 @@ def row_of(
         PHANTOM: phantom and not in_phantom(path.parent),
     }
     return row | {"warning": ";".join(name for name, found in applies.items() if found), "inputs": inputs}
+
+
+def _harmless(path: Path) -> str:
+    """The path as text that no spreadsheet takes for a formula."""
+    text = str(path)
+    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def texts_of(row: Mapping[str, Any]) -> list[str]:
