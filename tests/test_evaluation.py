@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -297,6 +298,14 @@ def test_overlays_run_from_the_worst_case_to_the_best(run):
     assert lossless.suffix == ".png"
     assert len(write_overlays(run, evaluation, 99)) == 4
     assert len(write_overlays(run, evaluation, 2)) == len(list(paths[0].parent.iterdir())) == 2
+
+
+def test_no_overlays_where_every_true_mask_is_empty(run):
+    evaluation = evaluate(run)
+    undefined = replace(evaluation, cases=evaluation.cases.assign(dsc=float("nan")))
+    told = Lines()
+    assert write_overlays(run, undefined, 2, progress=told) == []
+    assert told.said == [f"{run.path}: no overlays, since every true mask of A is empty"]
 
 
 def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):

@@ -127,6 +127,8 @@ def predict_folder(
             )
             raise
         tell_warnings(rows.values(), predictor.framing, progress)
+    if unusable.found:
+        progress.line(f"{len(rows)} of {len(photographs)} photographs are done; the others cannot be used")
     unusable.refuse(f"photographs cannot be used (the other {len(rows)} are done)")
     return output.table
 

@@ -11,20 +11,19 @@ with any colour vision find them on dark, bright and reddish retinas.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from fundus_seg.builtins import PictureFormat
-from fundus_seg.errors import printable
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import atomic_path
+from fundus_seg.viz.strips import PAPER, Colour, Key, Strips
 
 STRUCTURE_COLOURS = ((86, 180, 233), (0, 158, 115))
 """RGB of the predicted disc and cup: sky blue and bluish green of Okabe and Ito (2008), as in `style.PALETTE`."""
@@ -42,7 +41,6 @@ _TRUTH_WIDTH = 0.7  # of the width of a predicted line, above which the truth is
 _LEAST_SIDE = 480  # pixels: smaller photographs are enlarged, or no text would fit
 _LINES_OF_TEXT = 40  # the text's height is this part of the picture's width
 _SMALLEST_TEXT = 12  # pixels
-_INK, _PAPER = (238, 238, 238), (24, 24, 24)
 _QUALITY = 90
 
 
@@ -105,10 +103,14 @@ def draw_overlay(
     width = line_width(scale * longest)
     drawn = _drawn(enlarged, masks, truth, width, scale)
     whole = max(size[0], _LEAST_SIDE * 2 // 3)
-    strips = _Strips(whole, max(_SMALLEST_TEXT, round(min(whole, 2 * size[1]) / _LINES_OF_TEXT)), width)
+    strips = Strips(whole, max(_SMALLEST_TEXT, round(min(whole, 2 * size[1]) / _LINES_OF_TEXT)))
+    said = "" if truth is None else " predicted"
+    keys = [Key(f"{each}{said}", colour, width) for each, colour in zip(STRUCTURES, STRUCTURE_COLOURS, strict=True)]
+    if truth is not None:
+        keys.append(Key("truth", TRUTH_COLOUR, _TRUTH_WIDTH * width, dashed=True))
     margin = whole - size[0]
-    middle = np.pad(drawn, ((0, 0), (margin // 2, margin - margin // 2), (0, 0)), constant_values=_PAPER[0])
-    return np.concatenate([strips.caption(name, texts), middle, strips.legend(with_truth=truth is not None)])
+    middle = np.pad(drawn, ((0, 0), (margin // 2, margin - margin // 2), (0, 0)), constant_values=PAPER[0])
+    return np.concatenate([strips.caption(name, texts), middle, strips.legend(keys)])
 
 
 def save_picture(picture: NDArray[np.uint8], path: Path, form: PictureFormat) -> None:
@@ -152,7 +154,7 @@ class _Edge:
 
     window: tuple[slice, slice]
     distance: NDArray[np.float32]
-    colour: tuple[int, int, int]
+    colour: Colour
     width: float
     dash: float | None
 
@@ -189,7 +191,7 @@ def _drawn(
     return canvas[around:-around, around:-around].copy()
 
 
-def _blend(under: NDArray[np.uint8], coverage: NDArray[np.float32], colour: tuple[int, int, int]) -> None:
+def _blend(under: NDArray[np.uint8], coverage: NDArray[np.float32], colour: Colour) -> None:
     """Lay a colour over an image (H, W, 3), in place, as far as the coverage (H, W) goes."""
     under[...] = np.rint(under + coverage[..., None] * (np.asarray(colour, np.float32) - under))
 
@@ -238,127 +240,3 @@ def _dashes(distance: NDArray[np.float32], period: float) -> NDArray[np.float32]
     # The middle of a dash is at phase 0, its ends are a pixel soft.
     from_middle = np.abs((of_label[labels] + 0.5) % 1 - 0.5) * period
     return np.clip(period / 4 + 0.5 - from_middle, 0, 1)
-
-
-class _Strips:
-    """The strips above and below a picture.
-
-    Args:
-        width: of the strips, in pixels.
-        height: of the text, in pixels.
-        line: width of the lines in the legend.
-    """
-
-    def __init__(self, width: int, height: int, line: float) -> None:
-        self.width = width
-        self.gap = height
-        self.line = line
-        self.font, self.bold = _font("DejaVuSans", height), _font("DejaVuSans-Bold", height)
-
-    def caption(self, name: str, texts: Sequence[str]) -> NDArray[np.uint8]:
-        """The strip with the name of the case and the texts."""
-        fitting = _shortened(_legible(name), self.bold, self.width - 2 * self.gap)
-        pieces = [_Piece(fitting, self.bold), *(_Piece(_legible(text), self.font) for text in texts)]
-        return self._strip(pieces)
-
-    def legend(self, *, with_truth: bool) -> NDArray[np.uint8]:
-        """The strip that names the lines."""
-        said = " predicted" if with_truth else ""
-        pieces = [
-            _Piece(f"{name}{said}", self.font, colour)
-            for name, colour in zip(STRUCTURES, STRUCTURE_COLOURS, strict=True)
-        ]
-        if with_truth:
-            pieces.append(_Piece("truth", self.font, TRUTH_COLOUR, dashed=True))
-        return self._strip(pieces)
-
-    def _strip(self, pieces: Sequence[_Piece]) -> NDArray[np.uint8]:
-        rows = list(self._rows(pieces))
-        pitch = round(1.5 * self.gap)
-        strip = Image.new("RGB", (self.width, len(rows) * pitch + round(0.4 * self.gap)), _PAPER)
-        draw = ImageDraw.Draw(strip)
-        for number, row in enumerate(rows):
-            x, middle = float(self.gap), (number + 0.5) * pitch + 0.2 * self.gap
-            for piece in row:
-                if piece.colour is not None:
-                    self._sample(draw, x, middle, piece.colour, dashed=piece.dashed)
-                draw.text((x + self._indent(piece), middle), piece.text, _INK, piece.font, anchor="lm")
-                x += self._length(piece)
-        return np.asarray(strip)
-
-    def _rows(self, pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
-        """The pieces in rows that fit."""
-        row: list[_Piece] = []
-        used = float(self.gap)
-        for piece in pieces:
-            length = self._length(piece)
-            if row and used + length > self.width:
-                yield row
-                row, used = [], float(self.gap)
-            row.append(piece)
-            used += length
-        yield row
-
-    def _indent(self, piece: _Piece) -> float:
-        return 0 if piece.colour is None else 3 * self.gap
-
-    def _length(self, piece: _Piece) -> float:
-        return self._indent(piece) + piece.font.getlength(piece.text) + 1.2 * self.gap
-
-    def _sample(
-        self, draw: ImageDraw.ImageDraw, x: float, y: float, colour: tuple[int, int, int], *, dashed: bool
-    ) -> None:
-        """A piece of line as it is drawn on the photograph."""
-        end = x + 2.5 * self.gap
-        thick = max(1.0, self.line * (_TRUTH_WIDTH if dashed else 1))
-        step = (end - x) / 3.5 if dashed else end - x
-        while x < end:
-            stop = min(end, x + (step / 2 if dashed else step))
-            draw.rectangle([x, y - thick / 2, stop, y + thick / 2 - 0.5], fill=colour)
-            x += step
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A text in a strip, behind a line of this colour if it is of the legend."""
-
-    text: str
-    font: ImageFont.FreeTypeFont
-    colour: tuple[int, int, int] | None = None
-    dashed: bool = False
-
-
-@cache
-def _font(name: str, height: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_font_file(name)), height)
-
-
-def _font_file(name: str) -> Path:
-    """A font that comes with matplotlib: the same letters on every machine."""
-    import matplotlib
-
-    return Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")
-
-
-@cache
-def _letters() -> frozenset[int]:
-    from matplotlib.ft2font import FT2Font
-
-    return frozenset(FT2Font(str(_font_file("DejaVuSans"))).get_charmap())
-
-
-def _legible(text: str) -> str:
-    r"""The text with characters that the font lacks written as `\u773c`."""
-    return "".join(
-        each if ord(each) in _letters() else each.encode("unicode_escape").decode("ascii") for each in printable(text)
-    )
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """The text, or its beginning and end, so that it is no wider than this."""
-    kept = len(text)
-    shown = text
-    while font.getlength(shown) > width and kept > 2:
-        kept = min(kept - 1, int(kept * width / font.getlength(shown)) + 1)
-        shown = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
-    return shown
