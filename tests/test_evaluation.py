@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,7 @@ def test_native_evaluation_shows_the_network_each_photograph_as_it_is(op, draw_r
     predictor = load_model(run.path, scoring=native.meta.protocol)
     pixels = [predictor(sample.image).sum() for sample in FundusDataset(data, "B", "test")]
     assert native.cases.groupby("case")["prediction_pixels"].sum().tolist() == pixels
-    assert Image.open(write_overlays(run, native, 1)[0]).size == (91, 70)
+    assert Image.open(write_overlays(run, native, 1)[0]).width == 6 * 91
     with pytest.raises(ProtocolError, match=r"two scoring protocols \(inference\)"):
         score_table([resized, native])
 
@@ -273,9 +274,21 @@ def test_overlays_run_from_the_worst_case_to_the_best(run):
     paths = write_overlays(run, evaluation, 2)
     assert [path.parent for path in paths] == [run.overlays(Scoring().digest(), "best")] * 2
     assert [path.name.split("-")[0] for path in paths] == ["001", "004"]
-    assert Image.open(paths[0]).size == (96, 96)
+    assert [path.suffix for path in paths] == [".jpg", ".jpg"]
+    assert Image.open(paths[0]).width == 480  # enlarged, or no text would fit
+    (lossless,) = write_overlays(run, evaluation, 1, form="png")
+    assert [path.name for path in lossless.parent.iterdir()] == [lossless.name]
+    assert lossless.suffix == ".png"
     assert len(write_overlays(run, evaluation, 99)) == 4
     assert len(write_overlays(run, evaluation, 2)) == len(list(paths[0].parent.iterdir())) == 2
+
+
+def test_no_overlays_where_every_true_mask_is_empty(run):
+    evaluation = evaluate(run)
+    undefined = replace(evaluation, cases=evaluation.cases.assign(dsc=float("nan")))
+    told = Lines()
+    assert write_overlays(run, undefined, 2, progress=told) == []
+    assert told.said == [f"{run.path}: no overlays, since every true mask of A is empty"]
 
 
 def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):

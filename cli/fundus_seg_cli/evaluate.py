@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import CheckpointName, Inference
-from fundus_seg_cli.options import Format, Labels, Metrics, Plots, RunData, Runs, Scoring, Strict, Trust, labels, names
+from fundus_seg_cli.options import (
+    Format,
+    Labels,
+    Metrics,
+    OverlayFormat,
+    Plots,
+    RunData,
+    Runs,
+    Scoring,
+    Strict,
+    Trust,
+    labels,
+    names,
+)
 from fundus_seg_cli.table import print_report
 
 
@@ -50,6 +63,7 @@ def evaluate(
     overlays: Annotated[
         int, typer.Option(min=0, help="Number of contours to draw per run, from the worst case to the best.")
     ] = 0,
+    overlay_format: OverlayFormat = "jpeg",
     plots: Plots = None,
     label: Labels = None,
     trust: Trust = None,
@@ -85,6 +99,7 @@ def evaluate(
         scoring=protocol,
         inference=inference,
         overlays=overlays,
+        overlay_format=overlay_format,
         progress=progress,
     )
     inside = [each for _, each in found.pairs]

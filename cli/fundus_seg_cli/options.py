@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperCommand
 
-from fundus_seg.builtins import OPERATORS, CheckpointName, Precision, Tracker
+from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker
 from fundus_seg.errors import UsageError, unknown_name
 from fundus_seg.evaluation.metric_table import METRICS
 
@@ -98,6 +98,9 @@ Strict = Annotated[
     typer.Option(
         "--strict", help="Exit with 3 if anything was left out; a line says what and why, with or without it."
     ),
+]
+OverlayFormat = Annotated[
+    PictureFormat, typer.Option(help="Format of the pictures: jpeg is small, png keeps every pixel.")
 ]
 _PREDICTIONS = typer.Option(
     "--pred",

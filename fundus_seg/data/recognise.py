@@ -74,6 +74,18 @@ def settle_codings(predictions: Side, truths: Side) -> tuple[Coding | None, Codi
     return predicted, true
 
 
+def settle_coding(side: Side) -> Coding | None:
+    """Settle the coding of true masks without predictions beside them: as `settle_codings`.
+
+    Raises:
+        DataError: as `settle_codings`.
+    """
+    if side.binary:
+        _refuse_inverted(side)
+        return None
+    return _settled(side, _shown(side), {})
+
+
 def _refuse_inverted(side: Side) -> None:
     """Refuse binary masks that are white around the disc or cup and black inside."""
     problems = Problems()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp"
 """How the names of half-written files end; they begin with a dot."""
-
+_KEPT = 32
+"""Letters of a file's name that the name of its temporary file keeps: the whole, made longer, could be too long."""
 
 _guard: ContextVar[Callable[[], None]] = ContextVar("guard", default=lambda: None)
 
@@ -51,7 +53,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_KEPT]}.", suffix=TEMPORARY)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -92,6 +94,24 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, "utf8")
+
+
+def append_bytes(path: Path, piece: bytes) -> None:
+    """Append to a file in one write, on disk when this returns; a kill in between leaves a part of `piece` at most.
+
+    Raises:
+        RunError: the file cannot be written, or the disk is full.
+    """
+    _guard.get()()
+    try:
+        with path.open("ab", buffering=0) as file:
+            if file.write(piece) < len(piece):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or choose another folder"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

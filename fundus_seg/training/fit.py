@@ -85,7 +85,7 @@ def train(
     data = load_run_data(planned, root, progress=progress)
     folder = run_folder(planned, planned.recipe(all_domains=root.experiment), out, phantom=root.phantom)
     if probe:
-        observers = [*observers, HoldoutProbe(root, progress=progress)]
+        observers = [*observers, HoldoutProbe(root, data.origin, progress=progress)]
     resolved = take_up(folder, planned, data.inputs, probed=probe, machine=machine_choices())
     tell_changes(folder, gpu_name(), progress)
     if folder.has("TRAINED"):
@@ -155,7 +155,8 @@ def _fit(
         state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
         for observer in observers:
             observer.on_epoch_end(state.history[-1], state.network)
-        _write_epoch(folder, config, state, improved=improved, finished=state.epoch == epochs)
+        weights = weights_state(state.network, config, state.epoch, data.origin)
+        _write_epoch(folder, state, weights, improved=improved, finished=state.epoch == epochs)
         progress.line(_epoch_line(row, epochs))
 
 
@@ -230,13 +231,14 @@ def _memory_format(config: ResolvedRun) -> torch.memory_format:
     return torch.channels_last if config.train.channels_last else torch.contiguous_format
 
 
-def _write_epoch(folder: RunFolder, config: ResolvedRun, state: _State, *, improved: bool, finished: bool) -> None:
+def _write_epoch(
+    folder: RunFolder, state: _State, weights: Mapping[str, Any], *, improved: bool, finished: bool
+) -> None:
     """`best` and metrics first, `last` at the end: a run killed in between repeats its epoch and rewrites them."""
-    weights = weights_state(state.network, config, state.epoch)
     if improved:
         write_checkpoint(folder.checkpoint("best"), weights)
     write_rows(folder.metrics, state.history)
-    last = {**weights, "best": state.best, "history": state.history}
+    last: dict[str, Any] = {**weights, "best": state.best, "history": state.history}
     if not finished:
         last["optimizer"] = state.optimizer.state_dict()
     write_checkpoint(folder.checkpoint("last"), last)
