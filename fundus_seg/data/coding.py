@@ -137,7 +137,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: boo
     labels, stray, allowed = _nearest(present, colours, lossy)
     if coding.bounds is not None:
         labels = 2 - np.searchsorted(coding.bounds, present[:, 0])
-    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})")
+    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})", '{disc: "<=200", cup: "<=50"}')
     of_pixel = labels.astype(np.uint8)[index]
     return np.stack([of_pixel >= 1, of_pixel >= 2])
 
@@ -164,7 +164,8 @@ def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool, inside: str | None 
         return np.zeros(pixels.shape[:2], dtype=bool)
     red, green, blue = brightest.tolist()
     labels, stray, allowed = _nearest(present, (grey(0), (red, green, blue)), lossy)
-    _refuse_stray(present, counts, stray, allowed, f"of a binary mask (0 and {_written((red, green, blue))})")
+    binary = f"of a binary mask (0 and {_written((red, green, blue))})"
+    _refuse_stray(present, counts, stray, allowed, binary, '">=128"')
     return np.asarray(labels[index] == 1)
 
 
@@ -312,7 +313,12 @@ def _nearest(
 
 
 def _refuse_stray(
-    present: NDArray[np.int64], counts: NDArray[np.int64], stray: NDArray[np.bool_], allowed: float, of_what: str
+    present: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    stray: NDArray[np.bool_],
+    allowed: float,
+    of_what: str,
+    thresholds: str,
 ) -> None:
     """Raise a DataError if the colours marked as `stray` cover more than the `allowed` share of the pixels."""
     share = counts[stray].sum() / counts.sum()
@@ -322,7 +328,7 @@ def _refuse_stray(
         odd = ", ".join(_written(colour) for colour in commonest)
         raise DataError(
             f"{kind} [{odd}] on {100 * share:.1f} % of its pixels are not {of_what}: export the mask without smoothing"
-            + (', or give a threshold as its coding: ">=128"' if kind == "greys" else "")
+            + (f", or give thresholds as the coding: {thresholds}" if kind == "greys" else "")
         )
 
 
