@@ -24,8 +24,8 @@ from fundus_seg.builtins import BACKGROUND, CUP, RIM, MaskFormat
 from fundus_seg.data.coding import DOFE, Coding, Thresholds, decode, decode_binary
 from fundus_seg.errors import DataError, about, one_line
 
-DECODER_VERSION = 1
-"""Part of every cache key. Raise it when a change makes the same file give other pixels."""
+DECODER_VERSION = 2
+"""Part of every cache key. Raise it when a change makes the same file give other pixels, or be refused."""
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused on the size in their header, before anything is decoded."""

@@ -6,18 +6,18 @@ The masks lie in a folder, one file for each case (`NAME.png`, `NAME.nii.gz`), o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.data.coding import Annotation, Coding
+from fundus_seg.data.coding import DOFE, Annotation, Coding, Thresholds
 from fundus_seg.data.dataset import frame_text, read_files
 from fundus_seg.data.files import NAME, WILDCARDS, Pattern
 from fundus_seg.data.layout import in_phantom
-from fundus_seg.data.recognise import Side, settle_codings
+from fundus_seg.data.recognise import Side, settle_coding, settle_codings
 from fundus_seg.errors import DataError, Problems, UsageError
 from fundus_seg.progress import SILENT, Progress
 
@@ -48,18 +48,18 @@ class MaskFiles:
         return read_files(self.files[name], self.annotation, nested=self.nested)
 
 
-def find_masks(where: Sequence[str], coding: Coding | None = None) -> dict[str, tuple[Path, ...]]:
+def find_masks(where: Sequence[str], coding: Coding | Thresholds | None = None) -> dict[str, tuple[Path, ...]]:
     """Find the mask files of each case, by name.
 
     Args:
         where: one folder or pattern of coded masks, or two of binary masks, disc and cup.
-        coding: the coding, if the user gave one; binary masks have none.
+        coding: the coding, if the user gave one; binary masks have none but thresholds.
 
     Raises:
         DataError: there is no mask, a case has two, or a disc or a cup lacks the other; the error lists all of them.
-        UsageError: there are more than two places, or two and a coding.
+        UsageError: there are more than two places, or two and a coding that is no thresholds.
     """
-    if len(where) > 2 or (len(where) == 2 and coding is not None):
+    if len(where) > 2 or (len(where) == 2 and isinstance(coding, Coding)):
         raise UsageError(f"{', '.join(where)}: give one place, or two of binary masks, disc then cup, without a coding")
     problems = Problems()
     found = []
@@ -156,8 +156,8 @@ def pair_masks(
     predictions: Sequence[str],
     truths: Sequence[str],
     *,
-    prediction_coding: Coding | None = None,
-    truth_coding: Coding | None = None,
+    prediction_coding: Coding | Thresholds | None = None,
+    truth_coding: Coding | Thresholds | None = None,
     progress: Progress = SILENT,
 ) -> MaskPairs:
     """Match predicted and true masks by the names of their cases; a file without a partner is reported and left out.
@@ -207,3 +207,33 @@ def pair_masks(
         tuple(names),
         tuple(name for name in true if name not in predicted),
     )
+
+
+def find_truths(
+    where: Sequence[str],
+    names: Container[str],
+    *,
+    coding: Coding | Thresholds | None = None,
+    option: str = "--truth-coding",
+    progress: Progress = SILENT,
+) -> MaskFiles:
+    """Find the true masks of some photographs and settle their coding.
+
+    Args:
+        where: one or two folders or patterns, as in `find_masks`.
+        names: the names of the photographs; masks of other names are not read.
+        coding: the coding, if the user gave one; None: it is recognised.
+        option: the command's option for the coding, for messages.
+        progress: told of a coding that was recognised and is not `dofe`.
+
+    Raises:
+        DataError: as `find_masks` or `settle_coding`, or no mask has the name of a photograph.
+        UsageError: as `find_masks`.
+    """
+    found = {name: files for name, files in find_masks(where, coding).items() if name in names}
+    if not found:
+        raise DataError("holds no mask with the name of a photograph; give a folder of true masks", where[0])
+    settled = settle_coding(Side(where, [*found.values()], coding, option))
+    if settled is not None and settled not in (coding, DOFE):
+        progress.line(f"coding of the true masks, as recognised: {settled}")
+    return MaskFiles(found, Annotation(settled), nested=True)
