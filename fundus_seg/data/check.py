@@ -179,7 +179,7 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
 
 
 def _suspected(suspicion: Suspicion) -> Iterator[Finding]:
-    """What masks show against their coding; it stands in place of all else that is found in these masks."""
+    """What masks show against their coding."""
     for problem in suspicion.problems:
         yield Finding(problem.text, problem.path)
     for problem in suspicion.oddities:

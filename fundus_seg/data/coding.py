@@ -137,7 +137,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: boo
     labels, stray, allowed = _nearest(present, colours, lossy)
     if coding.bounds is not None:
         labels = 2 - np.searchsorted(coding.bounds, present[:, 0])
-    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})", '{disc: "<=200", cup: "<=50"}')
+    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})", _as_thresholds(coding))
     of_pixel = labels.astype(np.uint8)[index]
     return np.stack([of_pixel >= 1, of_pixel >= 2])
 
@@ -312,6 +312,17 @@ def _nearest(
     return distances.argmin(axis=1), distances.min(axis=1) > tolerance, allowed
 
 
+def _as_thresholds(coding: Coding) -> str:
+    """Thresholds halfway between the greys of a coding, as YAML; empty where its greys do not rise or fall."""
+    background, rim, cup = (colour[0] for colour in coding.colours)
+    if not all(map(_is_grey, coding.colours)) or not (background < rim < cup or background > rim > cup):
+        return ""
+    if background > rim:
+        inner, outer = coding.bounds or ((cup + rim) // 2, (rim + background) // 2)
+        return f'{{disc: "<={outer}", cup: "<={inner}"}}'
+    return f'{{disc: ">={(background + rim + 1) // 2}", cup: ">={(rim + cup + 1) // 2}"}}'
+
+
 def _refuse_stray(
     present: NDArray[np.int64],
     counts: NDArray[np.int64],
@@ -328,7 +339,7 @@ def _refuse_stray(
         odd = ", ".join(_written(colour) for colour in commonest)
         raise DataError(
             f"{kind} [{odd}] on {100 * share:.1f} % of its pixels are not {of_what}: export the mask without smoothing"
-            + (f", or give thresholds as the coding: {thresholds}" if kind == "greys" else "")
+            + (f", or give thresholds as the coding: {thresholds}" if kind == "greys" and thresholds else "")
         )
 
 

@@ -71,7 +71,7 @@ class Suspicion:
     Attributes:
         problems: a pattern over a whole group of masks, which must be mended before they are used.
         oddities: single masks that contradict a coding with which the others of their group agree.
-        explained: the files of all these masks. What else is wrong with them follows from their coding.
+        explained: the files of the masks that show a pattern. What else is wrong with them follows from their coding.
     """
 
     problems: tuple[Problem, ...]
@@ -116,15 +116,16 @@ class Witness:
             against = dict(_against(doubtful, annotation))
             if not against:
                 continue
-            telling = [files for files, doubt in seen if doubt is not None]
-            count = round(len(doubtful) * len(against) / min(len(doubtful), MOST_MASKS))
-            if count == len(telling) or count > max(1, MOST_ODD * len(telling)):
-                problems.append(_pattern(group, annotation, against, count, len(telling), self._option))
-                explained |= {path for files in doubtful for path in files}
-            else:
-                for files, what in against.items():
-                    oddities.append(Problem(f"{what.text}, unlike the others of {group}; look at it", files[0]))
-                    explained |= set(files)
+            total = sum(doubt is not None for _, doubt in seen)
+            of_sample = len(doubtful) / min(len(doubtful), MOST_MASKS)
+            for what, here in Counter(against.values()).items():
+                files = [files for files, each in against.items() if each == what]
+                count = round(here * of_sample)
+                if count == total or count > max(1, MOST_ODD * total):
+                    problems.append(_pattern(group, annotation, what, files[0][0], count, total, self._option))
+                    explained |= {path for each in (doubtful if count == len(doubtful) else files) for path in each}
+                else:
+                    oddities += [Problem(f"{what.text}, unlike the others of {group}", path) for path, *_ in files]
         return Suspicion(tuple(problems), tuple(oddities), frozenset(explained))
 
 
@@ -191,14 +192,13 @@ def _double(files: tuple[Path, ...]) -> _Shows | None:
 def _pattern(
     group: str,
     annotation: Annotation,
-    against: Mapping[tuple[Path, ...], _Shows],
+    what: _Shows,
+    first: Path,
     count: int,
     total: int,
     option: str | None,
 ) -> Problem:
-    """The problem of a group: what most of its doubtful masks show, how many do, and what to write."""
-    ((what, _),) = Counter(against.values()).most_common(1)
-    first = next(files for files, each in against.items() if each == what)[0]
+    """The problem of a group: what `count` of its `total` masks show, and what to write."""
     if annotation.coding is None:
         given = "two binary files, white on black, disc then cup"
     else:
