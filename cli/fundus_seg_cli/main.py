@@ -7,7 +7,8 @@ import warnings
 
 import typer
 
-from fundus_seg.errors import FundusSegError
+from fundus_seg.errors import FundusSegError, one_line
+from fundus_seg.reading import file_being_read
 from fundus_seg_cli import audit, benchmark, compare, config, data, evaluate, predict, profile, score, train
 from fundus_seg_cli.options import paragraphs, refusing
 
@@ -36,9 +37,17 @@ for _command in _COMMANDS:
 app.add_typer(data.app, name="data")
 
 
+def _warning_line(message: Warning | str, *_: object) -> str:
+    """A warning as one line; one that a decoder gives names the file that is read."""
+    path = file_being_read()
+    place = f"{path}: " if path else ""
+    return f"warning: {place}{one_line(message)}\n"
+
+
 def main() -> None:
     """Run the command line; print warnings and a FundusSegError as one line each, and exit with the error's code."""
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    warnings.formatwarning = _warning_line
+    warnings.filterwarnings("always", module=r"PIL\.")  # not only of the first file
     try:
         app(prog_name="fundus-seg")
     except FundusSegError as error:

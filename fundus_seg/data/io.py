@@ -23,6 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fundus_seg.builtins import BACKGROUND, CUP, RIM, MaskFormat
 from fundus_seg.data.coding import DOFE, Coding, Thresholds, decode, decode_binary
 from fundus_seg.errors import DataError, about, one_line
+from fundus_seg.reading import reading
 
 DECODER_VERSION = 2
 """Part of every cache key. Raise it when a change makes the same file give other pixels, or be refused."""
@@ -39,13 +40,6 @@ _MEMORY, _BYTES_PER_PIXEL = 1 << 30, 16  # of all threads that decode; of one pi
 _MOST_HEADER = 1 << 20  # bytes before the voxels of a NIfTI
 _MOST_TEXT, _MOST_TEXTS = 1 << 20, 1 << 24  # bytes of text or of colour profiles in a PNG: of one, and of all
 _MOST_PAGES = 100  # pages of a TIFF are counted up to here
-
-_reading = threading.local()
-
-
-def file_being_read() -> Path | None:
-    """The file that this thread decodes at the moment: warnings of a decoder, which names none, are about it."""
-    return getattr(_reading, "path", None)
 
 
 class Photograph(NamedTuple):
@@ -182,13 +176,10 @@ def _read(path: Path, *, opaque: bool = False) -> _Decoded:
         raise DataError(f"cannot be opened ({error.strerror}); check the file and who may read it", path) from error
     if not start:
         raise DataError("not an image: the file is empty; copy or export it again", path)
-    _reading.path = path
-    try:
+    with reading(path):
         if path.name.lower().endswith((".nii", ".nii.gz")):
             return _Decoded(_read_nifti(path))
         return _read_picture(path, opaque, png=start == _PNG)
-    finally:
-        _reading.path = None
 
 
 def _read_picture(path: Path, opaque: bool, *, png: bool) -> _Decoded:
