@@ -37,7 +37,7 @@ for _command in _COMMANDS:
 app.add_typer(data.app, name="data")
 
 
-def _warning_line(message: Warning | str, *_: object) -> str:
+def _warning_line(message: Warning | str) -> str:
     """A warning as one line; one that a decoder gives names the file that is read."""
     path = file_being_read()
     place = f"{path}: " if path else ""
@@ -46,7 +46,7 @@ def _warning_line(message: Warning | str, *_: object) -> str:
 
 def main() -> None:
     """Run the command line; print warnings and a FundusSegError as one line each, and exit with the error's code."""
-    warnings.formatwarning = _warning_line
+    warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
     warnings.filterwarnings("always", module=r"PIL\.")  # not only of the first file
     try:
         app(prog_name="fundus-seg")

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 32
-SAME_PICTURE = 0.7
+SAME_PICTURE = 0.72
 """Lowest correlation of two photographs of the same picture: between the two distributions above."""
 _VESSEL, _NEIGHBOURHOOD = 2.0, 4.0  # standard deviations of the Gaussians, in pixels of the small picture
 _FIELD_SIDE = 256  # smaller side of the picture in which the field of view is sought

@@ -210,10 +210,10 @@ def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
             if opaque and image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
                 raise DataError("a mask that is partly transparent; export it flattened", path)
             image.info.pop("transparency", None)
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            upright = ImageOps.exif_transpose(image)
-            turned = orientation if orientation in range(2, 9) else 1
-            return _Decoded(np.asarray(upright.convert("RGB")), image.format in _LOSSY, turned)
+            orientation = image.getexif().get(_ORIENTATION)
+            turned = orientation in range(2, 9)
+            upright = ImageOps.exif_transpose(image) if turned else image
+            return _Decoded(np.asarray(upright.convert("RGB")), image.format in _LOSSY, orientation if turned else 1)
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"
