@@ -294,12 +294,13 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
         offset = float(image.dataobj.offset)
         if offset > _MOST_HEADER:
             raise DataError(f"its voxels begin at byte {offset:.0f}, so its header is damaged; export it again", path)
-        values = np.asanyarray(image.dataobj)
-        if values.dtype.names is not None:
-            values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
-        if not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
-            raise DataError("values are not whole numbers of 0 to 255; export it with 8 bits", path)
-        values = values.reshape(width, height, -1).astype(np.uint8)
+        with _budget.taking(width * height * (image.get_data_dtype().itemsize + _BYTES_PER_PIXEL)):
+            values = np.asanyarray(image.dataobj)
+            if values.dtype.names is not None:
+                values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
+            if not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
+                raise DataError("values are not whole numbers of 0 to 255; export it with 8 bits", path)
+            values = values.reshape(width, height, -1).astype(np.uint8)
         if image.header["sform_code"] or image.header["qform_code"]:
             (axis, to_right), (_, to_front), (slices, _) = nibabel.io_orientation(image.affine)
             if slices != 2:
