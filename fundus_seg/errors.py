@@ -161,32 +161,6 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     return f"unknown {kind} '{given}'{hint} (valid: {', '.join(names)})"
 
 
-def printable(text: object, *, keep: str = "") -> str:
-    r"""The text with each character escaped that a terminal would obey or could not show: ESC as `\x1b`.
-
-    These are control characters, line ends, marks that reverse the direction of what follows, and bytes of file names
-    that are not UTF-8.
-
-    Args:
-        text: what is to be shown; of anything else than a text, `str` of it.
-        keep: characters that are left as they are, as the line ends of a text of several lines.
-    """
-    return "".join(
-        _escaped(each) if each not in keep and (unicodedata.category(each) in _UNSHOWN or each in _REVERSING) else each
-        for each in str(text)
-    )
-
-
-_UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
-_REVERSING = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte that Python could not decode
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
-
-
 def counted(number: int, noun: str) -> str:
     """`1 run`, `3 runs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -88,10 +88,10 @@ def test_a_file_that_changes_while_it_is_read_poisons_nothing(draw_root, monkeyp
     whole = cases[0].image.read_bytes()
     read = cache.read_sample
 
-    def meddle(case):
+    def meddle(case, witness):
         if case == cases[0]:
             Image.new("RGB", (64, 64), "white").save(case.image)
-        return read(case)
+        return read(case, witness)
 
     monkeypatch.setattr(cache, "read_sample", meddle)
     with pytest.raises(DataError, match="changed while they were read"):
@@ -147,7 +147,7 @@ from fundus_seg.config import DataConfig
 from fundus_seg.data import cache
 from fundus_seg.data.layout import open_root
 
-def read_sample(case):
+def read_sample(case, witness):
     print("reading", end="", flush=True)
     time.sleep(600)
 

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drawn_masks import save
 from PIL import Image
 
 from fundus_seg import load_model

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fundus_seg.errors import one_line
+from fundus_seg.reading import file_being_read
 from fundus_seg_cli import audit, benchmark, compare, config, data, evaluate, predict, profile, score, train
 from fundus_seg_cli.console import shown, standard_streams
 from fundus_seg_cli.options import command_class, paragraphs
@@ -53,8 +55,16 @@ def _group(
     pass
 
 
+def _warning_line(message: Warning | str) -> str:
+    """A warning as one line; one that a decoder gives names the file that is read."""
+    path = file_being_read()
+    place = f"{path}: " if path else ""
+    return f"warning: {shown(f'{place}{one_line(message)}')}\n"
+
+
 def main() -> None:
     """Run the command line; print warnings and errors as one line each, and exit with the error's code."""
-    warnings.formatwarning = lambda message, *_: f"warning: {shown(message)}\n"
+    warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
+    warnings.filterwarnings("always", module=r"PIL\.")  # not only of the first file
     with standard_streams():
         app(prog_name="fundus-seg")

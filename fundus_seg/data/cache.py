@@ -26,6 +26,7 @@ from fundus_seg.cores import map_on_cores
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.io import DECODER_VERSION
+from fundus_seg.data.recognise import Witness
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import DataError, Problem, Problems, RunError
 from fundus_seg.progress import SILENT, Progress
@@ -114,9 +115,10 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
     masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (shape[0], 2, *shape[1:]))
     why_not_train: list[str | None] = [None] * len(cases)
+    witness = Witness()
 
     def resize(index: int) -> None:
-        sample = read_sample(cases[index])
+        sample = read_sample(cases[index], witness)
         size = (data.size, data.size)
         images[index] = Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation])
         for structure, mask in enumerate(sample.masks):
@@ -127,9 +129,13 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
     place = f"{cases[0].domain}/{cases[0].split}"
     unusable = Problems()
     map_on_cores(resize, range(len(cases)), problems=unusable, description=f"reading {place}", progress=progress)
-    if unusable.found and cases[0].split == "train":
+    suspicion = witness.suspicion()
+    if (unusable.found or suspicion.problems) and cases[0].split == "train":
         unusable.found += _training_problems(cases, why_not_train)
+    unusable.found = [*suspicion.problems, *suspicion.unexplained(unusable.found)]
     unusable.refuse("files cannot be used")
+    for oddity in suspicion.oddities:
+        progress.line(f"warning: {oddity}")
     images.flush()
     masks.flush()
     about = {"what": f"{place}, {len(cases)} cases at {data.size}", "problems": why_not_train}

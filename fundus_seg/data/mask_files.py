@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.cores import map_on_cores
-from fundus_seg.data.coding import Annotation, Coding
+from fundus_seg.data.coding import Annotation, Coding, Thresholds
 from fundus_seg.data.dataset import frame_text, read_files
 from fundus_seg.data.files import NAME, WILDCARDS, Pattern, left_over
 from fundus_seg.data.io import read_image
@@ -54,18 +54,18 @@ class MaskFiles:
 
 
 def find_masks(
-    where: Sequence[str], coding: Coding | None = None, *, progress: Progress = SILENT
+    where: Sequence[str], coding: Coding | Thresholds | None = None, *, progress: Progress = SILENT
 ) -> dict[str, tuple[Path, ...]]:
     """Find the mask files of each case, by name.
 
     Args:
         where: one folder or pattern of coded masks, or two of binary masks, disc and cup.
-        coding: the coding, if the user gave one; binary masks have none.
+        coding: the coding, if the user gave one; binary masks have none but thresholds.
         progress: told of the files beside the masks that are left out.
 
     Raises:
         DataError: there is no mask, a case has two, or a disc or a cup lacks the other; the error lists all of them.
-        UsageError: there are more than two places, or two and a coding.
+        UsageError: there are more than two places, or two and a coding that is no thresholds.
     """
     files, skipped = _find(where, coding)
     _tell([files], skipped, progress)
@@ -78,9 +78,11 @@ def _tell(found: Iterable[Mapping[str, tuple[Path, ...]]], skipped: Iterable[Ski
     tell(dict.fromkeys(each for each in skipped if each.path not in taken), progress)
 
 
-def _find(where: Sequence[str], coding: Coding | None) -> tuple[dict[str, tuple[Path, ...]], list[Skipped]]:
+def _find(
+    where: Sequence[str], coding: Coding | Thresholds | None
+) -> tuple[dict[str, tuple[Path, ...]], list[Skipped]]:
     """The mask files of each case, by name, and the files that are left out, those of the other place among them."""
-    if len(where) > 2 or (len(where) == 2 and coding is not None):
+    if len(where) > 2 or (len(where) == 2 and isinstance(coding, Coding)):
         raise UsageError(f"{', '.join(where)}: give one place, or two of binary masks, disc then cup, without a coding")
     problems = Problems()
     found: list[dict[str, Path]] = []
@@ -181,8 +183,8 @@ def pair_masks(
     predictions: Sequence[str],
     truths: Sequence[str],
     *,
-    prediction_coding: Coding | None = None,
-    truth_coding: Coding | None = None,
+    prediction_coding: Coding | Thresholds | None = None,
+    truth_coding: Coding | Thresholds | None = None,
     progress: Progress = SILENT,
 ) -> MaskPairs:
     """Match predicted and true masks by the names of their cases; a file without a partner is reported and left out.

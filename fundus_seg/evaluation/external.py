@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from fundus_seg.builtins import Missing
 from fundus_seg.data.mask_files import MaskPairs
+from fundus_seg.data.recognise import Witness
+from fundus_seg.data.stray import stray_line, stray_parts
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import Problems, RunError, UsageError
 from fundus_seg.evaluation.records import (
@@ -84,10 +86,15 @@ def score_masks(
     changed = 0
     held = np.zeros((2, len(STRUCTURES)), dtype=bool)  # by any prediction, by any truth
     problems = Problems()
+    witness = Witness("--truth-coding")
+    stray: list[str] = []
     with progress.task("scoring", total=len(cases)) as advance:
         for case in cases:
             with problems.gather():
                 given, truth = _read(pairs, case)
+                witness.see("the truth", pairs.truths.files[case], pairs.truths.annotation, truth)
+                if parts := ", ".join(stray_parts(truth)):
+                    stray.append(f"{case}: {parts}")
                 processed = clean(given, largest=scoring.largest_component, fill=scoring.fill_holes)
                 held |= np.any([given, truth], axis=(2, 3))
                 changed += not np.array_equal(given, processed)
@@ -95,7 +102,12 @@ def score_masks(
                 rows += score_case(processed, truth, raw=given, scoring=scoring, **identity)
                 predictions[case], truths[case] = mask_digest(given), mask_digest(truth)
             advance()
-    problems.refuse("masks cannot be scored")
+    suspicion = witness.suspicion()
+    Problems([*suspicion.problems, *suspicion.unexplained(problems.found)]).refuse("masks cannot be scored")
+    for oddity in suspicion.oddities:
+        progress.line(f"warning: {oddity}")
+    if stray:
+        progress.line(stray_line(stray, len(cases)))
     if changed:
         progress.line(f"post-processing of the protocol changed {changed} of {len(pairs.names)} predictions")
     for structure, predicted, true in zip(STRUCTURES, *held, strict=True):

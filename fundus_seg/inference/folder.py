@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fundus_seg.builtins import MaskFormat, PictureFormat, Precision
 from fundus_seg.data import listing
-from fundus_seg.data.coding import Annotation, Coding
-from fundus_seg.data.dataset import frame_text
-from fundus_seg.data.io import read_image, write_mask
+from fundus_seg.data.coding import Annotation, Coding, Thresholds
+from fundus_seg.data.dataset import check_fit
+from fundus_seg.data.io import read_photograph, write_mask
 from fundus_seg.data.mask_files import MaskFiles, find_masks
 from fundus_seg.data.names import by_name, matched, name_of
 from fundus_seg.data.recognise import Side, settle_coding
@@ -43,7 +43,7 @@ def predict_folder(
     form: MaskFormat = "png",
     overlay: PictureFormat | None = None,
     truth: Sequence[str] = (),
-    truth_coding: Coding | None = None,
+    truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Path:
@@ -257,7 +257,9 @@ def _inputs(name: str, path: Path, truths: MaskFiles | None) -> str | None:
         return None
 
 
-def _truths(where: Sequence[str], coding: Coding | None, names: Iterable[str], progress: Progress) -> MaskFiles:
+def _truths(
+    where: Sequence[str], coding: Coding | Thresholds | None, names: Iterable[str], progress: Progress
+) -> MaskFiles:
     """The true masks of the photographs; a photograph without one gets no scores.
 
     Raises:
@@ -288,13 +290,9 @@ def _keep_apart(out: Path, photographs: Iterable[Path], truths: MaskFiles | None
 
 def _read(name: str, path: Path, truths: MaskFiles | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     """A photograph, and its true masks if it has any."""
-    image = read_image(path)
+    photograph = read_photograph(path)
     if truths is None or name not in truths.files:
-        return image, None
+        return photograph.pixels, None
     true = truths.read(name)
-    if true.shape[1:] != image.shape[:2]:
-        raise DataError(
-            f"{frame_text(true[0])} pixels, but its photograph {path} has {frame_text(image[..., 0])}",
-            truths.files[name][0],
-        )
-    return image, true
+    check_fit(photograph, true, truths.files[name][0])
+    return photograph.pixels, true
