@@ -105,7 +105,7 @@ def load(name: str) -> Plugin:
 def _import(name: str, where: str) -> ModuleType:
     here = str(Path.cwd())
     if not {"", here} & set(sys.path):
-        sys.path.insert(0, here)  # as `python -m` does; a console script has its own folder there
+        sys.path.append(here)  # last: a file of it that is named like a library must not take the library's place
     try:
         module = importlib.import_module(where)
     except Exception as error:  # whatever the module raises
