@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import math
 import threading
 import time
 
 import pytest
-from drawn_masks import Lines
+from small_runs import Lines
 
 from fundus_seg import cores
 from fundus_seg.cores import core_count, map_on_cores
@@ -19,6 +20,7 @@ def halved(number):
 
 
 def test_only_cores_that_this_process_may_use_count(monkeypatch):
+    monkeypatch.setattr(cores, "cpu_limit", lambda: math.inf)
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
     assert core_count() == 3
     monkeypatch.delattr(cores.os, "sched_getaffinity")
