@@ -47,10 +47,19 @@ def memory_left() -> float:
             with contextlib.suppress(OSError, ValueError):
                 most = int((group / limit).read_text())
                 taken = int((group / used).read_text())
-                statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
                 if most < _UNLIMITED:
-                    left.append(max(0, most - max(0, taken - int(statistics.get(droppable, 0)))))
+                    left.append(max(0, most - max(0, taken - _statistic(group / "memory.stat", droppable))))
     return min(left)
+
+
+def _statistic(path: Path, name: str) -> int:
+    """A number of memory.stat, whose lines are names and numbers; 0 if it is not there."""
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            key, _, number = line.partition(" ")
+            if key == name:
+                return int(number)
+    return 0
 
 
 def _own_groups(controller: str) -> Iterator[Path]:

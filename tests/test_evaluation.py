@@ -313,8 +313,8 @@ class TestForgedRecords:
     @pytest.mark.parametrize(
         ("forge", "reason"),
         [
-            (lambda cases: cases.assign(dsc=7.0), "a dsc of 7.0 in case Atest0"),
-            (lambda cases: cases.assign(dsc=np.inf), "a dsc of inf in case Atest0"),
+            (lambda cases: cases.assign(dsc=7.0), "a dsc of 7.0 in case Btest0"),
+            (lambda cases: cases.assign(dsc=np.inf), "a dsc of inf in case Btest0"),
             (lambda cases: cases.assign(nsd=-0.1), "a nsd of -0.1"),
             (lambda cases: cases.assign(hd=-np.inf), "a hd of -inf"),
             (lambda cases: cases.assign(hd95=1e6), "a hd95 of 1000000.0"),

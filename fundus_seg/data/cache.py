@@ -142,7 +142,7 @@ def _open(entry: Path, count: int, size: int) -> tuple[list[str | None], dict[st
         OSError, ValueError: something is missing or damaged.
     """
     record = _unsealed((entry / _RECORD).read_text("utf8"))
-    arrays = {}
+    arrays: dict[str, NDArray[np.uint8]] = {}
     for name, shape in _shapes(count, size).items():
         with (entry / f"{name}.npy").open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != record.get("sha256", {}).get(name):
@@ -173,10 +173,10 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
     def resize(index: int) -> None:
         sample = read_sample(cases[index])
         size = (data.size, data.size)
-        images[index] = Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation])
+        images[index] = np.asarray(Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation]))
         for structure, mask in enumerate(sample.masks):
             resized = Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-            masks[index, structure] = resized
+            masks[index, structure] = np.asarray(resized)
         why_not_train[index] = training_problem(sample.masks)
 
     place = f"{cases[0].domain}/{cases[0].split}"

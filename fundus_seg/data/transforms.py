@@ -76,8 +76,8 @@ def _checked(name: str, augment: Augmentation) -> Augmentation:
 
     def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         with blamed(name):
-            image_and_masks = augment(image, masks)
-            pair = tuple(np.asarray(array) for array in image_and_masks)
+            one, other = augment(image, masks)
+            pair = np.asarray(one), np.asarray(other)
         given, taken = ([f"{array.shape} {array.dtype}" for array in arrays] for arrays in (pair, (image, masks)))
         if given != taken:
             raise UsageError(f"{name}: gives {' and '.join(given)}: return image and masks as {' and '.join(taken)}")

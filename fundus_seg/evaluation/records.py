@@ -128,11 +128,11 @@ def read_evaluation(path: Path) -> Evaluation:
         metrics = [name for name in METRICS if name in cases]  # a record may be older than a metric
         numbers = cases[[*SIZES, *FAULTS, *metrics]].apply(pd.to_numeric)
         cases = cases.assign(**numbers)
+        if fault := _fault(cases, metrics):
+            raise RunError(f"{path}: {fault}, which no evaluation writes; evaluate the run again")
+        return Evaluation(path, meta, cases)
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
-    if fault := _fault(cases, metrics):
-        raise RunError(f"{path}: {fault}, which no evaluation writes; evaluate the run again")
-    return Evaluation(path, meta, cases)
 
 
 def _fault(cases: pd.DataFrame, metrics: list[str]) -> str | None:

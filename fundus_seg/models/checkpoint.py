@@ -20,7 +20,7 @@ from fundus_seg.plugins import is_plugin, is_unnamed
 from fundus_seg.runs.atomic import atomic_path
 
 CHECKPOINT_FORMAT = 1
-_SPEC = {
+_SPEC: dict[str, type] = {
     "op": str,
     "encoder": str,
     "image_size": int,
@@ -163,7 +163,7 @@ def _checked_spec(path: Path, spec: object) -> dict[str, Any]:
         raise CheckpointError(f"{path}: its model_spec is not one that fundus-seg writes: {', '.join(_SPEC)}")
     for key, kind in _SPEC.items():
         value = spec[key]
-        if type(value) is not kind or (kind is int and not 0 < value <= _LARGEST):
+        if type(value) is not kind or (isinstance(value, int) and not 0 < value <= _LARGEST):
             raise CheckpointError(f"{path}: its model_spec has the {key} {value!r:.40}, which no network has")
     return spec
 
