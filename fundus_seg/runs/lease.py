@@ -144,11 +144,13 @@ class _Lease:
 
 
 def _is_claim(content: object) -> bool:
-    """Whether it is what `_Lease.take` writes, or could be on another system."""
-    if not isinstance(content, dict) or type(content.get("pid")) is not int:
-        return False
-    words = [content.get(name) for name in ("token", "host", "machine", "started")]
-    return all(isinstance(word, str) for word in words[:2]) and all(isinstance(word, str | None) for word in words[2:])
+    """Whether it is what `_Lease.take` writes, here or on another system."""
+    kinds: dict[str, Any] = {"token": str, "host": str, "machine": str | None, "pid": int, "started": str | None}
+    return (
+        isinstance(content, dict)
+        and content.keys() == kinds.keys()
+        and all(isinstance(content[name], kind) for name, kind in kinds.items())
+    )
 
 
 def _text(there: dict[str, Any] | None) -> str:
