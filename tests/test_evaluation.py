@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import math
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from small_runs import Lines
 
 from fundus_seg import load_model
 from fundus_seg.builtins import OPERATORS
@@ -176,23 +177,6 @@ def test_another_protocol_has_its_own_file(run):
     assert released.meta.protocol.dice_smoothing == 1
 
 
-class Lines:
-    """A progress that keeps what was said."""
-
-    def __init__(self):
-        self.said, self.scored = [], 0
-
-    @contextlib.contextmanager
-    def task(self, description, total):
-        def advance(**_):
-            self.scored += description.startswith("scoring")
-
-        yield advance
-
-    def line(self, text):
-        self.said.append(text)
-
-
 @pytest.fixture
 def scored(run, monkeypatch):
     """A run whose four cases were predicted in batches of three, and its evaluation."""
@@ -215,11 +199,11 @@ def test_cut_evaluation_is_recovered_to_its_last_whole_case(scored, lines, of_th
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
     assert first.path.read_bytes() == written
-    assert progress.scored == 4 - kept
+    assert progress.done[f"scoring {run.path}"] == 4 - kept
     if kept:
-        assert progress.said == [f"{first.path}: cut off; {kept} whole cases kept, scoring the other {4 - kept}"]
+        assert progress.lines == [f"{first.path}: cut off; {kept} whole cases kept, scoring the other {4 - kept}"]
     else:
-        assert progress.said == [f"{first.path}: not what was written; scoring every case again"]
+        assert progress.lines == [f"{first.path}: not what was written; scoring every case again"]
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
@@ -232,7 +216,7 @@ def test_edited_evaluation_is_refused_and_none_of_its_rows_kept(scored, cut):
         read_evaluation(first.path)
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
-    assert progress.said[-1] == f"{first.path}: not what was written; scoring every case again"
+    assert progress.lines[-1] == f"{first.path}: not what was written; scoring every case again"
 
 
 def test_checkpoint_of_another_network_is_refused(run, draw_root, tmp_path):
@@ -255,17 +239,17 @@ def test_half_written_evaluation_is_made_again(run):
     first.path.write_text("protocol,domain\n")
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
-    assert progress.said == [f"{first.path}: of an older format, or without its JSON; scoring every case again"]
+    assert progress.lines == [f"{first.path}: of an older format, or without its JSON; scoring every case again"]
 
 
 def test_scores_of_another_checkpoint_are_made_again(run):
     first, progress = evaluate(run), Lines()
     assert evaluate(run, progress=progress).cases.equals(first.cases)
-    assert progress.said == []
+    assert progress.lines == []
     path = first.path.with_suffix(".json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "checkpoint_sha256": "0"}))
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
-    assert progress.said == [f"{first.path}: of another checkpoint or other data; scoring every case again"]
+    assert progress.lines == [f"{first.path}: of another checkpoint or other data; scoring every case again"]
 
 
 def test_last_is_labelled_last(run):
@@ -304,54 +288,55 @@ def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):
         read_evaluation(evaluation.path)
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, evaluation.cases)
-    assert progress.said == [f"{evaluation.path}: of an older format, or without its JSON; scoring every case again"]
+    assert progress.lines == [f"{evaluation.path}: of an older format, or without its JSON; scoring every case again"]
 
 
 class TestForgedRecords:
     """Records that no evaluation writes are refused, although their digest is that of the file; the run is rescored."""
 
-    @pytest.mark.parametrize(
-        ("forge", "reason"),
-        [
-            (lambda cases: cases.assign(dsc=7.0), "a dsc of 7.0 in case Btest0"),
-            (lambda cases: cases.assign(dsc=np.inf), "a dsc of inf in case Btest0"),
-            (lambda cases: cases.assign(nsd=-0.1), "a nsd of -0.1"),
-            (lambda cases: cases.assign(hd=-np.inf), "a hd of -inf"),
-            (lambda cases: cases.assign(hd95=1e6), "a hd95 of 1000000.0"),
-            (lambda cases: cases.assign(truth_pixels=-1), "a truth_pixels of -1"),
-            (lambda cases: cases.assign(holes=np.nan), "a holes of nan"),
-            (lambda cases: cases[:0], "0 rows that are not one of disc and cup for each case"),
-            (lambda cases: cases[:-1], "7 rows"),
-            (lambda cases: pd.concat([cases, cases]), "16 rows"),
-            (lambda cases: cases.assign(structure="disc"), "8 rows"),
-            (lambda cases: cases.assign(dsc="many"), "not a whole evaluation"),
-            (lambda cases: cases.drop(columns="case"), "not a whole evaluation"),
-        ],
+    FORGERIES: ClassVar = [
+        (lambda cases: cases.assign(dsc=7.0), "a dsc of 7.0 in case Btest0"),
+        (lambda cases: cases.assign(dsc=np.inf), "a dsc of inf in case Btest0"),
+        (lambda cases: cases.assign(nsd=-0.1), "a nsd of -0.1"),
+        (lambda cases: cases.assign(hd=-np.inf), "a hd of -inf"),
+        (lambda cases: cases.assign(hd95=1e6), "a hd95 of 1000000.0"),
+        (lambda cases: cases.assign(truth_pixels=-1), "a truth_pixels of -1"),
+        (lambda cases: cases.assign(holes=np.nan), "a holes of nan"),
+        (lambda cases: cases[:0], "0 rows that are not one of disc and cup for each case"),
+        (lambda cases: cases[:-1], "7 rows"),
+        (lambda cases: pd.concat([cases, cases]), "16 rows"),
+        (lambda cases: cases.assign(structure="disc"), "8 rows"),
+        (lambda cases: cases.assign(dsc="many"), "not a whole evaluation"),
+        (lambda cases: cases.drop(columns="case"), "not a whole evaluation"),
+    ]
+    JSONS = (
+        "[" * 100_000,
+        '{"format": 3, "checkpoint": "best", "run": {"operator": 1}}',
+        "[]",
+        '{"format": 4}',
     )
-    def test_rows(self, run, forge, reason):
+
+    def test_rows(self, run):
         evaluation = evaluate(run)
-        forge(evaluation.cases).to_csv(evaluation.path, index=False)
-        self.seal(evaluation.path)
-        with pytest.raises(RunError, match=rf"^{evaluation.path}: {reason}.*; evaluate the run again$"):
-            read_evaluation(evaluation.path)
+        for forge, reason in self.FORGERIES:
+            self.write(evaluation.path, forge(evaluation.cases))
+            with pytest.raises(RunError, match=rf"^{evaluation.path}: {reason}.*; evaluate the run again$"):
+                read_evaluation(evaluation.path)
+
+    @pytest.mark.parametrize("forge", [FORGERIES[0][0], lambda cases: cases[:-2]], ids=["DSC 7", "fewer cases"])
+    def test_are_scored_again(self, run, forge):
+        evaluation = evaluate(run)
+        self.write(evaluation.path, forge(evaluation.cases))
         pd.testing.assert_frame_equal(evaluate(run).cases, evaluation.cases)
 
-    def test_fewer_cases_than_the_holdout_has_are_scored_again(self, run):
+    def test_the_json_beside_them(self, run):
         evaluation = evaluate(run)
-        evaluation.cases[:-2].to_csv(evaluation.path, index=False)
-        self.seal(evaluation.path)
-        assert len(read_evaluation(evaluation.path).cases) == 6
-        pd.testing.assert_frame_equal(evaluate(run).cases, evaluation.cases)
+        for content in self.JSONS:
+            evaluation.path.with_suffix(".json").write_text(content)
+            with pytest.raises(RunError, match="not a whole evaluation; evaluate the run again"):
+                read_evaluation(evaluation.path)
 
-    @pytest.mark.parametrize(
-        "content", ["[" * 100_000, '{"format": 3, "checkpoint": "best", "run": {"operator": 1}}', "[]", '{"format": 4}']
-    )
-    def test_the_json_beside_them(self, run, content):
-        evaluation = evaluate(run)
-        evaluation.path.with_suffix(".json").write_text(content)
-        with pytest.raises(RunError, match="not a whole evaluation; evaluate the run again"):
-            read_evaluation(evaluation.path)
-
-    def seal(self, path):
+    def write(self, path, cases):
+        cases.to_csv(path, index=False)
         meta = json.loads(path.with_suffix(".json").read_text())
         path.with_suffix(".json").write_text(json.dumps({**meta, "cases_sha256": file_digest(path)}))

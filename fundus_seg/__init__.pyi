@@ -1,0 +1,3 @@
+from .inference.predict import load_model
+
+__all__ = ["load_model"]
