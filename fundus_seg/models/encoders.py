@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ smp_encoders = import_module("segmentation_models_pytorch.encoders")
 
 LOW_STRIDE = 4
 DEEP_STRIDE = 16
+_NAME = re.compile(r"[\w.+-]+", re.ASCII)
+"""timm takes a name such as `hf_hub:...` or `local-dir:...` for a place to fetch a network from."""
 HUB_TIMEOUT_S = 5.0
 
 
@@ -82,9 +85,14 @@ def build_encoder(name: str, weights: str | Path | None = None) -> Encoder:
             for random weights.
 
     Raises:
-        UsageError: the encoder is unknown, or cannot give features at strides 4 and 16.
+        UsageError: the encoder is unknown, names a place to fetch it from, or cannot give features at strides 4 and 16.
         CheckpointError: the weights cannot be downloaded or read, or leave a part of the encoder unset.
     """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"encoder {name!r}: write the name of an encoder alone, such as mobilenet_v2 or tu-convnext_tiny; "
+            "a place to fetch it from is not taken"
+        )
     try:
         body = smp_encoders.get_encoder(name, depth=5, output_stride=DEEP_STRIDE, weights=None)
         if weights == "imagenet":

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp"
 """How the names of half-written files end; they begin with a dot."""
-_KEPT = 32
-"""Letters of a file's name that the name of its temporary file keeps: the whole, made longer, could be too long."""
 
 _guard: ContextVar[Callable[[], None]] = ContextVar("guard", default=lambda: None)
 
@@ -51,16 +50,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         RunError: the folder cannot be written, or the disk is full; what stood at `path` before still stands.
     """
+    _guard.get()()  # before a folder is made: a run whose folder was deleted must not make it again
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_KEPT]}.", suffix=TEMPORARY)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.parent / f".{uuid.uuid4().hex}{TEMPORARY}"
         try:
+            temporary.touch(exist_ok=False)  # with the permissions that the system gives to new files
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            flush_to_disk(temporary)
             _guard.get()()
             temporary.replace(path)
         finally:
@@ -70,6 +67,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise RunError(
             f"{path}: cannot be written ({error.strerror or error}); make room, or choose another folder"
         ) from error
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
@@ -143,9 +146,3 @@ def frame_csv(frame: pd.DataFrame, **options: Any) -> str:
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write mappings with equal keys as a CSV, atomically."""
     write_text(path, csv_text(rows))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

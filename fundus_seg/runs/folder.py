@@ -70,6 +70,11 @@ class RunFolder:
         """Whether the marker `TRAINED`, `DONE` or `FAILED` stands."""
         return (self.path / marker).is_file()
 
+    @property
+    def begun(self) -> bool:
+        """Whether the run has trained anything: before that it may be begun anew, with whatever settings."""
+        return self.config.exists() and any(self.checkpoint("last").parent.glob("*.ckpt"))
+
     def mark(self, marker: str, text: str = "") -> None:
         """Set a marker, which may say something."""
         write_text(self.path / marker, text)

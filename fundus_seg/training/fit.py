@@ -23,6 +23,7 @@ from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError
 from fundus_seg.hardware import gpu_name, machine_choices
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.models.checkpoint import read_checkpoint, write_checkpoint
+from fundus_seg.plugins import blamed
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_rows
@@ -183,7 +184,8 @@ def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
         network = build_model(**config.network_spec(), encoder_weights=weights)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True)
     method = build_method(config.train.method)
-    method.attach(network)
+    with blamed(config.train.method):
+        method.attach(network)
     network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     network, optimizer = fabric.setup(network, optimizer)
     if there is None:
@@ -215,9 +217,12 @@ def _train_epoch(
         for step, whole in enumerate(batches.epoch(state.epoch), start=state.epoch * batches.steps):
             batch = whole.slice(fabric.global_rank, config.train.devices)
             images, masks = fabric.to_device((batch.images, batch.masks))
-            images, masks = state.method.batch(images, masks, batch.domains, step)
+            with blamed(config.train.method):
+                images, masks = state.method.batch(images, masks, batch.domains, step)
             images = scale_photographs(images).to(memory_format=_memory_format(config))
-            losses = state.method.loss(loss_of, state.network(images), masks, batch.domains, step)
+            logits = state.network(images)
+            with blamed(config.train.method):
+                losses = state.method.loss(loss_of, logits, masks, batch.domains, step)
             check_losses(config.train.method, losses)
             state.optimizer.zero_grad()
             fabric.backward(losses.mean())
