@@ -156,8 +156,8 @@ def _fit(
         state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
         for observer in observers:
             observer.on_epoch_end(state.history[-1], state.network)
-        weights = weights_state(state.network, config, state.epoch, data.origin)
-        _write_epoch(folder, state, weights, improved=improved, finished=state.epoch == epochs)
+        finished = state.epoch == epochs
+        _write_epoch(folder, config, state, origin=data.origin, improved=improved, finished=finished)
         progress.line(_epoch_line(row, epochs))
 
 
@@ -237,13 +237,20 @@ def _memory_format(config: ResolvedRun) -> torch.memory_format:
 
 
 def _write_epoch(
-    folder: RunFolder, state: _State, weights: Mapping[str, Any], *, improved: bool, finished: bool
+    folder: RunFolder,
+    config: ResolvedRun,
+    state: _State,
+    *,
+    origin: Mapping[str, Any],
+    improved: bool,
+    finished: bool,
 ) -> None:
     """`best` and metrics first, `last` at the end: a run killed in between repeats its epoch and rewrites them."""
+    weights = weights_state(state.network, config, state.epoch, origin)
     if improved:
         write_checkpoint(folder.checkpoint("best"), weights)
     write_rows(folder.metrics, state.history)
-    last: dict[str, Any] = {**weights, "best": state.best, "history": state.history}
+    last = {**weights, "best": state.best, "history": state.history}
     if not finished:
         last["optimizer"] = state.optimizer.state_dict()
     write_checkpoint(folder.checkpoint("last"), last)
