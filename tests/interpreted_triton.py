@@ -89,3 +89,10 @@ def test_an_empty_batch(channels_last: bool) -> None:
     assert triton_backend.forward(x, weight, 3, 1, 1).shape == grad.shape
     assert triton_backend.grad_x(grad, weight, (5, 4), 3, 1, 1).shape == x.shape
     assert not triton_backend.grad_weight(grad, x, 3, 1, 1).any()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_offsets_of_large_tensors(channels_last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their offsets are 64-bit numbers; here those of small tensors are, too."""
+    monkeypatch.setattr(triton_backend, "_NARROW", 0)
+    check(*operands(batch=9, channels_last=channels_last))

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from torch import Tensor
 
 from fundus_seg.config import RunConfig, load_config
+from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
 from fundus_seg.progress import Advance, Silent
+from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import RunIdentity
 
 
 def settings(*overrides: str, holdout: str = "A", op: str | None = None, seed: int | None = None) -> RunConfig:
@@ -69,3 +73,28 @@ class Lines(Silent):
 
     def line(self, text: str) -> None:
         self.lines.append(text)
+
+
+def identity(**fields: Any) -> RunIdentity:
+    """The identity of a `paper` run of tvconv, fp32, holdout A, seed 0, but for the given fields."""
+    usual = {"operator": "tvconv", "recipe": "", "preset": "paper", "precision": "fp32", "holdout": "A", "seed": 0}
+    return RunIdentity(**{**usual, **fields})
+
+
+def evaluation_of(
+    rows: list[dict[str, Any]], run: RunIdentity, *, protocol: Scoring | None = None, **meta: Any
+) -> Evaluation:
+    """An evaluation that was never written, with a path of its own, its checkpoint `best` by source validation.
+
+    Args:
+        rows: of the case records.
+        run: which run it is of.
+        protocol: of the scores; None for the default one.
+        meta: other fields of `EvaluationMeta`.
+    """
+    protocol = protocol or Scoring()
+    usual = {"data": {}, "phantom": False, "selection": "source-validation", "checkpoint": "best"}
+    usual |= {"protocol": protocol, "protocol_digest": protocol.digest(), "checkpoint_sha256": "", "versions": {}}
+    content = EvaluationMeta(run=run, **{**usual, **meta})
+    name = f"{run.name}-{run.holdout}-{run.seed}-{content.selection}-{content.scored}.csv"
+    return Evaluation(Path(name), content, pd.DataFrame(rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
@@ -93,13 +93,13 @@ def test_the_gpu_table_times_the_steps_of_a_real_run(
     import gpu_table
 
     monkeypatch.setattr(gpu_table, "mark", _Mark)
-    monkeypatch.setattr(gpu_table, "waiting_refused", contextlib.nullcontext)
-    settings = ["train.threads=1", "train.epochs=3"]
+    settings = ["train.threads=1", "train.epochs=4"]
     config = load_config("tiny", overrides=settings, arguments={"holdout": "A"})
     cost = gpu_table.measure(config, open_root(draw_root(domains="AB")))
-    assert [len(marks) for marks in gpu_table.TimedBatches.marks] == [3, 3, 3]  # two steps an epoch
+    assert [len(marks) for marks in gpu_table.TimedBatches.marks] == [3, 3, 3, 3]  # two steps an epoch
     assert 0 < 2 * cost.step.first <= 1e3 * cost.epoch.third
-    assert cost.evaluation > 0
+    assert cost.evaluation > 0 and cost.validating > 0 and 0 < cost.writing < cost.epoch.third
+    assert cost.waits == ()
 
 
 def test_the_gpu_table_extrapolates_to_120_runs() -> None:
@@ -107,10 +107,57 @@ def test_the_gpu_table_extrapolates_to_120_runs() -> None:
     from gpu_table import Cost, report
     from timing import Spread
 
-    cost = Cost(Spread(20.0, 19.0, 21.0), Spread(0.5, 0.5, 0.5), once=6.0, evaluation=4.0)
+    cost = Cost(Spread(20.0, 19.0, 21.0), Spread(0.5, 0.5, 0.5), once=6.0, evaluation=4.0, validating=0.1)
     text = report(dict.fromkeys(("conv", "depthwise", "tvconv"), cost), "a GPU")
-    assert "| tvconv | 20.00 (19.00-21.00) | 0.50 (0.50-0.50) | 6.0 | 4.0 | 0.50 |" in text
+    assert "| tvconv | 20.00 (19.00-21.00) | 0.50 (0.50-0.50) | 0.10, 0.00 | 6.0 | 4.0 | 0.50 |" in text
     assert text.endswith("120 runs, one after another, take 60 minutes; aim: less than 60, not reached.")
+
+
+def test_the_gpu_table_counts_epochs_beside_all_workers() -> None:
+    """Two workers, two runs each, of which every second one is alone in its last epoch."""
+    from gpu_table import OPS, Timeline, crowded, grid_report
+
+    def run(op: str, process: int, begun: float, lengths: tuple[float, ...]) -> Timeline:
+        starts = [begun + 1 + sum(lengths[:count]) for count in range(len(lengths) + 1)]
+        return Timeline(op, process, begun, tuple(starts[:-1]), starts[-1], starts[-1] + 2)
+
+    lines = [run("conv", 1, 0.0, (3.0, 2.0, 2.0)), run("conv", 2, 0.0, (3.0, 2.0, 2.0, 2.0))]
+    assert lines[0].once == 2.0  # one second before the first epoch, one that this takes longer
+    assert crowded(lines, jobs=2) == [("conv", 2.0)] * 4
+    runs = [run(op, process, 20.0 * round_, (3.0, 2.0, 2.0)) for op in OPS for process in (1, 2) for round_ in (0, 1)]
+    # A run: 2 s once, 40 epochs of 2 s, 2 s of evaluation; two at a time 84 s for two; and 6 s for the first worker.
+    assert "120 runs by 2 workers take 84 minutes" in grid_report(runs, 6.0, 2, "a GPU")
+
+
+def test_a_data_root_as_large_as_the_paper_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpu_table
+
+    monkeypatch.setattr(gpu_table, "CASES", {"A": {"train": 5, "test": 2}, "B": {"train": 3, "test": 4}})
+    root = open_root(gpu_table.as_many_as_the_paper(tmp_path / "root", per_domain=3))
+    assert root.phantom and root.domains == ("A", "B")
+    assert [len(root.cases(domain, split)) for domain in "AB" for split in ("train", "test")] == [5, 2, 3, 4]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_our_upsampling_has_the_gradient_of_torch_s(memory_format: torch.memory_format) -> None:
+    from upsampling import own_resize
+
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    grad = torch.randn(2, 3, 16, 10, dtype=torch.float64).to(memory_format=memory_format)
+    outputs = own_resize(x, (16, 10)), F.interpolate(x, size=(16, 10), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*(torch.autograd.grad(output, x, grad)[0] for output in outputs))
+
+
+def test_the_parts_of_a_gpu_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpu_step
+
+    monkeypatch.setattr(gpu_step, "mark", _Mark)
+    config = {"conv": load_config("tiny", arguments={"holdout": "A", "model.op": "conv"})}
+    assert "summary: conv: a step takes" in gpu_step.steps_report(config, "cpu", 2)
+    assert "same bits twice: True" in gpu_step.upsampling_report(config, "cpu", 2)
+    assert "summary: conv: 0 host waits in a step." in gpu_step.waits_report(config, "cpu", 2)
+    assert "summary: conv: 0 kernels a step" in gpu_step.profile_report(config, "cpu", 2)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
+from small_runs import evaluation_of, identity
 
 from fundus_seg.errors import ProtocolError
-from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
 from fundus_seg.evaluation.score_case import FAULTS
 from fundus_seg.protocol import Scoring
 from fundus_seg.reporting.clinical import clinical_table
 from fundus_seg.reporting.table import render
-from fundus_seg.runs.identity import RunIdentity
 
 
 def case(disc, cup, *, true_disc=40, true_cup=16, disc_faults=(1, 0, 0), cup_faults=(1, 0, 0)):
@@ -33,21 +30,9 @@ def case(disc, cup, *, true_disc=40, true_cup=16, disc_faults=(1, 0, 0), cup_fau
 
 
 def evaluation(*cases, operator="tvconv", holdout="A", seed=0, phantom=False, unpredicted=()):
-    protocol = Scoring()
     rows = [{"case": str(number), **row} for number, rows in enumerate(cases) for row in rows]
-    meta = EvaluationMeta(
-        protocol=protocol,
-        protocol_digest=protocol.digest(),
-        data={},
-        phantom=phantom,
-        selection="last",
-        checkpoint="last",
-        checkpoint_sha256="",
-        unpredicted=unpredicted,
-        run=RunIdentity(operator, "", "paper", "fp32", holdout, seed),
-        versions={},
-    )
-    return Evaluation(Path(f"{operator}-{holdout}-{seed}.csv"), meta, pd.DataFrame(rows))
+    run = identity(operator=operator, holdout=holdout, seed=seed)
+    return evaluation_of(rows, run, phantom=phantom, unpredicted=unpredicted, selection="last", checkpoint="last")
 
 
 def clinical_layout(evaluations):

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from drawn_masks import Lines
+from small_runs import Lines
 
 from fundus_seg import cores
 from fundus_seg.cores import core_count, map_on_cores

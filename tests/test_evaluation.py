@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from small_runs import Lines
 
 from fundus_seg import load_model
 from fundus_seg.builtins import OPERATORS
@@ -175,23 +175,6 @@ def test_another_protocol_has_its_own_file(run):
     assert released.meta.protocol.dice_smoothing == 1
 
 
-class Lines:
-    """A progress that keeps what was said."""
-
-    def __init__(self):
-        self.said, self.scored = [], 0
-
-    @contextlib.contextmanager
-    def task(self, description, total):
-        def advance(**_):
-            self.scored += description.startswith("scoring")
-
-        yield advance
-
-    def line(self, text):
-        self.said.append(text)
-
-
 @pytest.fixture
 def scored(run, monkeypatch):
     """A run whose four cases were predicted in batches of three, and its evaluation."""
@@ -214,11 +197,11 @@ def test_cut_evaluation_is_recovered_to_its_last_whole_case(scored, lines, of_th
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
     assert first.path.read_bytes() == written
-    assert progress.scored == 4 - kept
+    assert progress.done[f"scoring {run.path}"] == 4 - kept
     if kept:
-        assert progress.said == [f"{first.path}: cut off; {kept} whole cases kept, scoring the other {4 - kept}"]
+        assert progress.lines == [f"{first.path}: cut off; {kept} whole cases kept, scoring the other {4 - kept}"]
     else:
-        assert progress.said == [f"{first.path}: not what was written; scoring every case again"]
+        assert progress.lines == [f"{first.path}: not what was written; scoring every case again"]
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
@@ -231,7 +214,7 @@ def test_edited_evaluation_is_refused_and_none_of_its_rows_kept(scored, cut):
         read_evaluation(first.path)
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
-    assert progress.said[-1] == f"{first.path}: not what was written; scoring every case again"
+    assert progress.lines[-1] == f"{first.path}: not what was written; scoring every case again"
 
 
 def test_checkpoint_of_another_network_is_refused(run, draw_root, tmp_path):
@@ -254,17 +237,17 @@ def test_half_written_evaluation_is_made_again(run):
     first.path.write_text("protocol,domain\n")
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
-    assert progress.said == [f"{first.path}: of an older format, or without its JSON; scoring every case again"]
+    assert progress.lines == [f"{first.path}: of an older format, or without its JSON; scoring every case again"]
 
 
 def test_scores_of_another_checkpoint_are_made_again(run):
     first, progress = evaluate(run), Lines()
     assert evaluate(run, progress=progress).cases.equals(first.cases)
-    assert progress.said == []
+    assert progress.lines == []
     path = first.path.with_suffix(".json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "checkpoint_sha256": "0"}))
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, first.cases)
-    assert progress.said == [f"{first.path}: of another checkpoint or other data; scoring every case again"]
+    assert progress.lines == [f"{first.path}: of another checkpoint or other data; scoring every case again"]
 
 
 def test_last_is_labelled_last(run):
@@ -303,4 +286,4 @@ def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):
         read_evaluation(evaluation.path)
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, evaluation.cases)
-    assert progress.said == [f"{evaluation.path}: of an older format, or without its JSON; scoring every case again"]
+    assert progress.lines == [f"{evaluation.path}: of an older format, or without its JSON; scoring every case again"]

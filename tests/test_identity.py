@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
@@ -13,12 +13,13 @@ import yaml
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
-from fundus_seg.errors import RunError
+from fundus_seg.errors import ProtocolError, RunError
 from fundus_seg.evaluation import predictions
 from fundus_seg.evaluation.records import read_evaluation, read_meta
 from fundus_seg.evaluation.runs import evaluate_runs
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.reporting.notes import captions
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import UNKNOWN, Column, RunIdentity, recorded_identity
 from fundus_seg.runs.record import recorded_settings
@@ -130,6 +131,34 @@ def test_a_run_whose_folder_was_renamed_has_the_identity_of_its_settings(trained
     run, evaluation = trained
     old = as_earlier_versions_left_it(run, tmp_path, "mine")
     assert recorded_identity(old, recorded_settings(old), old.read_config()) == evaluation.meta.run
+
+
+def test_a_run_in_the_folder_of_another_recipe_keeps_the_identity_of_its_settings(trained, tmp_path):
+    run, evaluation = trained
+    old = as_earlier_versions_left_it(run, tmp_path, "tvconv")
+    assert recorded_identity(old, recorded_settings(old), old.read_config()) == evaluation.meta.run
+
+
+@pytest.mark.parametrize("identity", ["foo", {"operator": "conv"}, {"seed": "first"}])
+def test_a_damaged_identity_is_named(trained, tmp_path, identity):
+    run, evaluation = trained
+    copy = RunFolder(tmp_path / "seed-0")
+    shutil.copytree(run.path, copy.path)
+    recorded = {**asdict(evaluation.meta.run), **identity} if "seed" in identity else identity
+    copy.write_config({**copy.read_config(), "identity": recorded})
+    with pytest.raises(RunError, match=r"config\.yaml: its identity is damaged"):
+        evaluate(copy)
+
+
+def test_runs_of_different_domains_do_not_share_a_column(experiment):
+    path, run = experiment
+    write_domains(path, {"A": "Domain1", "B": "Domain2", "C": "Domain3", "D": "Domain4"})
+    other = train(settings("train.epochs=2", "optim.lr=0.01"), open_root(path), run.path.parents[3])
+    one, two = (evaluate(each) for each in (run, other))
+    assert score_table([one, two]).layout.columns == (one.meta.run.name, two.meta.run.name)
+    as_if = two.meta.model_copy(update={"run": replace(one.meta.run, seed=1)})
+    with pytest.raises(ProtocolError, match=r"two sets of domains \(tvconv-.*\) in one table: A, B, C in"):
+        score_table([one, replace(two, meta=as_if)])
 
 
 @pytest.mark.parametrize(

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import pytest
-from small_runs import Lines, settings
+from small_runs import Lines, evaluation_of, identity, settings
 
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import ProtocolError, RunError
 from fundus_seg.evaluation.metric_table import distances, overlaps
-from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
 from fundus_seg.evaluation.runs import checkpoints_of
 from fundus_seg.evaluation.score_run import evaluate
-from fundus_seg.protocol import Scoring, source_half
+from fundus_seg.protocol import source_half
 from fundus_seg.reporting.frames import RUN_FIELDS
 from fundus_seg.reporting.in_domain import domain_gap_table, domain_gaps
 from fundus_seg.reporting.leak import ORACLE, SOURCE_VALIDATION, leak_table
 from fundus_seg.reporting.tables import score_table
-from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.statistics.intervals import bootstrap_interval
 from fundus_seg.training import train
 
@@ -36,19 +31,9 @@ def evaluation(
         for case, (value, domain) in enumerate(zip(dsc, domains, strict=True))
         for structure in ("disc", "cup")
     ]  # fmt: skip
-    meta = EvaluationMeta(
-        protocol=Scoring(),
-        protocol_digest=Scoring().digest(),
-        data={},
-        phantom=False,
-        selection=selection,
-        checkpoint="oracle" if selection == ORACLE else "best",
-        scored=scored,
-        checkpoint_sha256="",
-        run=RunIdentity(operator, "", "paper", "fp32", holdout, seed),
-        versions={},
-    )
-    return Evaluation(Path(f"{operator}-{holdout}-{seed}-{selection}-{scored}.csv"), meta, pd.DataFrame(rows))
+    run = identity(operator=operator, holdout=holdout, seed=seed)
+    checkpoint = "oracle" if selection == ORACLE else "best"
+    return evaluation_of(rows, run, selection=selection, checkpoint=checkpoint, scored=scored)
 
 
 def pair(honest, gain, **run):

@@ -73,7 +73,8 @@ def test_the_columns_of_the_records_are_as_they_were(run):
     names += ["prediction_pixels", "prediction_rows", "prediction_columns"]
     names += ["truth_pixels", "truth_rows", "truth_columns", "components", "holes", "outside_disc"]
     names += ["dsc", "jaccard", "nsd", "hd", "hd95", "hd95_max", "asd", "assd"]
-    assert evaluation.path.read_text("utf8").splitlines()[0].split(",") == names
+    columns = evaluation.path.read_text("utf8").splitlines()[0].split(",")
+    assert columns[: len(names)] == names  # a metric of a later version stands behind them
 
 
 def test_finished_runs_are_evaluated_without_torch(run):

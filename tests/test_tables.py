@@ -4,20 +4,18 @@ import io
 import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from small_runs import evaluation_of, identity
 
 from fundus_seg.errors import ProtocolError, UsageError
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, distances, overlaps
-from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
 from fundus_seg.protocol import Scoring
 from fundus_seg.reporting.frames import by_kind, captions_of, case_values, labelled, summarise, with_labels
 from fundus_seg.reporting.table import render
 from fundus_seg.reporting.tables import score_table
-from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.statistics.intervals import bootstrap_interval, wilcoxon_p
 from fundus_seg.statistics.ties import BOLD, OVER_CASES, OVER_RUNS, best_columns
 
@@ -41,19 +39,9 @@ def evaluation(
         for case, (d, h, t) in enumerate(zip(dsc, hd, truths, strict=True))
         for structure in ("disc", "cup")
     ]
-    protocol = scoring or Scoring()
-    meta = EvaluationMeta(
-        protocol=protocol,
-        protocol_digest=protocol.digest(),
-        data={f"{holdout}/test": digest},
-        phantom=phantom,
-        selection=selection,
-        checkpoint="best",
-        checkpoint_sha256="",
-        run=RunIdentity(operator, recipe, preset, precision, holdout, seed),
-        versions={},
-    )
-    return Evaluation(Path(f"{operator}-{seed}.csv"), meta, pd.DataFrame(rows))
+    run = identity(operator=operator, recipe=recipe, preset=preset, precision=precision, holdout=holdout, seed=seed)
+    data = {f"{holdout}/test": digest}
+    return evaluation_of(rows, run, protocol=scoring or Scoring(), data=data, phantom=phantom, selection=selection)
 
 
 def table_of(evaluations, metrics=DEFAULT_METRICS):
@@ -126,7 +114,7 @@ def test_penalty_is_the_protocol_s():
     [
         (
             {"scoring": Scoring(threshold=0.5)},
-            r"two scoring protocols \(threshold\) in one table: 0.75 in tvconv-0.csv, 0.5 in tvconv-1.csv",
+            r"two scoring protocols \(threshold\) in one table: 0.75 in tvconv-A-0-.*, 0.5 in tvconv-A-1-",
         ),
         (
             {"scoring": Scoring(inference="native")},

@@ -18,6 +18,8 @@ from fundus_seg.ops.layout import kernel_in, map_in  # noqa: E402
 
 # What a thread reads of a channels_last map at once: 4 channels, but 2 of 8 bytes.
 VECTORS = {torch.float32: "v4.b32", torch.float64: "v2.b64", torch.bfloat16: "v2.b32"}
+# What a thread reads of a contiguous map at once: its 2 columns where they are aligned, one where a tap shifts them.
+COLUMNS = {torch.float32: ("v2.b32", "b32"), torch.float64: ("v2.b64", "b64"), torch.bfloat16: ("b32", "b16")}
 
 
 def test_equals_the_equation_in_the_interpreter() -> None:
@@ -92,11 +94,22 @@ def test_compiles_to_vector_accesses_of_channels(dtype: torch.dtype, monkeypatch
 
 
 @pytest.mark.usefixtures("hopper")
-@pytest.mark.parametrize("dtype", VECTORS)
-def test_compiles_to_single_accesses_of_columns(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    bits = 8 * dtype.itemsize
+@pytest.mark.parametrize("dtype", COLUMNS)
+def test_compiles_to_accesses_of_two_columns_or_one(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, one = COLUMNS[dtype]
     for kernel in compiled(monkeypatch, dtype, channels_last=False):
-        assert global_accesses(kernel) == {f"ld.global.b{bits}", f"st.global.b{bits}"}
+        assert global_accesses(kernel) == {f"ld.global.{both}", f"ld.global.{one}", f"st.global.{both}"}
+
+
+@pytest.mark.usefixtures("hopper")
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_threads_of_a_warp_lie_along_what_is_contiguous(
+    channels_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not along the images, where each would read from another place, and sums over them would pass between threads."""
+    for kernel in compiled(monkeypatch, torch.float32, channels_last):
+        assert set(re.findall(r"threadsPerWarp = (\[\d+, \d+\])", kernel.asm["ttgir"])) == {"[1, 32]"}
+        assert "shfl" not in kernel.asm["ptx"] and kernel.metadata.shared == 0
 
 
 @pytest.mark.usefixtures("hopper")

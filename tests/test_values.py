@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from small_runs import evaluation_of, identity
 
 from fundus_seg.evaluation.metric_table import METRICS, distances, overlaps
 from fundus_seg.evaluation.policy import cup_to_disc_ratios, scored_values
-from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
 from fundus_seg.evaluation.score_case import FAULTS, SIZES, score_case
 from fundus_seg.metrics import (
     area_cup_to_disc_ratio,
@@ -19,7 +17,6 @@ from fundus_seg.metrics import (
 from fundus_seg.metrics.clinical import RATIOS
 from fundus_seg.protocol import Scoring
 from fundus_seg.reporting.frames import case_values, summarise
-from fundus_seg.runs.identity import RunIdentity
 
 NAN = math.nan
 EMPTY = np.zeros((80, 80), bool)
@@ -42,18 +39,7 @@ def evaluation(*pairs, scoring=None):
         for number, (prediction, truth) in enumerate(pairs)
         for row in score_case(np.stack(prediction), np.stack(truth), scoring=scoring, case=str(number))
     ]
-    meta = EvaluationMeta(
-        protocol=scoring,
-        protocol_digest=scoring.digest(),
-        data={},
-        phantom=False,
-        selection="last",
-        checkpoint="last",
-        checkpoint_sha256="",
-        run=RunIdentity("conv", "", "paper", "fp32", "A", 0),
-        versions={},
-    )
-    return Evaluation(Path("cases.csv"), meta, pd.DataFrame(rows))
+    return evaluation_of(rows, identity(), protocol=scoring)
 
 
 @pytest.mark.parametrize(

@@ -115,15 +115,17 @@ def _faults(error: ValidationError, layer: Layer) -> list[Fault]:
             given = [layer[name] for name in problem["ctx"]["settings"] if name in layer]
             last = max(given, key=lambda each: get_args(Giver).index(each.by), default=None)
             faults.append(Fault(kind, key, message, last))
-        elif kind == "missing":
+            continue
+        starts = (".".join(path[:end]) for end in range(1, len(path) + 1))
+        start = next((start for start in starts if start in layer), None)
+        if start is None:  # nobody gives it
             text = NO_HOLDOUT if key == "holdout" else f"{key}: missing"
-            faults.append(Fault(kind, key, text, None))
-        else:
-            starts = (".".join(path[:end]) for end in range(1, len(path) + 1))
-            text = f"{key}: {message[:1].lower()}{message[1:]}"
-            if kind != "value_error":  # our own messages name the value
-                text += f" (given: {_SHOWN.repr(problem['input'])})"
-            faults.append(Fault(kind, key, text, next((layer[start] for start in starts if start in layer), None)))
+            faults.append(Fault("missing", key, text, None))
+            continue
+        text = f"{key}: {message[:1].lower()}{message[1:]}"
+        if kind != "value_error":  # our own messages name the value
+            text += f" (given: {_SHOWN.repr(layer[start].value if kind == 'missing' else problem['input'])})"
+        faults.append(Fault("value", key, text, layer[start]))
     return faults
 
 

@@ -104,7 +104,9 @@ def distances() -> list[str]:
 
 
 def check_metrics(names: Sequence[str]) -> None:
-    """Raise UsageError for a name that no metric has."""
+    """Raise UsageError for a name that no metric has, or that is given twice."""
     for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"metric {name} is given twice: name each once")
         if name not in METRICS:
             raise UsageError(unknown_name("metric", name, METRICS))

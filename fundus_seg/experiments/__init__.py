@@ -6,39 +6,6 @@
 The exports are imported when they are asked for: a worker process chooses its GPU before torch is imported.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from fundus_seg.lazy import lazy_exports
-
-if TYPE_CHECKING:
-    from fundus_seg.experiments.executors import ExecutorName, choose_executor
-    from fundus_seg.experiments.experiment import Failure, Result, run_experiment
-    from fundus_seg.experiments.grid_run import GridRun, Outcome
-    from fundus_seg.experiments.leave_one_out import plan
-
-__all__ = [
-    "ExecutorName",
-    "Failure",
-    "GridRun",
-    "Outcome",
-    "Result",
-    "choose_executor",
-    "plan",
-    "run_experiment",
-]
-
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "ExecutorName": "executors",
-        "Failure": "experiment",
-        "GridRun": "grid_run",
-        "Outcome": "grid_run",
-        "Result": "experiment",
-        "choose_executor": "executors",
-        "plan": "leave_one_out",
-        "run_experiment": "experiment",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the names are in __init__.pyi

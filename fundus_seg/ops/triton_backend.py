@@ -1,8 +1,9 @@
 """The CUDA backend: the operator and its two gradients as fused Triton kernels, each one launch.
 
-Every kernel value meets one multiply-add per image, so memory bounds the operator, not arithmetic. A program owns a
-tile of channels x rows x columns for the whole batch: a kernel value comes from memory once, serves 8 images from a
-register and the next 8 from the L1 cache, where the overlapping reads of the k² taps meet, too. The gradient of x is
+Every kernel value meets one multiply-add per image, so memory should bound the operator. On an H100 it does in float32;
+in bfloat16, which moves half the bytes, the instructions around each access do (`benchmarks/gpu.md`). A program owns a
+tile of channels x rows x columns for the whole batch: a kernel value comes from memory once, serves some images from a
+register and the next ones from the L1 cache, where the overlapping reads of the k² taps meet, too. The gradient of x is
 gathered, not scattered: no atomics, so the same call gives the same bits.
 
 Like every backend it takes its operands in one of the two layouts of `fundus_seg.ops.layout`, and answers in it: one
@@ -30,6 +31,8 @@ except ImportError as error:
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _AMPERE = (8, 0)  # the oldest compute capability that Triton compiles for
+_NARROW = 2**31 - 1
+"""Elements of the largest tensor that is read with 32-bit offsets, which take fewer registers and instructions."""
 
 
 def supports(x: Tensor) -> bool:
@@ -50,7 +53,7 @@ def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: in
 def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
     """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
     result = empty_kernel_like(grad, k)
-    grid, tile = _tiling(grad, images=16)
+    grid, tile = _tiling(grad, 16 if is_channels_last(grad) else 8, grad, x, result)
     with torch.cuda.device_of(grad):
         _grad_weight_kernel[grid](
             grad, x, result, *grad.shape, *x.shape[2:], *grad.stride(), *x.stride(), *result.stride(),
@@ -63,7 +66,8 @@ def _gather(
     source: Tensor, weight: Tensor, result: Tensor, k: int, stride: int, dilation: int, transposed: bool
 ) -> Tensor:
     """The sum over taps that makes the output of x, or, transposed, the gradient of x of the output's."""
-    grid, tile = _tiling(result, images=8)
+    images = 8 if is_channels_last(result) else max(1, 16 // result.element_size())
+    grid, tile = _tiling(result, images, source, weight, result)
     with torch.cuda.device_of(source):
         _gather_kernel[grid](
             source, weight, result, *result.shape, *source.shape[2:],
@@ -73,12 +77,13 @@ def _gather(
     return result
 
 
-def _tiling(x: Tensor, images: int) -> tuple[tuple[int], dict[str, Any]]:
+def _tiling(x: Tensor, images: int, *operands: Tensor) -> tuple[tuple[int], dict[str, Any]]:
     """The grid over the channels and positions of x (B, C, h, w), and the tile of a program.
 
-    A tile is a block of lanes, each a (channel, row, column), times so many images at once. `images` is what a thread
-    with 4 lanes can hold: 8 where it keeps a sum for each (more halve the warps of a multiprocessor), 16 where it keeps
-    a gradient for each (fewer read it again from the cache).
+    A tile is a block of lanes, each of which is one (channel, row, column), for `images` images at once. These tiles
+    are the fastest of those that were timed on an H100 (`benchmarks/gpu.md`). With more images at once, more sums or
+    gradients occupy a thread's registers and fewer warps fit on a multiprocessor; with fewer images, the kernels or
+    the gradient are read more often. The largest of `operands` decides the width of offsets.
     """
 
     def fit(most: int, n: int) -> int:
@@ -87,10 +92,10 @@ def _tiling(x: Tensor, images: int) -> tuple[tuple[int], dict[str, Any]]:
     batch, channels, rows, cols = x.shape
     channels_last = is_channels_last(x)
     if channels_last:
-        # 128 bytes of channels, a cache line, at 4 x 4 positions: with k = 3 they read 36 positions, where a row of 16
-        # would read 54. At least the 4 channels of one thread.
-        block_c = max(4, fit(128 // x.element_size(), channels))
-        block_rows, block_cols = fit(4, rows), fit(4, cols)
+        # 256 bytes of channels, two cache lines, at least the 4 channels of one thread.
+        block_c = max(4, fit(256 // x.element_size(), channels))
+        block_cols = fit(4, cols)
+        block_rows = fit(min(4, 512 // (block_c * block_cols)), rows)
     else:
         # Whole rows while they are short, then whole planes.
         block_cols = fit(32, cols)
@@ -102,16 +107,14 @@ def _tiling(x: Tensor, images: int) -> tuple[tuple[int], dict[str, Any]]:
         "BLOCK_C": block_c,
         "BLOCK_ROWS": block_rows,
         "BLOCK_COLS": block_cols,
+        "VECTOR": 4 if channels_last else 2,
+        "INDEX": tl.int32 if max(operand.numel() for operand in operands) <= _NARROW else tl.int64,
         "ACCUMULATOR": tl.float64 if x.dtype == torch.float64 else tl.float32,
         # All warps side by side along the lanes: two warps on the same lanes would exchange kernels and sums.
-        "num_warps": 8 if block_c * block_rows * block_cols > 512 else 4,
+        "num_warps": 4,
     }
     programs = triton.cdiv(channels, block_c) * triton.cdiv(rows, block_rows) * triton.cdiv(cols, block_cols)
     return (programs,), tile
-
-
-# Sizes and strides are annotated as the tensors that they are in a kernel: `int` would keep Triton from widening large
-# ones to 64 bits, and from compiling strides of 1 and alignment in.
 
 
 @triton.jit
@@ -146,6 +149,8 @@ def _gather_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
+    VECTOR: tl.constexpr,
+    INDEX: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
 ) -> None:
     """result[b, c, i, j] = Σ of weight · source over the taps; the strides of each tensor follow its name.
@@ -153,7 +158,7 @@ def _gather_kernel(
     Forward: the result is the output, the source x. Transposed: the result is the gradient of x, the source that of the
     output.
     """
-    c, i, j, inside = _lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS)
+    c, i, j, inside = _lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS, VECTOR, INDEX)
     for first in range(0, batch, BLOCK_B):
         total = tl.zeros((BLOCK_B, BLOCK_C * BLOCK_ROWS * BLOCK_COLS), ACCUMULATOR)
         for u in range(K):  # not unrolled: k² taps at once hold too many registers
@@ -168,9 +173,9 @@ def _gather_kernel(
                     kernel += i * weight_row + j * weight_col
                 value = tl.load(kernel, mask=found, other=0).to(ACCUMULATOR)
                 there = source + c * source_c + y * source_row + x * source_col
-                total += value[None, :] * _load(there, source_b, first, batch, found, BLOCK_B, ACCUMULATOR)
+                total += value[None, :] * _load(there, source_b, first, batch, found, BLOCK_B, INDEX, ACCUMULATOR)
         b = first + tl.arange(0, BLOCK_B)[:, None]
-        here = (result + c * result_c + i * result_row + j * result_col)[None, :] + b.to(tl.int64) * result_b
+        here = (result + c * result_c + i * result_row + j * result_col)[None, :] + b.to(INDEX) * result_b
         tl.store(here, total.to(result.dtype.element_ty), mask=(b < batch) & inside[None, :])
 
 
@@ -205,23 +210,26 @@ def _grad_weight_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
+    VECTOR: tl.constexpr,
+    INDEX: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
 ) -> None:
     """result[c, t, i, j] = Σ of grad · source over the batch; the strides of each tensor follow its name."""
-    c, i, j, inside = _lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS)
+    c, i, j, inside = _lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS, VECTOR, INDEX)
     here = grad + c * grad_c + i * grad_row + j * grad_col
     # Of the first images, mostly all there are, the gradient stays in registers for the k² taps.
-    first_grad = _load(here, grad_b, 0, batch, inside, BLOCK_B, ACCUMULATOR)
+    first_grad = _load(here, grad_b, 0, batch, inside, BLOCK_B, INDEX, ACCUMULATOR)
     for u in range(K):
         y, y_found = _neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, False)
         for v in tl.static_range(K):
             x, x_found = _neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, False)
             found = inside & y_found & x_found
             there = source + c * source_c + y * source_row + x * source_col
-            total = tl.sum(first_grad * _load(there, source_b, 0, batch, found, BLOCK_B, ACCUMULATOR), axis=0)
+            total = tl.sum(first_grad * _load(there, source_b, 0, batch, found, BLOCK_B, INDEX, ACCUMULATOR), axis=0)
             for first in range(BLOCK_B, batch, BLOCK_B):
-                next_grad = _load(here, grad_b, first, batch, found, BLOCK_B, ACCUMULATOR)
-                total += tl.sum(next_grad * _load(there, source_b, first, batch, found, BLOCK_B, ACCUMULATOR), axis=0)
+                next_grad = _load(here, grad_b, first, batch, found, BLOCK_B, INDEX, ACCUMULATOR)
+                next_source = _load(there, source_b, first, batch, found, BLOCK_B, INDEX, ACCUMULATOR)
+                total += tl.sum(next_grad * next_source, axis=0)
             kernel = result + c * result_c + i * result_row + j * result_col + (u * K + v) * result_tap
             tl.store(kernel, total.to(result.dtype.element_ty), mask=inside)
 
@@ -235,33 +243,37 @@ def _lanes(
     BLOCK_C: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
+    VECTOR: tl.constexpr,
+    INDEX: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """Channel, row and column of each lane of this program, and whether they exist.
 
-    Lanes and programs count up in the order of memory. In 64 bits, as all that is multiplied by a stride.
+    Lanes and programs are numbered in the order of memory. The numbers have the type INDEX, because they are multiplied
+    by strides. Each thread owns VECTOR neighbouring lanes.
     """
     lane = tl.arange(0, BLOCK_C * BLOCK_ROWS * BLOCK_COLS)
     program = tl.program_id(0)
     c_blocks, row_blocks, col_blocks = tl.cdiv(channels, BLOCK_C), tl.cdiv(rows, BLOCK_ROWS), tl.cdiv(cols, BLOCK_COLS)
     if CHANNELS_LAST:
-        # At most 4 channels a thread, 16 bytes of float32: 8 of bfloat16 would need twice the registers for their sums.
-        c = tl.max_contiguous(tl.multiple_of(lane % BLOCK_C, 4), 4)
+        # 4 channels a thread, 16 bytes of float32: 8 of bfloat16 would need twice the registers for their sums.
+        c = tl.max_contiguous(tl.multiple_of(lane % BLOCK_C, VECTOR), VECTOR)
         col = lane // BLOCK_C % BLOCK_COLS
         row = lane // (BLOCK_C * BLOCK_COLS)
         c += program % c_blocks * BLOCK_C
         col += program // c_blocks % col_blocks * BLOCK_COLS
         row += program // (c_blocks * col_blocks) * BLOCK_ROWS
     else:
-        # One column a thread: taps shift a row by single columns, so that it cannot be read 16 bytes at a time, and
-        # the loads of a warp whose threads own 4 columns each would lie 16 bytes apart.
-        col = tl.max_contiguous(lane % BLOCK_COLS, 1)
+        # Each thread owns two columns. Taps shift a row by single columns, so it cannot be read 16 bytes at a time, and
+        # with 4 columns per thread the loads of a warp would lie 16 bytes apart. With a hint of one contiguous column
+        # Triton would spread a warp over the images instead of the columns, which is three times as slow.
+        col = tl.max_contiguous(lane % BLOCK_COLS, VECTOR if BLOCK_COLS >= VECTOR else 1)
         row = lane // BLOCK_COLS % BLOCK_ROWS
         c = lane // (BLOCK_COLS * BLOCK_ROWS)
         col += program % col_blocks * BLOCK_COLS
         row += program // col_blocks % row_blocks * BLOCK_ROWS
         c += program // (col_blocks * row_blocks) * BLOCK_C
     inside = (c < channels) & (row < rows) & (col < cols)
-    return c.to(tl.int64), row.to(tl.int64), col.to(tl.int64), inside
+    return c.to(INDEX), row.to(INDEX), col.to(INDEX), inside
 
 
 @triton.jit
@@ -294,9 +306,10 @@ def _load(
     batch: tl.tensor,
     mask: tl.tensor,
     BLOCK_B: tl.constexpr,
+    INDEX: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
 ) -> tl.tensor:
     """(BLOCK_B, lanes): what pointers into image 0 point at in the images from `first` on, zero where there is none."""
     b = first + tl.arange(0, BLOCK_B)[:, None]
-    loaded = tl.load(pointers[None, :] + b.to(tl.int64) * stride_b, mask=(b < batch) & mask[None, :], other=0)
+    loaded = tl.load(pointers[None, :] + b.to(INDEX) * stride_b, mask=(b < batch) & mask[None, :], other=0)
     return loaded.to(ACCUMULATOR)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import total_ordering
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import PlannedRun, ResolvedRun
+from fundus_seg.errors import RunError
 from fundus_seg.runs.folder import RunFolder
 
 UNKNOWN = "unknown"
 """Preset, precision and selection of masks that another tool made."""
-_RECIPE = re.compile(r"-(\w+=.*-[0-9a-f]{8})")
-"""What follows the operator in the folder's name of a run whose recipe differs from its preset."""
 
 
 @total_ordering
@@ -101,22 +101,25 @@ def identity_of(config: ResolvedRun, experiment: Iterable[str]) -> RunIdentity:
 def recorded_identity(run: RunFolder, config: ResolvedRun, content: Mapping[str, Any]) -> RunIdentity:
     """The identity of a run that is there: as it was recorded, whatever has become of the data root since.
 
-    Runs of earlier versions recorded none: theirs is read from their settings and the name of their folder.
+    Runs of earlier versions recorded none: theirs follows from their settings; the name of their folder says whether
+    their data root held more domains.
 
     Args:
         run: its folder.
         config: its settings.
         content: all that its config.yaml holds.
+
+    Raises:
+        RunError: a recorded identity that is damaged.
     """
-    recorded = content.get("identity")
-    if recorded is not None:
-        return RunIdentity(**recorded)
-    folder = run.path.parent.name
-    if folder == config.operator:
-        return _identity(config, "")
-    if folder.startswith(config.operator) and (recipe := _RECIPE.fullmatch(folder.removeprefix(config.operator))):
-        return _identity(config, recipe[1])
-    return identity_of(config, {config.holdout, *config.data.sources})  # the folder was renamed
+    if (recorded := content.get("identity")) is not None:
+        try:
+            return TypeAdapter(RunIdentity).validate_python(recorded)
+        except ValidationError as error:
+            raise RunError(f"{run.config}: its identity is damaged; restore the file, or train again") from error
+    whole, part = config.recipe(all_domains=(config.holdout, *config.data.sources)), config.recipe(all_domains=())
+    took_part = run.path.parent.name == _name(config.operator, part)  # of an experiment with more domains
+    return _identity(config, part if took_part else whole)
 
 
 def run_folder(config: PlannedRun, recipe: str, out: Path, *, phantom: bool) -> RunFolder:

@@ -1,0 +1,35 @@
+from .clinical import clinical_table
+from .compare import operators_table
+from .frames import by_kind, with_labels
+from .in_domain import domain_gap_table
+from .leak import leak_table
+from .overview import overview_table
+from .plots import write_plots
+from .profile_table import profile_table
+from .published import read_published
+from .reports import evaluation_reports, experiment_reports
+from .reproduction import published_table
+from .runs import scored_runs
+from .table import Report, Table, render
+from .tables import score_table
+
+__all__ = [
+    "Report",
+    "Table",
+    "by_kind",
+    "clinical_table",
+    "domain_gap_table",
+    "evaluation_reports",
+    "experiment_reports",
+    "leak_table",
+    "operators_table",
+    "overview_table",
+    "profile_table",
+    "published_table",
+    "read_published",
+    "render",
+    "score_table",
+    "scored_runs",
+    "with_labels",
+    "write_plots",
+]
