@@ -1,4 +1,4 @@
-"""The version of the installed package."""
+"""The version of the package that is installed."""
 
 from importlib.metadata import version
 

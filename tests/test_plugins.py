@@ -210,7 +210,7 @@ def test_an_unknown_name_offers_the_nearest_and_the_form_of_a_plugin(setting, ki
             "broken:blok",
             r"unknown factory 'blok': did you mean 'block'\? \(valid: block\) in \S+\.py",
         ),
-        ("block = 3", "broken:block", r"unknown factory 'block': \(valid: \)"),
+        ("block = 3", "broken:block", r"unknown factory 'block' \(valid: \)"),
         ("import nowhere", "broken:block", r"raises ModuleNotFoundError at \S+broken\.py:1: No module named 'nowhere'"),
         ("x = 1\n1 / 0", "broken:block", r"importing broken raises ZeroDivisionError at \S+broken\.py:2: division by"),
         ("def (", "broken:block", r"importing broken raises SyntaxError .*broken\.py, line 1"),
