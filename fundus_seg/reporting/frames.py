@@ -139,8 +139,9 @@ def _traits(evaluation: Evaluation) -> dict[str, Any]:
     traits |= {f"scoring protocols ({key})": value for key, value in meta.protocol.model_dump().items()}
     traits["scoring protocols"] = meta.protocol_digest
     traits |= {f"sets of photographs ({where})": digest for where, digest in meta.data.items()}
-    if meta.data:
-        traits[f"sets of domains ({meta.run.name})"] = ", ".join(sorted({where.split("/")[0] for where in meta.data}))
+    domains = sorted({where.split("/")[0] for where in meta.data})
+    if len(domains) > 1:  # sources and holdout: those of the whole experiment
+        traits[f"sets of domains ({meta.run.name})"] = ", ".join(domains)
     if meta.truth_digest:
         traits[f"sets of true masks ({meta.run.holdout})"] = meta.truth_digest
     return traits | {f"files of {setting} ({meta.run.name})": digest for setting, digest in meta.code.items()}
