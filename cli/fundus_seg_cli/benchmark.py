@@ -116,7 +116,7 @@ def benchmark(
             print_report(report, form, progress.told)
         if plots and evaluations:
             progress.line(f"{len(write_plots(evaluations, plots))} files of plots in {plots}")
-    except Exception:
+    except BaseException:
         if result.failures:
             progress.line(result.failure_text)  # the error that ends the command tells of the tables alone
         raise

@@ -89,7 +89,7 @@ def evaluate(
         load(name)
 
     from fundus_seg.evaluation import evaluate_runs
-    from fundus_seg.reporting import evaluation_reports, with_labels, write_plots
+    from fundus_seg.reporting import evaluation_reports, with_labels
 
     found = evaluate_runs(
         runs or [Path("runs")],
@@ -110,5 +110,7 @@ def evaluate(
     for report in evaluation_reports(evaluations, shown, pairs=pairs, clinical=clinical, leak=all_selections):
         print_report(report, form, progress.told)
     if plots:
+        from fundus_seg.reporting import write_plots
+
         progress.line(f"{len(write_plots(evaluations, plots, shown))} files of plots in {plots}")
     progress.check(strict=strict)

@@ -80,7 +80,7 @@ Format = Annotated[
     TableFormat,
     typer.Option(
         "--format",
-        help="How tables are printed. csv and json hold unrounded numbers, for programs to read, and are one document "
+        help="How tables are printed. csv (six digits) and json hold the numbers, for programs, and are one document "
         "per table.",
     ),
 ]

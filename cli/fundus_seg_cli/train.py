@@ -29,6 +29,7 @@ def train(
     """Train on every domain but one. The same command again goes on with an interrupted run."""
     from fundus_seg.config import load_config, recorded_provenance, resolve_sources
     from fundus_seg.data import open_root
+    from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
 
     arguments = {"holdout": holdout, "model.op": op, "seed": seed}
@@ -37,6 +38,8 @@ def train(
     progress = Terminal()
     root = open_root(data or recorded.get("data_root"), progress=progress)
     resolve_sources(settings, root.domains, where=root.path)
+    for name in settings.plugins().values():
+        load(name)
     progress.check(strict=strict)  # before the hours of training
 
     from fundus_seg.hardware import gpu_name

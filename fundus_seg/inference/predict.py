@@ -19,8 +19,7 @@ from fundus_seg.inference.postprocess import clean
 from fundus_seg.metrics.framing import Framing
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
-from fundus_seg.models.encoders import DEEP_STRIDE
-from fundus_seg.protocol import Scoring
+from fundus_seg.protocol import DEEP_STRIDE, Scoring
 from fundus_seg.runs.folder import RunFolder
 
 

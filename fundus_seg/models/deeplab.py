@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
-from fundus_seg.models.encoders import DEEP_STRIDE, Encoder, build_encoder, check_side
+from fundus_seg.models.encoders import Encoder, build_encoder
 from fundus_seg.models.operators import BranchSettings, tried
 from fundus_seg.plugins import find, is_plugin
-from fundus_seg.protocol import STRUCTURES
+from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, check_side
 
 LOW_LEVEL_WIDTH = 48
 

@@ -17,26 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fundus_seg.errors import CheckpointError, UsageError, unknown_name
+from fundus_seg.protocol import DEEP_STRIDE
 from fundus_seg.torchvision_compat import import_module
 
 smp_encoders = import_module("segmentation_models_pytorch.encoders")
 
 LOW_STRIDE = 4
-DEEP_STRIDE = 16
 _NAME = re.compile(r"[\w.+-]+", re.ASCII)
 """timm takes a name such as `hf_hub:...` or `local-dir:...` for a place to fetch a network from."""
 HUB_TIMEOUT_S = 5.0
-
-
-def check_side(name: str, side: int) -> None:
-    """Refuse a height or width in pixels that the network cannot take.
-
-    Raises:
-        UsageError: `side`, named by `name`, is not a positive multiple of 16.
-    """
-    if side < DEEP_STRIDE or side % DEEP_STRIDE:
-        near = max(1, round(side / DEEP_STRIDE)) * DEEP_STRIDE
-        raise UsageError(f"{name} {side} is not a multiple of {DEEP_STRIDE}: {near} is")
 
 
 class Encoder(nn.Module):

@@ -32,6 +32,9 @@ from fundus_seg.errors import RunError
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.atomic import write_text
 
+RUN_FORMAT = 1
+"""Format of config.yaml."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -97,6 +100,10 @@ class RunFolder:
         sections = ("inputs", "provenance", "train")
         if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in sections):
             raise RunError(f"{self.config}: not written by a run; give a folder that `fundus-seg train` made")
+        if content.get("format") != RUN_FORMAT:
+            raise RunError(
+                f"{self.config}: format {content.get('format')}, this version reads {RUN_FORMAT}; update fundus-seg"
+            )
         return content
 
     def write_config(self, content: Mapping[str, Any]) -> None:

@@ -9,11 +9,9 @@ from typing import Any
 from fundus_seg.config import MachineSettings, PlannedRun, ResolvedRun, flatten, load_recorded, resolve_machine
 from fundus_seg.errors import RunError
 from fundus_seg.progress import Progress
-from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.folder import RUN_FORMAT, RunFolder
 from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.runs.provenance import changes, provenance
-
-RUN_FORMAT = 1
 
 
 def take_up(
