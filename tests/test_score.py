@@ -72,6 +72,18 @@ def test_two_binary_files_are_scored_as_they_are(truth, tmp_path):
         pair_masks(places, [str(truth)], prediction_coding=LABELS)
 
 
+def test_discs_and_cups_that_are_exchanged_are_refused(truth, tmp_path):
+    for number in range(3):
+        for structure, mask in zip(("od", "oc"), eye(number), strict=True):
+            save(tmp_path / structure / f"eye{number}.png", mask.astype(np.uint8) * 255)
+    discs, cups = str(tmp_path / "od"), str(tmp_path / "oc")
+    assert score_masks(pair_masks([discs, cups], [str(truth)])).cases["dsc"].tolist() == [1] * 6
+    with pytest.raises(UsageError, match="in all 3 predictions the disc lies inside its cup"):
+        score_masks(pair_masks([cups, discs], [str(truth)]))
+    with pytest.raises(UsageError, match="od is given for discs and for cups"):
+        pair_masks([discs, discs], [str(truth)])
+
+
 def draw_cups_inside_discs(checkpoint):
     """One file of labels can hold no other cups."""
     content = torch.load(checkpoint, weights_only=True)

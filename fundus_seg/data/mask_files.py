@@ -84,6 +84,8 @@ def _find(
     """The mask files of each case, by name, and the files that are left out, those of the other place among them."""
     if len(where) > 2 or (len(where) == 2 and isinstance(coding, Coding)):
         raise UsageError(f"{', '.join(where)}: give one place, or two of binary masks, disc then cup, without a coding")
+    if len(where) > len(set(where)):
+        raise UsageError(f"{where[0]} is given for discs and for cups: give the place of each")
     problems = Problems()
     found: list[dict[str, Path]] = []
     skipped: list[Skipped] = []

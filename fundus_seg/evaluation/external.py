@@ -84,6 +84,7 @@ def score_masks(
     predictions: dict[str, str] = {}
     truths: dict[str, str] = {}
     changed = 0
+    exchanged = 0
     held = np.zeros((2, len(STRUCTURES)), dtype=bool)  # by any prediction, by any truth
     problems = Problems()
     witness = Witness("--truth-coding")
@@ -98,12 +99,15 @@ def score_masks(
                 processed = clean(given, largest=scoring.largest_component, fill=scoring.fill_holes)
                 held |= np.any([given, truth], axis=(2, 3))
                 changed += not np.array_equal(given, processed)
+                exchanged += _disc_inside_cup(given)
                 identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": holdout, "case": case}
                 rows += score_case(processed, truth, raw=given, scoring=scoring, **identity)
                 predictions[case], truths[case] = mask_digest(given), mask_digest(truth)
             advance()
     suspicion = witness.suspicion()
     Problems([*suspicion.problems, *suspicion.unexplained(problems.found)]).refuse("masks cannot be scored")
+    if exchanged == len(pairs.names) > 1:
+        raise UsageError(f"in all {exchanged} predictions the disc lies inside its cup: give the discs first, then cups")
     for oddity in suspicion.oddities:
         progress.line(f"warning: {oddity}")
     if stray:
@@ -142,6 +146,12 @@ def _recorded_masks(path: Path) -> str | None:
         return str(json.loads(path.with_suffix(".json").read_text("utf8"))["checkpoint_sha256"])
     except (OSError, ValueError, KeyError, TypeError):  # a writer was killed: the scores are made again
         return None
+
+
+def _disc_inside_cup(masks: NDArray[np.bool_]) -> bool:
+    """Whether the disc of masks (2, H, W) is a part of the cup, and smaller: the two were exchanged."""
+    disc, cup = masks
+    return bool(disc.any() and not (disc & ~cup).any() and (cup & ~disc).any())
 
 
 def _read(pairs: MaskPairs, case: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
