@@ -655,10 +655,24 @@ class TestTruth:
 
     def test_an_open_coding_is_asked_for(self, drawn, checkpoint, photographs, tmp_path):
         for path in (photographs / "mask").iterdir():
-            Image.new("L", (90, 90), 255).save(path)
+            Image.new("L", (90, 90)).save(path)  # empty labels, or a cup of dofe that fills the frame
         drawn()
         with pytest.raises(DataError, match="--truth-coding"):
             predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")])
+
+    def test_stray_truth_is_told_and_stands_in_its_row(self, drawn, checkpoint, photographs, tmp_path):
+        labels = np.asarray(Image.open(photographs / "mask/Atest2.png")).copy()
+        labels[:3, :3] = 0
+        Image.fromarray(labels).save(photographs / "mask/Atest2.png")
+        drawn()
+        for _ in range(2):  # the second call finds all done, and says it again
+            told = Told()
+            table = predict_folder(
+                checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")], progress=told
+            )
+            strays = ["stray_truth" in row["warning"].split(";") for row in rows_of(table)]
+            assert strays == [False, False, True, False]
+            assert "warning: 1 of 4 photographs: the true mask has stray parts" in told.text
 
     def test_photographs_without_truth_are_told(self, drawn, checkpoint, photographs, tmp_path):
         (photographs / "mask/Atest2.png").unlink()

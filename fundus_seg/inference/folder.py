@@ -56,8 +56,9 @@ def predict_folder(
     - `cup_pixels_outside_disc`: pixels of the predicted cup that lie outside the disc, and so in no mask;
     - `framing`: diameter of the disc as a share of the frame (`fundus_seg.metrics.framing`);
     - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
-    - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training) and
-      `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), joined by semicolons;
+    - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
+      `phantom_model` (the model has seen the phantom alone, and this is not the phantom's) and `stray_truth` (the true
+      mask has stray parts), joined by semicolons;
     - `inputs`: 16 hexadecimal digits that stand for the bytes of the photograph and of its true mask.
 
     A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes
