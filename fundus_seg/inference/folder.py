@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from fundus_seg.data.dataset import check_fit
 from fundus_seg.data.io import read_photograph, write_mask
 from fundus_seg.data.mask_files import MaskFiles, find_masks
 from fundus_seg.data.names import by_name, matched, name_of
-from fundus_seg.data.recognise import Side, settle_coding
+from fundus_seg.data.recognise import MOST_MASKS, Side, Witness, settle_coding
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import CheckpointError, DataError, Problems, RunError, about, printable
 from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
@@ -279,7 +280,28 @@ def _truths(
     if settled != coding:
         progress.line(f"coding of the true masks, as recognised: {settled}")
     progress.left_out("photograph", "not scored, without a true mask", [name for name in names if name not in files])
-    return MaskFiles(files, Annotation(settled), nested=True)
+    truths = MaskFiles(files, Annotation(settled), nested=True)
+    if coding is not None:
+        _refuse_contradicted(truths, progress)
+    return truths
+
+
+def _refuse_contradicted(truths: MaskFiles, progress: Progress) -> None:
+    """Refuse a coding that the user gave and the first true masks contradict, before anything is predicted.
+
+    Raises:
+        DataError: most of them show another coding.
+    """
+    witness = Witness("--truth-coding")
+    for name in list(truths.files)[:MOST_MASKS]:
+        masks = None
+        with contextlib.suppress(DataError):  # reported with its photograph
+            masks = truths.read(name)
+        witness.see("the truth", truths.files[name], truths.annotation, masks)
+    suspicion = witness.suspicion()
+    Problems(suspicion.problems).refuse("problems with the true masks")
+    for oddity in suspicion.oddities:
+        progress.line(f"warning: {oddity}")
 
 
 def _keep_apart(out: Path, photographs: Iterable[Path], truths: MaskFiles | None) -> None:
