@@ -27,10 +27,11 @@ from fundus_seg.data.dataset import read_masks
 from fundus_seg.data.domain_file import read_coding, read_domain_file
 from fundus_seg.data.io import _Budget, read_image, read_mask
 from fundus_seg.data.layout import open_root
-from fundus_seg.data.mask_files import find_truths, pair_masks
+from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.data.stray import stray_parts
 from fundus_seg.errors import ConfigError, DataError, UsageError
 from fundus_seg.evaluation.external import score_masks
+from fundus_seg.inference.folder import _truths
 from fundus_seg.reporting.atlas import make_atlas
 from fundus_seg_cli.main import _warning_line
 
@@ -254,7 +255,7 @@ class TestTruthOfPredictions:
     def test_label_masks_are_recognised(self, tmp_path):
         for number in range(3):
             save(tmp_path / f"t/eye{number}.png", coded(eye(number), 0, 1, 2))
-        truths = find_truths([str(tmp_path / "t")], {"eye1", "eye2"}, progress=Lines())
+        truths = _truths([str(tmp_path / "t")], None, ["eye1", "eye2"], Lines())
         assert set(truths.files) == {"eye1", "eye2"}
         assert truths.annotation.coding == LABELS
         np.testing.assert_array_equal(truths.read("eye1"), eye(1))
@@ -262,12 +263,13 @@ class TestTruthOfPredictions:
     def test_masks_that_show_no_coding(self, tmp_path):
         disc, _ = eye()
         save(tmp_path / "rim/a.png", coded(np.stack([disc, disc & False]), 255, 128, 0))
-        np.testing.assert_array_equal(find_truths([str(tmp_path / "rim")], {"a"}).read("a")[0], disc)
+        np.testing.assert_array_equal(_truths([str(tmp_path / "rim")], None, ["a"], Lines()).read("a")[0], disc)
         save(tmp_path / "disc/a.png", coded(np.stack([disc, disc]), 0, 255, 255))
-        with pytest.raises(DataError, match=r"cannot be recognised; give it as --truth-coding labels"):
-            find_truths([str(tmp_path / "disc")], {"a"})
+        told = r"\(a\.png shows 255 inside 0, .*: give two folders .*\); give it as --truth-coding labels"
+        with pytest.raises(DataError, match=told):
+            _truths([str(tmp_path / "disc")], None, ["a"], Lines())
         with pytest.raises(DataError, match="holds no mask with the name of a photograph"):
-            find_truths([str(tmp_path / "disc")], {"b"})
+            _truths([str(tmp_path / "disc")], None, ["b"], Lines())
 
     def test_a_given_coding_that_the_truth_contradicts(self, truth):
         swapped = read_coding("{cup: 128, rim: 0, background: 255}")

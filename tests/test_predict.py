@@ -19,6 +19,7 @@ from PIL import Image
 from fundus_seg import load_model
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
+from fundus_seg.data.coding import DOFE
 from fundus_seg.data.io import read_image, read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError
@@ -655,10 +656,34 @@ class TestTruth:
 
     def test_an_open_coding_is_asked_for(self, drawn, checkpoint, photographs, tmp_path):
         for path in (photographs / "mask").iterdir():
-            Image.new("L", (90, 90), 255).save(path)
+            Image.new("L", (90, 90)).save(path)  # empty labels, or a cup of dofe that fills the frame
         drawn()
         with pytest.raises(DataError, match="--truth-coding"):
             predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")])
+
+    def test_a_given_coding_that_the_truth_contradicts_is_refused(self, drawn, checkpoint, photographs, tmp_path):
+        for path in (photographs / "mask").iterdir():
+            greys = np.asarray(Image.open(path))
+            Image.fromarray(np.select([greys == 255, greys == 0], [0, 255], 128).astype(np.uint8)).save(path)
+        drawn()
+        truth = [str(photographs / "mask")]
+        with pytest.raises(DataError, match=r"4 of 4 masks of the truth show cup 255, rim 128, background 0"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=truth, truth_coding=DOFE)
+        assert not (tmp_path / "out").exists()
+
+    def test_stray_truth_is_told_and_stands_in_its_row(self, drawn, checkpoint, photographs, tmp_path):
+        labels = np.asarray(Image.open(photographs / "mask/Atest2.png")).copy()
+        labels[:3, :3] = 0
+        Image.fromarray(labels).save(photographs / "mask/Atest2.png")
+        drawn()
+        for _ in range(2):  # the second call finds all done, and says it again
+            told = Told()
+            table = predict_folder(
+                checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")], progress=told
+            )
+            strays = ["stray_truth" in row["warning"].split(";") for row in rows_of(table)]
+            assert strays == [False, False, True, False]
+            assert "warning: 1 of 4 photographs: the true mask has stray parts" in told.text
 
     def test_photographs_without_truth_are_told(self, drawn, checkpoint, photographs, tmp_path):
         (photographs / "mask/Atest2.png").unlink()

@@ -36,7 +36,7 @@ from fundus_seg.data.coding import (
     shown,
 )
 from fundus_seg.data.io import count_greys, read_binary_mask, read_image
-from fundus_seg.errors import DataError, Problem, Problems
+from fundus_seg.errors import DataError, Problem, Problems, printable
 
 MOST_MASKS = 16
 """At most this many masks of a side are inspected."""
@@ -348,9 +348,20 @@ def _settled(
         coding = next(iter(other))
         if coding in CODINGS.values() and _greys(side) == {red for red, _, _ in _colours(coding)}:
             return coding
+    alone = _one_structure(side)
+    binary = f" ({alone}: give two folders of binary masks, first the discs, then the cups)" if alone else ""
     raise DataError(
-        f"no mask shows a cup surrounded by its rim, so their coding cannot be recognised; {how}", side.where[0]
+        f"no mask shows a cup surrounded by its rim, so their coding cannot be recognised{binary}; {how}", side.where[0]
     )
+
+
+def _one_structure(side: Side) -> str | None:
+    """The first of a few masks that shows one structure alone, in words; None if none does."""
+    for path, *_ in side.files[:MOST_MASKS]:
+        with contextlib.suppress(DataError):  # reported later, when all masks are read
+            if isinstance(seen := shown(read_image(path)), OneStructure):
+                return f"{printable(path.name)} shows {seen}"
+    return None
 
 
 def _greys(side: Side) -> set[int]:

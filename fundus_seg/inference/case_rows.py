@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.data.layout import in_phantom
+from fundus_seg.data.stray import stray_parts
 from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
 from fundus_seg.metrics.framing import Framing, disc_framing
 from fundus_seg.progress import Progress
 from fundus_seg.protocol import STRUCTURES
 
 NO_DISC, CUP_OUTSIDE, FRAMING, PHANTOM = "no_disc", "cup_outside_disc", "framing", "phantom_model"
+STRAY = "stray_truth"
 """What the column `warning` holds, several of them joined by semicolons."""
 
 _SCORES = tuple(f"dsc_{name}" for name in STRUCTURES)
@@ -62,6 +64,7 @@ def row_of(
         CUP_OUTSIDE: row["cup_pixels_outside_disc"] > 0,
         FRAMING: framing is not None and bool(disc.any()) and not framing.holds(row["framing"]),
         PHANTOM: phantom and not in_phantom(path.parent),
+        STRAY: true is not None and any(stray_parts(true)),
     }
     return row | {"warning": ";".join(name for name, found in applies.items() if found), "inputs": inputs}
 
@@ -105,6 +108,7 @@ def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, pr
     tell(PHANTOM, "not the phantom's, on which alone the model was trained; its masks say nothing about them")
     tell(NO_DISC, "no disc found")
     tell(CUP_OUTSIDE, "the cup leaves the disc; its pixels there stand in no mask (column cup_pixels_outside_disc)")
+    tell(STRAY, "the true mask has stray parts, and is scored as it is; look at it, since truth is never cleaned")
     if framing is not None:
         shares = [round(100 * float(row["framing"])) for row in warned.get(FRAMING, [])]
         seen = "-".join(map(str, dict.fromkeys([min(shares), max(shares)]))) if shares else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from fundus_seg.data.dataset import check_fit
 from fundus_seg.data.io import read_photograph, write_mask
 from fundus_seg.data.mask_files import MaskFiles, find_masks
 from fundus_seg.data.names import by_name, matched, name_of
-from fundus_seg.data.recognise import Side, settle_coding
+from fundus_seg.data.recognise import MOST_MASKS, Side, Witness, settle_coding
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import CheckpointError, DataError, Problems, RunError, about, printable
 from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
@@ -56,8 +57,9 @@ def predict_folder(
     - `cup_pixels_outside_disc`: pixels of the predicted cup that lie outside the disc, and so in no mask;
     - `framing`: diameter of the disc as a share of the frame (`fundus_seg.metrics.framing`);
     - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
-    - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training) and
-      `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), joined by semicolons;
+    - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
+      `phantom_model` (the model has seen the phantom alone, and this is not the phantom's) and `stray_truth` (the true
+      mask has stray parts), joined by semicolons;
     - `inputs`: 16 hexadecimal digits that stand for the bytes of the photograph and of its true mask.
 
     A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes
@@ -278,7 +280,28 @@ def _truths(
     if settled != coding:
         progress.line(f"coding of the true masks, as recognised: {settled}")
     progress.left_out("photograph", "not scored, without a true mask", [name for name in names if name not in files])
-    return MaskFiles(files, Annotation(settled), nested=True)
+    truths = MaskFiles(files, Annotation(settled), nested=True)
+    if coding is not None:
+        _refuse_contradicted(truths, progress)
+    return truths
+
+
+def _refuse_contradicted(truths: MaskFiles, progress: Progress) -> None:
+    """Refuse a coding that the user gave and the first true masks contradict, before anything is predicted.
+
+    Raises:
+        DataError: most of them show another coding.
+    """
+    witness = Witness("--truth-coding")
+    for name in list(truths.files)[:MOST_MASKS]:
+        masks = None
+        with contextlib.suppress(DataError):  # reported with its photograph
+            masks = truths.read(name)
+        witness.see("the truth", truths.files[name], truths.annotation, masks)
+    suspicion = witness.suspicion()
+    Problems(suspicion.problems).refuse("problems with the true masks")
+    for oddity in suspicion.oddities:
+        progress.line(f"warning: {oddity}")
 
 
 def _keep_apart(out: Path, photographs: Iterable[Path], truths: MaskFiles | None) -> None:
