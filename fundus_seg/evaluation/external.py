@@ -107,7 +107,9 @@ def score_masks(
     suspicion = witness.suspicion()
     Problems([*suspicion.problems, *suspicion.unexplained(problems.found)]).refuse("masks cannot be scored")
     if exchanged == len(pairs.names) > 1:
-        raise UsageError(f"in all {exchanged} predictions the disc lies inside its cup: give the discs first, then cups")
+        raise UsageError(
+            f"in all {exchanged} predictions the disc lies inside its cup: give the discs first, then cups"
+        )
     for oddity in suspicion.oddities:
         progress.line(f"warning: {oddity}")
     if stray:
