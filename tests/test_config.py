@@ -310,6 +310,9 @@ class TestRecord:
             gpu=None,
         )
 
+        folder.checkpoint("last").parent.mkdir()
+        folder.checkpoint("last").touch()  # the run is begun
+
         class LaterTrain(TrainConfig):
             warmup: Annotated[int, BeforeItExisted(0)] = 5
 

@@ -290,7 +290,7 @@ def test_no_overlays_where_every_true_mask_is_empty(run):
     undefined = replace(evaluation, cases=evaluation.cases.assign(dsc=float("nan")))
     told = Lines()
     assert write_overlays(run, undefined, 2, progress=told) == []
-    assert told.said == [f"{run.path}: no overlays, since every true mask of A is empty"]
+    assert told.lines == [f"{run.path}: no overlays, since no case of B has a Dice: every true mask is empty"]
 
 
 def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):

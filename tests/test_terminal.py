@@ -137,6 +137,7 @@ class TestNames:
 class TestStreams:
     def test_ascii_streams_get_stand_ins(self, monkeypatch):
         raw = io.BytesIO()
+        monkeypatch.delenv("COLUMNS", raising=False)
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
         with standard_streams():
             print_report(report_of(TABLE), "rich")

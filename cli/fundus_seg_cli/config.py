@@ -71,7 +71,7 @@ def _print_rich(names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
     where = console(least=_NARROWEST)
     table = RichTable(box=rules(where), padding=(0, 1, 0, 0))
     for name in names:
-        table.add_column(name.replace("_", " "), overflow="fold")
+        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "setting")
     for row in texts:
         table.add_row(*(Text(shown(text, keep="\n")) for text in row))
     where.print(table)
