@@ -1,3 +1,4 @@
 from .inference.predict import load_model
+from .version import __version__
 
-__all__ = ["load_model"]
+__all__ = ["__version__", "load_model"]

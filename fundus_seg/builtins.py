@@ -51,6 +51,8 @@ Missing = Literal["leave-out", "empty"]
 """What becomes of a case without a prediction: it is in no mean, or counts as an empty prediction."""
 MaskFormat = Literal["png", "nifti"]
 """File format of predicted masks."""
+PictureFormat = Literal["jpeg", "png"]
+"""File format of overlays: small, or without loss."""
 Tracker = Literal["tensorboard", "mlflow"]
 """Services that can show a run while it trains."""
 

@@ -48,11 +48,18 @@ class CacheItem:
 
 
 def cache_folder() -> Path:
-    """$FUNDUS_SEG_CACHE, or `fundus-seg` in the user's cache folder. It is never inside a data root."""
+    """$FUNDUS_SEG_CACHE, or `fundus-seg` in the user's cache folder. It is never inside a data root.
+
+    Raises:
+        DataError: none of $FUNDUS_SEG_CACHE, $XDG_CACHE_HOME and $HOME is set, and the system does not know the user.
+    """
     given = os.environ.get(CACHE_VARIABLE)
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fundus-seg"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fundus-seg"
+    except RuntimeError as error:
+        raise DataError(f"this user has no home folder to keep the cache in; set ${CACHE_VARIABLE}") from error
 
 
 def cache_items() -> list[CacheItem]:
@@ -74,7 +81,7 @@ def clear_cache() -> None:
     """
     for path, _ in _contents():
         try:
-            _remove(path)
+            remove(path)
         except OSError as error:
             raise DataError(f"cannot be removed ({error.strerror or error})", path) from error
 
@@ -84,7 +91,7 @@ def remove_leftovers() -> None:
     for path, _ in _contents():
         with contextlib.suppress(OSError):  # another process has removed it first, or it belongs to another user
             if _is_temporary(path) and time.time() - path.stat().st_mtime > LEFTOVER_AGE:
-                _remove(path)
+                remove(path)
 
 
 def _contents() -> Iterator[tuple[Path, str]]:
@@ -105,7 +112,8 @@ def _own_name(path: Path) -> str | None:
         return None
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder with all that is in it; it may be gone already."""
     with contextlib.suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

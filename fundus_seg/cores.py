@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from fundus_seg.container import cpu_limit
 from fundus_seg.errors import Problems
 from fundus_seg.progress import SILENT, Progress
 
@@ -16,8 +17,12 @@ Result = TypeVar("Result")
 
 
 def core_count() -> int:
-    """The number of cores that this process may use: fewer than the machine has, where the system sets a limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of whole cores that this process may use, at least one.
+
+    They are fewer than the machine has, where the process is bound to some of them or its container has less time.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(cores, cpu_limit())))
 
 
 def map_on_cores(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class Problem:
     def __str__(self) -> str:
         if self.path is None:
             return self.text
-        place = f"{self.path}:{self.line}" if self.line else f"{self.path}"
+        path = printable(self.path)
+        place = f"{path}:{self.line}" if self.line else path
         return f"{place}: {self.text}"
 
 
@@ -106,6 +108,12 @@ def about(path: Path) -> Iterator[None]:
         raise DataError(str(error), path) from error
 
 
+class StrictError(FundusSegError):
+    """Something was left out, and the caller asked that nothing be."""
+
+    exit_code = 3
+
+
 class ConfigError(FundusSegError):
     """A configuration file holds something that is not a valid setting."""
 
@@ -126,6 +134,21 @@ class CheckpointError(FundusSegError):
     """A checkpoint cannot be read, or does not fit the network it names."""
 
 
+class UntrustedError(CheckpointError):
+    """A checkpoint needs an operator from outside the package which the caller has not named.
+
+    Attributes:
+        operator: its name, `package.module:factory`.
+    """
+
+    def __init__(self, path: Path, operator: str) -> None:
+        super().__init__(
+            f"{path}: its operator {operator} is code, which no file may import by itself: "
+            f"if you trust it, name it with --trust {operator}, or call fundus_seg.plugins.load('{operator}') first"
+        )
+        self.operator = operator
+
+
 class ProtocolError(FundusSegError):
     """Scores that must not stand in one table."""
 
@@ -134,8 +157,39 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
     """The text `unknown operator 'tvcnov': did you mean 'tvconv'? (valid: conv, depthwise, tvconv)`."""
     names = list(valid)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.4)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"unknown {kind} '{given}': {hint}(valid: {', '.join(names)})"
+    hint = f": did you mean '{near[0]}'?" if near else ""
+    return f"unknown {kind} '{given}'{hint} (valid: {', '.join(names)})"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def printable(text: object, *, keep: str = "") -> str:
+    r"""The text with each character escaped that a terminal would obey or could not show: ESC as `\x1b`.
+
+    These are control characters, line ends, marks that reverse the direction of what follows, and bytes of file names
+    that are not UTF-8.
+
+    Args:
+        text: what is to be shown; of anything else than a text, `str` of it.
+        keep: characters that are left as they are, as the line ends of a text of several lines.
+    """
+    return "".join(
+        _escaped(each) if each not in keep and (unicodedata.category(each) in _UNSHOWN or each in _REVERSING) else each
+        for each in str(text)
+    )
+
+
+_UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
+_REVERSING = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that Python could not decode
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def one_line(error: object) -> str:

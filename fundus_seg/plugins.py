@@ -7,19 +7,20 @@ named the operator before, in this process.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import UsageError, one_line, unknown_name
+from fundus_seg.errors import FundusSegError, UsageError, one_line, unknown_name
 
 FORM = "package.module:factory"
 _IDENTIFIER = r"[^\W\d]\w*"
@@ -102,10 +103,40 @@ def load(name: str) -> Plugin:
     return _loaded[name]
 
 
+@contextlib.contextmanager
+def blamed(name: str) -> Iterator[None]:
+    """Within it the code of a plugin is called; whatever it raises becomes one line that says where.
+
+    Nothing is changed for a built-in name, whose errors are faults of ours.
+
+    Raises:
+        UsageError: the plugin has raised.
+    """
+    try:
+        yield
+    except FundusSegError:
+        raise
+    except Exception as error:
+        if not is_plugin(name):
+            raise
+        module = sys.modules.get(name.partition(":")[0])
+        raise UsageError(
+            f"{name}: raises {type(error).__name__} at {_place(error, module)}: {one_line(error)}"
+        ) from error
+
+
+def _place(error: Exception, module: ModuleType | None = None) -> str:
+    """File and line of the last call in the module, or else of the last call at all."""
+    calls = traceback.extract_tb(error.__traceback__)
+    own = [call for call in calls if call.filename == getattr(module, "__file__", None)]
+    last = (own or calls)[-1]
+    return f"{last.filename}:{last.lineno}"
+
+
 def _import(name: str, where: str) -> ModuleType:
     here = str(Path.cwd())
     if not {"", here} & set(sys.path):
-        sys.path.insert(0, here)  # as `python -m` does; a console script has its own folder there
+        sys.path.append(here)  # last: a file of it that is named like a library must not take the library's place
     try:
         module = importlib.import_module(where)
     except Exception as error:  # whatever the module raises
@@ -114,10 +145,8 @@ def _import(name: str, where: str) -> ModuleType:
                 f"{name}: no module '{error.name}' in {here} or on the Python path; start in the folder that holds it, "
                 "or install it"
             ) from error
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{last.filename}:{last.lineno}"
         raise UsageError(
-            f"{name}: importing {where} raises {type(error).__name__} at {place}: {one_line(error)}"
+            f"{name}: importing {where} raises {type(error).__name__} at {_place(error)}: {one_line(error)}"
         ) from error
     if not getattr(module, "__file__", None):
         raise UsageError(f"{name}: {where} has no file whose digest a run could record; write it into a module's .py")

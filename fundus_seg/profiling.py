@@ -24,9 +24,9 @@ from fundus_seg.errors import FundusSegError
 from fundus_seg.hardware import machine
 from fundus_seg.models import bake, build_model
 from fundus_seg.models.blocks import count_parameters
-from fundus_seg.models.encoders import check_side
 from fundus_seg.ops import dispatch, native
 from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import check_side
 
 REPEATS = 20
 WARM_UP = 2

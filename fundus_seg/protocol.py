@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fundus_seg.builtins import Inference, Selection
 from fundus_seg.digests import short_hash
+from fundus_seg.errors import UsageError
 
 STRUCTURES = ("disc", "cup")
 """Order of the channels of every mask, logit and record; the disc includes the cup."""
@@ -64,6 +65,9 @@ SELECTIONS: dict[Selection, SelectionRule] = {
 }
 """The rules by name. `oracle` is what the released code does: it leaks."""
 
+DEEP_STRIDE = 16
+"""How many pixels of a photograph one of the network's deep features stands for, along each side."""
+
 FRAME = 800
 """Side in pixels of the paper's photographs: distances are given as on such a frame, whatever the photograph's own."""
 
@@ -75,7 +79,7 @@ whoever changes it changes numbers under the same protocol, and must raise PROTO
 class Scoring(BaseModel):
     """How predictions become masks and masks become numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     inference: Inference = "resize"
     """resize: the network sees the training size, its logits go up bilinearly to the photograph's own frame; native: it
@@ -97,6 +101,17 @@ class Scoring(BaseModel):
     def digest(self) -> str:
         """Eight hexadecimal digits that name this protocol in file names and tables."""
         return short_hash({"version": PROTOCOL_VERSION, **self.model_dump()})
+
+
+def check_side(name: str, side: int) -> None:
+    """Refuse a height or width in pixels that the network cannot take.
+
+    Raises:
+        UsageError: `side`, named by `name`, is not a positive multiple of 16.
+    """
+    if side < DEEP_STRIDE or side % DEEP_STRIDE:
+        near = max(1, round(side / DEEP_STRIDE)) * DEEP_STRIDE
+        raise UsageError(f"{name} {side} is not a multiple of {DEEP_STRIDE}: {near} is")
 
 
 def spacing(height: int, width: int) -> tuple[float, float]:

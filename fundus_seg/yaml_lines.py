@@ -1,7 +1,9 @@
-"""YAML read node by node, so that a complaint about a value can name the line that the value stands in.
+"""The one reader of YAML files: settings, domain files and `--set` values, node by node and with line numbers.
 
-Stricter than YAML itself: whoever walks the nodes sees a key that stands twice in one mapping. Looser in one point:
-`1e-3` is a number, as everybody who writes a learning rate means it; YAML 1.1 reads it as a text.
+Scalars have the meaning of YAML 1.2's core schema: `010` is 10, `0o10` is 8, `1e-3` is a number, and `no`, `on`,
+`1:00`, `1_0` and dates are texts. (PyYAML alone follows YAML 1.1, in which `010` is 8, `1e-3` a text and `no` is
+false.) A key that stands twice in one mapping is refused or told. Files and keys have a size that no sound file
+reaches, so that the others are refused at once.
 """
 
 from __future__ import annotations
@@ -36,21 +38,46 @@ class Entry(NamedTuple):
     repeated: bool
 
 
+MOST_CHARACTERS, LONGEST_KEY = 1_000_000, 200
+"""Longer documents and keys are refused."""
+
+
 class _Loader(yaml.SafeLoader):
-    """The safe loader, to which 1e-3 is a number."""
+    """The safe loader with the scalars of YAML 1.2's core schema."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _expression, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_expression})$"), _first)
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    bases = {"0o": 8, "0x": 16}
+    return int(text[2:], bases[text[:2]]) if text[:2] in bases else int(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def compose(text: str) -> yaml.Node | None:
     """The top node of a YAML document; None if the document is empty.
 
     Raises:
-        YamlError: the text is not valid YAML.
+        YamlError: the text is not valid YAML, or longer than `MOST_CHARACTERS`.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise YamlError(f"{len(text)} characters, more than {MOST_CHARACTERS}")
     try:
         return yaml.compose(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -61,7 +88,7 @@ def entries(node: yaml.MappingNode) -> Iterator[Entry]:
     """The entries of a mapping in their order, those that `<<` merges into it first.
 
     Raises:
-        YamlError: a `<<` merges something that is no mapping.
+        YamlError: a `<<` merges something that is no mapping, or a key is longer than `LONGEST_KEY`.
     """
     own = {id(value) for _, value in node.value}
     merged = yaml.MappingNode(node.tag, [*node.value], node.start_mark, node.end_mark)
@@ -72,6 +99,8 @@ def entries(node: yaml.MappingNode) -> Iterator[Entry]:
     seen: set[str] = set()
     for key_node, value_node in merged.value:
         key = one_line(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "[...]"
+        if len(key) > LONGEST_KEY:
+            raise YamlError(f"a key of {len(key)} characters", key_node.start_mark.line + 1)
         yield Entry(key, key_node.start_mark.line + 1, value_node, repeated=key in seen)
         if id(value_node) in own:  # an own key may replace a merged one
             seen.add(key)
@@ -81,8 +110,9 @@ def value(node: yaml.Node) -> Any:
     """The value of a node, as the safe loader makes it.
 
     Raises:
-        YamlError: the node names no value, as an impossible date does.
+        YamlError: the node names no value, or a key stands twice in a mapping.
     """
+    _refuse_repeated(node)
     try:
         return _Loader("").construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
@@ -97,6 +127,23 @@ def read(text: str) -> Any:
     """
     node = compose(text)
     return None if node is None else value(node)
+
+
+def _refuse_repeated(node: yaml.Node) -> None:
+    """Refuse a mapping, at any depth, in which a key stands twice; of two values, YAML would drop one."""
+    seen, waiting = set[int](), [node]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:  # an alias
+            continue
+        seen.add(id(each))
+        if isinstance(each, yaml.SequenceNode):
+            waiting += each.value
+        elif isinstance(each, yaml.MappingNode):
+            for entry in entries(each):
+                if entry.repeated:
+                    raise YamlError(f"the key '{entry.key}' stands twice", entry.line)
+                waiting.append(entry.node)
 
 
 def _with_line(error: Exception, node: yaml.Node | None = None) -> YamlError:

@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from small_runs import Lines
 
-from fundus_seg.cache_folder import LEFTOVER_AGE, cache_folder, cache_items, clear_cache
+from fundus_seg.cache_folder import LEFTOVER_AGE, cache_folder, cache_items, clear_cache, remove
 from fundus_seg.config import DataConfig
 from fundus_seg.data import cache
 from fundus_seg.data.cache import load_resized
@@ -88,10 +89,10 @@ def test_a_file_that_changes_while_it_is_read_poisons_nothing(draw_root, monkeyp
     whole = cases[0].image.read_bytes()
     read = cache.read_sample
 
-    def meddle(case):
+    def meddle(case, witness):
         if case == cases[0]:
             Image.new("RGB", (64, 64), "white").save(case.image)
-        return read(case)
+        return read(case, witness)
 
     monkeypatch.setattr(cache, "read_sample", meddle)
     with pytest.raises(DataError, match="changed while they were read"):
@@ -147,7 +148,7 @@ from fundus_seg.config import DataConfig
 from fundus_seg.data import cache
 from fundus_seg.data.layout import open_root
 
-def read_sample(case):
+def read_sample(case, witness):
     print("reading", end="", flush=True)
     time.sleep(600)
 
@@ -235,3 +236,105 @@ def test_the_cache_is_listed_and_cleared_and_nothing_else(draw_root):
     clear_cache()
     assert cache_items() == []
     assert foreign.exists()
+
+
+FILLS = """
+import sys
+from fundus_seg.config import DataConfig
+from fundus_seg.data.cache import load_resized
+from fundus_seg.data.layout import open_root
+
+load_resized(open_root(sys.argv[1]).cases("A", "train"), DataConfig(size=512))
+"""
+
+
+class TestFullDisk:
+    """A disk that fills while an entry is built is one error, not a signal, and nothing is left behind."""
+
+    def test_the_place_of_every_byte_is_reserved_before_it_is_written(self, tmp_path):
+        array = cache._reserved(tmp_path / "images.npy", (3, 512, 512, 3))
+        assert not array.any()
+        assert (tmp_path / "images.npy").stat().st_blocks * 512 >= 3 * 512 * 512 * 3
+
+    def test_a_small_disk(self, draw_root, tmp_path, monkeypatch):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True).returncode:
+            pytest.skip("may not mount a disk")
+        monkeypatch.setenv("FUNDUS_SEG_CACHE", str(disk / "cache"))
+        try:
+            with pytest.raises(DataError, match=r"the cache cannot be written \(No space left on device\); make room"):
+                load_resized(open_root(draw_root()).cases("A", "train"), DataConfig(size=512))
+            assert entries() == []
+        finally:
+            subprocess.run(["umount", "--lazy", disk], check=True)
+
+    def test_a_limit_on_the_size_of_files(self, draw_root):
+        limited = ["sh", "-c", 'ulimit -f 512; exec "$@"', "sh", sys.executable, "-c", FILLS, str(draw_root())]
+        stopped = subprocess.run(limited, capture_output=True, text=True)
+        assert stopped.returncode == 1
+        assert "the cache cannot be written (File too large); make room" in stopped.stderr
+        assert entries() == []
+
+
+class TestDamage:
+    """An entry proves itself; whatever is wrong with it, it is removed, built again, and a line says so."""
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda entry: (entry / "cases.json").unlink(),
+            lambda entry: (entry / "cases.json").write_text("null"),
+            lambda entry: (entry / "cases.json").write_text("[" * 100_000),
+            lambda entry: (entry / "cases.json").write_text((entry / "cases.json").read_text().replace("null", '"x"')),
+            lambda entry: (entry / "cases.json").write_text('{"what": "A/train", "problems": [null, null, null]}'),
+            lambda entry: (entry / "images.npy").unlink(),
+            lambda entry: (entry / "images.npy").write_bytes(b""),
+            lambda entry: (entry / "masks.npy").write_bytes((entry / "masks.npy").read_bytes()[:-1]),
+            lambda entry: zeroed(entry / "images.npy"),
+            lambda entry: zeroed(entry / "masks.npy"),
+            lambda entry: ((entry / "images.npy").unlink(), (entry / "images.npy").mkdir()),
+            lambda entry: (remove(entry), entry.touch()),
+            lambda entry: (remove(entry), entry.symlink_to("nowhere")),
+        ],
+    )
+    def test_an_entry(self, draw_root, damage):
+        cases = open_root(draw_root()).cases("A", "train")
+        first = load_resized(cases, SMALL)
+        images, masks = first.images.copy(), first.masks.copy()
+        (name,) = entries()
+        damage(cache_folder() / "resized" / name)
+        told = Lines()
+        again = load_resized(cases, SMALL, progress=told)
+        np.testing.assert_array_equal(again.images, images)
+        np.testing.assert_array_equal(again.masks, masks)
+        assert again.problems == ()
+        (line,) = told.lines
+        assert "a damaged entry of the cache" in line
+        assert line.endswith("removed, and built again")
+        assert entries() == [name]
+        load_resized(cases, SMALL, progress=told)
+        assert len(told.lines) == 1
+
+    def test_a_disk_that_keeps_nothing_is_given_up(self, draw_root, monkeypatch):
+        monkeypatch.setattr(cache, "file_digest", lambda path: "of other bytes")
+        with pytest.raises(DataError, match="the disk of the cache does not keep what is written"):
+            load_resized(open_root(draw_root()).cases("A", "train"), SMALL)
+
+    @pytest.mark.parametrize("content", ["null", "[]", '{"files": null}', "{", "[" * 100_000, "\x00"])
+    def test_the_remembered_digests(self, draw_root, content):
+        cases = open_root(draw_root()).cases("A", "train")
+        for case in cases:
+            for path in (case.image, case.mask):
+                os.utime(path, (1_000_000_000, 1_000_000_000))
+        digest = load_resized(cases, SMALL).digest
+        (memory,) = (cache_folder() / "hashes").iterdir()
+        memory.write_text(content)
+        assert load_resized(cases, SMALL).digest == digest
+        assert memory.read_text() != content
+
+
+def zeroed(path):
+    """Every byte behind the header becomes 0."""
+    content = path.read_bytes()
+    path.write_bytes(content[:128] + bytes(len(content) - 128))

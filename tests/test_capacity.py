@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def test_cpu_jobs_are_bounded_by_cores_and_by_memory(machine):
 
 def test_a_machine_that_tells_nothing_of_its_memory_is_bounded_by_cores(monkeypatch, tmp_path):
     monkeypatch.setattr(capacity, "core_count", lambda: 4)
+    monkeypatch.setattr(capacity, "memory_left", lambda: math.inf)
     monkeypatch.setattr(capacity, "_MEMINFO", tmp_path / "missing")
     assert worker_slots([run()], 0) == [None] * 4
     (tmp_path / "missing").write_text("MemTotal: 99 kB\nMemAvailable:   20000000 kB\n")

@@ -206,7 +206,7 @@ def test_train_evaluate_predict(draw_root, command, tmp_path):
     assert "already trained" in again.err
     shown = command("evaluate", "--overlays", 2, "--plots", "plots").out
     assert "DSC [%]" in shown
-    assert len(list((tmp_path / run / "overlays").rglob("*.png"))) == 2
+    assert len(list((tmp_path / run / "overlays").rglob("*.jpg"))) == 2
     plots = {path.name for path in (tmp_path / "plots").iterdir()}
     assert {"boxes-dsc.png", "boxes-dsc.svg", "bland-altman-vcdr.svg", "learning-curves.svg"} <= plots
     markdown = command("evaluate", run, "--format", "markdown", "--metrics", "dsc,asd").out
@@ -217,7 +217,7 @@ def test_train_evaluate_predict(draw_root, command, tmp_path):
     photographs = root / "Domain1/test/ROIs/image"
     command("predict", run, photographs, "--out", "masks", "--overlay")
     assert len(list((tmp_path / "masks/masks").glob("*.png"))) == 4
-    assert len(list((tmp_path / "masks/overlays").glob("*.png"))) == 4
+    assert len(list((tmp_path / "masks/overlays").glob("*.jpg"))) == 4
 
 
 def test_compare(draw_root, command):
@@ -248,6 +248,6 @@ def test_cache_command(command, tmp_path, monkeypatch):
     (tmp_path / "phantom-v1").mkdir()
     shown = command("data", "cache", "--list").out.splitlines()
     assert shown[0].endswith(f"the phantom: {tmp_path / 'phantom-v1'}")
-    assert "1 items" in shown[-1]
+    assert "1 item," in shown[-1]
     assert "cleared" in command("data", "cache", "--clear").out
     assert not list(tmp_path.iterdir())

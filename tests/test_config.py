@@ -117,7 +117,7 @@ class TestFaults:
             ("seed: 1\npreset: tinny", r"mine.yaml:2: unknown preset 'tinny': did you mean 'tiny'\?"),
             ("preset: [tiny]", "mine.yaml:1: preset: input should be a valid string"),
             ("optim: 3", "mine.yaml:1: optim is a section: write optim.lr"),
-            ("optim: {lr: 2026-99-99}", "mine.yaml:1: optim.lr: not valid YAML"),
+            ("optim: {lr: 2026-99-99}", "mine.yaml:1: optim.lr: input should be a valid number"),
             ("data: {mask_interpolation: lanczos}", "mine.yaml:1: data.mask_interpolation: is always nearest"),
             ("train:\n  devices: 3", "mine.yaml:2: train.batch_per_domain 16 with train.devices 3: .*multiple of 3"),
             ("train: {method: vrex, devices: 2}", "mine.yaml:1: train.method vrex with train.devices 2: a method sees"),
@@ -309,6 +309,9 @@ class TestRecord:
             probed=False,
             gpu=None,
         )
+
+        folder.checkpoint("last").parent.mkdir()
+        folder.checkpoint("last").touch()  # the run is begun
 
         class LaterTrain(TrainConfig):
             warmup: Annotated[int, BeforeItExisted(0)] = 5

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -19,6 +20,7 @@ def halved(number):
 
 
 def test_only_cores_that_this_process_may_use_count(monkeypatch):
+    monkeypatch.setattr(cores, "cpu_limit", lambda: math.inf)
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
     assert core_count() == 3
     monkeypatch.delattr(cores.os, "sched_getaffinity")

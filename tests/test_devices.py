@@ -20,6 +20,7 @@ from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError, UsageError
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.seeding import reproducible, seeded
+from fundus_seg.torchvision_compat import import_module
 from fundus_seg.training import fit, train
 from fundus_seg.training.run_data import load_run_data
 from fundus_seg.training.task import binary_cross_entropy
@@ -166,3 +167,27 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(root, tmp_path, op):
         assert all(torch.equal(one[key], other[key]) for key in one), name
     losses = [[(row["loss_disc"], row["dice_cup"]) for row in content(run)["history"]] for run in (whole, parts)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train.sh", "SLURM_NTASKS": "4"},
+        {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train.sh", "SLURM_NTASKS": "4", "SLURM_PROCID": "3"},
+        {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "x"},
+        {"LSB_JOBID": "1", "LSB_DJOB_RANKFILE": "/nowhere", "JSM_NAMESPACE_LOCAL_RANK": "0", "JSM_NAMESPACE_SIZE": "2"},
+    ],
+)
+def test_a_run_on_one_device_asks_no_cluster_around_it(root, tmp_path, monkeypatch, cluster):
+    settings = small_runs.settings("train.epochs=1")
+    plain = train(settings, root, tmp_path / "plain")
+    for name, value in cluster.items():
+        monkeypatch.setenv(name, value)
+    rank_zero = import_module("lightning.fabric.utilities.rank_zero")
+    monkeypatch.setattr(rank_zero.rank_zero_only, "rank", 3)  # as Lightning's import takes it from the environment
+    run = train(settings, root, tmp_path / "runs")
+    assert all(
+        torch.equal(a, b) for a, b in zip(*(small_runs.weights(each).values() for each in (run, plain)), strict=True)
+    )
+    assert rank_zero.rank_zero_only.rank == 0, "loggers are silent elsewhere"
+    assert {name: os.environ.get(name) for name in cluster} == cluster

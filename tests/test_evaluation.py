@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from fundus_seg import load_model
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data import FundusDataset, open_root
+from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, DataError, ProtocolError, RunError
 from fundus_seg.evaluation import predictions
 from fundus_seg.evaluation.predictions import write_overlays
@@ -121,7 +124,7 @@ def test_native_evaluation_shows_the_network_each_photograph_as_it_is(op, draw_r
     predictor = load_model(run.path, scoring=native.meta.protocol)
     pixels = [predictor(sample.image).sum() for sample in FundusDataset(data, "B", "test")]
     assert native.cases.groupby("case")["prediction_pixels"].sum().tolist() == pixels
-    assert Image.open(write_overlays(run, native, 1)[0]).size == (91, 70)
+    assert Image.open(write_overlays(run, native, 1)[0]).width == 6 * 91
     with pytest.raises(ProtocolError, match=r"two scoring protocols \(inference\)"):
         score_table([resized, native])
 
@@ -273,9 +276,21 @@ def test_overlays_run_from_the_worst_case_to_the_best(run):
     paths = write_overlays(run, evaluation, 2)
     assert [path.parent for path in paths] == [run.overlays(Scoring().digest(), "best")] * 2
     assert [path.name.split("-")[0] for path in paths] == ["001", "004"]
-    assert Image.open(paths[0]).size == (96, 96)
+    assert [path.suffix for path in paths] == [".jpg", ".jpg"]
+    assert Image.open(paths[0]).width == 480  # enlarged, or no text would fit
+    (lossless,) = write_overlays(run, evaluation, 1, form="png")
+    assert [path.name for path in lossless.parent.iterdir()] == [lossless.name]
+    assert lossless.suffix == ".png"
     assert len(write_overlays(run, evaluation, 99)) == 4
     assert len(write_overlays(run, evaluation, 2)) == len(list(paths[0].parent.iterdir())) == 2
+
+
+def test_no_overlays_where_every_true_mask_is_empty(run):
+    evaluation = evaluate(run)
+    undefined = replace(evaluation, cases=evaluation.cases.assign(dsc=float("nan")))
+    told = Lines()
+    assert write_overlays(run, undefined, 2, progress=told) == []
+    assert told.lines == [f"{run.path}: no overlays, since no case of B has a Dice: every true mask is empty"]
 
 
 def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):
@@ -287,3 +302,54 @@ def test_evaluation_of_another_format_is_refused_by_name_and_made_again(run):
     progress = Lines()
     pd.testing.assert_frame_equal(evaluate(run, progress=progress).cases, evaluation.cases)
     assert progress.lines == [f"{evaluation.path}: of an older format, or without its JSON; scoring every case again"]
+
+
+class TestForgedRecords:
+    """Records that no evaluation writes are refused, although their digest is that of the file; the run is rescored."""
+
+    FORGERIES: ClassVar = [
+        (lambda cases: cases.assign(dsc=7.0), "a dsc of 7.0 in case Btest0"),
+        (lambda cases: cases.assign(dsc=np.inf), "a dsc of inf in case Btest0"),
+        (lambda cases: cases.assign(nsd=-0.1), "a nsd of -0.1"),
+        (lambda cases: cases.assign(hd=-np.inf), "a hd of -inf"),
+        (lambda cases: cases.assign(hd95=1e6), "a hd95 of 1000000.0"),
+        (lambda cases: cases.assign(truth_pixels=-1), "a truth_pixels of -1"),
+        (lambda cases: cases.assign(holes=np.nan), "a holes of nan"),
+        (lambda cases: cases[:0], "0 rows that are not one of disc and cup for each case"),
+        (lambda cases: cases[:-1], "7 rows"),
+        (lambda cases: pd.concat([cases, cases]), "16 rows"),
+        (lambda cases: cases.assign(structure="disc"), "8 rows"),
+        (lambda cases: cases.assign(dsc="many"), "not a whole evaluation"),
+        (lambda cases: cases.drop(columns="case"), "not a whole evaluation"),
+    ]
+    JSONS = (
+        "[" * 100_000,
+        '{"format": 3, "checkpoint": "best", "run": {"operator": 1}}',
+        "[]",
+        '{"format": 4}',
+    )
+
+    def test_rows(self, run):
+        evaluation = evaluate(run)
+        for forge, reason in self.FORGERIES:
+            self.write(evaluation.path, forge(evaluation.cases))
+            with pytest.raises(RunError, match=rf"^{evaluation.path}: {reason}.*; evaluate the run again$"):
+                read_evaluation(evaluation.path)
+
+    @pytest.mark.parametrize("forge", [FORGERIES[0][0], lambda cases: cases[:-2]], ids=["DSC 7", "fewer cases"])
+    def test_are_scored_again(self, run, forge):
+        evaluation = evaluate(run)
+        self.write(evaluation.path, forge(evaluation.cases))
+        pd.testing.assert_frame_equal(evaluate(run).cases, evaluation.cases)
+
+    def test_the_json_beside_them(self, run):
+        evaluation = evaluate(run)
+        for content in self.JSONS:
+            evaluation.path.with_suffix(".json").write_text(content)
+            with pytest.raises(RunError, match="not a whole evaluation; evaluate the run again"):
+                read_evaluation(evaluation.path)
+
+    def write(self, path, cases):
+        cases.to_csv(path, index=False)
+        meta = json.loads(path.with_suffix(".json").read_text())
+        path.with_suffix(".json").write_text(json.dumps({**meta, "cases_sha256": file_digest(path)}))

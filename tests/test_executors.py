@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -100,3 +101,15 @@ def test_workers_die_with_a_command_that_is_killed(tmp_path):
     parent.kill()
     parent.wait()
     assert eventually(lambda: not alive(marker.stem))
+
+
+def test_workers_run_no_file_of_the_current_directory(runs, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("multiprocessing", "pickle", "json", "torch"):
+        (here / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})")
+    monkeypatch.chdir(here)
+    outcomes = list(processes([None])(executor_work.give_pid, runs[:1]))
+    assert outcomes[0][1] != os.getpid()
+    assert not (tmp_path / "ran").exists()
+    assert "PYTHONSAFEPATH" not in os.environ

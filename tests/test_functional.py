@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ctypes
 import functools
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +14,7 @@ import torch.nn.functional as F
 from reference_ops import four_loops
 from torch import Tensor
 
+from fundus_seg.cache_folder import cache_folder
 from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
 from fundus_seg.ops.layout import is_channels_last, kernel_in, map_in
 
@@ -313,21 +317,68 @@ class TestCompiledLibrary:
         monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
         assert native.unavailable() is None
 
-    def test_a_library_that_others_can_write_is_not_loaded(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
-        monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+    @pytest.fixture
+    def library(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+        """The library, in a cache folder of the test's own."""
         assert native.unavailable() is None
+        shutil.copytree(cache_folder() / "compiled", tmp_path / "compiled")
+        monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
         (library,) = tmp_path.rglob("*.so")
-        for place in (library, library.parent):
+        return library
+
+    def test_a_library_that_others_can_write_is_not_loaded(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Path
+    ) -> None:
+        monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+        for place, bit in ((library, 0o020), (library.parent, 0o020), (tmp_path, 0o002)):
             mode = place.stat().st_mode
             assert not mode & 0o022
-            place.chmod(mode | 0o020)
+            place.chmod(mode | bit)
             native._library.cache_clear()
-            with pytest.warns(UserWarning, match="another user can write"):
+            with pytest.warns(UserWarning, match=f"another user can write {place}: take that permission away"):
                 assert native.unavailable() is not None
             place.chmod(mode)
+
+    @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+    def test_a_library_of_another_user_is_not_loaded(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Path
+    ) -> None:
+        monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+        for place in (library, library.parent, tmp_path):
+            os.chown(place, 12345, -1)
+            native._library.cache_clear()
+            with pytest.warns(UserWarning, match=f"another user can write {place}"):
+                assert native.unavailable() is not None
+            os.chown(place, 0, -1)
+
+    def test_the_file_that_was_looked_at_is_the_one_that_is_loaded(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Path
+    ) -> None:
+        load = ctypes.CDLL
+
+        def swapped(name: str) -> ctypes.CDLL:
+            library.unlink()
+            library.write_bytes(b"the attacker's")
+            return load(name)
+
+        monkeypatch.setattr(native.ctypes, "CDLL", swapped)
+        assert native._loaded().forward_first_float32
+
+    @pytest.mark.parametrize("kept", [0, 5000, -1])
+    def test_a_damaged_library_is_built_again(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Path, kept: int
+    ) -> None:
+        whole = library.read_bytes()
+
+        def compiled(*_: object) -> Path:
+            library.write_bytes(whole)
+            return library
+
+        monkeypatch.setattr(native, "_compile", compiled)
+        library.unlink()  # not written over: this process has it mapped
+        library.write_bytes(whole[:kept])
+        assert native._loaded().forward_first_float32
+        assert library.read_bytes() == whole
 
 
 class TestRefusals:

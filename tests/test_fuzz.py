@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 
+import nibabel
 import numpy as np
 import pytest
 import yaml
@@ -12,8 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fundus_seg import yaml_lines
 from fundus_seg.config import RunConfig, load_config
-from fundus_seg.data.io import read_image, read_mask
+from fundus_seg.data.coding import BY_DOFE, recognised
+from fundus_seg.data.io import read_image, read_mask, read_photograph
+from fundus_seg.data.recognise import Witness, coding_text
 from fundus_seg.errors import FundusSegError
 from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.models.checkpoint import read_checkpoint
@@ -103,6 +108,78 @@ def check_checkpoint_bytes(tmp_path, content):
         read_checkpoint(path)
 
 
+def check_coding(tmp_path, colours, shape):
+    """Masks in three colours are read in the coding that they show, or it is said that they show none."""
+    rows, columns = np.mgrid[:48, :48] - 23.5
+    far = np.hypot(rows - shape[0], columns - shape[1])
+    labels = np.select([far < 7, far < 16], [2, 1], 0)
+    path = tmp_path / "coded.png"
+    path.write_bytes(png(np.array(colours, np.uint8)[labels]))
+    coding = recognised(read_image(path))
+    assert coding is not None
+    assert coding.colours == tuple(map(tuple, colours))
+    np.testing.assert_array_equal(read_mask(path, coding), [labels > 0, labels > 1])
+    witness = Witness()
+    try:
+        masks = read_mask(path)
+    except FundusSegError:
+        masks = None
+    witness.see("A/test", (path,), BY_DOFE, masks)
+    assert [problem.text for problem in witness.suspicion().problems if coding_text(coding) in problem.text] or (
+        masks is not None and masks.any() and (masks == [labels > 0, labels > 1]).all()
+    )
+
+
+def check_exif(tmp_path, exif):
+    path = tmp_path / "any.jpg"
+    path.write_bytes(png(np.zeros((6, 9, 3), np.uint8), format="JPEG", exif=b"Exif\0\0" + exif))
+    try:
+        photograph = read_photograph(path)
+    except FundusSegError as error:
+        assert "any.jpg" in str(error)
+    else:
+        turned = photograph.orientation in (5, 6, 7, 8)
+        assert photograph.pixels.shape == ((9, 6, 3) if turned else (6, 9, 3))
+
+
+def check_yaml_number(tmp_path, text):
+    """A number is the same in a file, in `--set` and in a coding, and what Python reads; or it is a text everywhere."""
+    value = yaml_lines.read(text)
+    assert yaml_lines.read(f"a: {text}") == {"a": value} or value != value
+    path = tmp_path / "any.yaml"
+    path.write_text(f"preset: tiny\nholdout: A\nseed: {text}\n")
+    try:
+        from_file = load_config(str(path)).seed
+    except FundusSegError:
+        from_file = None
+    try:
+        from_set = load_config("tiny", overrides=[f"seed={text}"], arguments={"holdout": "A"}).seed
+    except FundusSegError:
+        from_set = None
+    assert from_file == from_set
+    if text.isdecimal() and text.isascii():
+        assert value == from_file == int(text)
+
+
+def check_affine(tmp_path, affine):
+    """Any affine: the greys are those that were written, in some orientation, or the file is refused by name."""
+    path = tmp_path / "any.nii"
+    greys = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    with np.errstate(all="ignore"):
+        image = nibabel.Nifti1Image(greys, None)
+        image.header["sform_code"] = 1
+        for row, values in zip(("srow_x", "srow_y", "srow_z"), affine, strict=True):
+            image.header[row] = values
+        path.write_bytes(image.to_bytes())
+        try:
+            read = read_image(path)
+        except FundusSegError as error:
+            assert "any.nii" in str(error)
+            assert "\n" not in str(error)
+        else:
+            assert sorted(read[..., 0].ravel().tolist()) == list(range(12))
+
+
 mask_arrays = st.integers(0, 2**32 - 1).flatmap(
     lambda seed: st.sampled_from([0, 1, 2, 8]).map(lambda odd: _mask_array(seed, odd))
 )
@@ -116,7 +193,32 @@ def _mask_array(seed, odd):
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
+colours = st.lists(
+    st.tuples(*[st.integers(0, 255)] * 3) | st.integers(0, 255).map(lambda g: (g, g, g)),
+    min_size=3,
+    max_size=3,
+    unique=True,
+)
+offsets = st.tuples(st.integers(-4, 4), st.integers(-4, 4))
+tiffs = st.tuples(
+    st.integers(0, 70000),
+    st.sampled_from([0x0112, 0x011A, 0x8769]),
+    st.integers(0, 13),
+    st.integers(0, 9),
+    st.integers(0, 2**32 - 1),
+).map(lambda entry: b"II*\0\x08\0\0\0" + struct.pack("<HHHII", entry[0] % 65536, *entry[1:]) + bytes(4))
+numbers = st.from_regex(r"[-+]?[0-9_]{1,6}", fullmatch=True) | st.from_regex(
+    r"[-+]?(0[ox])?[0-9a-f]{1,4}(\.[0-9]{0,3})?(e[-+]?[0-9])?(:[0-5][0-9])?", fullmatch=True
+)
+affines = st.lists(
+    st.lists(st.floats(width=32) | st.sampled_from([0.0, 1.0, -1.0]), min_size=4, max_size=4), min_size=3, max_size=3
+)
+
 CASES = {
+    "coding": (check_coding, st.tuples(colours, offsets)),
+    "exif": (check_exif, st.tuples(tiffs | st.binary(max_size=80))),
+    "yaml number": (check_yaml_number, st.tuples(numbers)),
+    "affine": (check_affine, st.tuples(affines)),
     "random image": (check_image_bytes, st.tuples(st.binary(max_size=200))),
     "damaged png": (check_image_bytes, st.tuples(mutated(png(GREYS)))),
     "damaged jpeg": (check_image_bytes, st.tuples(mutated(png(GREYS, format="JPEG")))),

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,7 +145,15 @@ def _after_the_check(monkeypatch, overtake):
     monkeypatch.setattr(lease._Lease, "_mine", asked)
 
 
-@pytest.mark.parametrize("content", [json.dumps(FOREIGN), "", "[]", "{"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(FOREIGN),
+        *("", "[]", "{", "[" * 100_000, "{}"),
+        *(json.dumps({**FOREIGN, **damage}) for damage in ({"pid": None}, {"pid": "../1"}, {"started": []})),
+        json.dumps({"machine": "another boot"}),
+    ],
+)
 def test_others_are_judged_by_their_signs_of_life(tmp_path, content):
     left(tmp_path / "run", content)
     with pytest.raises(BusyError), leased(tmp_path / "run"):
@@ -155,6 +164,41 @@ def test_others_are_judged_by_their_signs_of_life(tmp_path, content):
     left(tmp_path / "patient", content, age=61)
     with pytest.raises(BusyError), leased(tmp_path / "patient", patience=100):
         pass
+
+
+def test_a_lease_of_this_machine_that_says_too_little_is_judged_likewise(tmp_path):
+    with leased(tmp_path / "run"):
+        content = json.loads((tmp_path / "run" / ".lease").read_text())
+    for name in content:
+        left(tmp_path / name, json.dumps({key: value for key, value in content.items() if key != name}))
+        assert holder(tmp_path / name)
+    left(tmp_path / "number", json.dumps({**content, "pid": 10**400}))
+    assert holder(tmp_path / "number") is None
+
+
+@pytest.mark.parametrize("content", [json.dumps(FOREIGN), ""])
+def test_a_lease_dated_ahead_keeps_nobody_out(tmp_path, content):
+    left(tmp_path / "run", content, age=-3600)
+    assert holder(tmp_path / "run") is None
+    with leased(tmp_path / "run"):
+        assert holder(tmp_path / "run")
+    left(tmp_path / "near", content, age=-10)  # clocks differ by so much
+    assert holder(tmp_path / "near")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_folder_deleted_meanwhile_is_told_and_not_made_again(tmp_path, whole):
+    run = tmp_path / "run"
+    with leased(run):
+        if whole:
+            shutil.rmtree(run)
+        else:
+            (run / ".lease").unlink()
+        gone = run if whole else run / ".lease"
+        with pytest.raises(RunError, match=f"^{gone}: deleted while this process wrote there"):
+            write_text(run / "checkpoints" / "value", "ours")
+    assert run.exists() is not whole
+    assert not (run / "checkpoints").exists()
 
 
 def test_a_reused_process_number_is_not_the_owner(tmp_path):

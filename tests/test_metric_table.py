@@ -28,7 +28,7 @@ def run(draw_root, tmp_path):
 
 
 def area_error(pair):
-    return abs(float(pair.predicted.sum()) - float(pair.true.sum()))
+    return abs(float(pair.predicted.sum()) - float(pair.true.sum())) ** 0.5
 
 
 NEW = Metric("Area error", "px of 800", higher_is_better=False, score=area_error, published_as=("error of area",))
@@ -39,7 +39,7 @@ def test_a_metric_is_added_in_one_place(run, tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "area_error", NEW)
     (evaluation,) = evaluate_runs([run.path]).evaluations
     pixels = evaluation.cases["prediction_pixels"] - evaluation.cases["truth_pixels"]
-    assert evaluation.cases["area_error"].tolist() == pixels.abs().tolist()
+    assert evaluation.cases["area_error"].tolist() == pytest.approx((pixels.abs() ** 0.5).tolist())
     report = score_table([evaluation], ["dsc", "area_error"])
     assert set(report.frame["metric"]) == {"dsc", "area_error"}
     assert report.layout.rows[-1][0] == "Area error [px of 800]"

@@ -224,3 +224,27 @@ def test_masks_from_elsewhere_stand_in_every_plot_but_the_learning_curves(evalua
     written = {path.stem: path for path in write_plots([evaluation, theirs], tmp_path / "plots", ["dsc"])}  # SVG last
     named = {stem: "nnunet" in path.read_text("utf8") for stem, path in written.items()}
     assert named == {"boxes-dsc": True, "bland-altman-vcdr": True, "learning-curves": False}
+
+
+def test_hollow_dots_of_means_over_runs_are_named_so(cases):
+    one, several = (draw_boxes(cases, label="DSC [%]", title="", runs=runs) for runs in (1, 3))
+    assert one.axes[-1].get_xlabel().endswith("(a dot is a case; hollow and in brackets: empty prediction)")
+    assert (
+        "a case's mean over runs; hollow and in brackets: empty prediction in 1 to 3 of"
+        in several.axes[-1].get_xlabel()
+    )
+
+
+def test_letters_that_no_font_has_are_said_once(cases, tmp_path):
+    figure = draw_boxes(cases.replace("conv", "\U00100001\U00100002"), label="DSC [%]", title="")
+    with pytest.warns(UserWarning) as told:
+        save(figure, tmp_path / "boxes")
+    assert [str(each.message) for each in told] == [
+        "no installed font has \U00100001\U00100002: boxes in PNG plots; install one, as Noto Sans CJK"
+    ]
+
+
+def test_letters_of_another_installed_font_are_drawn_with_it(cases, tmp_path, recwarn):
+    figure = draw_boxes(cases.replace("conv", "\u2a3f x"), label="DSC [%]", title="")
+    save(figure, tmp_path / "boxes")  # the character is in DejaVu or STIX, both of which come with matplotlib
+    assert not [each for each in recwarn if "font" in str(each.message)]

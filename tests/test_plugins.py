@@ -211,7 +211,7 @@ def test_an_unknown_name_offers_the_nearest_and_the_form_of_a_plugin(setting, ki
             "broken:blok",
             r"unknown factory 'blok': did you mean 'block'\? \(valid: block\) in \S+\.py",
         ),
-        ("block = 3", "broken:block", r"unknown factory 'block': \(valid: \)"),
+        ("block = 3", "broken:block", r"unknown factory 'block' \(valid: \)"),
         ("import nowhere", "broken:block", r"raises ModuleNotFoundError at \S+broken\.py:1: No module named 'nowhere'"),
         ("x = 1\n1 / 0", "broken:block", r"importing broken raises ZeroDivisionError at \S+broken\.py:2: division by"),
         ("def (", "broken:block", r"importing broken raises SyntaxError .*broken\.py, line 1"),
@@ -260,8 +260,11 @@ def test_a_method_that_gives_no_loss_per_structure_is_told(here, draw_root, tmp_
     ("factory", "message"),
     [
         ("lambda i, o, rate, s: nn.Conv2d(i, o, 3)", r"a branch makes \(1, 8, 2, 2\) of .* return \(1, 8, 4, 4\)$"),
-        ("lambda i, o, rate, s: nn.Conv2d(o, i, 1)", "raises RuntimeError: Given groups=1"),
-        ("lambda i, o, rate, s: s.rate", "raises AttributeError: 'BranchSettings' object has no attribute 'rate'"),
+        ("lambda i, o, rate, s: nn.Conv2d(o, i, 1)", r"raises RuntimeError at \S+: Given groups=1"),
+        (
+            "lambda i, o, rate, s: s.rate",
+            r"raises AttributeError at \S+odd\.py:2: 'BranchSettings' object has no attribute 'rate'",
+        ),
         ("lambda i, o: nn.Conv2d(i, o, 1)", rf"takes \(i, o\): {FORM}"),
         ("lambda s: lambda i, o, rate: nn.Conv2d(i, o, 1)", rf"takes \(s\): {FORM}"),
         ("lambda *s: lambda i, o, rate: nn.Conv2d(i, o, 1)", f"returns function: {FORM}"),
@@ -298,3 +301,58 @@ def test_an_idea_that_cannot_be_loaded_leaves_no_run(draw_root, tmp_path):
     with pytest.raises(UsageError, match="no module 'nowhere'"):
         train(settings("train.method=nowhere:idea"), open_root(draw_root()), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+class TestIdeasThatRaise:
+    """Whatever a plugin's code raises, and wherever it is called, is one line with its file and line."""
+
+    @pytest.mark.parametrize(
+        ("setting", "code"),
+        [
+            ("train.augment", "def idea(size, seed): return 1 / 0"),
+            ("train.augment", "def idea(size, seed): return lambda image, masks: 1 / 0"),
+            ("train.loss", "def idea(logits, masks): return 1 / 0"),
+            ("train.method", "def idea(): return 1 / 0"),
+            ("train.method", "class idea(Method):\n    def attach(self, network): 1 / 0"),
+            ("train.method", "class idea(Method):\n    def batch(self, *_): 1 / 0"),
+            ("train.method", "class idea(Method):\n    def loss(self, *_): 1 / 0"),
+            ("model.op", "def idea(i, o, rate, settings): return 1 / 0"),
+        ],
+    )
+    def test_and_the_mended_one_runs(self, here, monkeypatch, draw_root, tmp_path, setting, code):
+        root, out = open_root(draw_root()), tmp_path / "runs"
+        (here / "odd.py").write_text(f"from fundus_seg.training import Method\n{code}\n")
+        asked = settings("train.epochs=1", f"{setting}=odd:idea")
+        line = code.count("\n") + 2
+        with pytest.raises(UsageError, match=rf"^odd:idea: raises ZeroDivisionError at \S+odd\.py:{line}: ") as caught:
+            train(asked, root, out)
+        assert "\n" not in str(caught.value)
+        (here / "odd.py").write_text(MENDED[setting])
+        forget(monkeypatch)
+        assert train(asked, root, out).has("TRAINED")
+
+    def test_a_run_that_trained_an_epoch_keeps_to_its_plugin(self, here, monkeypatch, draw_root, tmp_path):
+        root, out = open_root(draw_root()), tmp_path / "runs"
+        (here / "odd.py").write_text(MENDED["train.loss"])
+        asked = settings("train.epochs=2", "train.loss=odd:idea")
+        with killed_in_epoch(2):
+            train(asked, root, out)
+        (here / "odd.py").write_text(MENDED["train.loss"] + "# changed\n")
+        forget(monkeypatch)
+        with pytest.raises(RunError, match="holds another run"):
+            train(asked, root, out)
+
+
+MENDED = {
+    "train.augment": "def idea(size, seed): return lambda image, masks: (image, masks)\n",
+    "train.loss": "from fundus_seg.training.task import binary_cross_entropy as idea\n",
+    "train.method": "from fundus_seg.training import Method as idea\n",
+    "model.op": "from fundus_seg.models.operators import depthwise_block as idea\n",
+}
+
+
+def test_a_file_beside_one_s_plugin_takes_no_library_s_place(here):
+    (here / "colorsys.py").write_text("1 / 0")
+    (here / "odd.py").write_text("import colorsys\ndef idea(): ...\n")
+    sys.modules.pop("colorsys", None)
+    assert plugins.load("odd:idea").factory.__module__ == "odd"

@@ -1,5 +1,12 @@
 from __future__ import annotations
 
+import csv
+import json
+import os
+import shutil
+import signal
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 import nibabel
@@ -12,14 +19,18 @@ from PIL import Image
 from fundus_seg import load_model
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
-from fundus_seg.data.io import read_mask
+from fundus_seg.data.coding import DOFE
+from fundus_seg.data.io import read_image, read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
+from fundus_seg.metrics.framing import Framing, disc_framing
 from fundus_seg.models import bake, build_model, scale_photographs
 from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint, write_checkpoint
 from fundus_seg.ops import TVConv2d
+from fundus_seg.phantom import make_phantom
+from fundus_seg.progress import Silent
 from fundus_seg.protocol import Scoring
 from fundus_seg.training import train
 
@@ -150,7 +161,7 @@ class TestNative:
 class TestFolders:
     def test_folder_of_photographs(self, checkpoint, photographs, tmp_path):
         csv = predict_folder(
-            checkpoint, [photographs / "image"], tmp_path / "out", overlay=True, truth=photographs / "mask"
+            checkpoint, [photographs / "image"], tmp_path / "out", overlay="png", truth=[str(photographs / "mask")]
         )
         table = pd.read_csv(csv)
         assert table["photograph"].str.endswith("png").sum() == 4
@@ -161,7 +172,7 @@ class TestFolders:
             np.testing.assert_array_equal(
                 read_mask(tmp_path / "out/masks" / f"{name}.png"), [masks[0], masks[0] & masks[1]]
             )
-            assert Image.open(tmp_path / "out/overlays" / f"{name}.png").size == (90, 90)
+            assert Image.open(tmp_path / "out/overlays" / f"{name}.png").width == 540  # enlarged, or no text would fit
 
     def test_nifti(self, checkpoint, photographs, tmp_path):
         predict_folder(checkpoint, [photographs / "image/Atest0.png"], tmp_path / "out", form="nifti")
@@ -187,12 +198,20 @@ class TestFolders:
         before = (photographs / "mask/Atest0.png").read_bytes()
         masks = (photographs / "mask").rename(photographs / "masks")
         with pytest.raises(DataError, match="choose another --out"):
-            predict_folder(checkpoint, [photographs / "image"], photographs, truth=masks)
+            predict_folder(checkpoint, [photographs / "image"], photographs, truth=[str(masks)])
         assert (masks / "Atest0.png").read_bytes() == before
 
     def test_truth_without_a_match_is_refused(self, checkpoint, photographs, tmp_path):
+        with pytest.raises(DataError, match="no such folder"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(tmp_path / "nowhere")])
+        (photographs / "mask/Atest0.png").rename(tmp_path / "other.png")
         with pytest.raises(DataError, match="--truth takes a folder"):
-            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=tmp_path / "nowhere")
+            predict_folder(
+                checkpoint,
+                [photographs / "image"],
+                tmp_path / "out",
+                truth=[str(tmp_path / "{name}.png")],
+            )
 
     def test_bad_photographs_are_all_named_and_the_others_done(self, checkpoint, photographs, tmp_path):
         for number in (1, 2):
@@ -257,4 +276,455 @@ class TestCheckpoints:
     def test_a_run_s_folder_loads_its_best(self, draw_root, tmp_path):
         settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A"})
         run = train(settings, open_root(draw_root()), tmp_path)
-        assert load_model(run.path)(np.zeros((50, 50, 3), np.uint8)).shape == (2, 50, 50)
+        model = load_model(run.path)
+        assert model(np.zeros((50, 50, 3), np.uint8)).shape == (2, 50, 50)
+        seen = tmp_path.glob("data/Domain[234]/train/*/mask/*")
+        framings = [disc_framing(read_mask(path)[0]) for path in seen]
+        assert min(framings) - 0.01 < model.framing.low <= model.framing.high < max(framings) + 0.01
+        assert model.phantom is False
+
+
+class Told(Silent):
+    """Keeps what it is told, and how far the bar went."""
+
+    def __init__(self):
+        self.lines, self.steps, self.total = [], 0, None
+
+    @contextmanager
+    def task(self, description, total):
+        self.total = total
+
+        def advance(**_):
+            self.steps += 1
+
+        yield advance
+
+    def line(self, text):
+        self.lines.append(text)
+
+    @property
+    def text(self):
+        return "\n".join(self.lines)
+
+
+class Drawn:
+    """A model whose disc and cup are circles; `before` is called with the number of each photograph."""
+
+    framing = Framing(0.3, 0.8)
+    phantom = False
+
+    def __init__(self, disc=0.5, cup=0.2, before=lambda number: None):
+        self.radii, self.before, self.calls = (disc / 2, cup / 2), before, 0
+
+    def __call__(self, image):
+        self.calls += 1
+        self.before(self.calls)
+        height, width = image.shape[:2]
+        rows, columns = np.mgrid[:height, :width]
+        far = np.hypot((rows + 0.5) / height - 0.5, (columns + 0.5) / width - 0.5)
+        return np.stack([far < radius for radius in self.radii])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """A function that makes `predict_folder` take a drawn model."""
+
+    def draw(**how):
+        model = Drawn(**how)
+        monkeypatch.setattr("fundus_seg.inference.predict.load_model", lambda path, **_: model)
+        return model
+
+    return draw
+
+
+def rows_of(table):
+    with Path(table).open(newline="", encoding="utf8") as file:
+        return list(csv.DictReader(file))
+
+
+def stop_at(number, how):
+    def stop(call):
+        if call == number:
+            how()
+
+    return stop
+
+
+class TestGoingOn:
+    """One --out given again."""
+
+    @pytest.fixture
+    def folder(self, photographs):
+        return photographs / "image"
+
+    def test_what_is_done_is_not_done_again(self, drawn, checkpoint, folder, tmp_path):
+        drawn()
+        table = predict_folder(checkpoint, [folder], tmp_path / "out")
+        before = table.read_bytes()
+        model, told = drawn(), Told()
+        assert predict_folder(checkpoint, [folder], tmp_path / "out", progress=told) == table
+        assert model.calls == 0
+        assert table.read_bytes() == before
+        assert "4 of 4 photographs are done already" in told.text
+
+    def test_an_interrupted_call_keeps_what_is_done_and_goes_on(self, drawn, checkpoint, folder, tmp_path):
+        def interrupt():
+            raise KeyboardInterrupt
+
+        drawn(before=stop_at(3, interrupt))
+        told = Told()
+        with pytest.raises(KeyboardInterrupt):
+            predict_folder(checkpoint, [folder], tmp_path / "out", overlay="jpeg", progress=told)
+        assert told.lines[-1].startswith("stopped: 2 of 4 photographs are done; the same command goes on")
+        assert [Path(row["photograph"]).stem for row in rows_of(tmp_path / "out/cases.csv")] == ["Atest0", "Atest1"]
+        assert len(list((tmp_path / "out/masks").iterdir())) == 2  # nothing half-written
+        model = drawn()
+        predict_folder(checkpoint, [folder], tmp_path / "out", overlay="jpeg")
+        assert model.calls == 2
+        predict_folder(checkpoint, [folder], tmp_path / "whole", overlay="jpeg")
+        assert (tmp_path / "out/cases.csv").read_bytes() == (tmp_path / "whole/cases.csv").read_bytes()
+        assert len(list((tmp_path / "out/overlays").iterdir())) == 4
+
+    def test_a_cut_last_line_is_done_again(self, drawn, checkpoint, folder, tmp_path):
+        (folder / "Atest3.png").rename(folder / 'q"uo,te\nd\r.png')
+        drawn()
+        table = predict_folder(checkpoint, [folder], tmp_path / "out")
+        whole = table.read_bytes()
+        start = whole.index(b'"')  # of the last row
+        for end in range(start, len(whole) + 1):
+            table.write_bytes(whole[:end])
+            model = drawn()
+            predict_folder(checkpoint, [folder], tmp_path / "out")
+            assert model.calls == (end < len(whole))
+            assert table.read_bytes() == whole
+
+    @pytest.mark.parametrize("how", ["model", "precision", "format", "version", "protocol"])
+    def test_other_predictions_are_not_mixed(self, drawn, checkpoint, folder, tmp_path, monkeypatch, how):
+        drawn()
+        table = predict_folder(checkpoint, [folder], tmp_path / "out")
+        before = table.read_bytes()
+        named, options = how, {}
+        if how == "model":
+            checkpoint = Path(shutil.copy(checkpoint, tmp_path / "other.ckpt"))
+            with checkpoint.open("ab") as file:
+                file.write(b" ")
+            named = "checkpoint"
+        elif how == "precision":
+            options = {"precision": "bf16"}
+        elif how == "format":
+            options, named = {"form": "nifti"}, "mask format png there, nifti now"
+        elif how == "version":
+            monkeypatch.setattr("importlib.metadata.version", lambda _: "99.0")
+            named = "99.0 now"
+        else:
+            monkeypatch.setattr("fundus_seg.inference.folder.PROTOCOL_VERSION", 99)
+        with pytest.raises(RunError, match=rf"holds other predictions \(.*{named}.*choose another --out"):
+            predict_folder(checkpoint, [folder], tmp_path / "out", **options)
+        assert table.read_bytes() == before
+
+    def test_a_folder_of_unknown_predictions_is_refused(self, drawn, checkpoint, folder, tmp_path):
+        drawn()
+        predict_folder(checkpoint, [folder], tmp_path / "out")
+        (tmp_path / "out/predictions.json").unlink()
+        with pytest.raises(RunError, match=r"without predictions\.json"):
+            predict_folder(checkpoint, [folder], tmp_path / "out")
+        for content in ("", "[]", "{}", '{"made_by": 1}', "[" * 100_000):
+            (tmp_path / "out/predictions.json").write_text(content)
+            with pytest.raises(RunError, match=r"predictions\.json"):
+                predict_folder(checkpoint, [folder], tmp_path / "out")
+
+    def test_a_table_of_other_columns_is_refused(self, drawn, checkpoint, folder, tmp_path):
+        drawn()
+        table = predict_folder(checkpoint, [folder], tmp_path / "out")
+        whole = table.read_text()
+        for damaged in ("photograph,height\n1,2\n", whole.replace(",90,90,", ",90,", 1), ""):
+            table.write_text(damaged)
+            with pytest.raises(RunError, match=r"cases\.csv: not rows of photograph, height"):
+                predict_folder(checkpoint, [folder], tmp_path / "out")
+
+    def test_changed_gone_and_new_photographs(self, drawn, checkpoint, folder, tmp_path):
+        """The case c19: of two photographs one is damaged and one is gone, and a third is new."""
+        for number in (2, 3):
+            (folder / f"Atest{number}.png").rename(tmp_path / f"{number}.png")
+        drawn()
+        table = predict_folder(checkpoint, [folder], tmp_path / "out", overlay="png")
+        (folder / "Atest0.png").write_bytes((folder / "Atest0.png").read_bytes()[:500])
+        (folder / "Atest1.png").unlink()
+        (tmp_path / "2.png").rename(folder / "Atest2.png")
+        told = Told()
+        with pytest.raises(DataError, match=r"Atest0\.png: damaged"):
+            predict_folder(checkpoint, [folder], tmp_path / "out", overlay="png", progress=told)
+        assert "0 of 2 photographs are done already" in told.text
+        assert f"have changed: {folder / 'Atest0.png'}" in told.text
+        assert "1 photograph of earlier calls is not given now" in told.text
+        names = [Path(row["photograph"]).stem for row in rows_of(table)]
+        assert names == ["Atest1", "Atest2"]
+        for kind in ("masks", "overlays"):
+            assert sorted(path.stem for path in (tmp_path / "out" / kind).iterdir()) == names
+
+    def test_a_changed_photograph_is_done_again(self, drawn, checkpoint, folder, tmp_path):
+        drawn()
+        table = predict_folder(checkpoint, [folder], tmp_path / "out")
+        shutil.copy(folder / "Atest1.png", folder / "Atest0.png")
+        model = drawn()
+        predict_folder(checkpoint, [folder], tmp_path / "out")
+        assert model.calls == 1
+        inputs = {Path(row["photograph"]).stem: row["inputs"] for row in rows_of(table)}
+        assert len(inputs) == 4
+        assert inputs["Atest0"] == inputs["Atest1"]
+
+    def test_another_photograph_of_the_same_name_is_refused_by_name(self, drawn, checkpoint, folder, tmp_path):
+        drawn()
+        table = predict_folder(checkpoint, [folder], tmp_path / "out")
+        before = table.read_bytes()
+        (tmp_path / "second").mkdir()
+        Image.new("RGB", (90, 90)).save(tmp_path / "second/Atest0.png")
+        with pytest.raises(
+            RunError, match=r"other photographs with the same names.*second/Atest0\.png \(there: .*image/A"
+        ):
+            predict_folder(checkpoint, [tmp_path / "second"], tmp_path / "out")
+        assert table.read_bytes() == before
+        shutil.copy(folder / "Atest0.png", tmp_path / "second/Atest0.png")  # the same photograph elsewhere
+        model = drawn()
+        predict_folder(checkpoint, [tmp_path / "second"], tmp_path / "out")
+        assert model.calls == 0
+
+    def test_what_is_missing_is_made_again(self, drawn, checkpoint, folder, tmp_path):
+        drawn()
+        predict_folder(checkpoint, [folder], tmp_path / "out")
+        (tmp_path / "out/masks/Atest2.png").unlink()
+        model = drawn()
+        predict_folder(checkpoint, [folder], tmp_path / "out")
+        assert model.calls == 1
+        model = drawn()
+        predict_folder(checkpoint, [folder], tmp_path / "out", overlay="jpeg")
+        assert model.calls == 4
+        assert len(list((tmp_path / "out/overlays").glob("*.jpg"))) == 4
+        assert len(rows_of(tmp_path / "out/cases.csv")) == 4
+
+    def test_new_truth_is_scored(self, drawn, checkpoint, photographs, tmp_path):
+        truth = [str(photographs / "mask")]
+        drawn()
+        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=truth)
+        shutil.copy(photographs / "mask/Atest1.png", photographs / "mask/Atest0.png")
+        model = drawn()
+        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=truth)
+        assert model.calls == 1
+        with pytest.raises(RunError, match="not rows of"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_signals_stop_between_whole_files(self, drawn, checkpoint, folder, tmp_path, command, number, code):
+        drawn(before=stop_at(2, lambda: os.kill(os.getpid(), number)))
+        before = signal.getsignal(signal.SIGTERM)
+        told = command("predict", checkpoint, folder, "--out", "out", code=code).err
+        assert "stopped: 1 of 4 photographs are done; the same command goes on from there" in told
+        assert signal.getsignal(signal.SIGTERM) is before
+        assert [path.name for path in (tmp_path / "out/masks").iterdir()] == ["Atest0.png"]
+        drawn()
+        command("predict", checkpoint, folder, "--out", "out")
+        assert len(rows_of(tmp_path / "out/cases.csv")) == 4
+
+    def test_the_record_says_what_made_the_predictions(self, drawn, checkpoint, folder, tmp_path):
+        drawn()
+        predict_folder(checkpoint, [folder], tmp_path / "out")
+        record = json.loads((tmp_path / "out/predictions.json").read_text())
+        assert record["made_by"]["precision"] == "fp32"
+        assert record["framing"] == {"low": 0.3, "high": 0.8}
+
+
+class TestTable:
+    """The rows say what the masks show, and parse back."""
+
+    def test_rows_count_the_pixels_of_the_mask_file(self, drawn, checkpoint, photographs, tmp_path):
+        """The case c22: a cup larger than the disc."""
+        drawn(disc=0.4, cup=0.6)
+        told = Told()
+        table = predict_folder(
+            checkpoint,
+            [photographs / "image"],
+            tmp_path / "out",
+            truth=[str(photographs / "mask")],
+            overlay="jpeg",
+            progress=told,
+        )
+        for row in rows_of(table):
+            name = Path(row["photograph"]).stem
+            disc, cup = read_mask(tmp_path / f"out/masks/{name}.png")
+            assert (int(row["disc_pixels"]), int(row["cup_pixels"])) == (disc.sum(), cup.sum())
+            assert float(row["vertical_cdr"]) == 1
+            raw = Drawn(disc=0.4, cup=0.6)(read_image(photographs / f"image/{name}.png"))
+            assert int(row["cup_pixels_outside_disc"]) == (raw[1] & ~raw[0]).sum() > 0
+            assert row["warning"] == "cup_outside_disc"
+            true = read_mask(photographs / f"mask/{name}.png")
+            assert float(row["dsc_cup"]) == pytest.approx(2 * (cup & true[1]).sum() / (cup.sum() + true[1].sum()))
+        assert "warning: 4 of 4 photographs: the cup leaves the disc" in told.text
+
+    @pytest.mark.parametrize(
+        ("size", "warns"), [(0.11, True), (0.23, True), (0.25, False), (0.5, False), (0.98, False)]
+    )
+    def test_a_disc_framed_otherwise_than_in_training_is_told(
+        self, drawn, checkpoint, photographs, tmp_path, size, warns
+    ):
+        drawn(disc=size, cup=0.05)
+        told = Told()
+        table = predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", progress=told)
+        assert [row["warning"] for row in rows_of(table)] == 4 * ["framing" * warns]
+        assert float(rows_of(table)[0]["framing"]) == pytest.approx(size, abs=0.01)
+        line = "photographs: disc is 11 % of the frame, the model was trained on 30-80 %: not framed as in training"
+        assert (f"warning: 4 of 4 {line}" in told.text) == (size == 0.11)
+
+    def test_a_model_that_does_not_know_its_framing_says_so(self, drawn, checkpoint, photographs, tmp_path):
+        model, told = drawn(disc=0.05, cup=0.01), Told()
+        model.framing = None
+        table = predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", progress=told)
+        assert "framing is not checked" in told.text
+        assert {row["warning"] for row in rows_of(table)} == {""}
+
+    def test_no_disc_is_told(self, drawn, checkpoint, photographs, tmp_path):
+        drawn(disc=0, cup=0)
+        told = Told()
+        table = predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", overlay="png", progress=told)
+        assert {(row["warning"], row["vertical_cdr"]) for row in rows_of(table)} == {("no_disc", "")}
+        assert "warning: 4 of 4 photographs: no disc found" in told.text
+
+    def test_a_model_of_the_phantom_is_told_of_other_photographs(self, drawn, checkpoint, photographs, tmp_path):
+        make_phantom(tmp_path / "phantom", per_domain=3)
+        model, told = drawn(), Told()
+        model.phantom = True
+        own = sorted((tmp_path / "phantom/Domain1").rglob("image/*.png"))
+        table = predict_folder(checkpoint, [photographs / "image", *own], tmp_path / "out", progress=told)
+        warnings = [row["warning"] for row in rows_of(table)]
+        assert warnings == 4 * ["phantom_model"] + len(own) * [""]
+        assert f"warning: 4 of {4 + len(own)} photographs: not the phantom's" in told.text
+
+    def test_the_bar_ends_where_it_should_with_bad_photographs_too(self, drawn, checkpoint, photographs, tmp_path):
+        (photographs / "image/Atest1.png").write_bytes(b"")
+        drawn()
+        told = Told()
+        with pytest.raises(DataError, match="not an image"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", progress=told)
+        assert told.steps == told.total == 4
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *(b"=cmd()|x", b"+1", b"@sum", b"-dash", b"new\nline", b"re\rturn", b"both\r\n", b'quo"te,d', b"tab\there"),
+            *(
+                b"NA",
+                b"007",
+                b"esc\x1b[31mred",
+                b"not-\xe9-utf8",
+                b"a.b",
+                b" lead",
+                b"x.jpg",
+                b"eye :100: a",
+                b"a" * 251,
+            ),
+            *("e\u0301cole".encode(), "\u773c".encode()),
+        ],
+    )
+    def test_any_name_parses_back_and_is_found_again(self, drawn, checkpoint, photographs, tmp_path, monkeypatch, name):
+        monkeypatch.chdir(tmp_path)
+        photograph = Path(os.fsdecode(name + b".png"))
+        shutil.copy(photographs / "image/Atest0.png", photograph)
+        shutil.copy(photographs / "image/Atest1.png", "after.png")
+        for calls in (2, 0):
+            model = drawn()
+            table = predict_folder(checkpoint, [photograph, Path("after.png")], Path("out"), overlay="jpeg")
+            assert model.calls == calls
+        formula = name[:1] in b"=+-@"
+        shown = formula * "./" + str(photograph).replace("\udce9", "\\xe9")
+        assert [row["photograph"] for row in rows_of(table)] == [shown, "after.png"]
+        assert pd.read_csv(table)["photograph"].tolist() == [shown, "after.png"]
+        assert pd.read_csv(table)["height"].tolist() == [90, 90]
+        assert len(list(Path("out/masks").iterdir())) == len(list(Path("out/overlays").iterdir())) == 2
+
+
+class TestTruth:
+    """True masks of any coding are recognised, as `score` does it."""
+
+    @pytest.mark.parametrize("greys", [(0, 1, 2), (255, 128, 0), (0, 128, 255), (0, 255, 128)])
+    def test_codings(self, drawn, checkpoint, photographs, tmp_path, greys):
+        for path in (photographs / "mask").iterdir():
+            disc, cup = Drawn()(read_image(photographs / f"image/{path.name}"))
+            labels = np.array(greys, np.uint8)[disc.astype(int) + cup]
+            Image.fromarray(labels).save(path)
+        drawn()
+        table = predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")])
+        assert {(row["dsc_disc"], row["dsc_cup"]) for row in rows_of(table)} == {("1.0", "1.0")}
+
+    def test_an_open_coding_is_asked_for(self, drawn, checkpoint, photographs, tmp_path):
+        for path in (photographs / "mask").iterdir():
+            Image.new("L", (90, 90)).save(path)  # empty labels, or a cup of dofe that fills the frame
+        drawn()
+        with pytest.raises(DataError, match="--truth-coding"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")])
+
+    def test_a_given_coding_that_the_truth_contradicts_is_refused(self, drawn, checkpoint, photographs, tmp_path):
+        for path in (photographs / "mask").iterdir():
+            greys = np.asarray(Image.open(path))
+            Image.fromarray(np.select([greys == 255, greys == 0], [0, 255], 128).astype(np.uint8)).save(path)
+        drawn()
+        truth = [str(photographs / "mask")]
+        with pytest.raises(DataError, match=r"4 of 4 masks of the truth show cup 255, rim 128, background 0"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=truth, truth_coding=DOFE)
+        assert not (tmp_path / "out").exists()
+
+    def test_stray_truth_is_told_and_stands_in_its_row(self, drawn, checkpoint, photographs, tmp_path):
+        labels = np.asarray(Image.open(photographs / "mask/Atest2.png")).copy()
+        labels[:3, :3] = 0
+        Image.fromarray(labels).save(photographs / "mask/Atest2.png")
+        drawn()
+        for _ in range(2):  # the second call finds all done, and says it again
+            told = Told()
+            table = predict_folder(
+                checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")], progress=told
+            )
+            strays = ["stray_truth" in row["warning"].split(";") for row in rows_of(table)]
+            assert strays == [False, False, True, False]
+            assert "warning: 1 of 4 photographs: the true mask has stray parts" in told.text
+
+    def test_photographs_without_truth_are_told(self, drawn, checkpoint, photographs, tmp_path):
+        (photographs / "mask/Atest2.png").unlink()
+        drawn()
+        told = Told()
+        table = predict_folder(
+            checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")], progress=told
+        )
+        assert [row["dsc_disc"] == "" for row in rows_of(table)] == [False, False, True, False]
+        assert "1 photograph, not scored, without a true mask: Atest2" in told.text
+
+
+class TestFraming:
+    def test_a_circle_has_its_diameter_and_size_and_shape_do_not_matter(self):
+        rows, columns = np.mgrid[:400, :400]
+        disc = np.hypot(rows - 200, columns - 200) < 100
+        assert disc_framing(disc) == pytest.approx(0.5, abs=0.005)
+        assert disc_framing(disc[::2, ::4]) == pytest.approx(0.5, abs=0.01)
+        assert disc_framing(np.zeros((4, 4), bool)) == 0
+
+    def test_odd_masks_set_no_limits(self):
+        def square(side):
+            mask = np.zeros((100, 100), bool)
+            mask[:side, :side] = True
+            return mask
+
+        framing = Framing.of(np.stack([square(2), *(square(side) for side in np.linspace(40, 60, 300).astype(int))]))
+        assert framing.low > 0.4
+        assert Framing.of(np.zeros((3, 5, 5), bool)) is None
+
+    @pytest.mark.parametrize("limits", [(0, 1), (0.5, 0.4), (float("nan"), 1), (0.1, float("inf"))])
+    def test_impossible_limits_are_refused(self, limits):
+        with pytest.raises(ValueError, match="framing of"):
+            Framing(*limits)
+
+    def test_a_checkpoint_keeps_its_framing_and_a_wrong_one_is_refused(self, network, tmp_path):
+        usage = {**USAGE, "phantom": True, "framing": {"low": 0.4, "high": 0.7}}
+        write_checkpoint(tmp_path / "a.ckpt", network_state(network, usage))
+        model = load_model(tmp_path / "a.ckpt")
+        assert (model.framing, model.phantom) == (Framing(0.4, 0.7), True)
+        for wrong in ({"low": 2}, {"low": 0.4, "high": "x"}, [0.4, 0.7], {"low": 0.7, "high": 0.4}):
+            write_checkpoint(tmp_path / "b.ckpt", network_state(network, {**usage, "framing": wrong}))
+            with pytest.raises(CheckpointError, match="does not say how its network is used"):
+                load_model(tmp_path / "b.ckpt")

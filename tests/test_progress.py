@@ -4,6 +4,7 @@ import io
 
 from rich.console import Console
 
+from fundus_seg_cli import progress
 from fundus_seg_cli.progress import Terminal
 
 
@@ -26,3 +27,15 @@ def test_values_are_asked_for_when_the_bar_is_drawn_not_in_every_step() -> None:
             advance(loss=loss)
     assert 0 < loss.asked < 5_000
     assert "loss 0.500" in terminal.console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_pipe_hears_of_the_first_task_and_of_long_ones(capsys, monkeypatch) -> None:
+    terminal = Terminal()
+    with terminal.task("epoch 1/2", total=3) as advance:
+        advance(loss=1.0)
+        monkeypatch.setattr(progress, "SILENCE", 0.0)
+        advance(loss=1.0)
+        advance(loss=1.0)
+    with terminal.task("epoch 2/2", total=3):
+        pass
+    assert capsys.readouterr().err == "epoch 1/2: 3 to do\nepoch 1/2: 2 of 3\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -135,14 +137,21 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(runs, cluster, tmp_pat
         outcomes = ray_executor()(lingers, planned)
         assert next(outcomes) == (planned[0], Outcome("done", "sees the GPUs ''"))
         outcomes.close()
+        limit = time.monotonic() + 120
         while ray.available_resources().get("CPU") != 2:  # nobody is left at work
+            assert time.monotonic() < limit, ray.available_resources()
             time.sleep(0.1)
 
         # Photographs that no node sees are named, and come with the run.
         unseen = replace(planned[0], data=str(tmp_path / "elsewhere"))
-        assert module._survey(ray, nodes, unseen.out, [unseen]) == {unseen.data}
         sent = module._sent(ray, planned[0].data)
-        look = ray.remote(module._work_on).remote(lambda run: Outcome("done", run.data), unseen, sent)
+        with module._token(unseen.out) as token:
+            assert module._survey(ray, nodes, token, [unseen]) == {unseen.data}
+            digest = module._digests(planned)[planned[0]]
+            look = ray.remote(module._work_on).remote(
+                lambda run: Outcome("done", run.data), unseen, sent, digest, token
+            )
+            ray.wait([look])
         arrived = open_root(ray.get(look).reason)
         assert [case.name for case in arrived.cases("A", "test")] == [f"Atest{number}" for number in range(4)]
 
@@ -177,9 +186,88 @@ def test_a_node_fetches_a_parcel_once(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_ray", lambda: ray)
     first, *others = runs()
     sent = module._sent(ray, first.data)
-    places = {module._work_on(lambda run: run.data, replace(run, data="/nowhere"), sent) for run in (first, *others)}
+    digests = module._digests([first, *others])
+    with module._token(first.out) as token:
+        places = {
+            module._work_on(lambda run: run.data, replace(run, data="/nowhere"), sent, digests[run], token)
+            for run in (first, *others)
+        }
     assert len(places) == len(fetched) == 1
     assert open_root(places.pop()).domains == open_root(first.data).domains
+
+
+@pytest.fixture
+def local(monkeypatch):
+    """A Ray that does nothing, for what runs on a node."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(module, "_ray", lambda: SimpleNamespace(get_gpu_ids=list))
+
+
+class TestOtherPhotographs:
+    """A node that has other photographs at the same path does no work on them."""
+
+    def test_a_run_is_refused_before_it_trains(self, runs, local):
+        first, *_ = planned = runs()
+        digests = module._digests(planned)
+        assert len(set(digests.values())) == 1
+        image = open_root(first.data).cases("B", "train")[0].image
+        image.write_bytes(image.with_name("Btrain1.png").read_bytes())
+        with module._token(first.out) as token:
+            outcome = module._work_on(pytest.fail, first, None, digests[first], token)
+        assert outcome.state == "failed"
+        assert outcome.reason.startswith(f"{first.data}: node {socket.gethostname()} has other photographs there")
+
+    def test_so_are_fewer_photographs_and_none(self, runs, local, tmp_path):
+        first, *_ = planned = runs()
+        digest = module._digests(planned)[first]
+        case = open_root(first.data).cases("A", "test")[0]
+        case.image.unlink()
+        with module._token(first.out) as token:
+            outcome = module._work_on(pytest.fail, first, None, digest, token)
+            assert "has other photographs there" in outcome.reason
+            (tmp_path / "empty").mkdir()
+            outcome = module._work_on(pytest.fail, replace(first, data=str(tmp_path / "empty")), None, digest, token)
+        assert outcome.state == "failed"
+        assert "holds no domain" in outcome.reason
+
+    def test_files_that_the_run_does_not_read_may_differ(self, runs, local):
+        first, *_ = planned = runs()
+        digest = module._digests(planned)[first]
+        case = open_root(first.data).cases("A", "train")[0]  # of the holdout
+        case.image.unlink()
+        with module._token(first.out) as token:
+            assert module._work_on(lambda run: "trained", first, None, digest, token) == "trained"
+
+
+class TestCancellation:
+    """A cancelled run ends, or the executor says that it does not."""
+
+    def test_it_is_repeated_until_all_have_ended(self):
+        cancelled = []
+        ray = SimpleNamespace(
+            cancel=lambda ref, force: cancelled.append(ref),
+            wait=lambda refs, num_returns, timeout: ([refs[0]], refs[1:]) if len(cancelled) > 4 else ([], refs),
+        )
+        module._cancel(ray, {"a": None, "b": None})
+        assert cancelled == ["a", "b", "a", "b", "a", "b", "b"]
+
+    def test_after_a_deadline_it_is_given_up_in_a_line(self, monkeypatch):
+        monkeypatch.setattr(module, "_PATIENCE", 0.0)
+        ray = SimpleNamespace(cancel=lambda ref, force: None, wait=lambda refs, num_returns, timeout: ([], refs))
+        with pytest.raises(RunError, match=r"has not ended 1 cancelled runs in 0 s \(A conv seed 0\); .*`ray status`"):
+            module._cancel(ray, {"a": SimpleNamespace(name="A conv seed 0")})
+
+    def test_a_worker_whose_token_is_gone_ends(self, tmp_path):
+        program = (
+            "import sys, time; from pathlib import Path; from fundus_seg.experiments import ray_executor as module\n"
+            "with module._ending_without(Path(sys.argv[1])): print('at work', flush=True); time.sleep(600)"
+        )
+        (tmp_path / "token").touch()
+        command = [sys.executable, "-c", program, tmp_path / "token"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdout.readline() == "at work\n"
+            (tmp_path / "token").unlink()
+            assert worker.wait(timeout=60) == 1
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
+import stat
 
 import pytest
 import torch
@@ -22,17 +25,28 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+def test_files_have_the_permissions_of_new_files_and_the_process_s_umask_is_never_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("another thread would make files that all may write"))
+    write_text(tmp_path / "file", "ours")
+    (tmp_path / "plain").touch()
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_names_as_long_as_the_system_takes_them(tmp_path):
+    write_text(tmp_path / ("n" * 255), "ours")
+    assert [path.name for path in tmp_path.iterdir()] == ["n" * 255]
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_in_the_system_s_words(tmp_path):
     path = tmp_path / "last.ckpt"
     write_checkpoint(path, {"epoch": 1})
-
-    def full(*_):
-        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(RunError, match=r"last\.ckpt: cannot be written"):
-        write_checkpoint(path, {"epoch": 2})
-    monkeypatch.undo()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    try:
+        with pytest.raises(RunError, match=r"last\.ckpt: cannot be written \(File too large\); make room"):
+            write_checkpoint(path, {"epoch": 2, "model": torch.zeros(2**16)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -65,7 +79,10 @@ def test_untrained_runs_are_named_and_left_out(tmp_path):
 
     progress = Lines()
     assert [run.path.name for run in trained_runs([tmp_path], progress=progress)] == ["seed-1"]
-    assert progress.lines == [f"{tmp_path / 'seed-0'}: not trained to its end, left out"]
+    assert progress.lines == [
+        f"left out: 1 run, not trained to the end: {tmp_path / 'seed-0'}; "
+        "the same `fundus-seg train` command goes on with it"
+    ]
 
 
 def test_foreign_config_is_refused(tmp_path):

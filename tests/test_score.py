@@ -72,6 +72,18 @@ def test_two_binary_files_are_scored_as_they_are(truth, tmp_path):
         pair_masks(places, [str(truth)], prediction_coding=LABELS)
 
 
+def test_discs_and_cups_that_are_exchanged_are_refused(truth, tmp_path):
+    for number in range(3):
+        for structure, mask in zip(("od", "oc"), eye(number), strict=True):
+            save(tmp_path / structure / f"eye{number}.png", mask.astype(np.uint8) * 255)
+    discs, cups = str(tmp_path / "od"), str(tmp_path / "oc")
+    assert score_masks(pair_masks([discs, cups], [str(truth)])).cases["dsc"].tolist() == [1] * 6
+    with pytest.raises(UsageError, match="in all 3 predictions the disc lies inside its cup"):
+        score_masks(pair_masks([cups, discs], [str(truth)]))
+    with pytest.raises(UsageError, match="od is given for discs and for cups"):
+        pair_masks([discs, discs], [str(truth)])
+
+
 def draw_cups_inside_discs(checkpoint):
     """One file of labels can hold no other cups."""
     content = torch.load(checkpoint, weights_only=True)
@@ -109,7 +121,7 @@ def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
     told = Lines()
     other = evaluate(run, scoring=Scoring(dice_smoothing=1))
     assert comparable(found, [other], progress=told) == []
-    assert all("of another scoring protocol, left out" in line for line in told.lines)
+    assert told.lines[-1].startswith("left out: 2 external evaluations, of another scoring protocol: ")
     with pytest.raises(RunError, match="masks of another tool"):
         write_overlays(run, found[0], 1)
 
@@ -123,9 +135,8 @@ def test_a_part_of_the_cases_stands_in_no_table_beside_all(truth, tmp_path):
     assert told.lines == [
         "coding of the predictions, as recognised: cup 2, rim 1, background 0",
         "coding of the true masks, as recognised: cup 0, rim 128, background 255",
-        f"{tmp_path}/pred/eye9.png: no true mask of that name, left out",
-        f"{truth}/eye2.png: not predicted",
-        "cases without a prediction: 1, in no mean; --missing empty counts them as missed",
+        f"left out: 1 prediction, no true mask has that name: {tmp_path}/pred/eye9.png",
+        "left out: 1 case, not predicted and in no mean: eye2; --missing empty counts them as missed",
     ]
     assert part.meta.unpredicted == ("eye2",)
     assert "part, unknown: left out for want of a prediction: eye2" in score_table([part]).layout.notes
@@ -160,9 +171,10 @@ def test_scores_of_other_cases_or_truths_are_left_out_beside_runs(truth, tmp_pat
     told = Lines()
     assert comparable([part, whole, other, elsewhere], [own], progress=told) == [whole, elsewhere]
     assert told.lines == [
-        "part: cases without a prediction: 2, left out beside runs that have them all; "
+        "left out: 1 external evaluation, 2 cases without a prediction, beside runs that have them all: part; "
         "`fundus-seg score --missing empty` counts them as missed",
-        "other: of other true masks of unknown than the runs, left out; give `fundus-seg score` the same",
+        "left out: 1 external evaluation, of other true masks of unknown than the runs: other; "
+        "give `fundus-seg score` the same",
     ]
     assert comparable([part, other], []) == [part, other]
 
@@ -272,7 +284,7 @@ def test_commands(truth, tmp_path, command):
     compared = command("compare", "kept", "--ops", "nnunet,monai", "--format", "markdown").out
     assert "| disc | unknown | 95.00 | 100.00 | -5.00" in compared
     published = command("compare", "kept", "--to", "tvconv2022", code=1).err.splitlines()
-    assert published[0] == "2 scores of masks from elsewhere left out: their recipe is unknown"
+    assert published[0].startswith("left out: 2 scores, of masks that another tool made, whose recipe is unknown: ")
     assert published[1].startswith("error: kept: no run below")
     audited = command("audit", *common, "--format", "csv").out
     assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited

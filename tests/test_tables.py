@@ -13,7 +13,7 @@ from small_runs import evaluation_of, identity
 from fundus_seg.errors import ProtocolError, UsageError
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, distances, overlaps
 from fundus_seg.protocol import Scoring
-from fundus_seg.reporting.frames import by_kind, captions_of, case_values, labelled, summarise
+from fundus_seg.reporting.frames import by_kind, captions_of, case_values, labelled, summarise, with_labels
 from fundus_seg.reporting.table import render
 from fundus_seg.reporting.tables import score_table
 from fundus_seg.statistics.intervals import bootstrap_interval, wilcoxon_p
@@ -259,6 +259,44 @@ def test_less_is_better_for_distances():
     table = table_of([far, near], ["hd", "dsc"])
     assert [bold_columns(table, row) for row in range(3)] == [{"conv"}] * 3
     assert [bold_columns(table, row) for row in range(3, 6)] == [{"conv", "tvconv"}] * 3  # equal: nothing differs
+
+
+def test_a_cell_of_penalties_is_never_bold():
+    """The network that predicts nothing has a mean distance of 100, and the one that predicts badly of 150."""
+    nothing = evaluation([0.0] * 8, [math.nan] * 8, operator="conv")
+    badly = evaluation([0.0] * 8, [150.0 + case for case in range(8)], operator="tvconv")
+    table = table_of([nothing, badly], ["hd", "dsc"])
+    assert [bold_columns(table, row) for row in range(6)] == [{"tvconv"}] * 6
+    assert not table_of([nothing, evaluation([0.0] * 8, [math.nan] * 8, operator="tvconv")], ["hd", "dsc"]).bold
+    half = evaluation([0.9] * 4 + [0.0] * 4, [1.0] * 4 + [math.nan] * 4, operator="conv")
+    assert all(bold_columns(table_of([half, badly], ["hd"]), row) == {"conv"} for row in range(3))
+
+
+def test_intervals_stay_within_what_a_metric_can_be():
+    missed = evaluation([1.0] * 5 + [0.0], [0.0] * 5 + [math.nan])
+    frame = score_table([missed], ["dsc", "hd"]).frame.set_index(["metric", "structure"])
+    assert frame.loc[("dsc", "disc"), "high"] == 100
+    assert frame.loc[("dsc", "disc"), "low"] < 50
+    assert frame.loc[("hd", "disc"), "low"] == 0
+    assert frame.loc[("hd", "disc"), "high"] > 50
+
+
+def test_each_selection_has_its_own_words():
+    runs = [graded("conv", 0, selection=selection) for selection in ("source-validation", "oracle", "last")]
+    title = "selection: last, oracle (chosen on the scored cases themselves), source-validation"
+    assert table_of(runs).title.endswith(title)
+
+
+def test_a_label_heads_its_column_and_a_note_keeps_the_name():
+    long = "lr=0.0003-47b65c81"
+    runs = [graded("conv", 0), graded("tvconv", 2), graded("tvconv", 3, recipe=long)]
+    table = score_table(with_labels(runs, {f"tvconv-{long}": "slow", "conv": "plain"})).layout
+    assert table.columns == ("plain", "tvconv", "slow")
+    assert f"slow: tvconv-{long}" in table.notes
+    with pytest.raises(UsageError, match="unknown column 'x'"):
+        with_labels(runs, {"x": "y"})
+    with pytest.raises(UsageError, match="several columns would be called tvconv"):
+        with_labels(runs, {"conv": "tvconv"})
 
 
 def test_one_operator_is_not_bold():

@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -366,3 +368,15 @@ def test_phantom_runs_lie_apart(root, tmp_path):
     run = train(settings(), open_root(root.path), tmp_path)
     assert run.path.relative_to(tmp_path).parts[:3] == ("phantom", "tiny", "A")
     assert run.read_config()["provenance"]["phantom"] is True
+
+
+def test_a_wrong_holdout_is_refused_before_torch_is_imported(draw_root, tmp_path):
+    program = (
+        "import sys\nfrom fundus_seg_cli.main import main\n"
+        f"sys.argv = ['fundus-seg', 'train', '--holdout', 'E', '--data', {str(draw_root())!r}]\n"
+        "try: main()\nfinally: print(sorted({'torch', 'lightning', 'albumentations'} & set(sys.modules)))"
+    )
+    refused = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: unknown domain 'E'")
+    assert refused.stdout == "[]\n"

@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from fundus_seg_cli.options import Config, Data, Format, Out, Overrides, Plots, ProbeHoldout, names
+from fundus_seg_cli.options import (
+    Config,
+    Data,
+    Format,
+    Labels,
+    Out,
+    Overrides,
+    Plots,
+    ProbeHoldout,
+    Strict,
+    labels,
+    names,
+)
 from fundus_seg_cli.table import print_report
 
 
@@ -55,8 +67,10 @@ def benchmark(
         bool, typer.Option("--dry-run", help="List every run and its state, estimate the rest, and train nothing.")
     ] = False,
     plots: Plots = None,
+    label: Labels = None,
     form: Format = "rich",
     out: Out = Path("runs"),
+    strict: Strict = False,
 ) -> None:
     """Leave one domain out: train and evaluate every unseen domain with every operator and seed; print the tables.
 
@@ -67,11 +81,11 @@ def benchmark(
     from fundus_seg.data import open_root
     from fundus_seg.experiments import choose_executor, plan, run_experiment
     from fundus_seg.experiments.executors import runs_at_once
-    from fundus_seg.reporting import experiment_reports, overview_table, write_plots
+    from fundus_seg.reporting import experiment_reports, overview_table, with_labels, write_plots
     from fundus_seg_cli.grid_progress import GridProgress
     from fundus_seg_cli.progress import Terminal
 
-    progress = Terminal()
+    progress, renamed = Terminal(), labels(label or [])
     planned = plan(
         open_root(data, progress=progress),
         out,
@@ -94,13 +108,17 @@ def benchmark(
         progress=progress,
         watch=GridProgress(planned, progress.console),
     )
+    failed = [failure.run.name for failure in result.failures]
+    progress.left_out("run", "failed", failed, "--retry-failed takes them up again")
     try:
-        for report in experiment_reports(result.evaluations, progress=progress):
-            print_report(report, form)
-        if plots and result.evaluations:
-            progress.line(f"{len(write_plots(result.evaluations, plots))} files of plots in {plots}")
-    except Exception:
+        evaluations = with_labels(result.evaluations, renamed)
+        for report in experiment_reports(evaluations, progress=progress):
+            print_report(report, form, progress.told)
+        if plots and evaluations:
+            progress.line(f"{len(write_plots(evaluations, plots))} files of plots in {plots}")
+    except BaseException:
         if result.failures:
             progress.line(result.failure_text)  # the error that ends the command tells of the tables alone
         raise
     result.check()
+    progress.check(strict=strict)

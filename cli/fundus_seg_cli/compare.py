@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fundus_seg_cli.options import Checkpoint, Format, Runs, Scoring, names
+from fundus_seg_cli.options import Checkpoint, Format, Labels, Runs, Scoring, Strict, labels, names
 from fundus_seg_cli.table import print_report
 
 
@@ -30,7 +31,9 @@ def compare(
     ] = 1.0,
     checkpoint: Checkpoint = "best",
     scoring: Scoring = None,
+    label: Labels = None,
     form: Format = "rich",
+    strict: Strict = False,
 ) -> None:
     """Compare two operators with tests, or evaluated runs with a published table.
 
@@ -41,6 +44,7 @@ def compare(
     from fundus_seg.evaluation.external import comparable, external_evaluations
     from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.reporting.compare import operators_table
+    from fundus_seg.reporting.frames import with_labels
     from fundus_seg.reporting.published import read_published
     from fundus_seg.reporting.reproduction import published_table
     from fundus_seg.reporting.runs import scored_runs
@@ -49,12 +53,14 @@ def compare(
     if to and ops:
         raise UsageError("--ops with --to: every operator of the published table is compared; leave one option out")
     check_metrics([metric])
+    renamed = labels(label or [])
     published = read_published(to) if to else None
     protocol = load_scoring(scoring) if scoring else None
     folders, progress = runs or [Path("runs")], Terminal()
     elsewhere = external_evaluations(folders)
     if published and elsewhere:
-        progress.line(f"{len(elsewhere)} scores of masks from elsewhere left out: their recipe is unknown")
+        paths = [evaluation.path for evaluation in elsewhere]
+        progress.left_out("score", "of masks that another tool made, whose recipe is unknown", paths)
     found = scored_runs(
         folders,
         checkpoint=checkpoint,
@@ -63,9 +69,12 @@ def compare(
         progress=progress,
     )
     if published:
-        print_report(published_table(found, published), form)
+        scores = with_labels([run.evaluation for run in found], renamed)
+        found = [replace(run, evaluation=each) for run, each in zip(found, scores, strict=True)]
+        print_report(published_table(found, published), form, progress.told)
     else:
         own = [run.evaluation for run in found]
-        evaluations = [*own, *comparable(elsewhere, own, progress=progress)]
+        evaluations = with_labels([*own, *comparable(elsewhere, own, progress=progress)], renamed)
         two = names(ops) if ops else None
-        print_report(operators_table(evaluations, two, metric=metric, sought=difference), form)
+        print_report(operators_table(evaluations, two, metric=metric, sought=difference), form, progress.told)
+    progress.check(strict=strict)

@@ -10,19 +10,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich import box
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fundus_seg_cli.console import console, print_data, rules, shown
 from fundus_seg_cli.options import Overrides
 
 if TYPE_CHECKING:
     from fundus_seg.config.describe import Difference, Setting
 
-_NARROWEST, _UNBOUNDED = 100, 10_000
-"""Columns of a terminal that the table needs at least, and of a pipe, more than any table has."""
-
+_NARROWEST = 100
+"""Columns that the table needs at least."""
 
 Form = Literal["rich", "markdown", "csv", "json"]
 
@@ -46,7 +44,7 @@ def config(
     if diff:
         _print(compare(settings, describe(diff)), form)
     elif form == "markdown":
-        print(markdown_page(settings))
+        print_data(markdown_page(settings))
     else:
         _print(settings, form)
 
@@ -57,9 +55,9 @@ def _print(rows: Sequence[Setting] | Sequence[Difference], form: Form) -> None:
     if not rows:
         print("no setting differs")
     elif form == "json":
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        print_data(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     elif form == "markdown":
-        print(markdown_table(rows))
+        print_data(markdown_table(rows))
     else:
         names = [field.name for field in dataclasses.fields(rows[0])]
         texts = [[as_yaml(getattr(row, name)) for name in names] for row in rows]
@@ -70,9 +68,10 @@ def _print(rows: Sequence[Setting] | Sequence[Difference], form: Form) -> None:
 
 
 def _print_rich(names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
-    shown = RichTable(*(name.replace("_", " ") for name in names), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    where = console(least=_NARROWEST)
+    table = RichTable(box=rules(where), padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "setting")
     for row in texts:
-        shown.add_row(*map(Text, row))
-    console = Console(markup=False)
-    console.width = max(console.width, _NARROWEST) if console.is_terminal else _UNBOUNDED
-    console.print(shown)
+        table.add_row(*(Text(shown(text, keep="\n")) for text in row))
+    where.print(table)

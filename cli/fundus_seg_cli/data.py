@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from fundus_seg_cli.options import Format, Root
+from fundus_seg_cli.console import print_data, print_text
+from fundus_seg_cli.options import Format, Root, Strict, command_class
 from fundus_seg_cli.table import print_report
 
+_CLASS = command_class()
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
 
 
@@ -18,25 +20,37 @@ def _group() -> None:
     """Check, describe and make photographs and masks."""
 
 
-@app.command()
+@app.command(cls=_CLASS)
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder that does not exist yet.")],
     per_domain: Annotated[int, typer.Option(help="Number of photographs in each of the four domains.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Seed that every photograph is drawn from.")] = 0,
 ) -> None:
     """Draw four synthetic domains: to try the tool with, never to report on patients."""
-    from fundus_seg.data import make_phantom
-    from fundus_seg.protocol import DOMAINS
+    from fundus_seg.data import make_phantom, open_root
+    from fundus_seg.errors import counted
+    from fundus_seg.protocol import DOMAINS, source_half
     from fundus_seg_cli.progress import Terminal
 
-    with Terminal().task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
-        print(make_phantom(out, per_domain=per_domain, seed=seed, on_case=advance))
+    progress = Terminal()
+    with progress.task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
+        made = make_phantom(out, per_domain=per_domain, seed=seed, on_case=advance)
+    root = open_root(made)
+    for domain in root.domains:
+        cases = root.split(domain, "test").cases
+        if not any(source_half(case.name) == "select" for case in cases):
+            progress.line(
+                f"warning: none of the {counted(len(cases), 'test case')} of {domain} falls into the half that selects "
+                "checkpoints; draw more with --per-domain, or train with --set train.selection=last"
+            )
+    print_data(made)
 
 
-@app.command()
+@app.command(cls=_CLASS)
 def check(
     root: Root,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    strict: Strict = False,
 ) -> None:
     """List everything that is wrong with photographs and masks, by file; exit 1 if training would be wrong."""
     import json
@@ -49,14 +63,15 @@ def check(
     progress = Terminal()
     found = check_root(open_root(root, least=1, progress=progress), progress=progress)
     if as_json:
-        print(json.dumps(found.as_dict(), indent=2))
+        print_data(json.dumps(found.as_dict(), indent=2))
     else:
         print_check(found)
     if found.problems("error"):
         raise typer.Exit(1)
+    progress.check(strict=strict)
 
 
-@app.command()
+@app.command(cls=_CLASS)
 def atlas(
     root: Root,
     split: Annotated[
@@ -69,6 +84,7 @@ def atlas(
             help="Folder for atlas.png and atlas.svg, or the name of one file; the other form is written beside it."
         ),
     ] = None,
+    strict: Strict = False,
 ) -> None:
     """Show what each domain is like, and how far it is from the others: colour, light, sharpness, disc size, ratios."""
     from fundus_seg.data import open_root
@@ -81,15 +97,18 @@ def atlas(
     splits = tuple(each for each in SPLITS if split in ("all", each))
     found = make_atlas(open_root(root, least=1, progress=progress), splits, progress=progress)
     for problem in found.problems:
-        progress.line(f"left out: {problem}")
-    print_report(measures_table(found), form)
+        progress.line(f"{problem}")
+    paths = [problem.path or problem.text for problem in found.problems]
+    progress.left_out("file", "missing or not usable, and so their cases", paths)
+    print_report(measures_table(found), form, progress.told)
     if found.cases["domain"].nunique() > 1:
-        print_report(shift_table(found), form)
+        print_report(shift_table(found), form, progress.told)
     if plot:
         progress.line(f"plots: {', '.join(map(str, write_plot(found, plot)))}")
+    progress.check(strict=strict)
 
 
-@app.command()
+@app.command(cls=_CLASS)
 def cache(
     show: Annotated[
         bool, typer.Option("--list", help="Print what the cache holds, when each item was made, and its size.")
@@ -100,7 +119,7 @@ def cache(
     from datetime import datetime
 
     from fundus_seg.cache_folder import cache_folder, cache_items, clear_cache
-    from fundus_seg.errors import UsageError
+    from fundus_seg.errors import UsageError, counted
 
     if show == clear:
         raise UsageError("give either --list or --clear")
@@ -108,8 +127,10 @@ def cache(
     if show:
         for item in items:
             made = datetime.fromtimestamp(item.made).isoformat(" ", "minutes")
-            print(f"{made} {item.size / 1e6:9.1f} MB  {item.what}: {item.path}")
+            print_text(f"{made} {item.size / 1e6:9.1f} MB  {item.what}: {item.path}")
     else:
         clear_cache()
     done = "cleared" if clear else "in all"
-    print(f"{cache_folder()}: {len(items)} items, {sum(item.size for item in items) / 1e6:.1f} MB {done}")
+    print_text(
+        f"{cache_folder()}: {counted(len(items), 'item')}, {sum(item.size for item in items) / 1e6:.1f} MB {done}"
+    )

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import CheckpointName, Inference
-from fundus_seg_cli.options import Format, Metrics, Plots, RunData, Runs, Scoring, Trust, names
+from fundus_seg_cli.options import (
+    Format,
+    Labels,
+    Metrics,
+    OverlayFormat,
+    Plots,
+    RunData,
+    Runs,
+    Scoring,
+    Strict,
+    Trust,
+    labels,
+    names,
+)
 from fundus_seg_cli.table import print_report
 
 
@@ -50,8 +63,11 @@ def evaluate(
     overlays: Annotated[
         int, typer.Option(min=0, help="Number of contours to draw per run, from the worst case to the best.")
     ] = 0,
+    overlay_format: OverlayFormat = "jpeg",
     plots: Plots = None,
+    label: Labels = None,
     trust: Trust = None,
+    strict: Strict = False,
 ) -> None:
     """Score runs on their unseen domain, write the case records, print the table.
 
@@ -68,11 +84,12 @@ def evaluate(
     shown, progress = names(metrics), Terminal()
     check_metrics(shown)
     protocol = load_scoring(scoring) if scoring else None
+    renamed = labels(label or [])
     for name in trust or []:
         load(name)
 
     from fundus_seg.evaluation import evaluate_runs
-    from fundus_seg.reporting import evaluation_reports, write_plots
+    from fundus_seg.reporting import evaluation_reports, with_labels
 
     found = evaluate_runs(
         runs or [Path("runs")],
@@ -82,11 +99,18 @@ def evaluate(
         scoring=protocol,
         inference=inference,
         overlays=overlays,
+        overlay_format=overlay_format,
         progress=progress,
     )
-    for report in evaluation_reports(
-        found.evaluations, shown, pairs=found.pairs, clinical=clinical, leak=all_selections
-    ):
-        print_report(report, form)
+    inside = [each for _, each in found.pairs]
+    both = with_labels([*found.evaluations, *inside], renamed)
+    evaluations, inside = both[: len(found.evaluations)], both[len(found.evaluations) :]
+    own = {each.path: each for each in evaluations}
+    pairs = [(own[each.path], other) for (each, _), other in zip(found.pairs, inside, strict=True)]
+    for report in evaluation_reports(evaluations, shown, pairs=pairs, clinical=clinical, leak=all_selections):
+        print_report(report, form, progress.told)
     if plots:
-        progress.line(f"{len(write_plots(found.evaluations, plots, shown))} files of plots in {plots}")
+        from fundus_seg.reporting import write_plots
+
+        progress.line(f"{len(write_plots(evaluations, plots, shown))} files of plots in {plots}")
+    progress.check(strict=strict)

@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fundus_seg.errors import printable
+
 if TYPE_CHECKING:
     from fundus_seg.experiments.experiment import OnOutcome
     from fundus_seg.experiments.grid_run import GridRun, Outcome
@@ -54,7 +56,7 @@ class GridProgress:
         if outcome.state == "failed" or not self.console.is_terminal:
             reason = f": {outcome.reason}" if outcome.reason else ""
             line = f"[{self.counts.total()}/{len(self.runs)}] {run.name}: {outcome.state}{reason}"
-            self.console.print(line, highlight=False, markup=False)
+            self.console.print(printable(line))
 
     def _shown(self) -> Group:
         from fundus_seg.experiments.grid_run import status
@@ -63,7 +65,7 @@ class GridProgress:
         running = Table("running", "epoch", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for run in left:
             if status(run) == "running":
-                running.add_row(run.name, f"{_epochs(run)}/{run.config.train.epochs}")
+                running.add_row(Text(printable(run.name), overflow="fold"), f"{_epochs(run)}/{run.config.train.epochs}")
         counts = (
             f"{self.counts['done']} done, {self.counts['failed']} failed, {len(left)} remaining of {len(self.runs)}"
         )

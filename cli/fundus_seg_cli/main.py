@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
+from typing import Annotated
 
 import typer
 
-from fundus_seg.errors import FundusSegError
+from fundus_seg.errors import one_line
+from fundus_seg.reading import file_being_read
 from fundus_seg_cli import audit, benchmark, compare, config, data, evaluate, predict, profile, score, train
-from fundus_seg_cli.options import paragraphs, refusing
+from fundus_seg_cli.console import shown, standard_streams
+from fundus_seg_cli.options import command_class, paragraphs
 
 app = typer.Typer(
     help="Segment optic disc and optic cup on cameras and hospitals that training has never seen.",
@@ -31,16 +33,38 @@ _COMMANDS = (
 _RENAMED = {"evaluate": {"--op": "--trust", "--selection": "--all-selections"}, "predict": {"--op": "--trust"}}
 """By command, the former spellings of options and their new ones."""
 for _command in _COMMANDS:
-    _class = refusing(_RENAMED.get(_command.__name__, {}))
+    _class = command_class(_RENAMED.get(_command.__name__))
     app.command(_command.__name__, help=paragraphs(_command.__doc__), cls=_class)(_command)
 app.add_typer(data.app, name="data")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from fundus_seg import __version__
+
+        print(f"fundus-seg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _group(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _warning_line(message: Warning | str) -> str:
+    """A warning as one line; one that a decoder gives names the file that is read."""
+    path = file_being_read()
+    place = f"{path}: " if path else ""
+    return f"warning: {shown(f'{place}{one_line(message)}')}\n"
+
+
 def main() -> None:
-    """Run the command line; print warnings and a FundusSegError as one line each, and exit with the error's code."""
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
-    try:
+    """Run the command line; print warnings and errors as one line each, and exit with the error's code."""
+    warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
+    warnings.filterwarnings("always", module=r"PIL\.")  # not only of the first file
+    with standard_streams():
         app(prog_name="fundus-seg")
-    except FundusSegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import typer
 from typer.core import TyperCommand
 
-from fundus_seg.builtins import OPERATORS, CheckpointName, Precision, Tracker
+from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker
 from fundus_seg.errors import UsageError, unknown_name
 from fundus_seg.evaluation.metric_table import METRICS
 
@@ -80,9 +80,27 @@ Format = Annotated[
     TableFormat,
     typer.Option(
         "--format",
-        help="How tables are printed. csv and json hold unrounded numbers, for programs to read, and are one document "
+        help="How tables are printed. csv (six digits) and json hold the numbers, for programs, and are one document "
         "per table.",
     ),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="OLD=NEW",
+        help="Short name of a column in tables and plots: of an operator, with its recipe where it has several. Repeat "
+        "for more.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Exit with 3 if anything was left out; a line says what and why, with or without it."
+    ),
+]
+OverlayFormat = Annotated[
+    PictureFormat, typer.Option(help="Format of the pictures: jpeg is small, png keeps every pixel.")
 ]
 _PREDICTIONS = typer.Option(
     "--pred",
@@ -131,19 +149,49 @@ def names(text: str | Iterable[str]) -> list[str]:
     return [name.strip() for each in texts for name in each.split(",")]
 
 
+def labels(texts: Iterable[str]) -> dict[str, str]:
+    """New names by old ones, from texts such as `OLD=NEW`; an old name may hold `=`, as recipes do.
+
+    Raises:
+        UsageError: one is not of this form.
+    """
+    found = {}
+    for text in texts:
+        old, equals, new = text.rpartition("=")
+        if not (old and equals and new):
+            raise UsageError(f"--label {text}: write OLD=NEW, as --label tvconv-lr=0.0003-47b65c81=slow")
+        found[old] = new
+    return found
+
+
 def paragraphs(text: str | None) -> str:
     """A docstring as help text: each paragraph is one line, since --help breaks lines where the text does."""
     return "\n\n".join(" ".join(each.split()) for each in (text or "").split("\n\n"))
 
 
-def refusing(renamed: dict[str, str]) -> type[TyperCommand]:
-    """A command class that refuses former spellings of options and names the new ones; --help does not show them."""
+def command_class(renamed: Mapping[str, str] | None = None) -> type[TyperCommand]:
+    """A command class that expands `~` in `--out=~/runs`, where no shell does, and refuses former spellings of options.
 
-    class Refusing(TyperCommand):
+    Args:
+        renamed: new spellings of options by former ones, which --help does not show.
+    """
+
+    class Command(TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             for old in (arg.partition("=")[0] for arg in args):
-                if old in renamed:
+                if renamed and old in renamed:
                     raise UsageError(f"{ctx.command_path}: {old} is now called {renamed[old]}")
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, [_at_home(arg) for arg in args])
 
-    return Refusing
+    return Command
+
+
+def _at_home(argument: str) -> str:
+    """The argument with the home folder in place of a `~` that begins it, or the value of its option."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if value != "~" and not value.startswith("~/"):
+        return argument
+    try:
+        return f"{option}{equals}{Path(value).expanduser()}"
+    except RuntimeError as error:
+        raise UsageError(f"{argument}: there is no home folder; set $HOME, or write ./~ for this very name") from error

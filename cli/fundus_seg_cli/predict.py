@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fundus_seg.builtins import MaskFormat
-from fundus_seg_cli.options import NetworkPrecision, Trust
+from fundus_seg_cli.console import print_data
+from fundus_seg_cli.options import NetworkPrecision, OverlayFormat, Strict, Trust, TruthCoding
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a run, or a checkpoint file.")],
     images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of photographs.")],
-    out: Annotated[Path, typer.Option(help="Folder that the masks are written to.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder that the masks are written to. The same command goes on with what is missing in it."),
+    ],
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Take the photographs in the folders' subfolders too.")
+    ] = False,
     form: Annotated[
         MaskFormat,
         typer.Option("--format", help="png: grey 0 cup, 128 rim, 255 background; nifti: labels 2, 1, 0."),
     ] = "png",
     overlay: Annotated[bool, typer.Option("--overlay", help="Also draw the contours on each photograph.")] = False,
+    overlay_format: OverlayFormat = "jpeg",
     truth: Annotated[
-        Path | None, typer.Option(help="Folder of true masks that have the names of the photographs.")
+        list[str] | None,
+        typer.Option(
+            help="True masks that have the names of the photographs: a folder, or a pattern. Give it twice for binary "
+            "masks: first the disc, then the cup."
+        ),
     ] = None,
+    truth_coding: TruthCoding = None,
     precision: NetworkPrecision = "fp32",
     trust: Trust = None,
+    strict: Strict = False,
 ) -> None:
-    """Write the masks of photographs at their own size, with a table of sizes and cup-to-disc ratios."""
+    """Write the masks of photographs at their own size, with a table of sizes, cup-to-disc ratios and warnings."""
+    from fundus_seg.data.domain_file import read_coding
     from fundus_seg.inference.folder import predict_folder
     from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
 
+    progress = Terminal()
     for name in trust or []:
         load(name)
-    print(
-        predict_folder(
+    with _terminable():
+        table = predict_folder(
             model,
             images,
             out,
+            recursive=recursive,
             form=form,
-            overlay=overlay,
-            truth=truth,
+            overlay=overlay_format if overlay else None,
+            truth=truth or (),
+            truth_coding=read_coding(truth_coding) if truth_coding else None,
             precision=precision,
-            progress=Terminal(),
+            progress=progress,
         )
-    )
+    print_data(table)
+    progress.check(strict=strict)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Within, SIGTERM stops the work as Ctrl-C does, with the exit code 143."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

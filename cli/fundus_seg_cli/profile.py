@@ -26,16 +26,19 @@ def profile(
 ) -> None:
     """Measure parameters, MACs, latency and peak memory of inference, operators side by side, on random weights."""
     from fundus_seg.config import load_recipe
+    from fundus_seg.protocol import check_side
 
     settings = [
         load_recipe(config, overrides=overrides or [], arguments={"model.op": name}) for name in names(op or OPERATORS)
     ]
 
+    specs = list({each.model.op: each.network_spec() for each in settings}.values())
+    side = size if size is not None else specs[0]["image_size"]
+    check_side("size", side)
+
     from fundus_seg.profiling import profile as profile_networks
     from fundus_seg.reporting.profile_table import profile_table
     from fundus_seg_cli.progress import Terminal
 
-    specs = list({each.model.op: each.network_spec() for each in settings}.values())
-    side = size if size is not None else specs[0]["image_size"]
     profiles = profile_networks(specs, size=side, batch=batch, repeats=repeats, progress=Terminal())
     print_report(profile_table(profiles), form)

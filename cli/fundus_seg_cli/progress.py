@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
-from fundus_seg.progress import Advance
+from fundus_seg.errors import StrictError, printable
+from fundus_seg.progress import Advance, LeftOut, left_out
+from fundus_seg_cli.console import console
+
+SILENCE = 60.0
+"""Seconds of a long task after which a pipe or a log file gets a line."""
 
 
 class Terminal:
-    """Shows progress on standard error, so that standard output holds results alone."""
+    """Shows progress on standard error, so that standard output holds results alone.
+
+    Attributes:
+        told: what the command left out so far.
+        said: when the last line was shown, by the monotonic clock; None before the first.
+    """
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, soft_wrap=True)
+        self.console = console(stderr=True)
+        self.told: list[LeftOut] = []
+        self.said: float | None = None
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
-        """A bar on a terminal; elsewhere nothing, since `line` tells what was done."""
+        """A bar on a terminal; elsewhere a line when the first task begins, and in long ones a line a minute."""
         if not self.console.is_terminal:
-            yield lambda **_: None
+            yield self._lines(description, total)
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[shown]}"),
-        )
-        with Progress(*columns, console=self.console, transient=True) as bars:
+        with Progress(*_columns(self.console.width), console=self.console, transient=True) as bars:
             bar = bars.add_task(description, total=total, shown="")
 
             def advance(**shown: Any) -> None:
@@ -40,9 +47,65 @@ class Terminal:
 
             yield advance
 
+    def _lines(self, description: str, total: int) -> Advance:
+        if self.said is None:
+            self.line(f"{description}: {total} to do")
+        done = 0
+
+        def advance(**_: Any) -> None:
+            nonlocal done
+            done += 1
+            if done < total and time.monotonic() - (self.said or 0) >= SILENCE:
+                self.line(f"{description}: {done} of {total}")
+
+        return advance
+
     def line(self, text: str) -> None:
-        """One line that stays."""
-        self.console.print(text, highlight=False, markup=False)
+        """One line that stays; control characters in it are shown, not obeyed."""
+        self.console.print(printable(text, keep="\n"))
+        self.said = time.monotonic()
+
+    def left_out(self, what: str, reason: str, names: Iterable[object], fix: str = "") -> None:
+        """One line about what is left out, which `check` remembers."""
+        if told := left_out(what, reason, names, fix):
+            self.told.append(told)
+            self.line(str(told))
+
+    def check(self, *, strict: bool) -> None:
+        """End the command with exit code 3 if it left something out and `--strict` was given.
+
+        Raises:
+            StrictError: that is so; it counts what was left out.
+        """
+        if strict and self.told:
+            counts = "; ".join(f"{each.count} {each.what}, {each.reason}" for each in self.told)
+            raise StrictError(f"--strict, and something was left out: {counts}")
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What stands beside the bar: less on a narrow terminal, so that neither the bar nor a number is cut."""
+    whole = Column(no_wrap=True)
+    columns = [
+        _TextColumn(lambda task: task.description, Column(max_width=max(width // 3, 8), overflow="ellipsis")),
+        BarColumn(bar_width=20 if width >= 80 else 10, table_column=whole),
+        MofNCompleteColumn(table_column=whole),
+    ]
+    if width >= 60:
+        columns.append(TimeRemainingColumn(table_column=whole))
+    if width >= 80:
+        columns.append(_TextColumn(lambda task: str(task.fields["shown"]), Column(overflow="ellipsis")))
+    return columns
+
+
+class _TextColumn(ProgressColumn):
+    """A text on one line, in which nothing is interpreted."""
+
+    def __init__(self, text: Callable[[Task], str], column: Column) -> None:
+        self.text = text
+        super().__init__(column)
+
+    def render(self, task: Task) -> Text:
+        return Text(printable(self.text(task)), no_wrap=True, overflow="ellipsis")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import Missing
-from fundus_seg_cli.options import Format, Metrics, PredictionCoding, Predictions, TruthCoding, Truths, names
+from fundus_seg_cli.options import Format, Metrics, PredictionCoding, Predictions, Strict, TruthCoding, Truths, names
 from fundus_seg_cli.table import print_report
 
 
@@ -36,6 +36,7 @@ def score(
     ] = None,
     form: Format = "rich",
     metrics: Metrics = "dsc,hd,hd95",
+    strict: Strict = False,
 ) -> None:
     """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table.
 
@@ -76,4 +77,5 @@ def score(
     )
     if out:
         progress.line(f"case records: {evaluation.path}")
-    print_report(score_table([evaluation], shown), form)
+    print_report(score_table([evaluation], shown), form, progress.told)
+    progress.check(strict=strict)

@@ -2,64 +2,149 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fundus_seg.errors import counted
+from fundus_seg_cli.console import console, print_data, print_text, rules, shown
+
 if TYPE_CHECKING:
     from fundus_seg.data.check import RootCheck, Spread
+    from fundus_seg.progress import LeftOut
     from fundus_seg.reporting.table import Report, Table
     from fundus_seg_cli.options import TableFormat
 
+_LONGEST_WORD = 24
+"""Columns of a word that is never broken, as no number is; longer ones are names, and broken where they must be."""
+_PADDING = 1
+"""Columns between two columns of a table."""
 
-_UNBOUNDED = 10_000
-"""Columns, more than any table has."""
 
+def print_report(report: Report, form: TableFormat, left_out: Iterable[LeftOut] = ()) -> None:
+    """Print the report to standard output: its layout, or as csv and json its data.
 
-def print_report(report: Report, form: TableFormat) -> None:
-    """Print the report to standard output: its layout, or as csv and json its data."""
+    Args:
+        report: what is printed.
+        form: how it is printed.
+        left_out: what the command left out; the notes of the report say it too.
+    """
+    report = report.with_notes(left_out)
     if form == "rich":
         _print_rich(report.layout)
     else:
         from fundus_seg.reporting.table import render
 
-        print(render(report, form))
+        (print_data if form in ("csv", "json") else print_text)(render(report, form))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column as it is printed; a line end in the heading is meant."""
+
+    heading: str
+    texts: Sequence[str]
+    right: bool
+
+    @property
+    def natural(self) -> int:
+        """Its width if nothing is broken."""
+        return max(cell_len(line) for text in (self.heading, *self.texts) for line in text.split("\n"))
+
+    @property
+    def least(self) -> int:
+        """Its width if texts are broken between words, and headings and long names anywhere."""
+        words = [cell_len(word) for text in self.texts for word in text.split()]
+        heading = min(max(map(cell_len, self.heading.split()), default=0), _LONGEST_WORD // 2)
+        return max(min(max(words, default=0), _LONGEST_WORD), heading)
 
 
 def _print_rich(table: Table) -> None:
-    """With a rule between groups of rows, each label named once."""
-    narrow: dict[str, Any] = {"collapse_padding": True, "pad_edge": False, "show_edge": False}
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, **narrow)
-    for label in table.labels:
-        shown.add_column(label, no_wrap=True)
-    for column in table.columns:
-        shown.add_column(column.replace(" ", "\n"), justify="right")  # no wider than its longest word
-    before: tuple[str, ...] = ()
-    for number, row in enumerate(table.rows):
+    """With a rule between groups of rows, each label named once; below one another where a row is too wide."""
+    rows = [[shown(text) for text in row] for row in table.rows]
+    labels = len(table.labels)
+    texts = list(zip(*rows, strict=True)) or [()] * (labels + len(table.columns))
+    columns = [
+        # A heading of values is no wider than its longest word.
+        _Column(shown(name) if number < labels else "\n".join(shown(name).split(" ")), texts[number], number >= labels)
+        for number, name in enumerate((*table.labels, *table.columns))
+    ]
+    where = console()
+    _print_line(where, table.title, style="italic")
+    widths = _widths(columns, where.width)
+    if widths is None:
+        _print_stacked(where, table, rows)
+    else:
+        _print_grid(where, table, rows, columns, widths)
+    for note in table.notes:
+        _print_line(where, note, style="dim")
+
+
+def _print_line(where: Console, text: str, *, style: str = "") -> None:
+    """Print a text of any length, which the terminal may break."""
+    where.print(Text(shown(text), style=style), soft_wrap=True)
+
+
+def _widths(columns: Sequence[_Column], width: int) -> list[int] | None:
+    """The columns' widths, the widest made narrower until all fit; None if they cannot."""
+    widths = [column.natural for column in columns]
+    least = [min(column.least, column.natural) for column in columns]
+    room = width - _PADDING * (len(columns) - 1)
+    if sum(least) > room:
+        return None
+    while sum(widths) > room:
+        widest = max(range(len(widths)), key=lambda number: (widths[number] > least[number], widths[number]))
+        widths[widest] -= 1
+    return widths
+
+
+def _print_grid(
+    where: Console, table: Table, rows: Sequence[Sequence[str]], columns: Sequence[_Column], widths: Sequence[int]
+) -> None:
+    grid = RichTable(
+        box=rules(where), collapse_padding=True, padding=(0, _PADDING, 0, 0), pad_edge=False, show_edge=False
+    )
+    for column, width in zip(columns, widths, strict=True):
+        grid.add_column(Text(column.heading), justify="right" if column.right else "left", width=width, overflow="fold")
+    before: Sequence[str] = ()
+    for number, row in enumerate(rows):
         groups = ["" if row[:end] == before[:end] else row[end - 1] for end in range(1, len(table.labels))]
-        texts = [
+        cells = [
             Text(text, style="bold" if table.is_bold(number, position) else "")
             for position, text in enumerate((*groups, *row[len(groups) :]))
         ]
-        shown.add_row(*texts, end_section=table.ends_group(number))
+        grid.add_row(*cells, end_section=table.ends_group(number))
         before = row
-    console = _console()
-    console.print(shown)
-    for note in table.notes:
-        console.print(note, style="dim", highlight=False, soft_wrap=True)
+    where.print(grid)
 
 
-def _console() -> Console:
-    """As wide as the terminal or $COLUMNS; without either, in a pipe or a file, as wide as a table needs."""
-    console = Console(markup=False)  # [ms] is a unit, not a style
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _UNBOUNDED
-    return console
+def _print_stacked(where: Console, table: Table, rows: Sequence[Sequence[str]]) -> None:
+    """A line for the labels of each row, then a line for each of its values; no word is broken."""
+    labels = len(table.labels)
+    for number, row in enumerate(rows):
+        _print_wrapped(where, ", ".join(row[:labels]), indent=0)
+        for position, (name, text) in enumerate(zip(table.columns, row[labels:], strict=True), labels):
+            style = "bold" if table.is_bold(number, position) else ""
+            _print_wrapped(where, f"{shown(name)}: {text}", indent=2, style=style)
+
+
+def _print_wrapped(where: Console, text: str, *, indent: int, style: str = "") -> None:
+    lines = textwrap.wrap(
+        text,
+        max(where.width, indent + 1),
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 1),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        where.print(Text(line, style=style), soft_wrap=True)
 
 
 def print_check(found: RootCheck) -> None:
@@ -68,13 +153,10 @@ def print_check(found: RootCheck) -> None:
     The columns: commonest frame, masks' greys from the most to the least common, cases, empty structures, cups that
     touch the background, discs cut by the frame, then mean and SD of the vertical ratios.
     """
-    shown = RichTable(title=found.root, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("split", "frame", "greys"):
-        shown.add_column(name, no_wrap=True)
-    for name in ("cases", "empty", "touch", "cut", "disc/frame", "cup/disc"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for split in found.splits:
-        shown.add_row(
+    from fundus_seg.reporting.table import Table
+
+    rows = tuple(
+        (
             f"{split.domain} {split.split}",
             _commonest(split.frames, 1),
             _commonest(split.greys, 3),
@@ -82,13 +164,15 @@ def print_check(found: RootCheck) -> None:
             _mean_sd(split.disc_to_frame),
             _mean_sd(split.cup_to_disc),
         )
-    console = _console()
-    console.print(shown)
+        for split in found.splits
+    )
+    values = ("cases", "empty", "touch", "cut", "disc/frame", "cup/disc")
+    _print_rich(Table(found.root, ("split", "frame", "greys"), values, rows, ()))
     errors, warnings = found.problems("error"), found.problems("warning")
     for severity, problems in (("error", errors), ("warning", warnings)):
         for problem in problems:
-            console.print(f"{severity}: {problem}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(errors)} errors, {len(warnings)} warnings", highlight=False)
+            print_text(f"{severity}: {problem}")
+    print_text(f"{counted(len(errors), 'error')}, {counted(len(warnings), 'warning')}")
 
 
 def _commonest(counts: Mapping[str, int], most: int) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated, cast
 import typer
 
 from fundus_seg.builtins import Tracker
-from fundus_seg_cli.options import Config, Data, Operator, Out, Overrides, ProbeHoldout, Trackers
+from fundus_seg_cli.console import print_data
+from fundus_seg_cli.options import Config, Data, Operator, Out, Overrides, ProbeHoldout, Strict, Trackers
 
 
 def train(
@@ -23,10 +24,12 @@ def train(
     out: Out = Path("runs"),
     probe_holdout: ProbeHoldout = False,
     track: Trackers = None,
+    strict: Strict = False,
 ) -> None:
     """Train on every domain but one. The same command again goes on with an interrupted run."""
     from fundus_seg.config import load_config, recorded_provenance, resolve_sources
     from fundus_seg.data import open_root
+    from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
 
     arguments = {"holdout": holdout, "model.op": op, "seed": seed}
@@ -35,6 +38,9 @@ def train(
     progress = Terminal()
     root = open_root(data or recorded.get("data_root"), progress=progress)
     resolve_sources(settings, root.domains, where=root.path)
+    for name in settings.plugins().values():
+        load(name)
+    progress.check(strict=strict)  # before the hours of training
 
     from fundus_seg.hardware import gpu_name
     from fundus_seg.runs.provenance import changes
@@ -45,4 +51,5 @@ def train(
         progress.line(f"warning: {config}: {change}; the bits may differ")
     trackers = [tracker(cast(Tracker, each)) for each in track or []]
     run = train_run(settings, root, out, probe=probe_holdout, observers=trackers, progress=progress)
-    print(run.path)
+    print_data(run.path)
+    progress.check(strict=strict)

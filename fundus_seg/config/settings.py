@@ -65,7 +65,7 @@ def _name(kind: str, builtin: Collection[str]) -> tuple[AfterValidator, FieldInf
 class Section(BaseModel):
     """A frozen group of settings; unknown ones are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):

@@ -3,12 +3,18 @@
 An entry of the cache is a folder whose name is the hash of everything that decides its pixels, the content of the
 files included: an entry is never out of date and never changes. It is built in a temporary folder and renamed. A
 killed builder leaves its temporary folder behind; a later builder removes it after a day (`cache_folder`).
+
+Disks and copies fail, so an entry proves itself each time it is opened: its record holds the digests of its arrays and
+of itself. An entry that does not agree with them is removed and built again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import math
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -20,21 +26,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder, remove_leftovers
+from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder, remove, remove_leftovers
 from fundus_seg.config import DataConfig
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.io import DECODER_VERSION
+from fundus_seg.data.recognise import Witness
 from fundus_seg.digests import file_digest, short_hash
-from fundus_seg.errors import DataError, Problem, Problems, RunError
+from fundus_seg.errors import DataError, Problem, Problems, RunError, one_line
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.runs.atomic import atomic_folder, atomic_path
+from fundus_seg.runs.atomic import atomic_folder, flush_to_disk, write_text
 
 RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
     "bilinear": Image.Resampling.BILINEAR,
 }
+_RECORD = "cases.json"
+_ATTEMPTS = 3
+"""How often an entry is built, if what is read back is not what was written, before the disk is given up."""
 
 
 @dataclass(frozen=True)
@@ -68,24 +78,33 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
 
     Raises:
         DataError: files cannot be used; the error lists all of them. For a training split, it also lists the cases
-            that must not train a network.
+            that must not train a network. Or the cache cannot be written.
     """
     contents = _content_hashes(cases)
     options = data.model_dump(mode="json", exclude={"sources"}) | {"mask_interpolation": "nearest"}
     where = {(case.domain, case.split) for case in cases}
     key = short_hash([sorted(where), contents, options, DECODER_VERSION], digits=32)
     entry = cache_folder() / "resized" / key
-    if not entry.is_dir():
-        _build(entry, cases, contents, data, progress)
-    meta = json.loads((entry / "cases.json").read_text("utf8"))
-    return ResizedSplit(
-        digest=short_hash(contents, digits=16),
-        names=tuple(case.name for case in cases),
-        photographs=tuple(image for _, image, *_ in contents),
-        images=np.load(entry / "images.npy", mmap_mode="r"),
-        masks=np.load(entry / "masks.npy", mmap_mode="r"),
-        problems=_training_problems(cases, meta["problems"]),
-    )
+    for _ in range(_ATTEMPTS):
+        if not os.path.lexists(entry):
+            _build(entry, cases, contents, data, progress)
+        try:
+            why_not_train, arrays = _open(entry, len(cases), data.size)
+        except (OSError, ValueError) as fault:
+            progress.line(f"{entry}: a damaged entry of the cache ({one_line(fault)}); removed, and built again")
+            try:
+                remove(entry)
+            except OSError as error:
+                raise _unwritable(entry, error) from error
+            continue
+        return ResizedSplit(
+            digest=short_hash(contents, digits=16),
+            names=tuple(case.name for case in cases),
+            photographs=tuple(image for _, image, *_ in contents),
+            **arrays,
+            problems=_training_problems(cases, why_not_train),
+        )
+    raise DataError(f"the disk of the cache does not keep what is written; set {CACHE_VARIABLE} to another one", entry)
 
 
 def split_digest(cases: Sequence[Case]) -> str:
@@ -104,36 +123,103 @@ def _build(entry: Path, cases: Sequence[Case], contents: list[list[Any]], data: 
                 raise DataError("files changed while they were read; run the command again", folder)
     except OSError as error:
         if not entry.is_dir():  # otherwise another process has built the same entry first
-            reason = error.strerror or error
-            raise DataError(f"the cache cannot be written ({reason}); set {CACHE_VARIABLE}", entry) from error
+            raise _unwritable(entry, error) from error
+
+
+def _unwritable(entry: Path, error: OSError) -> DataError:
+    reason = error.strerror or error
+    return DataError(f"the cache cannot be written ({reason}); make room, or set {CACHE_VARIABLE}", entry)
+
+
+def _shapes(count: int, size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of an entry's arrays, which are fields of `ResizedSplit`, by name."""
+    return {"images": (count, size, size, 3), "masks": (count, 2, size, size)}
+
+
+def _open(entry: Path, count: int, size: int) -> tuple[list[str | None], dict[str, NDArray[np.uint8]]]:
+    """Why each case must not train, or None, and the arrays of an entry, if all is as it was written.
+
+    Raises:
+        OSError, ValueError: something is missing or damaged.
+    """
+    record = _unsealed((entry / _RECORD).read_text("utf8"))
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    for name, shape in _shapes(count, size).items():
+        with (entry / f"{name}.npy").open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != record.get("sha256", {}).get(name):
+                raise ValueError(f"{name}.npy is not what was written")
+            begin = os.fstat(file.fileno()).st_size - math.prod(shape)
+            arrays[name] = np.memmap(file, np.uint8, "r", begin, shape)
+    return record["problems"], arrays
+
+
+def _reserved(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A new memory-mapped array, all of whose bytes have their place on the disk.
+
+    Without it a disk that fills while the array is written would be a signal, which kills the process without a word.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    return array
 
 
 def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progress) -> None:
-    """Write images.npy, masks.npy and cases.json of an entry."""
-    shape = (len(cases), data.size, data.size)
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
-    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (shape[0], 2, *shape[1:]))
+    """Write images.npy, masks.npy and the record of an entry."""
+    shapes = _shapes(len(cases), data.size)
+    images, masks = (_reserved(folder / f"{name}.npy", shape) for name, shape in shapes.items())
     why_not_train: list[str | None] = [None] * len(cases)
+    witness = Witness()
 
     def resize(index: int) -> None:
-        sample = read_sample(cases[index])
+        sample = read_sample(cases[index], witness)
         size = (data.size, data.size)
-        images[index] = Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation])
+        images[index] = np.asarray(Image.fromarray(sample.image).resize(size, RESAMPLING[data.image_interpolation]))
         for structure, mask in enumerate(sample.masks):
             resized = Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-            masks[index, structure] = resized
+            masks[index, structure] = np.asarray(resized)
         why_not_train[index] = training_problem(sample.masks)
 
     place = f"{cases[0].domain}/{cases[0].split}"
     unusable = Problems()
     map_on_cores(resize, range(len(cases)), problems=unusable, description=f"reading {place}", progress=progress)
-    if unusable.found and cases[0].split == "train":
+    suspicion = witness.suspicion()
+    if (unusable.found or suspicion.problems) and cases[0].split == "train":
         unusable.found += _training_problems(cases, why_not_train)
+    unusable.found = [*suspicion.problems, *suspicion.unexplained(unusable.found)]
     unusable.refuse("files cannot be used")
-    images.flush()
-    masks.flush()
-    about = {"what": f"{place}, {len(cases)} cases at {data.size}", "problems": why_not_train}
-    (folder / "cases.json").write_text(json.dumps(about), "utf8")
+    for oddity in suspicion.oddities:
+        progress.line(f"warning: {oddity}")
+    for name in shapes:
+        flush_to_disk(folder / f"{name}.npy")
+    about = {
+        "what": f"{place}, {len(cases)} cases at {data.size}",
+        "problems": why_not_train,
+        "sha256": {name: file_digest(folder / f"{name}.npy") for name in shapes},
+    }
+    (folder / _RECORD).write_text(_sealed(about), "utf8")
+    flush_to_disk(folder / _RECORD)
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    """JSON that holds the digest of its content."""
+    return json.dumps({**content, "digest": short_hash(content, digits=16)})
+
+
+def _unsealed(text: str) -> dict[str, Any]:
+    """The content of a sealed JSON.
+
+    Raises:
+        ValueError: it is not what was written, or is not sealed.
+    """
+    try:
+        content = json.loads(text)
+        if isinstance(content, dict) and content.pop("digest", None) == short_hash(content, digits=16):
+            return content
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    raise ValueError("its record is not what was written")
 
 
 def _training_problems(cases: Sequence[Case], why_not_train: Sequence[str | None]) -> tuple[Problem, ...]:
@@ -163,10 +249,10 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
     folder = cases[0].image.parent.resolve()
     memory = cache_folder() / "hashes" / f"{short_hash(str(folder), digits=32)}.json"
     try:
-        known: dict[str, Any] = json.loads(memory.read_text("utf8"))
-    except (OSError, ValueError):
+        known: dict[str, list[Any]] = _unsealed(memory.read_text("utf8"))["files"]
+    except (OSError, ValueError, KeyError):
         known = {}
-    seen: dict[str, Any] = {}
+    seen: dict[str, list[Any]] = {}
 
     def digest(path: Path) -> str:
         try:
@@ -187,6 +273,6 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
     contents = map_on_cores(row, cases)
     if not seen.items() <= known.items():
         # A cache that cannot be written only costs time: the files are read again at the next call.
-        with contextlib.suppress(RunError), atomic_path(memory) as temporary:
-            temporary.write_text(json.dumps({**known, **seen}), "utf8")
+        with contextlib.suppress(RunError):
+            write_text(memory, _sealed({"files": {**known, **seen}}))
     return contents

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -18,11 +18,16 @@ from numpy.typing import NDArray
 
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.cache import training_problem
-from fundus_seg.data.dataset import join, read_masks
+from fundus_seg.data.dataset import FIT_MARGIN, check_fit, exif_fit, may_lie_as_stored, read_masks
 from fundus_seg.data.duplicates import find_copies, fingerprint
 from fundus_seg.data.files import SPLITS, Case, Split
-from fundus_seg.data.io import count_greys, read_image
+from fundus_seg.data.io import Photograph, count_greys, read_photograph
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.data.listing import Skipped
+from fundus_seg.data.nifti import is_nifti
+from fundus_seg.data.orientation import brightness, misfit
+from fundus_seg.data.recognise import Suspicion, Witness
+from fundus_seg.data.stray import stray_parts
 from fundus_seg.errors import Problem, Problems
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
@@ -85,11 +90,13 @@ class RootCheck:
         root: the folder or YAML file of the data root.
         splits: a summary of each split.
         findings: missing files first, then problems case by case, then copies of photographs.
+        skipped: the files that are left out, and why.
     """
 
     root: str
     splits: tuple[SplitSummary, ...]
     findings: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...] = ()
 
     def problems(self, severity: Severity) -> list[Finding]:
         """The findings of one severity, in their order."""
@@ -106,6 +113,7 @@ class RootCheck:
                 {"severity": finding.severity, "file": str(finding.path), "problem": finding.text}
                 for finding in self.findings
             ],
+            "left_out": [{"file": str(each.path), "reason": each.reason} for each in self.skipped],
         }
 
 
@@ -137,6 +145,7 @@ class _Inspection:
     findings: tuple[Finding, ...]
     picture: _Picture | None
     drawing: _Drawing | None
+    brightness: list[float] = field(default_factory=list)  # of a mask in NIfTI on a picture, or the other way round
 
 
 def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
@@ -158,9 +167,14 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
                 halves = f"the {len(found.cases)} test cases of {domain} all fall into one half by their names"
                 findings.append(Finding(f"{halves}; add some, to select on and to calibrate", root.path))
             findings += [Finding(problem.text, problem.path) for problem in found.problems]
-    inspections = map_on_cores(_inspect, cases, description=f"checking {root.path}", progress=progress)
+    witness = Witness()
+    description = f"checking {root.path}"
+    inspections = map_on_cores(partial(_inspect, witness=witness), cases, description=description, progress=progress)
+    suspicion = witness.suspicion()
+    findings += _suspected(suspicion)
     for inspection in inspections:
-        findings += inspection.findings
+        findings += [finding for finding in inspection.findings if finding.path not in suspicion.explained]
+    findings += _turned_masks(inspections)
     findings += _shared_pictures(inspections)
     summaries = tuple(
         _summary(
@@ -169,28 +183,53 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
         for domain in root.domains
         for split in SPLITS
     )
-    return RootCheck(str(root.path), summaries, tuple(findings))
+    return RootCheck(str(root.path), summaries, tuple(findings), root.skipped)
 
 
-def _inspect(case: Case) -> _Inspection:
+def _suspected(suspicion: Suspicion) -> Iterator[Finding]:
+    """What masks show against their coding."""
+    for problem in suspicion.problems:
+        yield Finding(problem.text, problem.path)
+    for problem in suspicion.oddities:
+        yield Finding(problem.text, problem.path, severity="warning")
+
+
+def _inspect(case: Case, witness: Witness) -> _Inspection:
     """Read and judge one case."""
     problems = Problems()
-    image = masks = drawing = None
+    photograph = masks = drawing = None
     with problems.gather():
-        image = read_image(case.image)
+        photograph = read_photograph(case.image)
     with problems.gather():
-        masks = read_masks(case)
-        if image is not None:
-            join(case, image, masks)
-    picture = None if image is None else _picture(image)
+        masks = read_masks(case, witness)
+        if photograph is not None:
+            check_fit(photograph, masks, case.mask)
+    picture = None if photograph is None else _picture(photograph.pixels)
     if picture is not None and not picture.fingerprint.any():
         problems.add("one flat colour: export it again, or leave the case out", case.image)
     findings = [Finding(problem.text, problem.path) for problem in problems.found]
     if masks is not None:
-        coded = case.annotation.coding is not None  # the greys of two binary files would tell nothing
+        coded = len(case.masks[0]) == 1  # the greys of two binary files would tell nothing
         drawing = _drawing(masks, count_greys(case.mask) if coded else np.zeros(256, np.int64))
         findings += _judge(case, masks, drawing)
-    return _Inspection(case, tuple(findings), picture, drawing)
+        if photograph is not None and not problems.found:
+            findings += _turned(case, photograph, masks)
+    mixed = photograph is not None and masks is not None and is_nifti(case.image) != is_nifti(case.mask)
+    return _Inspection(
+        case, tuple(findings), picture, drawing, brightness(photograph.pixels, masks[0]) if mixed else []
+    )
+
+
+def _turned_masks(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
+    """The splits whose masks in NIfTI lie another way on their photographs than they are read."""
+    splits: dict[tuple[str, Split], list[_Inspection]] = {}
+    for each in inspections:
+        splits.setdefault((each.case.domain, each.case.split), []).append(each)
+    for place, found in splits.items():
+        if said := misfit([each.brightness for each in found]):
+            text, certain = said
+            severity: Severity = "error" if certain else "warning"
+            yield Finding(f"{'/'.join(place)}: {text}", found[0].case.mask.parent, severity=severity)
 
 
 def _picture(image: NDArray[np.uint8]) -> _Picture:
@@ -227,6 +266,21 @@ def _judge(case: Case, masks: NDArray[np.bool_], drawing: _Drawing) -> Iterator[
         yield warn("the cup touches the background: leave a rim all around it")
     if drawing.disc_cut:
         yield warn("the frame cuts the disc: crop with a wider margin")
+    for stray in stray_parts(masks):
+        yield warn(f"{stray}: look at it, since truth is never cleaned")
+
+
+def _turned(case: Case, photograph: Photograph, masks: NDArray[np.bool_]) -> Iterator[Finding]:
+    """A photograph that EXIF turns, where nothing shows that its mask was drawn on the turned picture."""
+    if may_lie_as_stored(photograph) and masks.any():
+        shown, stored = exif_fit(photograph, masks)
+        if shown <= stored + FIT_MARGIN:
+            yield Finding(
+                f"its photograph is turned by EXIF orientation {photograph.orientation}, and the mask fits it as well "
+                f"as it is stored (correlations {shown:.2f} and {stored:.2f}): look whether the mask is turned too",
+                case.mask,
+                severity="warning",
+            )
 
 
 def _shared_pictures(inspections: Sequence[_Inspection]) -> Iterator[Finding]:

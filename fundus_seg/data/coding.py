@@ -1,15 +1,19 @@
 """Decode masks: one file with three colours, or two binary files, for disc and cup; merge those of several annotators.
 
+Grey maps, such as the share of readers who drew each pixel, are cut at thresholds that the user gives.
+
 Every rule works on the list of colours in a file and their counts, never pixel by pixel.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +58,37 @@ class Coding:
         return ", ".join(f"{name} {_written(colour)}" for name, colour in colours.items())
 
 
+@dataclass(frozen=True)
+class Thresholds:
+    """The greys of disc and cup in grey maps: `>=128` for greys of 128 and more, `<=127` for those of 127 and less.
+
+    In one file, the disc includes the cup's greys; two binary files have a threshold each.
+    """
+
+    disc: str
+    cup: str
+
+    def __str__(self) -> str:
+        return f"disc {self.disc}, cup {self.cup}"
+
+
+def threshold(text: str) -> str:
+    """A threshold such as `>= 128`, `>127`, `<=127` or `<128` in the form that `Thresholds` holds.
+
+    Raises:
+        ValueError: the text is no comparison with a grey of 0 to 255.
+    """
+    match = _THRESHOLD.fullmatch(text.strip())
+    if match is None or int(match["grey"]) > 255:
+        raise ValueError(text)
+    sign, value = match["sign"], int(match["grey"])
+    strict = 0 if sign.endswith("=") else 1
+    return f">={value + strict}" if sign.startswith(">") else f"<={value - strict}"
+
+
+_THRESHOLD = re.compile(r"(?P<sign>[<>]=?)\s*(?P<grey>\d{1,3})", re.ASCII)
+
+
 def grey(value: int) -> Colour:
     """The colour of a grey value, 0 to 255."""
     return value, value, value
@@ -74,11 +109,11 @@ class Annotation:
     """How the mask files of a case become its two masks.
 
     Attributes:
-        coding: the colours in one file; None: there are two binary files, disc and cup.
+        coding: the colours in one file; None: there are two binary files, disc and cup; thresholds for either.
         merge: how the masks of several annotators become one.
     """
 
-    coding: Coding | None
+    coding: Coding | Thresholds | None
     merge: Merge = "majority"
 
 
@@ -86,12 +121,15 @@ BY_DOFE = Annotation(DOFE)
 """The annotation of one file in the coding `dofe`."""
 
 
-def decode(pixels: NDArray[np.uint8], coding: Coding, *, lossy: bool) -> NDArray[np.bool_]:
+def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: bool) -> NDArray[np.bool_]:
     """Decode pixels (H, W, 3) uint8 to masks (2, H, W), channels ("disc", "cup").
 
     Raises:
         DataError: too many pixels have colours that are not in the coding. The error names no file.
     """
+    if isinstance(coding, Thresholds):
+        cup = _beyond(pixels, coding.cup)
+        return np.stack([_beyond(pixels, coding.disc) | cup, cup])
     colours = coding.colours
     present, counts, index = _colours_in(pixels)
     if all(_is_grey(colour) for colour in colours) and not all(_is_grey(colour) for colour in present.tolist()):
@@ -99,49 +137,117 @@ def decode(pixels: NDArray[np.uint8], coding: Coding, *, lossy: bool) -> NDArray
     labels, stray, allowed = _nearest(present, colours, lossy)
     if coding.bounds is not None:
         labels = 2 - np.searchsorted(coding.bounds, present[:, 0])
-    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})")
-    of_pixel = labels[index]
+    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})", _as_thresholds(coding))
+    of_pixel = labels.astype(np.uint8)[index]
     return np.stack([of_pixel >= 1, of_pixel >= 2])
 
 
-def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool) -> NDArray[np.bool_]:
+def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool, inside: str | None = None) -> NDArray[np.bool_]:
     """Decode the pixels (H, W, 3) uint8 of a binary file to a mask (H, W).
 
     Black is outside, the brightest colour of the file is inside: 0/1 and 0/255 give the same mask, and a file that is
     all black gives an empty mask.
 
+    Args:
+        pixels: the file's.
+        lossy: whether the file was compressed with loss.
+        inside: a threshold that says which greys are inside, whatever greys the file has.
+
     Raises:
         DataError: too many pixels have a third colour. The error names no file.
     """
+    if inside is not None:
+        return _beyond(pixels, inside)
     present, counts, index = _colours_in(pixels)
     brightest = present[present.sum(axis=1).argmax()]
     if not brightest.any():
         return np.zeros(pixels.shape[:2], dtype=bool)
     red, green, blue = brightest.tolist()
     labels, stray, allowed = _nearest(present, (grey(0), (red, green, blue)), lossy)
-    _refuse_stray(present, counts, stray, allowed, f"of a binary mask (0 and {_written((red, green, blue))})")
+    binary = f"of a binary mask (0 and {_written((red, green, blue))})"
+    _refuse_stray(present, counts, stray, allowed, binary, '">=128"')
     return np.asarray(labels[index] == 1)
 
 
+def _beyond(pixels: NDArray[np.uint8], limit: str) -> NDArray[np.bool_]:
+    """The pixels (H, W) whose grey is within a threshold.
+
+    Raises:
+        DataError: the file is coloured.
+    """
+    first, value = pixels[..., 0], int(limit[2:])
+    if not (pixels == first[..., None]).all():
+        raise DataError(f"a coloured mask, but its coding wants greys: {limit}")
+    return first >= value if limit.startswith(">") else first <= value
+
+
+@dataclass(frozen=True)
+class OneStructure:
+    """What a mask shows that has two colours alone: one structure, and what lies outside it."""
+
+    inside: Colour
+    outside: Colour
+
+    def __str__(self) -> str:
+        return f"{_written(self.inside)} inside {_written(self.outside)}, so one structure alone"
+
+
 def recognised(pixels: NDArray[np.uint8]) -> Coding | None:
-    """Recognise the coding of a mask (H, W, 3) uint8 by anatomy; None if it shows no cup that its rim surrounds.
+    """Recognise the coding of a mask (H, W, 3) uint8 by anatomy; None if it shows no cup that its rim surrounds."""
+    seen = shown(pixels)
+    return seen if isinstance(seen, Coding) else None
+
+
+def shown(pixels: NDArray[np.uint8]) -> Coding | OneStructure | None:
+    """What a mask (H, W, 3) uint8 shows, whatever its coding is said to be; None if that is not clear.
 
     The background is the commonest colour in the corners of the frame. Of the two other commonest colours, the rim is
     the one with the longer border on the background, counted in pairs of neighbouring pixels. If the border of the
     cup on the background is too long as well (`MOST_CONTACT`), neither colour surrounds the other: a predicted cup may
-    leave its disc.
+    leave its disc. In a mask with more than three colours, which was smoothed or compressed, an area must have a core.
     """
     present, counts, index = _colours_in(pixels)
-    if len(present) < 3:
+    background = int(np.bincount(corners(index).ravel(), minlength=len(present)).argmax())
+    others = [int(colour) for colour in np.argsort(-counts, kind="stable") if colour != background]
+    if len(present) > 3:
+        others = _areas(present, index, background, others)
+        labels = np.abs(present[:, None] - present[[background, *others[:2]]]).max(axis=2).argmin(axis=1)[index]
+    else:
+        labels = np.array([0 if colour == background else 1 + others.index(colour) for colour in range(len(present))])[
+            index
+        ]
+    if not others:
         return None
-    background = np.bincount(corners(index), minlength=len(present)).argmax()
-    others = [colour for colour in np.argsort(-counts) if colour != background][:2]
-    contacts = {colour: _contact(index == background, index == colour) for colour in others}
-    cup, rim = sorted(others, key=contacts.__getitem__)
+    colours: list[Colour] = [(red, green, blue) for red, green, blue in present[[background, *others[:2]]].tolist()]
+    if len(others) == 1:
+        return OneStructure(inside=colours[1], outside=colours[0])
+    contacts = {area: contact(labels == 0, labels == area) for area in (1, 2)}
+    cup, rim = sorted(contacts, key=contacts.__getitem__)
     if contacts[cup] >= MOST_CONTACT * contacts[rim]:
         return None
-    background_colour, rim_colour, cup_colour = present[[background, rim, cup]].tolist()
-    return with_bounds(Coding(tuple(background_colour), tuple(rim_colour), tuple(cup_colour)))
+    return with_bounds(Coding(colours[0], colours[rim], colours[cup]))
+
+
+_MOST_AREAS_TRIED = 12
+
+
+def _areas(present: NDArray[np.int64], index: NDArray[Any], background: int, others: Sequence[int]) -> list[int]:
+    """Of the other colours, the commonest two that differ from each other and the background and have a core.
+
+    A core is a square of 5x5 pixels of nearly that colour: the borders that smoothing leaves have none.
+    """
+    chosen = [background]
+    tried = 0
+    for colour in others:
+        if np.abs(present[chosen] - present[colour]).max(axis=1).min() <= TOLERANCE:
+            continue
+        near = (np.abs(present - present[colour]).max(axis=1) <= TOLERANCE)[index]
+        if cv2.erode(near.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0).any():
+            chosen.append(colour)
+        tried += 1
+        if len(chosen) == 3 or tried == _MOST_AREAS_TRIED:
+            break
+    return chosen[1:]
 
 
 def with_bounds(coding: Coding) -> Coding:
@@ -166,19 +272,20 @@ def merged(masks: Sequence[NDArray[np.bool_]], merge: Merge) -> NDArray[np.bool_
     return np.asarray(np.sum(masks, axis=0) >= needed[merge])
 
 
-def _colours_in(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _colours_in(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
     """The n colours of an image (n, 3), the number of pixels of each (n,), and each pixel's index into them (H, W)."""
     first = pixels[..., 0]
     if (pixels == first[..., None]).all():  # grey, as nearly all masks are: nothing to sort
         counts = np.bincount(first.ravel(), minlength=256)
         greys = np.flatnonzero(counts)
-        return np.stack([greys] * 3, axis=1), counts[greys], np.searchsorted(greys, np.arange(256))[first]
+        positions = np.searchsorted(greys, np.arange(256)).astype(np.uint8)  # small: the memory of large masks counts
+        return np.stack([greys] * 3, axis=1), counts[greys], positions[first]
     packed = pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     codes, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1), counts, index.reshape(packed.shape)
 
 
-def _contact(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
+def contact(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
     """The number of pairs of neighbours, one above or beside the other, with a pixel of each of two masks (H, W)."""
     pairs = ((one[1:], other[:-1]), (one[:-1], other[1:]), (one[:, 1:], other[:, :-1]), (one[:, :-1], other[:, 1:]))
     return sum(int(np.count_nonzero(here & there)) for here, there in pairs)
@@ -205,8 +312,24 @@ def _nearest(
     return distances.argmin(axis=1), distances.min(axis=1) > tolerance, allowed
 
 
+def _as_thresholds(coding: Coding) -> str:
+    """Thresholds halfway between the greys of a coding, as YAML; empty where its greys do not rise or fall."""
+    background, rim, cup = (colour[0] for colour in coding.colours)
+    if not all(map(_is_grey, coding.colours)) or not (background < rim < cup or background > rim > cup):
+        return ""
+    if background > rim:
+        inner, outer = coding.bounds or ((cup + rim) // 2, (rim + background) // 2)
+        return f'{{disc: "<={outer}", cup: "<={inner}"}}'
+    return f'{{disc: ">={(background + rim + 1) // 2}", cup: ">={(rim + cup + 1) // 2}"}}'
+
+
 def _refuse_stray(
-    present: NDArray[np.int64], counts: NDArray[np.int64], stray: NDArray[np.bool_], allowed: float, of_what: str
+    present: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    stray: NDArray[np.bool_],
+    allowed: float,
+    of_what: str,
+    thresholds: str,
 ) -> None:
     """Raise a DataError if the colours marked as `stray` cover more than the `allowed` share of the pixels."""
     share = counts[stray].sum() / counts.sum()
@@ -216,6 +339,7 @@ def _refuse_stray(
         odd = ", ".join(_written(colour) for colour in commonest)
         raise DataError(
             f"{kind} [{odd}] on {100 * share:.1f} % of its pixels are not {of_what}: export the mask without smoothing"
+            + (f", or give thresholds as the coding: {thresholds}" if kind == "greys" and thresholds else "")
         )
 
 

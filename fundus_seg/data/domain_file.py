@@ -1,6 +1,7 @@
 """Read a YAML file that describes domains: where their photographs and masks lie, and how the masks are coded.
 
-    coding: {cup: 0, rim: 128, background: 255}      # for all domains; greys, "#rrggbb" colours, dofe or labels
+    coding: {cup: 0, rim: 128, background: 255}      # for all domains; greys, "#rrggbb" colours, dofe or labels, or
+                                                     # thresholds for grey maps: {disc: ">=128", cup: ">=192"}
     domains:
       north:
         name: Clinic North, Kowa
@@ -17,17 +18,34 @@ Paths are relative to the file. The file is read node by node, so that every err
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from fundus_seg.data.coding import CODINGS, DOFE, MERGES, Annotation, Coding, Colour, Merge, grey, with_bounds
+from fundus_seg import yaml_lines
+from fundus_seg.data.coding import (
+    CODINGS,
+    DOFE,
+    MERGES,
+    Annotation,
+    Coding,
+    Colour,
+    Merge,
+    Thresholds,
+    grey,
+    threshold,
+    with_bounds,
+)
 from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
-from fundus_seg.errors import DataError, UsageError, one_line, unknown_name
+from fundus_seg.errors import DataError, UsageError, unknown_name
+from fundus_seg.yaml_lines import YamlError
 
 DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
+MOST_ANNOTATORS = 100
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # a domain's key, which stands in folders, options and columns
 
 _Entries = dict[str, yaml.Node]
@@ -45,19 +63,20 @@ def read_domain_file(path: Path) -> tuple[DomainFiles, ...]:
     return tuple(reader.domain(key, node, coding) for key, node in reader.entries(top["domains"]).items())
 
 
-def read_coding(text: str) -> Coding:
-    """Read a coding written as in such a file: a name, or `{cup: 2, rim: 1, background: 0}`.
+def read_coding(text: str) -> Coding | Thresholds:
+    """Read a coding written as in such a file: a name, `{cup: 2, rim: 1, background: 0}`, or thresholds as `>=128`.
 
     Raises:
         UsageError: the text is not a coding.
     """
-    with contextlib.suppress(DataError, yaml.YAMLError):
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    quoted = re.sub(r"""(?<![\w"'])[<>]=?\s*\d+""", r'"\g<0>"', text)  # a shell takes the quotes away
+    with contextlib.suppress(DataError, YamlError):
+        node = yaml_lines.compose(quoted)
         if node is not None:
             return _Reader(Path()).coding(node)
     raise UsageError(
         f"'{text}' is not a coding: write {', '.join(CODINGS)}, or {{cup: 2, rim: 1, background: 0}} with three greys "
-        'of 0 to 255 or colours as "#rrggbb"'
+        'of 0 to 255 or colours as "#rrggbb", or {disc: ">=128", cup: ">=192"} for grey maps'
     )
 
 
@@ -72,15 +91,15 @@ class _Reader:
 
     def root(self) -> yaml.Node:
         try:
-            node = yaml.compose(self.path.read_text("utf8"), Loader=yaml.SafeLoader)
-        except (OSError, UnicodeDecodeError) as error:
+            with self.path.open("rb") as file:
+                content = file.read(4 * yaml_lines.MOST_CHARACTERS + 1).decode("utf8")
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a text file"
             raise DataError(f"cannot be read ({reason}); give a YAML file that describes domains", self.path) from error
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            raise DataError(f"not valid YAML: {error.problem}", self.path, mark.line + 1 if mark else None) from error
-        except (yaml.YAMLError, RecursionError) as error:
-            raise DataError(f"not valid YAML: {one_line(error)}", self.path) from error
+        try:
+            node = yaml_lines.compose(content)
+        except YamlError as error:
+            raise DataError(f"not valid YAML: {error}", self.path, error.line) from error
         if node is None:
             raise DataError("an empty file; write the key 'domains'", self.path)
         return node
@@ -91,15 +110,18 @@ class _Reader:
             expected = " and ".join(required or keys) or "an entry for each domain"
             raise self.error(node, f"expected {expected} here")
         found: _Entries = {}
-        for key_node, value in node.value:
-            key = self.text(key_node)
-            if keys and key not in keys:
-                raise self.error(key_node, unknown_name("key", key, keys))
-            if not _WORD.fullmatch(key):
-                raise self.error(key_node, f"'{key}' cannot name a domain: take one short word")
-            if key in found:
-                raise self.error(key_node, f"the key '{key}' appears twice")
-            found[key] = value
+        try:
+            for entry in yaml_lines.entries(node):
+                if keys and entry.key not in keys:
+                    raise DataError(unknown_name("key", entry.key, keys), self.path, entry.line)
+                if not _WORD.fullmatch(entry.key):
+                    text = f"'{entry.key}' cannot name a domain: take one short word"
+                    raise DataError(text, self.path, entry.line)
+                if entry.repeated:
+                    raise DataError(f"the key '{entry.key}' appears twice", self.path, entry.line)
+                found[entry.key] = entry.node
+        except YamlError as error:
+            raise DataError(f"not valid YAML: {error}", self.path, error.line) from error
         for key in required:
             if key not in found:
                 raise self.error(node, f"the key '{key}' is missing")
@@ -108,9 +130,19 @@ class _Reader:
     def text(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode) or not node.value:
             raise self.error(node, 'expected a text here; write it in quotes if it holds {, } or #, as "{name}.png"')
-        return str(node.value)
+        text = str(node.value)
+        try:
+            os.fsencode(text)
+        except UnicodeEncodeError:
+            unusable = True
+        else:
+            unusable = bool(_CONTROL.search(text))
+        if unusable:
+            shown = text[:40].encode("unicode_escape").decode("ascii")
+            raise self.error(node, f"'{shown}' has a character that no file name has: take it out")
+        return text
 
-    def domain(self, key: str, node: yaml.Node, coding: Coding) -> DomainFiles:
+    def domain(self, key: str, node: yaml.Node, coding: Coding | Thresholds) -> DomainFiles:
         entries = self.entries(node, ("name", "images", "masks", "train", "test", "coding", "annotators"))
         name = self.text(entries["name"]) if "name" in entries else key
         if "train" not in entries and "test" not in entries:
@@ -127,7 +159,7 @@ class _Reader:
         ]
         return DomainFiles(key, name, *splits)
 
-    def split(self, node: yaml.Node, entries: _Entries, coding: Coding, domain: _Entries) -> SplitFiles:
+    def split(self, node: yaml.Node, entries: _Entries, coding: Coding | Thresholds, domain: _Entries) -> SplitFiles:
         """Read one split.
 
         Args:
@@ -147,9 +179,11 @@ class _Reader:
         else:
             patterns = [self.masks(entries["masks"], annotated=bool(names))]
         if "coding" in domain:
-            if binary:
-                raise self.error(domain["coding"], "two binary files need no coding: leave it out")
             coding = self.coding(domain["coding"])
+            if binary and isinstance(coding, Coding):
+                raise self.error(
+                    domain["coding"], 'two binary files need no coding but thresholds, as ">=128": leave it out'
+                )
         base = self.path.parent
         return SplitFiles(
             images=Pattern(base, self.images(entries["images"])),
@@ -157,7 +191,7 @@ class _Reader:
                 tuple(Pattern(base, pattern.replace(ANNOTATOR, annotator)) for pattern in patterns)
                 for annotator in names or ("",)
             ),
-            annotation=Annotation(None if binary else coding, merge),
+            annotation=Annotation(None if binary and isinstance(coding, Coding) else coding, merge),
         )
 
     def images(self, node: yaml.Node) -> str:
@@ -193,6 +227,9 @@ class _Reader:
         entries = self.entries(node, ("names", "merge"), required=("names",))
         if not isinstance(entries["names"], yaml.SequenceNode) or not entries["names"].value:
             raise self.error(entries["names"], "expected a list of annotators here, as [a, b, c]")
+        if len(entries["names"].value) > MOST_ANNOTATORS:
+            count = len(entries["names"].value)
+            raise self.error(entries["names"], f"{count} annotators, more than {MOST_ANNOTATORS}")
         names = [self.text(item) for item in entries["names"].value]
         for name, item in zip(names, entries["names"].value, strict=True):
             if names.count(name) > 1 or name in MERGES:
@@ -205,25 +242,45 @@ class _Reader:
             raise self.error(entries["merge"], unknown_name("merge", chosen, (*MERGES, *names)))
         return (chosen,), "majority"
 
-    def coding(self, node: yaml.Node) -> Coding:
+    def coding(self, node: yaml.Node) -> Coding | Thresholds:
         if isinstance(node, yaml.ScalarNode):
             if node.value in CODINGS:
                 return CODINGS[node.value]
+            with contextlib.suppress(ValueError):
+                return Thresholds(threshold(node.value), threshold(node.value))
             names = " or ".join(CODINGS)
             raise self.error(
-                node, f"unknown coding '{node.value}': write {names}, or {{cup: 0, rim: 128, background: 255}}"
+                node,
+                f"unknown coding '{node.value[:100]}': write {names}, or {{cup: 0, rim: 128, background: 255}}, "
+                'or a threshold as ">=128"',
             )
-        areas = ("background", "rim", "cup")
+        areas, structures = ("background", "rim", "cup"), ("disc", "cup")
+        entries = self.entries(node, (*areas, "disc"))
+        if "disc" in entries:
+            entries = self.entries(node, structures, required=structures)
+            return Thresholds(*(self.threshold(entries[structure]) for structure in structures))
         entries = self.entries(node, areas, required=areas)
         background, rim, cup = (self.colour(entries[area]) for area in areas)
         if len({background, rim, cup}) < len(areas):
             raise self.error(node, "cup, rim and background need three different colours")
         return with_bounds(Coding(background, rim, cup))
 
+    def threshold(self, node: yaml.Node) -> str:
+        text = self.text(node)
+        try:
+            return threshold(text)
+        except ValueError:
+            wrong = f"'{text}' is not a threshold: write a comparison with a grey of 0 to 255 in quotes, as \">=128\""
+            raise self.error(node, wrong) from None
+
     def colour(self, node: yaml.Node) -> Colour:
         text = self.text(node)
-        if re.fullmatch(r"\d{1,3}", text) and int(text) <= 255:
-            return grey(int(text))
+        try:
+            value = yaml_lines.value(node)
+        except YamlError as error:
+            raise self.error(node, f"not valid YAML: {error}") from error
+        if type(value) is int and 0 <= value <= 255:
+            return grey(value)
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
             raise self.error(node, f"'{text}' is not a colour: write a grey of 0 to 255, or \"#rrggbb\" in quotes")
         return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)

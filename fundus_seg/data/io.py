@@ -5,30 +5,97 @@ The content of a file decides its format, not its name. Only NIfTI is known by i
 
 from __future__ import annotations
 
-import gzip
+import contextlib
+import io
+import logging
+import struct
 import threading
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM, MaskFormat
-from fundus_seg.data.coding import DOFE, Coding, decode, decode_binary
+from fundus_seg.data.coding import DOFE, Coding, Thresholds, decode, decode_binary
+from fundus_seg.data.nifti import directions, write_labels
 from fundus_seg.errors import DataError, about, one_line
+from fundus_seg.reading import reading
 
-DECODER_VERSION = 1
-"""Part of every cache key. Raise it when a change makes the same file give other pixels."""
+DECODER_VERSION = 2
+"""Part of every cache key. Raise it when a change makes the same file give other pixels, or be refused."""
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused on the size in their header, before anything is decoded."""
 
 MASK_SUFFIX: dict[MaskFormat, str] = {"png": ".png", "nifti": ".nii.gz"}
 
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF")
 _LOSSY = ("JPEG", "MPO")  # MPO: a JPEG file with a second picture in it
+_SCALED = 0.01  # largest distance of a scaled value from the whole number that it stands for
 _pil_limit = threading.Lock()
+_MEMORY, _BYTES_PER_PIXEL = 1 << 30, 16  # of all threads that decode; of one pixel at the worst moment
+_MOST_HEADER = 1 << 20  # bytes before the voxels of a NIfTI
+_MOST_TEXT, _MOST_TEXTS = 1 << 20, 1 << 24  # bytes of text or of colour profiles in a PNG: of one, and of all
+_MOST_PAGES = 100  # pages of a TIFF are counted up to here
+
+
+class Photograph(NamedTuple):
+    """A photograph as it was read.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, turned upright.
+        orientation: the EXIF orientation that was applied, 1 to 8; 1 for a photograph that lies as it is stored.
+    """
+
+    pixels: NDArray[np.uint8]
+    orientation: int
+
+
+class _Decoded(NamedTuple):
+    """The pixels (H, W, 3) of a file, whether its compression was lossy, and its EXIF orientation."""
+
+    pixels: NDArray[np.uint8]
+    lossy: bool = False
+    orientation: int = 1
+
+
+class _Budget:
+    """Memory that threads share while they decode: who asks for more than is left waits until others have ended."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+        self._freed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taking(self, size: int) -> Iterator[None]:
+        """Wait for `size` bytes and hold them within the block; more than there are means all of them."""
+        size = min(size, self._size)
+        with self._freed:
+            self._freed.wait_for(lambda: self._left >= size)
+            self._left -= size
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._left += size
+                self._freed.notify_all()
+
+
+_budget = _Budget(_MEMORY)
+
+
+def read_photograph(path: Path) -> Photograph:
+    """Read a photograph as `read_image` does, and tell how it was turned.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    decoded = _read(path)
+    return Photograph(decoded.pixels, decoded.orientation)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -37,11 +104,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is not one readable 8-bit image, or has more than `MAX_PIXELS`.
     """
-    pixels, _ = _read(path)
-    return pixels
+    return _read(path).pixels
 
 
-def read_mask(path: Path, coding: Coding = DOFE) -> NDArray[np.bool_]:
+def read_mask(path: Path, coding: Coding | Thresholds = DOFE) -> NDArray[np.bool_]:
     """Read a mask as (2, H, W) bool, channels ("disc", "cup"); the disc includes the cup.
 
     The file may be grey, RGB or have a palette; the values of a NIfTI are its greys.
@@ -49,20 +115,24 @@ def read_mask(path: Path, coding: Coding = DOFE) -> NDArray[np.bool_]:
     Raises:
         DataError: the file cannot be read, or has colours that are not in the coding.
     """
-    pixels, lossy = _read(path, opaque=True)
-    with about(path):
-        return decode(pixels, coding, lossy=lossy)
+    decoded = _read(path, opaque=True)
+    with about(path), _budget.taking(decoded.pixels.size * _BYTES_PER_PIXEL // 3):
+        return decode(decoded.pixels, coding, lossy=decoded.lossy)
 
 
-def read_binary_mask(path: Path) -> NDArray[np.bool_]:
+def read_binary_mask(path: Path, inside: str | None = None) -> NDArray[np.bool_]:
     """Read the mask of one structure, (H, W) bool: the pixels that are not black, in a file of two colours.
+
+    Args:
+        path: the file.
+        inside: a threshold for the greys inside, as `Thresholds` holds it; the file may then have any greys.
 
     Raises:
         DataError: the file cannot be read, or has a third colour.
     """
-    pixels, lossy = _read(path, opaque=True)
-    with about(path):
-        return decode_binary(pixels, lossy=lossy)
+    decoded = _read(path, opaque=True)
+    with about(path), _budget.taking(decoded.pixels.size * _BYTES_PER_PIXEL // 3):
+        return decode_binary(decoded.pixels, lossy=decoded.lossy, inside=inside)
 
 
 def count_greys(path: Path) -> NDArray[np.int64]:
@@ -71,31 +141,26 @@ def count_greys(path: Path) -> NDArray[np.int64]:
     Raises:
         DataError: the file cannot be read.
     """
-    pixels, _ = _read(path)
-    return np.bincount(pixels[..., 0].ravel(), minlength=256)
+    return np.bincount(_read(path).pixels[..., 0].ravel(), minlength=256)
 
 
-def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat) -> None:
+def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat, *, like: Path | None = None) -> None:
     """Write masks (2, H, W) as a dofe-coded grey PNG, or as NIfTI labels: 0 background, 1 rim, 2 cup.
 
     Neither format can hold a cup pixel outside the disc: such pixels are left out, and the disc stays as predicted.
-    The first axis of the NIfTI runs to the right and the second down, with ITK's orientation for a flat image:
-    ITK-SNAP and SimpleITK show it upright, like the photograph.
+    The NIfTI lies in space like the photograph `like`, as `nifti.write_labels` says.
     """
     disc, cup = masks
     labels = disc.astype(np.uint8) + (disc & cup)
-    if form == "png":
-        greys = np.array([BACKGROUND, RIM, CUP], dtype=np.uint8)
-        Image.fromarray(greys[labels]).save(path, format="PNG")
+    if form == "nifti":
+        write_labels(path, labels, like)
         return
-    import nibabel
-
-    flat = nibabel.Nifti1Image(labels.T[..., None], affine=np.diag([-1.0, -1.0, 1.0, 1.0]))
-    path.write_bytes(gzip.compress(flat.to_bytes(), mtime=0))
+    greys = np.array([BACKGROUND, RIM, CUP], dtype=np.uint8)
+    Image.fromarray(greys[labels]).save(path, format="PNG")
 
 
-def _read(path: Path, *, opaque: bool = False) -> tuple[NDArray[np.uint8], bool]:
-    """Read the pixels (H, W, 3) of a file in any format, and whether its compression was lossy.
+def _read(path: Path, *, opaque: bool = False) -> _Decoded:
+    """Read the pixels of a file in any format.
 
     Args:
         path: the file.
@@ -103,29 +168,25 @@ def _read(path: Path, *, opaque: bool = False) -> tuple[NDArray[np.uint8], bool]
     """
     try:
         with path.open("rb") as file:
-            empty = not file.read(1)
+            start = file.read(len(_PNG))
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror}); check the file and who may read it", path) from error
-    if empty:
+    if not start:
         raise DataError("not an image: the file is empty; copy or export it again", path)
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        return _read_nifti(path), False
-    return _read_picture(path, opaque)
+    with reading(path):
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            return _Decoded(_read_nifti(path))
+        return _read_picture(path, opaque, png=start == _PNG)
 
 
-def _read_picture(path: Path, opaque: bool) -> tuple[NDArray[np.uint8], bool]:
+def _read_picture(path: Path, opaque: bool, *, png: bool) -> _Decoded:
     try:
-        with _opened(path) as image:
-            _refuse_too_large(path, *image.size)
-            if image.format == "TIFF" and image.n_frames > 1:
-                raise DataError(f"{image.n_frames} pages are more than one image; export a single page", path)
-            if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):  # PIL silently cuts RGB to 8 bits
-                raise DataError("more than 8 bits a channel; export it with 8 bits", path)
-            if opaque and image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
-                raise DataError("a mask that is partly transparent; export it flattened", path)
-            image.info.pop("transparency", None)
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright.convert("RGB")), image.format in _LOSSY
+        try:
+            return _decoded(path, path, opaque)
+        except ValueError:
+            if not png:
+                raise
+            return _decoded(path, _without_large_texts(path), opaque)
     except UnidentifiedImageError as error:
         raise DataError("not an image (PNG, JPEG, BMP, TIFF, NIfTI); export it again as PNG", path) from error
     except DataError:
@@ -134,12 +195,76 @@ def _read_picture(path: Path, opaque: bool) -> tuple[NDArray[np.uint8], bool]:
         raise DataError(f"damaged ({one_line(error)}); copy or export it again", path) from error
 
 
-def _opened(path: Path) -> Any:
+def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
+    """Decode a picture from its file, or from its bytes in memory; `path` stands in errors."""
+    with _opened(source) as image:
+        _refuse_too_large(path, *image.size)
+        if image.format == "TIFF":
+            _refuse_pages(path, image)
+        if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):  # PIL silently cuts RGB to 8 bits
+            raise DataError("more than 8 bits a channel; export it with 8 bits", path)
+        with _budget.taking(image.width * image.height * _BYTES_PER_PIXEL):
+            if opaque and image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+                raise DataError("a mask that is partly transparent; export it flattened", path)
+            image.info.pop("transparency", None)
+            orientation = image.getexif().get(_ORIENTATION)
+            turned = orientation in range(2, 9)
+            upright = ImageOps.exif_transpose(image) if turned else image
+            return _Decoded(np.asarray(upright.convert("RGB")), image.format in _LOSSY, orientation if turned else 1)
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112
+
+
+def _refuse_pages(path: Path, image: Any) -> None:
+    """Refuse a TIFF of several pages; a file may claim any number, so they are counted up to a limit."""
+    page = 0
+    with contextlib.suppress(EOFError):
+        while page < _MOST_PAGES:
+            image.seek(page + 1)
+            page += 1
+    if page:
+        pages = f"{page + 1}" if page < _MOST_PAGES else f"more than {_MOST_PAGES}"
+        raise DataError(f"{pages} pages are more than one image; export a single page", path)
+
+
+def _without_large_texts(path: Path) -> io.BytesIO:
+    """The bytes of a PNG without the texts and colour profiles that Pillow would refuse for their size.
+
+    Such chunks change no pixel. Smaller ones stay, since a text may hold the orientation.
+    """
+    content = path.read_bytes()
+    kept, position, texts = [_PNG], len(_PNG), 0
+    while position + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, position)
+        kind, end = content[position + 4 : position + 8], position + 12 + length
+        size = 0
+        if kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            size = _unpacked_size(content[position + 8 : end - 4])
+            texts += size if size <= _MOST_TEXT else 0
+        if size <= _MOST_TEXT and (not size or texts <= _MOST_TEXTS):
+            kept.append(content[position:end])
+        position = end
+    kept.append(content[position:])
+    return io.BytesIO(b"".join(kept))
+
+
+def _unpacked_size(text: bytes) -> int:
+    """The size of a chunk's text once it is unpacked, or of the chunk; counted up to `_MOST_TEXT` + 1."""
+    sizes = [len(text)]
+    for start in [at for at, byte in enumerate(text[:512]) if byte == 0x78]:  # where a zlib stream may begin
+        with contextlib.suppress(zlib.error):
+            sizes.append(len(zlib.decompressobj().decompress(text[start:], _MOST_TEXT)) + 1)
+    return max(sizes)
+
+
+def _opened(source: Path | io.BytesIO) -> Any:
     """Open an image and read its header, without PIL's own limit of pixels: at first, that limit only warns."""
     with _pil_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path, formats=_FORMATS)
+            return Image.open(source, formats=_FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -151,6 +276,7 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
     """
     import nibabel
 
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)  # it prints what it mends; faults are raised
     try:
         image: Any = nibabel.load(path)
         width, height, *others = image.shape
@@ -162,19 +288,22 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
             )
         _refuse_too_large(path, width, height)
         _refuse_spacing(path, image)
-        values = np.asanyarray(image.dataobj)
-        if values.dtype.names is not None:
-            values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
-        if not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
-            raise DataError("values are not whole numbers of 0 to 255; export it with 8 bits", path)
-        values = values.reshape(width, height, -1).astype(np.uint8)
-        if image.header["sform_code"] or image.header["qform_code"]:
-            (axis, to_right), (_, to_front), (slices, _) = nibabel.io_orientation(image.affine)
-            if slices != 2:
-                raise DataError("its slice is not axial; export it as a flat image", path)
-            if axis == 1:
-                values, to_right, to_front = values.swapaxes(0, 1), to_front, to_right
-            values = values[:: -int(to_right), :: -int(to_front)]
+        offset = float(image.dataobj.offset)
+        if offset > _MOST_HEADER:
+            raise DataError(f"its voxels begin at byte {offset:.0f}, so its header is damaged; export it again", path)
+        with _budget.taking(width * height * (image.get_data_dtype().itemsize + _BYTES_PER_PIXEL)):
+            values = np.asanyarray(image.dataobj)
+            if values.dtype.names is not None:
+                values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
+            whole = np.rint(values)  # whole numbers that a writer scaled to fit its integers come back a little off
+            if not ((whole >= 0) & (whole <= 255) & (abs(values - whole) <= _SCALED)).all():
+                raise DataError("values are not whole numbers of 0 to 255; export it with 8 bits", path)
+            values = whole.reshape(width, height, -1).astype(np.uint8)
+        placed = image.header["sform_code"] or image.header["qform_code"]
+        if placed and nibabel.io_orientation(image.affine)[2, 0] != 2:
+            raise DataError("its slice is not axial; export it as a flat image", path)
+        exchanged, columns, rows = directions(image)
+        values = (values.swapaxes(0, 1) if exchanged else values)[::columns, ::rows]
     except DataError:
         raise
     except Exception as error:

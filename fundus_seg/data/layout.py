@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.domain_file import DOMAIN_FILE_SUFFIXES, read_domain_file
-from fundus_seg.data.files import SPLITS, Case, DomainFiles, FoundSplit, Pattern, Split, SplitFiles, find_splits
+from fundus_seg.data.files import SPLITS, Case, DomainFiles, Pattern, Split, SplitFiles
+from fundus_seg.data.find import FoundSplit, find_domains
+from fundus_seg.data.listing import Skipped, entries, tell
 from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
 from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.progress import SILENT, Progress
@@ -32,6 +34,7 @@ class DataRoot:
         path: the folder, or the YAML file that describes the domains.
         domains: keys of the domains, in order.
         splits: the cases of each (domain, split) and the problems with its files.
+        skipped: the files beside the cases' own that are left out, and why.
         name: what opens the root again: the absolute path, or `phantom`.
         experiment: keys of the domains that the whole experiment has, whether or not this root holds them all.
         phantom: whether any photograph is synthetic; scores on such photographs say nothing about patients.
@@ -40,6 +43,7 @@ class DataRoot:
     path: Path
     domains: tuple[str, ...]
     splits: Mapping[tuple[str, Split], FoundSplit] = field(repr=False)
+    skipped: tuple[Skipped, ...] = field(repr=False)
     name: str
     experiment: tuple[str, ...]
     phantom: bool
@@ -79,23 +83,23 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
         data: a folder, a YAML file that describes domains (`domain_file.py`), or `phantom`. None: the value of
             $FUNDUS_SEG_DATA, or else `data/Fundus`.
         least: the number of domains that the root must hold; training needs two.
-        progress: where the drawing of the phantom is shown.
+        progress: where the drawing of the phantom is shown, and which files are left out.
 
     Raises:
         DataError: there is no such root, it holds fewer domains than `least`, or the YAML file has a fault.
     """
     given = str(data) if data is not None else os.environ.get(DATA_VARIABLE)
     if given == PHANTOM:
-        return _open(_embedded_phantom(progress), least, name=PHANTOM)
+        return _open(_embedded_phantom(progress), least, progress, name=PHANTOM)
     if given or DEFAULT_ROOT.is_dir():
-        return _open(Path(given or DEFAULT_ROOT), least)
+        return _open(Path(given or DEFAULT_ROOT), least, progress)
     raise DataError(
         f"no photographs: give their folder with --data ROOT ({PATTERN} below it), or in ${DATA_VARIABLE} "
         f"or ./{DEFAULT_ROOT}, or take the synthetic photographs that come with the package: --data {PHANTOM}"
     )
 
 
-def _open(root: Path, least: int, name: str | None = None) -> DataRoot:
+def _open(root: Path, least: int, progress: Progress, name: str | None = None) -> DataRoot:
     if root.suffix.lower() in DOMAIN_FILE_SUFFIXES:
         layout = read_domain_file(root)
         experiment, wanted = tuple(domain.key for domain in layout), "domains"
@@ -110,12 +114,18 @@ def _open(root: Path, least: int, name: str | None = None) -> DataRoot:
         )
     if len(layout) < least:
         held = f"only domain {layout[0].key}" if layout else "no domain"
-        raise DataError(f"holds {held}; training needs two or more of {wanted}", root)
+        own = "" if wanted == "domains" else ", or a YAML file that describes domains of your own (docs/domains.md)"
+        raise DataError(f"holds {held}; training needs two or more of {wanted}{own}", root)
+    found = find_domains(layout)
+    skipped = (*found.skipped, *(_other_domains(root) if root.is_dir() else ()))
+    tell(skipped, progress)
     folders = {domain.files(split).images.folder for domain in layout for split in SPLITS}
+    folders |= {case.image.parent for split in found.splits.values() for case in split.cases}
     return DataRoot(
         path=root,
         domains=tuple(domain.key for domain in layout),
-        splits=find_splits(layout),
+        splits=found.splits,
+        skipped=skipped,
         name=name or str(root.resolve()),
         experiment=experiment,
         phantom=any(in_phantom(folder) for folder in folders),
@@ -132,6 +142,14 @@ def _classic(root: Path, domain: Domain) -> DomainFiles:
         for split in SPLITS
     )
     return DomainFiles(domain.key, domain.name, train, test)
+
+
+def _other_domains(root: Path) -> Iterator[Skipped]:
+    """The folders of a root that are named like a domain, and are none of the four."""
+    known = {domain.folder for domain in DOMAINS.values()}
+    for entry in entries(root):
+        if entry.kind == "folder" and entry.path.name.lower().startswith("domain") and entry.path.name not in known:
+            yield Skipped(entry.path, f"a folder beside {PATTERN}", "describe it in a YAML file (docs/domains.md)")
 
 
 def _embedded_phantom(progress: Progress) -> Path:

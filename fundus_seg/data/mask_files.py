@@ -6,23 +6,28 @@ The masks lie in a folder, one file for each case (`NAME.png`, `NAME.nii.gz`), o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.data.coding import Annotation, Coding
+from fundus_seg.cores import map_on_cores
+from fundus_seg.data.coding import Annotation, Coding, Thresholds
 from fundus_seg.data.dataset import frame_text, read_files
-from fundus_seg.data.files import NAME, WILDCARDS, Pattern
+from fundus_seg.data.files import NAME, WILDCARDS, Pattern, left_over
+from fundus_seg.data.io import read_image
 from fundus_seg.data.layout import in_phantom
+from fundus_seg.data.listing import MASKS, Skipped, in_folder, summary, tell
+from fundus_seg.data.names import matched, name_of
+from fundus_seg.data.nifti import is_nifti
+from fundus_seg.data.orientation import Turns
 from fundus_seg.data.recognise import Side, settle_codings
-from fundus_seg.errors import DataError, Problems, UsageError
+from fundus_seg.errors import DataError, Problems, UsageError, about, listing
 from fundus_seg.progress import SILENT, Progress
-
-MASKS = (".png", ".bmp", ".tif", ".tiff", ".nii", ".nii.gz")
-"""Suffixes of masks in a folder. Other files in it are ignored, such as the dataset.json of nnU-Net."""
 
 
 @dataclass(frozen=True)
@@ -48,48 +53,76 @@ class MaskFiles:
         return read_files(self.files[name], self.annotation, nested=self.nested)
 
 
-def find_masks(where: Sequence[str], coding: Coding | None = None) -> dict[str, tuple[Path, ...]]:
+def find_masks(
+    where: Sequence[str], coding: Coding | Thresholds | None = None, *, progress: Progress = SILENT
+) -> dict[str, tuple[Path, ...]]:
     """Find the mask files of each case, by name.
 
     Args:
         where: one folder or pattern of coded masks, or two of binary masks, disc and cup.
-        coding: the coding, if the user gave one; binary masks have none.
+        coding: the coding, if the user gave one; binary masks have none but thresholds.
+        progress: told of the files beside the masks that are left out.
 
     Raises:
         DataError: there is no mask, a case has two, or a disc or a cup lacks the other; the error lists all of them.
-        UsageError: there are more than two places, or two and a coding.
+        UsageError: there are more than two places, or two and a coding that is no thresholds.
     """
-    if len(where) > 2 or (len(where) == 2 and coding is not None):
+    files, skipped = _find(where, coding)
+    _tell([files], skipped, progress)
+    return files
+
+
+def _tell(found: Iterable[Mapping[str, tuple[Path, ...]]], skipped: Iterable[Skipped], progress: Progress) -> None:
+    """Say which files are left out that no other place has."""
+    taken = {path for files in found for paths in files.values() for path in paths}
+    tell(dict.fromkeys(each for each in skipped if each.path not in taken), progress)
+
+
+def _find(
+    where: Sequence[str], coding: Coding | Thresholds | None
+) -> tuple[dict[str, tuple[Path, ...]], list[Skipped]]:
+    """The mask files of each case, by name, and the files that are left out, those of the other place among them."""
+    if len(where) > 2 or (len(where) == 2 and isinstance(coding, Coding)):
         raise UsageError(f"{', '.join(where)}: give one place, or two of binary masks, disc then cup, without a coding")
+    if len(where) > len(set(where)):
+        raise UsageError(f"{where[0]} is given for discs and for cups: give the place of each")
     problems = Problems()
-    found = []
+    found: list[dict[str, Path]] = []
+    skipped: list[Skipped] = []
     for place in where:
         with problems.gather():
-            found.append(_by_name(place))
+            masks, beside = _by_name(place)
+            found.append(masks)
+            skipped += beside
     problems.refuse("problems with the files of masks")
     if len(found) == 1:
-        return {name: (path,) for name, path in found[0].items()}
+        return {name: (path,) for name, path in found[0].items()}, skipped
     discs, cups = found
     for name in sorted(discs.keys() - cups.keys()):
         problems.add(f"a disc without a cup in {where[1]}", discs[name])
     for name in sorted(cups.keys() - discs.keys()):
         problems.add(f"a cup without a disc in {where[0]}", cups[name])
     problems.refuse("binary masks without their other half")
-    return {name: (discs[name], cups[name]) for name in discs}
+    return {name: (discs[name], cups[name]) for name in discs}, skipped
 
 
-def _by_name(place: str) -> dict[str, Path]:
-    """The mask of each case in a folder or a pattern, by name."""
+def _by_name(place: str) -> tuple[dict[str, Path], Sequence[Skipped]]:
+    """The mask of each case in a folder or a pattern, by name, and the files that are left out."""
     if Path(place).is_dir():
-        found = [(name, path) for name, path in Pattern(Path(place), "*").find() if _is_mask(path)]
+        inside = in_folder(Path(place), MASKS, "mask")
+        skipped = inside.skipped
+        found = [(name_of(path), path) for path in inside.files]
         if not found:
-            suffixes = ", ".join(MASKS)
             raise DataError(
-                f"no mask in it ({suffixes}); a pattern names them otherwise, as {place}/{NAME}/seg.png", place
+                f"no mask in it ({', '.join(MASKS)}){summary(skipped)}; "
+                f"a pattern names them otherwise, as {place}/{NAME}/seg.png",
+                place,
             )
     elif NAME in place or set(place) & set(WILDCARDS):
         pattern = Pattern(Path(), place)
-        found = pattern.find()
+        everything = pattern.find()
+        found = everything.files
+        skipped = tuple(left_over({pattern: everything}))
         if not found:
             empty = pattern.why_empty()
             raise DataError(empty.text, empty.path)
@@ -102,11 +135,7 @@ def _by_name(place: str) -> dict[str, Path]:
         if first != path:
             problems.add(f"a second mask of {name} beside {first}; leave one, or give a pattern", path)
     problems.refuse("cases with two masks")
-    return by_name
-
-
-def _is_mask(path: Path) -> bool:
-    return path.name.lower().endswith(MASKS)
+    return by_name, skipped
 
 
 @dataclass(frozen=True)
@@ -156,8 +185,8 @@ def pair_masks(
     predictions: Sequence[str],
     truths: Sequence[str],
     *,
-    prediction_coding: Coding | None = None,
-    truth_coding: Coding | None = None,
+    prediction_coding: Coding | Thresholds | None = None,
+    truth_coding: Coding | Thresholds | None = None,
     progress: Progress = SILENT,
 ) -> MaskPairs:
     """Match predicted and true masks by the names of their cases; a file without a partner is reported and left out.
@@ -177,33 +206,101 @@ def pair_masks(
     found = []
     for where, coding in ((predictions, prediction_coding), (truths, truth_coding)):
         with problems.gather():
-            found.append(find_masks(where, coding))
+            found.append(_find(where, coding))
     problems.refuse("problems with the files of masks")
-    predicted, true = found
-    names = sorted(predicted.keys() & true.keys())
+    (given, beside_given), (true, beside_true) = found
+    _tell([given, true], [*beside_given, *beside_true], progress)
+    partners = matched(true, given)
+    predicted = {name: given[partner] for name, partner in partners.items()}
+    names = sorted(predicted)
     if not names:
-        one, other = next(iter(predicted)), next(iter(true))
+        one, other = next(iter(given)), next(iter(true))
         raise DataError(
             f"no name in common with {truths[0]} ('{one}' here, '{other}' there); "
-            f"a pattern says which part of a path is the name, as {predictions[0]}/{NAME}_seg.png",
+            f"a pattern says which part of a path is the name, as {_likely_pattern(predictions[0], given, true)}",
             predictions[0],
         )
-    predicted_coding, true_coding = settle_codings(
+    sides = (
         Side(predictions, [predicted[name] for name in names], prediction_coding, "--pred-coding"),
         Side(truths, [true[name] for name in names], truth_coding, "--truth-coding"),
     )
+    try:
+        predicted_coding, true_coding = settle_codings(*sides)
+    except DataError as error:
+        raise _unreadable(sides, error) from error
     if predicted_coding != prediction_coding:
         progress.line(f"coding of the predictions, as recognised: {predicted_coding}")
     if true_coding != truth_coding:
         progress.line(f"coding of the true masks, as recognised: {true_coding}")
-    sides = ((predicted, true, "no true mask of that name, left out"), (true, predicted, "not predicted"))
-    for here, there, reason in sides:
-        for name, paths in here.items():
-            if name not in there:
-                progress.line(f"{paths[0]}: {reason}")
-    return MaskPairs(
+    unmatched = given.keys() - set(partners.values())
+    progress.left_out(
+        "prediction", "no true mask has that name", [given[name][0] for name in given if name in unmatched]
+    )
+    pairs = MaskPairs(
         MaskFiles(predicted, Annotation(predicted_coding), nested=False),
         MaskFiles(true, Annotation(true_coding), nested=True),
         tuple(names),
         tuple(name for name in true if name not in predicted),
     )
+    _refuse_turned(pairs, progress)
+    return pairs
+
+
+def _likely_pattern(place: str, given: Iterable[str], true: Collection[str]) -> str:
+    """A pattern of the predictions, with what all their names have before or behind those of true masks."""
+    longest = sorted(true, key=len, reverse=True)
+    around = set()
+    for name in given:
+        inner = next((each for each in longest if each in name), None)
+        if inner is not None:
+            around.add(name.replace(inner, NAME, 1))
+    only = around.pop() if len(around) == 1 else f"{NAME}_seg"
+    folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    return str(folder / f"{only}.png") if only == f"{NAME}_seg" else str(folder / f"{only}.*")
+
+
+def _unreadable(sides: Iterable[Side], error: DataError) -> DataError:
+    """The error that no coding was settled; of files that cannot be read, if there are any, since these say nothing."""
+    problems = Problems()
+    readable = True
+    for side in sides:
+        before = len(problems.found)
+        for path in itertools.chain(*side.files):
+            with problems.gather():
+                read_image(path)
+        readable &= len(problems.found) - before < sum(map(len, side.files))
+    if not problems.found:
+        return error
+    if readable:  # others can be read, but show no coding
+        problems.found += error.problems
+    return DataError(listing(problems.found, "masks cannot be used"), problems=problems.found)
+
+
+def _refuse_turned(pairs: MaskPairs, progress: Progress) -> None:
+    """Compare masks in NIfTI files with masks in pictures in all eight ways that one may lie on the other.
+
+    Raises:
+        DataError: another way than the one in which the files are read fits much better.
+    """
+    mixed = [
+        name
+        for name in pairs.names
+        if len({is_nifti(side.files[name][0]) for side in (pairs.predictions, pairs.truths)}) > 1
+    ]
+    turns = Turns()
+    if not mixed:
+        return
+    nifti, pictures = pairs.predictions, pairs.truths
+    if is_nifti(pictures.files[mixed[0]][0]):
+        nifti, pictures = pictures, nifti
+
+    def compare(name: str) -> None:
+        with contextlib.suppress(DataError):  # told where the masks are scored
+            turns.add(nifti.read(name), pictures.read(name))
+
+    map_on_cores(compare, mixed, description="comparing orientations", progress=progress)
+    folder = nifti.files[mixed[0]][0].parent
+    with about(folder):
+        doubt = turns.refuse_other()
+    if doubt:
+        progress.line(f"{folder}: {doubt}")

@@ -18,7 +18,7 @@ import albumentations as A
 
 from fundus_seg.builtins import AUGMENTATIONS
 from fundus_seg.errors import UsageError
-from fundus_seg.plugins import find
+from fundus_seg.plugins import blamed, find
 
 Augmentation = Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
@@ -62,10 +62,12 @@ def augmentation(name: str, size: int, seed: int) -> Augmentation | None:
         seed: seed of the augmentation's generator.
 
     Raises:
-        UsageError: the name is unknown or the plugin cannot be loaded; when the augmentation is called, it returns
-            other shapes or types than it was given.
+        UsageError: the name is unknown, or the plugin cannot be loaded or raises; when the augmentation is called, it
+            raises, or returns other shapes or types than it was given.
     """
-    augment: Augmentation | None = find("augmentation", name, AUGMENTATIONS)(size, seed)
+    factory = find("augmentation", name, AUGMENTATIONS)
+    with blamed(name):
+        augment: Augmentation | None = factory(size, seed)
     return _checked(name, augment) if augment and name not in AUGMENTATIONS else augment
 
 
@@ -73,7 +75,9 @@ def _checked(name: str, augment: Augmentation) -> Augmentation:
     """The augmentation of a plugin, which now refuses to change shapes or types."""
 
     def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        pair = augment(image, masks)
+        with blamed(name):
+            one, other = augment(image, masks)
+            pair = np.asarray(one), np.asarray(other)
         given, taken = ([f"{array.shape} {array.dtype}" for array in arrays] for arrays in (pair, (image, masks)))
         if given != taken:
             raise UsageError(f"{name}: gives {' and '.join(given)}: return image and masks as {' and '.join(taken)}")

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from fundus_seg.builtins import Missing
 from fundus_seg.data.mask_files import MaskPairs
+from fundus_seg.data.recognise import Witness
+from fundus_seg.data.stray import stray_line, stray_parts
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import Problems, RunError, UsageError
 from fundus_seg.evaluation.records import (
@@ -33,7 +35,7 @@ from fundus_seg.inference.postprocess import clean
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, Scoring
 from fundus_seg.runs.atomic import csv_text
-from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.folder import RunFolder, folders_below
 from fundus_seg.runs.identity import UNKNOWN, RunIdentity
 from fundus_seg.runs.provenance import versions
 
@@ -75,27 +77,43 @@ def score_masks(
     scoring = scoring or Scoring()
     unpredicted = pairs.unpredicted if missing == "leave-out" else ()
     cases = sorted({*pairs.names, *pairs.unpredicted} - set(unpredicted))
-    if pairs.unpredicted:
-        fate = "in no mean; --missing empty counts them as missed" if unpredicted else "counted as missed"
-        progress.line(f"cases without a prediction: {len(pairs.unpredicted)}, {fate}")
+    progress.left_out("case", "not predicted and in no mean", unpredicted, "--missing empty counts them as missed")
+    if pairs.unpredicted and not unpredicted:
+        progress.line(f"cases without a prediction: {len(pairs.unpredicted)}, counted as missed")
     rows: list[dict[str, Any]] = []
     predictions: dict[str, str] = {}
     truths: dict[str, str] = {}
     changed = 0
+    exchanged = 0
     held = np.zeros((2, len(STRUCTURES)), dtype=bool)  # by any prediction, by any truth
     problems = Problems()
+    witness = Witness("--truth-coding")
+    stray: list[str] = []
     with progress.task("scoring", total=len(cases)) as advance:
         for case in cases:
             with problems.gather():
                 given, truth = _read(pairs, case)
+                witness.see("the truth", pairs.truths.files[case], pairs.truths.annotation, truth)
+                if parts := ", ".join(stray_parts(truth)):
+                    stray.append(f"{case}: {parts}")
                 processed = clean(given, largest=scoring.largest_component, fill=scoring.fill_holes)
                 held |= np.any([given, truth], axis=(2, 3))
                 changed += not np.array_equal(given, processed)
+                exchanged += _disc_inside_cup(given)
                 identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": holdout, "case": case}
                 rows += score_case(processed, truth, raw=given, scoring=scoring, **identity)
                 predictions[case], truths[case] = mask_digest(given), mask_digest(truth)
             advance()
-    problems.refuse("masks cannot be scored")
+    suspicion = witness.suspicion()
+    Problems([*suspicion.problems, *suspicion.unexplained(problems.found)]).refuse("masks cannot be scored")
+    if exchanged == len(pairs.names) > 1:
+        raise UsageError(
+            f"in all {exchanged} predictions the disc lies inside its cup: give the discs first, then cups"
+        )
+    for oddity in suspicion.oddities:
+        progress.line(f"warning: {oddity}")
+    if stray:
+        progress.line(stray_line(stray, len(cases)))
     if changed:
         progress.line(f"post-processing of the protocol changed {changed} of {len(pairs.names)} predictions")
     for structure, predicted, true in zip(STRUCTURES, *held, strict=True):
@@ -132,6 +150,12 @@ def _recorded_masks(path: Path) -> str | None:
         return None
 
 
+def _disc_inside_cup(masks: NDArray[np.bool_]) -> bool:
+    """Whether the disc of masks (2, H, W) is a part of the cup, and smaller: the two were exchanged."""
+    disc, cup = masks
+    return bool(disc.any() and not (disc & ~cup).any() and (cup & ~disc).any())
+
+
 def _read(pairs: MaskPairs, case: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Prediction and truth of one case, (2, H, W) each; a missing prediction is read as empty."""
     if case in pairs.names:
@@ -146,9 +170,9 @@ def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
     Raises:
         RunError: one is damaged or of another format.
     """
-    found = {path.resolve(): path for folder in paths for path in folder.rglob(f"evaluations/*-{_EXTERNAL}.csv")}
+    folders = [folder for folder in folders_below(paths) if folder.name == "evaluations"]
     evaluations = []
-    for path in sorted(found.values()):
+    for path in sorted(path for folder in folders for path in folder.glob(f"*-{_EXTERNAL}.csv")):
         try:
             evaluations.append(read_evaluation(path))
         except RunError as error:
@@ -171,21 +195,22 @@ def comparable(
     protocols = {evaluation.meta.protocol_digest for evaluation in own or external}
     truths = {evaluation.meta.run.holdout: evaluation.meta.truth_digest for evaluation in own}
     kept = []
+    left_out: dict[tuple[str, str], list[Path]] = {}
     for evaluation in external:
         meta = evaluation.meta
         if meta.protocol_digest not in protocols:
-            reason = "of another scoring protocol, left out; `fundus-seg score` its masks again"
+            why = "of another scoring protocol", "`fundus-seg score` their masks again"
         elif meta.truth_digest == (truths.get(meta.run.holdout) or meta.truth_digest):
             kept.append(evaluation)
             continue
         elif meta.unpredicted:
-            reason = (
-                f"cases without a prediction: {len(meta.unpredicted)}, left out beside runs that have them all; "
-                "`fundus-seg score --missing empty` counts them as missed"
+            why = (
+                f"{len(meta.unpredicted)} cases without a prediction, beside runs that have them all",
+                "`fundus-seg score --missing empty` counts them as missed",
             )
         else:
-            reason = (
-                f"of other true masks of {meta.run.holdout} than the runs, left out; give `fundus-seg score` the same"
-            )
-        progress.line(f"{evaluation.path}: {reason}")
+            why = f"of other true masks of {meta.run.holdout} than the runs", "give `fundus-seg score` the same"
+        left_out.setdefault(why, []).append(evaluation.path)
+    for (reason, fix), paths in left_out.items():
+        progress.left_out("external evaluation", reason, paths, fix)
     return kept

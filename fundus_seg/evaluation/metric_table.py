@@ -45,6 +45,11 @@ class Metric:
         """`DSC [%]`."""
         return f"{self.label} [{self.unit}]"
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest possible value."""
+        return (0.0, 100.0) if self.unit == "%" else (0.0, math.inf)
+
 
 def _dice(pair: MaskPair) -> float:
     if not pair.true.any():

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fundus_seg.builtins import CheckpointName
+from fundus_seg.builtins import CheckpointName, PictureFormat
 from fundus_seg.config import ResolvedRun
 from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
+from fundus_seg.data.names import file_name
 from fundus_seg.errors import CheckpointError, RunError, about
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import score_case
@@ -23,9 +23,9 @@ from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
-from fundus_seg.runs.atomic import atomic_path, csv_text
+from fundus_seg.runs.atomic import csv_text
 from fundus_seg.runs.folder import RunFolder
-from fundus_seg.viz.overlay import draw_contours
+from fundus_seg.viz.overlay import PICTURE_SUFFIX, draw_overlay, save_picture
 
 _BATCH = 8
 
@@ -95,18 +95,25 @@ def score_cases(
 
 
 def write_overlays(
-    run: RunFolder, evaluation: Evaluation, count: int, data: str | Path | None = None, *, progress: Progress = SILENT
+    run: RunFolder,
+    evaluation: Evaluation,
+    count: int,
+    data: str | Path | None = None,
+    *,
+    form: PictureFormat = "jpeg",
+    progress: Progress = SILENT,
 ) -> list[Path]:
-    """Draw `count` cases of the holdout, evenly spaced from the worst Dice to the best; give the PNG files' paths.
+    """Draw `count` cases of the holdout, evenly spaced from the worst Dice to the best; give the pictures' paths.
 
-    Disc green, cup blue, truth red; the file's name begins with the case's rank and its Dice. Pictures that an earlier
-    call drew of the same checkpoint and scoring are replaced.
+    The file's name begins with the case's rank and its Dice. Pictures that an earlier call drew of the same checkpoint
+    and scoring are replaced. There are none where every true mask is empty, since no Dice is defined then.
 
     Args:
         run: a trained run.
         evaluation: its scores on the holdout.
         count: number of pictures; fewer where there are fewer cases.
         data: data root; None for the one that the run was trained on.
+        form: format of the pictures.
         progress: shows what is done.
 
     Raises:
@@ -116,23 +123,29 @@ def write_overlays(
     root = data_of(content, data, progress=progress)
     cases = root.cases(config.holdout, "test")
     ranked = evaluation.cases.groupby("case")["dsc"].mean().dropna().sort_values()
+    if ranked.empty:
+        progress.line(
+            f"{run.path}: no overlays, since no case of {config.holdout} has a Dice: every true mask is empty"
+        )
+        return []
     picked = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
     meta = evaluation.meta
     if meta.checkpoint is None:
         raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
     predictor = predictor_of(run, config, meta.checkpoint, meta.protocol)
     folder = run.overlays(meta.protocol_digest, meta.checkpoint)
-    for earlier in folder.glob("*.png"):
-        earlier.unlink()
+    for suffix in PICTURE_SUFFIX.values():
+        for earlier in folder.glob(f"*{suffix}"):
+            earlier.unlink()
     by_name = {case.name: case for case in cases}
     written = []
     for rank in picked:
         sample, raw = _predict(predictor, by_name[ranked.index[rank]])
-        name = f"{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-{sample.name}.png"
-        name = f"phantom-{name}" if meta.phantom else name
-        with atomic_path(folder / name) as temporary:
-            Image.fromarray(draw_contours(sample.image, predictor.clean(raw), sample.masks)).save(
-                temporary, format="PNG"
-            )
-        written.append(folder / name)
+        prefix = f"{'phantom-' if meta.phantom else ''}{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-"
+        scores = evaluation.cases[evaluation.cases["case"] == sample.name].set_index("structure")["dsc"].dropna()
+        texts = [f"Dice {structure} {100 * value:.1f}" for structure, value in scores.items()]
+        masks = predictor.clean(raw)
+        path = folder / file_name(sample.name, PICTURE_SUFFIX[form], prefix)
+        save_picture(draw_overlay(sample.image, masks, sample.masks, name=sample.name, texts=texts), path, form)
+        written.append(path)
     return written

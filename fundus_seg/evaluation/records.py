@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from fundus_seg.errors import RunError
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.score_case import FAULTS, SIZES
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import STRUCTURES, Scoring
+from fundus_seg.protocol import FRAME, STRUCTURES, Scoring
 from fundus_seg.runs.atomic import write_json, write_text
 from fundus_seg.runs.identity import Column, RunIdentity
 
@@ -28,6 +29,8 @@ EVALUATION_FORMAT: Literal[4] = 4
 """Format 3, which is still read, had operator and recipe in one word. Formats 1 and 2 are not read: of 1 the rows had
 no sizes, faults, Jaccard, NSD or HD95-max; of 2 the faults were counted after post-processing, and under
 `released-code` HD was the HD95. None of these can be computed from the others. A new metric needs no new format."""
+_MOST = {"%": 1 + 1e-9, "px of 800": FRAME * math.sqrt(2) + 1e-9}
+"""The largest value that a record may hold, by the unit of the metric: overlaps are fractions there."""
 Scored = Literal["holdout", "in-domain"]
 """The holdout's test split, or the `calibrate` halves of the source domains' test splits, which chose no checkpoint."""
 
@@ -81,11 +84,13 @@ class Evaluation:
         path: the CSV.
         meta: protocol, data digests, selection, run, versions.
         cases: one row per case and structure, columns as `score_case` gives them.
+        label: a short name that the user gave its operator and recipe, to head their column; empty without one.
     """
 
     path: Path
     meta: EvaluationMeta
     cases: pd.DataFrame
+    label: str = ""
 
 
 def mask_digest(masks: NDArray[np.bool_]) -> str:
@@ -124,9 +129,26 @@ def read_evaluation(path: Path) -> Evaluation:
         cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
         metrics = [name for name in METRICS if name in cases]  # a record may be older than a metric
         numbers = cases[[*SIZES, *FAULTS, *metrics]].apply(pd.to_numeric)
-        return Evaluation(path, meta, cases.assign(**numbers))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        cases = cases.assign(**numbers)
+        if fault := _fault(cases, metrics):
+            raise RunError(f"{path}: {fault}, which no evaluation writes; evaluate the run again")
+        return Evaluation(path, meta, cases)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
+
+
+def _fault(cases: pd.DataFrame, metrics: list[str]) -> str | None:
+    """What no evaluation of whole cases can hold, in words; None if there is no such thing."""
+    each = cases.groupby(["domain", "case"], sort=False, dropna=False)["structure"].agg(tuple)
+    if cases.empty or len(each) * len(STRUCTURES) != len(cases) or any(set(rows) != set(STRUCTURES) for rows in each):
+        return f"{len(cases)} rows that are not one of {' and '.join(STRUCTURES)} for each case"
+    for name in [*SIZES, *FAULTS, *metrics]:
+        values = cases[name].dropna() if name in metrics else cases[name]  # a metric may be undefined
+        most = _MOST[METRICS[name].unit] if name in metrics else float(np.finfo(np.float64).max)
+        wrong = values[~values.between(0, most)]
+        if len(wrong):
+            return f"a {name} of {wrong.iloc[0]} in case {cases['case'][wrong.index[0]]}"
+    return None
 
 
 def recover(path: Path, digest: str, count: int, score: Callable[[int], str], *, progress: Progress = SILENT) -> bool:
@@ -166,7 +188,7 @@ def read_meta(path: Path) -> EvaluationMeta:
                 f"{path}: format {meta['format']}, this version reads 3 and {EVALUATION_FORMAT}; evaluate the run again"
             )
         return EvaluationMeta.model_validate(meta)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
 
 

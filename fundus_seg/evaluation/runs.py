@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fundus_seg.builtins import CheckpointName, Inference
+from fundus_seg.builtins import CheckpointName, Inference, PictureFormat
+from fundus_seg.errors import UntrustedError
 from fundus_seg.evaluation.external import comparable, external_evaluations
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_run import evaluate
@@ -43,6 +44,7 @@ def evaluate_runs(
     scoring: Scoring | None = None,
     inference: Inference | None = None,
     overlays: int = 0,
+    overlay_format: PictureFormat = "jpeg",
     progress: Progress = SILENT,
 ) -> EvaluatedRuns:
     """Score every trained run at or below some folders, or read the scores that are there already.
@@ -58,6 +60,7 @@ def evaluate_runs(
         scoring: the protocol; None for that of each run's own settings.
         inference: what the network sees, in place of what the protocol says.
         overlays: number of cases to draw for each run and checkpoint, from the worst to the best.
+        overlay_format: format of the pictures.
         progress: shows what is done.
 
     Raises:
@@ -67,10 +70,17 @@ def evaluate_runs(
     evaluations: list[Evaluation] = []
     pairs: list[tuple[Evaluation, Evaluation]] = []
     drawn: list[Path] = []
+    untrusted: list[tuple[Path, UntrustedError]] = []
     for run in trained_runs(folders, least=0 if from_tools else 1, progress=progress):
         names = checkpoints_of(run, progress=progress) if checkpoints == "all" else [checkpoints]
         for name in names:
-            evaluation = evaluate(run, data, checkpoint=name, scoring=scoring, inference=inference, progress=progress)
+            try:
+                evaluation = evaluate(
+                    run, data, checkpoint=name, scoring=scoring, inference=inference, progress=progress
+                )
+            except UntrustedError as error:
+                untrusted.append((run.path, error))
+                break
             evaluations.append(evaluation)
             if in_domain:
                 inside = evaluate(
@@ -86,11 +96,14 @@ def evaluate_runs(
             if overlays:
                 from fundus_seg.evaluation.predictions import write_overlays
 
-                written = write_overlays(run, evaluation, overlays, data, progress=progress)
+                written = write_overlays(run, evaluation, overlays, data, form=overlay_format, progress=progress)
                 if written:
-                    where = written[0].parent
-                    progress.line(f"{len(written)} overlays (truth red, disc green, cup blue) in {where}")
+                    progress.line(f"{len(written)} overlays in {written[0].parent}")
                 drawn += written
+    if untrusted and not evaluations:
+        raise untrusted[0][1]
+    trust = " ".join(dict.fromkeys(f"--trust {error.operator}" for _, error in untrusted))
+    progress.left_out("run", "of an operator that is code of your own", [path for path, _ in untrusted], trust)
     evaluations += comparable(from_tools, evaluations, progress=progress)
     return EvaluatedRuns(evaluations, pairs, drawn)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg.config import PLUGIN_SETTINGS
 from fundus_seg.data.dataset import read_masks
+from fundus_seg.data.files import Case
+from fundus_seg.data.stray import stray_line, stray_parts
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import RunError
 from fundus_seg.evaluation.records import (
@@ -23,7 +26,7 @@ from fundus_seg.evaluation.records import (
 )
 from fundus_seg.evaluation.which_cases import cases_to_score, data_of, photographs_of, trained_settings, truth_name
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Scoring
+from fundus_seg.protocol import STRUCTURES, Scoring
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
@@ -91,11 +94,11 @@ def evaluate(
         versions=versions(),
     )
     path = run.evaluation(scoring.digest(), checkpoint if scored == "holdout" else f"{checkpoint}-{scored}")
-    if _is_whole(path, _recorded(path, meta, progress)) and (run.has("DONE") or scored != "holdout"):
+    if _is_whole(path, _recorded(path, meta, progress), cases) and (run.has("DONE") or scored != "holdout"):
         return read_evaluation(path)
     with leased(run.path):
         recorded = _recorded(path, meta, SILENT)  # again: another process may just have scored it
-        if not _is_whole(path, recorded):
+        if not _is_whole(path, recorded, cases):
             from fundus_seg.evaluation.predictions import predictor_of, score_cases
 
             images = photographs_of(cases, root, config, progress=progress)
@@ -103,15 +106,31 @@ def evaluate(
             score = partial(score_cases, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
             with reproducible(config.train.threads):
                 if recorded is None or not recover(path, recorded.cases_sha256, len(cases), score, progress=progress):
-                    truths = {truth_name(case, scored): mask_digest(read_masks(case)) for case in cases}
+                    truths, stray = {}, []
+                    for case in cases:
+                        name, masks = truth_name(case, scored), read_masks(case)
+                        truths[name] = mask_digest(masks)
+                        if parts := ", ".join(stray_parts(masks)):
+                            stray.append(f"{name}: {parts}")
+                    if stray:
+                        progress.line(stray_line(stray, len(cases)))
                     write_evaluation(path, meta.model_copy(update={"truth_digest": truth_digest(truths)}), score(0))
         if scored == "holdout":
             run.mark("DONE")
     return read_evaluation(path)
 
 
-def _is_whole(path: Path, recorded: EvaluationMeta | None) -> bool:
-    return recorded is not None and path.is_file() and file_digest(path) == recorded.cases_sha256
+def _is_whole(path: Path, recorded: EvaluationMeta | None, cases: Sequence[Case]) -> bool:
+    """Whether the file is what was written, and its rows are those of the cases and possible."""
+    if recorded is None or not path.is_file() or file_digest(path) != recorded.cases_sha256:
+        return False
+    try:
+        rows = read_evaluation(path).cases
+    except RunError:
+        return False
+    return list(zip(rows["domain"], rows["case"], strict=True))[:: len(STRUCTURES)] == [
+        (case.domain, case.name) for case in cases
+    ]
 
 
 def _recorded(path: Path, meta: EvaluationMeta, progress: Progress) -> EvaluationMeta | None:

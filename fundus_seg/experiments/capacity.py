@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fundus_seg.container import memory_left
 from fundus_seg.cores import core_count
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def _gpu_bytes(gpu: int) -> float:
 
 
 def _memory_bytes() -> float:
-    """How much of the machine's memory programs may still take; infinite where the system does not tell."""
+    """How much memory programs may still take, of the machine and of the container; infinite if nothing tells."""
     try:
         available = re.search(r"^MemAvailable: *(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
     except OSError:
         available = None
-    return int(available[1]) * 1024 if available else math.inf
+    return min(int(available[1]) * 1024 if available else math.inf, memory_left())

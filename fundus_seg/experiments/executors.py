@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Literal, Protocol, assert_never
 
 from fundus_seg.errors import UsageError
+from fundus_seg.processes import start
 
 if TYPE_CHECKING:
     from fundus_seg.experiments.grid_run import GridRun, Outcome
@@ -150,7 +151,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # torch's threads and CUDA do not survive a fork
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, os.getpid(), self.gpu), daemon=True)
-        self.process.start()
+        start(self.process)
         theirs.close()  # so that the pipe ends when the worker dies
 
     def begin(self, run: GridRun, deaths: int) -> None:

@@ -53,7 +53,7 @@ class GridRun:
         planned = resolve_sources(config, root.domains, where=root.path)
         recipe = planned.recipe(all_domains=root.experiment)
         folder = run_folder(planned, recipe, out.resolve(), phantom=root.phantom)
-        if planned.train.threads is None and not folder.config.exists():
+        if planned.train.threads is None and not folder.begun:
             planned = planned.model_copy(update={"train": planned.train.model_copy(update={"threads": 1})})
         return cls(planned, root.name, out.resolve(), recipe, folder, probe)
 

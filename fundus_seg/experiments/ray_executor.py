@@ -3,23 +3,33 @@
 Ray queues the runs, gives each its share of a GPU, and starts a run again whose worker or node died. On CPUs the
 workers stay warm from one run to the next; on GPUs each run begins in a fresh one, since Ray binds a worker to its GPU.
 Every node must see the folder of runs: a run then goes on after its last whole epoch, on whichever node. The
-photographs may lie on such a path too; a node that does not see them gets them once, into its cache.
+photographs may lie on such a path too; a node that does not see them gets them once, into its cache. On each node the
+photographs of a run are compared with those here before it trains.
+
+While the executor is at work, a file stands in each folder of runs. A worker that no longer sees it ends: Ray may lose
+the cancellation of a run that is on its way to a worker, and would leave the worker at its work.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fundus_seg.data.layout import PHANTOM, open_root
+from fundus_seg.data.cache import split_digest
+from fundus_seg.data.files import SPLITS, Split
+from fundus_seg.data.layout import PHANTOM, DataRoot, open_root
 from fundus_seg.data.shipping import pack, unpack, unpacked
-from fundus_seg.errors import RunError, UsageError, one_line
+from fundus_seg.digests import short_hash
+from fundus_seg.errors import FundusSegError, RunError, UsageError, one_line
 from fundus_seg.experiments.executors import RETRIES, Executor, Work
 
 if TYPE_CHECKING:
@@ -28,6 +38,10 @@ if TYPE_CHECKING:
 
 _CANCEL = 2.0
 """Seconds after which the cancellation of a run that has not ended is repeated."""
+_PATIENCE = 120.0
+"""Seconds after which a run that has been cancelled and does not end is given up."""
+_LOOK = 1.0
+"""Seconds between two looks of a worker at the file that tells it to go on."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +76,78 @@ def ray_executor(*, address: str | None = None, cpus: float = 1, gpus: float = 0
     def execute(work: Work, runs: Sequence[GridRun]) -> Iterator[tuple[GridRun, Outcome]]:
         with _connected(ray, address):
             nodes = _nodes(ray, cpus, gpus)
-            lacking = {data for out in {run.out for run in runs} for data in _survey(ray, nodes, out, runs)}
-            parcels = {data: _sent(ray, data) for data in sorted(lacking)}
-            task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_work_on)
-            waiting = {task.remote(work, run, parcels.get(run.data)): run for run in runs}
-            try:
-                while waiting:
-                    (ended,), _ = ray.wait(list(waiting))
-                    yield waiting.pop(ended), _outcome(ray, ended)
-            finally:
-                while waiting:  # Ray may lose a cancellation that meets a run on its way to a worker
-                    for left in waiting:
-                        ray.cancel(left, force=True)
-                    for ended in ray.wait(list(waiting), num_returns=len(waiting), timeout=_CANCEL)[0]:
-                        del waiting[ended]
+            with contextlib.ExitStack() as at_work:
+                tokens = {out: at_work.enter_context(_token(out)) for out in {run.out for run in runs}}
+                lacking = {data for token in tokens.values() for data in _survey(ray, nodes, token, runs)}
+                parcels = {data: _sent(ray, data) for data in sorted(lacking)}
+                digests = _digests(runs)
+                task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_work_on)
+                waiting = {
+                    task.remote(work, run, parcels.get(run.data), digests[run], tokens[run.out]): run for run in runs
+                }
+                try:
+                    while waiting:
+                        (ended,), _ = ray.wait(list(waiting))
+                        yield waiting.pop(ended), _outcome(ray, ended)
+                finally:
+                    at_work.close()  # tells the workers to end
+                    _cancel(ray, waiting)
 
     return execute
+
+
+def _cancel(ray: Any, waiting: dict[Any, GridRun]) -> None:
+    """Cancel runs until all have ended.
+
+    Raises:
+        RunError: some have not ended after `_PATIENCE`.
+    """
+    limit = time.monotonic() + _PATIENCE
+    while waiting:
+        for left in waiting:
+            ray.cancel(left, force=True)
+        for ended in ray.wait(list(waiting), num_returns=len(waiting), timeout=_CANCEL)[0]:
+            del waiting[ended]
+        if waiting and time.monotonic() > limit:
+            names = ", ".join(run.name for run in waiting.values())
+            raise RunError(
+                f"the Ray cluster has not ended {len(waiting)} cancelled runs in {_PATIENCE:g} s ({names}); they may "
+                "still hold its cores: look with `ray status`, end them with `ray stop --force`"
+            )
+
+
+@contextlib.contextmanager
+def _token(out: Path) -> Iterator[Path]:
+    """A new file in the folder of runs, which is gone afterwards."""
+    token = out / f".seen-{uuid.uuid4().hex}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        token.touch()
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from error
+    try:
+        yield token
+    finally:
+        token.unlink(missing_ok=True)
+
+
+def _digests(runs: Sequence[GridRun]) -> dict[GridRun, str]:
+    """For each run the digest of the photographs and masks that it reads."""
+    roots = {data: open_root(data) for data in {run.data for run in runs}}
+    known: dict[object, str] = {}
+    digests = {}
+    for run in runs:
+        key = (run.data, run.config.holdout, run.config.data.sources)
+        known[key] = digests[run] = known.get(key) or _digest(run, roots[run.data])
+    return digests
+
+
+def _digest(run: GridRun, root: DataRoot) -> str:
+    """The digest of the splits that a run reads, by their names and contents; where they lie does not matter."""
+    sources, holdout = run.config.data.sources, run.config.holdout
+    splits: list[tuple[str, Split]] = [(domain, split) for domain in sources for split in SPLITS]
+    read = {f"{domain}/{split}": root.split(domain, split).cases for domain, split in (*splits, (holdout, "test"))}
+    return short_hash({name: split_digest(cases) for name, cases in read.items()}, digits=16)
 
 
 def _ray() -> Any:
@@ -123,32 +193,27 @@ def _nodes(ray: Any, cpus: float, gpus: float) -> list[dict[str, Any]]:
     return nodes
 
 
-def _survey(ray: Any, nodes: Sequence[dict[str, Any]], out: Path, runs: Sequence[GridRun]) -> set[str]:
-    """The data roots that some node does not see. Raises a RunError if a node cannot write to the folder of runs."""
+def _survey(ray: Any, nodes: Sequence[dict[str, Any]], token: Path, runs: Sequence[GridRun]) -> set[str]:
+    """The data roots that some node does not see. Raises a RunError if a node cannot write beside the token."""
     roots = {run.data for run in runs} - {PHANTOM}  # every node draws the phantom by itself
-    out.mkdir(parents=True, exist_ok=True)
-    token = out / f".seen-{uuid.uuid4().hex}"
-    token.touch()
+    out = token.parent
     pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     look = ray.remote(num_cpus=0)(_look)
     lacking = set()
-    try:
-        views = [
-            look.options(scheduling_strategy=pinned(node["NodeID"], soft=False)).remote(token, roots) for node in nodes
-        ]
-        for node, view in zip(nodes, views, strict=True):
-            name = node["NodeManagerHostname"]
-            try:
-                writable, missing = ray.get(view)
-            except ray.exceptions.RayError as error:
-                raise RunError(
-                    f"node {name}: cannot look at {out} ({type(error).__name__}); install this fundus-seg there"
-                ) from error
-            if not writable:
-                raise RunError(f"{out}: node {name} cannot write there; put --out on a path that all nodes share")
-            lacking |= missing
-    finally:
-        token.unlink(missing_ok=True)
+    views = [
+        look.options(scheduling_strategy=pinned(node["NodeID"], soft=False)).remote(token, roots) for node in nodes
+    ]
+    for node, view in zip(nodes, views, strict=True):
+        name = node["NodeManagerHostname"]
+        try:
+            writable, missing = ray.get(view)
+        except ray.exceptions.RayError as error:
+            raise RunError(
+                f"node {name}: cannot look at {out} ({type(error).__name__}); install this fundus-seg there"
+            ) from error
+        if not writable:
+            raise RunError(f"{out}: node {name} cannot write there; put --out on a path that all nodes share")
+        lacking |= missing
     return lacking
 
 
@@ -165,15 +230,52 @@ def _sent(ray: Any, data: str) -> _Sent:
     return _Sent(parcel.digest, parcel.entry, ray.put(parcel))
 
 
-def _work_on(work: Work, run: GridRun, sent: _Sent | None) -> Outcome:
-    """Runs on a node: do the work, after fetching the photographs if the node neither sees nor has fetched them."""
+def _work_on(work: Work, run: GridRun, sent: _Sent | None, digest: str, token: Path) -> Outcome:
+    """Runs on a node: do the work, after fetching the photographs if the node neither sees nor has fetched them.
+
+    Args:
+        work: what to do with the run.
+        run: the run.
+        sent: its photographs, if some node does not see them.
+        digest: `_digest` of the photographs that the run is to read; with others there is no work.
+        token: file without which the process ends.
+    """
+    from fundus_seg.experiments.grid_run import Outcome
+
     ray = _ray()
     if not ray.get_gpu_ids():  # Ray hides no GPU from a task that asked for none
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if sent is not None and not Path(run.data).exists():
         data = unpacked(sent.digest, sent.entry) or unpack(ray.get(sent.parcel))
         run = replace(run, data=str(data))
-    return work(run)
+    with _ending_without(token):
+        try:
+            there = _digest(run, open_root(run.data))
+        except FundusSegError as error:
+            return Outcome.of_error(error)
+        if there != digest:
+            node = socket.gethostname()
+            reason = f"{run.data}: node {node} has other photographs there (digest {there}, {digest} is wanted)"
+            return Outcome("failed", f"{reason}; make them alike, or take the path away, and they are sent")
+        return work(run)
+
+
+@contextlib.contextmanager
+def _ending_without(token: Path) -> Iterator[None]:
+    """Within it this process ends when the token is gone."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK):
+            with contextlib.suppress(OSError):  # a file system that does not answer says nothing
+                if not token.exists():
+                    os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _outcome(ray: Any, ended: Any) -> Outcome:

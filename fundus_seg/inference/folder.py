@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+import contextlib
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fundus_seg.builtins import MaskFormat, Precision
-from fundus_seg.data.coding import BY_DOFE
-from fundus_seg.data.files import NAME, Pattern
-from fundus_seg.data.io import MASK_SUFFIX, read_image, write_mask
-from fundus_seg.data.mask_files import MaskFiles
-from fundus_seg.errors import CheckpointError, DataError, Problems, about
-from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
+from fundus_seg.builtins import MaskFormat, PictureFormat, Precision
+from fundus_seg.data import listing
+from fundus_seg.data.coding import Annotation, Coding, Thresholds
+from fundus_seg.data.dataset import check_fit
+from fundus_seg.data.io import read_photograph, write_mask
+from fundus_seg.data.mask_files import MaskFiles, find_masks
+from fundus_seg.data.names import by_name, matched, name_of
+from fundus_seg.data.recognise import MOST_MASKS, Side, Witness, settle_coding
+from fundus_seg.digests import file_digest, short_hash
+from fundus_seg.errors import CheckpointError, DataError, Problems, RunError, about, printable
+from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
+from fundus_seg.inference.output import Output, escaped
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import STRUCTURES
-from fundus_seg.runs.atomic import atomic_path, write_rows
-from fundus_seg.viz.overlay import draw_contours
+from fundus_seg.protocol import PROTOCOL_VERSION
+from fundus_seg.runs.atomic import atomic_path
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.lease import leased
+from fundus_seg.viz.overlay import draw_overlay, save_picture
 
-PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_EXAMPLES = 3
+"""Names that a line gives at most."""
 
 
 def predict_folder(
@@ -31,126 +40,282 @@ def predict_folder(
     images: Sequence[Path],
     out: Path,
     *,
+    recursive: bool = False,
     form: MaskFormat = "png",
-    overlay: bool = False,
-    truth: Path | None = None,
+    overlay: PictureFormat | None = None,
+    truth: Sequence[str] = (),
+    truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Path:
     """Predict the masks of photographs and write `out/masks/NAME.png` (or `.nii.gz`) and `out/cases.csv`.
 
-    The CSV has a row for each photograph: its size, the pixels of disc and cup, the vertical cup-to-disc ratio and, if
-    `truth` has a mask of the same name, the Dice of disc and cup.
+    The CSV has a row for each photograph, written when its files are in place:
+
+    - `photograph`, `height`, `width`: its path and size;
+    - `disc_pixels`, `cup_pixels`, `vertical_cdr`: of the masks as they are written, in which the cup lies in the disc;
+    - `cup_pixels_outside_disc`: pixels of the predicted cup that lie outside the disc, and so in no mask;
+    - `framing`: diameter of the disc as a share of the frame (`fundus_seg.metrics.framing`);
+    - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
+    - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
+      `phantom_model` (the model has seen the phantom alone, and this is not the phantom's) and `stray_truth` (the true
+      mask has stray parts), joined by semicolons;
+    - `inputs`: 16 hexadecimal digits that stand for the bytes of the photograph and of its true mask.
+
+    A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes
+    have changed. `out/predictions.json` says what made the predictions.
 
     Args:
         model: folder of a run, or a checkpoint.
         images: photographs, and folders of photographs.
         out: the folder to write to.
+        recursive: whether the folders' subfolders are listed too.
         form: format of the masks.
-        overlay: whether the contours are also drawn on each photograph: `out/overlays/NAME.png`.
-        truth: folder of true masks: PNG files in the coding `dofe` with the names of the photographs.
+        overlay: format of the pictures `out/overlays/NAME.jpg` (or `.png`), the contours drawn on each photograph; None
+            draws none.
+        truth: folder or pattern of true masks, or two of binary masks, as `find_masks` takes them.
+        truth_coding: coding of the true masks; None: it is recognised.
         precision: as in `Predictor`.
-        progress: where the progress is shown.
+        progress: gets what is left out, what was done before, and what the reader should be warned of.
 
     Returns:
         The path of the CSV.
 
     Raises:
-        DataError: there is no photograph, or two have the same name; there is no true mask in `truth`; the masks or
-            overlays would be written among the inputs; or photographs cannot be used, all of which the error lists,
-            after the others are done.
+        DataError: there is no photograph, or two have the same name; `truth` holds no mask with the name of a
+            photograph, or its coding is not clear; the masks or overlays would be written among the inputs; or
+            photographs cannot be used, all of which the error lists, after the others are done.
         CheckpointError: the model does not exist, or is not a whole checkpoint of fundus-seg.
+        RunError: `out` holds what another model, precision, format or version has predicted, or predictions of another
+            photograph with a name that is given; or it cannot be written.
+        BusyError: another process is writing there.
     """
     if not model.exists():
         raise CheckpointError(f"{model}: no such run or checkpoint")
-    photographs = _photographs(images)
-    truths = _truths(truth, photographs) if truth else None
-    inputs = [path.parent for path in photographs.values()]
-    _keep_apart(out, [*inputs, truth] if truth else inputs)
+    found = listing.photographs(images, recursive=recursive, written=out)
+    photographs = by_name(found.files, "photograph")
+    truths = _truths(truth, truth_coding, photographs, progress) if truth else None
+    _keep_apart(out, photographs.values(), truths)
+    made_by = _made_by(model, form, precision)
+    output = Output(out, columns(scored=truths is not None), made_by, form, overlay)
+    output.rows()  # refuses what does not fit before anything is loaded
+    listing.tell(found.skipped, progress)
 
     from fundus_seg.inference.predict import load_model  # imports torch, only once the arguments are right
 
     predictor = load_model(model, precision=precision)
-    rows = []
+    phantom = _of_phantom(model) if predictor.phantom is None else predictor.phantom
     unusable = Problems()
-    with progress.task("predicting", total=len(photographs)) as advance:
-        for name, path in photographs.items():
-            try:
-                image, true = _read(name, path, truths)
-                with about(path):
-                    masks = predictor(image)
-            except DataError as error:
-                unusable.found += error.problems
-                continue
-            with atomic_path(out / "masks" / f"{name}{MASK_SUFFIX[form]}") as temporary:
-                write_mask(temporary, masks, form)
-            if overlay:
-                with atomic_path(out / "overlays" / f"{name}.png") as temporary:
-                    Image.fromarray(draw_contours(image, masks, true)).save(temporary, format="PNG")
-            rows.append(_row(path, masks, true))
-            advance()
-    missed = sum(row["disc_pixels"] == 0 for row in rows)
-    if missed:
-        progress.line(f"{missed} of {len(rows)} photographs: no disc found")
-    if rows:
-        write_rows(out / "cases.csv", rows)
+    with leased(out):
+        plan = _plan(output, photographs, truths)
+        output.begin(plan.rows.values(), {"framing": predictor.framing and asdict(predictor.framing)})
+        plan.tell(output, photographs, progress)
+        rows = {name: row for name, row in plan.rows.items() if name in photographs}
+        try:
+            with progress.task("predicting", total=len(plan.to_do)) as advance:
+                for name, path in plan.to_do.items():
+                    with unusable.gather():
+                        image, true = _read(name, path, truths)
+                        with about(path):
+                            masks = predictor(image)
+                        inputs = _inputs(name, path, truths)
+                        row = row_of(path, masks, true, framing=predictor.framing, phantom=phantom, inputs=inputs)
+                        _write(output, name, path, image, masks, true, row)
+                        rows[name] = row
+                    advance()
+        except (KeyboardInterrupt, SystemExit):
+            progress.line(
+                f"stopped: {len(rows)} of {len(photographs)} photographs are done; the same command goes on from there"
+            )
+            raise
+        tell_warnings(rows.values(), predictor.framing, progress)
+    if unusable.found:
+        progress.line(f"{len(rows)} of {len(photographs)} photographs are done; the others cannot be used")
     unusable.refuse(f"photographs cannot be used (the other {len(rows)} are done)")
-    return out / "cases.csv"
+    return output.table
 
 
-def _photographs(images: Sequence[Path]) -> dict[str, Path]:
-    """The photographs by name: the given files, and those directly inside the given folders."""
-    found: list[Path] = []
-    for path in images:
-        if path.is_dir():
-            inside = [file for file in sorted(path.iterdir()) if file.suffix.lower() in PHOTOGRAPHS]
-            if not inside:
-                raise DataError(f"no photograph in it ({', '.join(PHOTOGRAPHS)})", path)
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError("no such photograph or folder", path)
-    counts = Counter(path.stem for path in found)
-    clashes = Problems()
-    for path in found:
-        if counts[path.stem] > 1:
-            clashes.add(f"another photograph is named {path.stem} too", path)
-    clashes.refuse("photographs share a name; predict them into different folders")
-    return {path.stem: path for path in found}
+@dataclass(frozen=True)
+class _Plan:
+    """What a call finds in its output folder, and what is left to do.
+
+    Attributes:
+        rows: the rows that stay, by name.
+        to_do: the photographs to predict, by name.
+        again: those of them that had a row.
+    """
+
+    rows: Mapping[str, Mapping[str, Any]]
+    to_do: Mapping[str, Path]
+    again: Sequence[Path]
+
+    def tell(self, output: Output, photographs: Mapping[str, Path], progress: Progress) -> None:
+        """Say what was found, if anything was."""
+        done = len(photographs) - len(self.to_do)
+        if self.rows or self.again:
+            progress.line(f"{output.path}: {done} of {len(photographs)} photographs are done already")
+        if self.again:
+            more = f" and {len(self.again) - _EXAMPLES} more" if len(self.again) > _EXAMPLES else ""
+            named = ", ".join(printable(path) for path in self.again[:_EXAMPLES])
+            progress.line(f"done again, since they or their files have changed: {named}{more}")
+        if len(self.rows) > done:
+            count = len(self.rows) - done
+            which = "1 photograph of earlier calls is" if count == 1 else f"{count} photographs of earlier calls are"
+            progress.line(f"{which} not given now; what was predicted of them stays")
 
 
-def _truths(folder: Path, names: Container[str]) -> MaskFiles:
-    """The true masks of the photographs; a photograph without one gets no scores."""
-    found = {name: (path,) for name, path in Pattern(folder, f"{NAME}.png").find() if name in names}
-    if not found:
-        raise DataError("holds no PNG with the name of a photograph; --truth takes a folder of true masks", folder)
-    return MaskFiles(found, BY_DOFE, nested=True)
+def _plan(output: Output, photographs: Mapping[str, Path], truths: MaskFiles | None) -> _Plan:
+    """Compare the rows of the output folder with the photographs; remove the files of those that have changed.
+
+    Raises:
+        RunError: as `Output.rows`, or rows are of other photographs of the same name.
+    """
+    rows = {name_of(Path(row["photograph"])): row for row in output.rows()}
+    to_do: dict[str, Path] = {}
+    again: list[Path] = []
+    changed, others = [], []
+    for name, path in photographs.items():
+        row = rows.get(name)
+        if row is None:
+            to_do[name] = path
+            continue
+        same = _inputs(name, path, truths) == row["inputs"]
+        if same and output.is_whole(name):
+            continue
+        if not same and not _same_path(path, row["photograph"]):
+            others.append(f"{printable(path)} (there: {printable(row['photograph'])})")
+            continue
+        to_do[name] = path
+        again.append(path)
+        if not same:
+            changed.append(name)
+    if others:
+        raise RunError(
+            f"{output.path}: holds the masks of other photographs with the same names; choose another --out for "
+            + ", ".join(others)
+        )
+    for name in changed:
+        output.remove(name)
+    return _Plan({name: row for name, row in rows.items() if name not in to_do}, to_do, again)
 
 
-def _keep_apart(out: Path, inputs: Iterable[Path]) -> None:
+def _same_path(path: Path, recorded: str) -> bool:
+    return Path(escaped(path)).absolute() == Path(recorded).absolute()
+
+
+def _write(
+    output: Output,
+    name: str,
+    path: Path,
+    image: NDArray[np.uint8],
+    masks: NDArray[np.bool_],
+    true: NDArray[np.bool_] | None,
+    row: Mapping[str, Any],
+) -> None:
+    """Write the files of one photograph, then its row."""
+    with atomic_path(output.mask(name)) as temporary:
+        write_mask(temporary, masks, output.form, like=path)
+    if output.overlay:
+        written = np.stack([masks[0], masks[0] & masks[1]])
+        drawing = draw_overlay(image, written, true, name=name, texts=texts_of(row))
+        save_picture(drawing, output.picture(name, output.overlay), output.overlay)
+    output.add(row)
+
+
+def _made_by(model: Path, form: MaskFormat, precision: Precision) -> dict[str, Any]:
+    """What makes predictions: equal values, equal predictions. A checkpoint holds its protocol."""
+    checkpoint = RunFolder(model).checkpoint("best") if model.is_dir() else model
+    try:
+        digest = file_digest(checkpoint)[:16]
+    except OSError as error:
+        raise CheckpointError(
+            f"{checkpoint}: cannot be read ({error.strerror}); give the folder of a trained run, seed-N, or a "
+            "checkpoint"
+        ) from error
+    return {
+        "checkpoint": digest,
+        "fundus-seg": importlib.metadata.version("fundus-seg"),
+        "protocol version": PROTOCOL_VERSION,
+        "precision": precision,
+        "mask format": form,
+    }
+
+
+def _of_phantom(model: Path) -> bool:
+    """Whether a run of an older version, whose checkpoint does not say it, was trained on the phantom."""
+    try:
+        return bool(RunFolder(model).read_config()["provenance"].get("phantom"))
+    except RunError:  # a checkpoint alone
+        return False
+
+
+def _inputs(name: str, path: Path, truths: MaskFiles | None) -> str | None:
+    """What stands for the files that a photograph's row comes from; None if they cannot be read."""
+    files = truths.files.get(name, ()) if truths else ()
+    coding = str(truths.annotation) if truths and files else None
+    try:
+        return short_hash([coding, *(file_digest(file) for file in (path, *files))], digits=16)
+    except OSError:
+        return None
+
+
+def _truths(
+    where: Sequence[str], coding: Coding | Thresholds | None, names: Iterable[str], progress: Progress
+) -> MaskFiles:
+    """The true masks of the photographs; a photograph without one gets no scores.
+
+    Raises:
+        DataError: as `find_masks` and `settle_coding`, or no mask has the name of a photograph.
+    """
+    masks = find_masks(where, coding)
+    names = list(names)
+    files = {name: masks[other] for name, other in matched(names, masks.keys()).items()}
+    if not files:
+        raise DataError(
+            f"holds no mask with the name of a photograph ('{next(iter(masks))}' here, '{names[0]}' there); --truth "
+            "takes a folder of true masks, or a pattern that says which part of a path is the name",
+            where[0],
+        )
+    settled = settle_coding(Side(where, list(files.values()), coding, "--truth-coding"))
+    if settled != coding:
+        progress.line(f"coding of the true masks, as recognised: {settled}")
+    progress.left_out("photograph", "not scored, without a true mask", [name for name in names if name not in files])
+    truths = MaskFiles(files, Annotation(settled), nested=True)
+    if coding is not None:
+        _refuse_contradicted(truths, progress)
+    return truths
+
+
+def _refuse_contradicted(truths: MaskFiles, progress: Progress) -> None:
+    """Refuse a coding that the user gave and the first true masks contradict, before anything is predicted.
+
+    Raises:
+        DataError: most of them show another coding.
+    """
+    witness = Witness("--truth-coding")
+    for name in list(truths.files)[:MOST_MASKS]:
+        masks = None
+        with contextlib.suppress(DataError):  # reported with its photograph
+            masks = truths.read(name)
+        witness.see("the truth", truths.files[name], truths.annotation, masks)
+    suspicion = witness.suspicion()
+    Problems(suspicion.problems).refuse("problems with the true masks")
+    for oddity in suspicion.oddities:
+        progress.line(f"warning: {oddity}")
+
+
+def _keep_apart(out: Path, photographs: Iterable[Path], truths: MaskFiles | None) -> None:
     """Refuse an output folder in which masks or overlays would be written among the inputs."""
-    if {(out / "masks").resolve(), (out / "overlays").resolve()} & {folder.resolve() for folder in inputs}:
+    files = [*photographs, *(path for paths in truths.files.values() for path in paths)] if truths else photographs
+    if {(out / "masks").resolve(), (out / "overlays").resolve()} & {path.parent.resolve() for path in files}:
         raise DataError("its masks/ or overlays/ hold what was given; choose another --out", out)
 
 
 def _read(name: str, path: Path, truths: MaskFiles | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     """A photograph, and its true masks if it has any."""
-    image = read_image(path)
+    photograph = read_photograph(path)
     if truths is None or name not in truths.files:
-        return image, None
+        return photograph.pixels, None
     true = truths.read(name)
-    if true.shape[1:] != image.shape[:2]:
-        raise DataError(f"of another size than its photograph {path}", truths.files[name][0])
-    return image, true
-
-
-def _row(path: Path, masks: NDArray[np.bool_], true: NDArray[np.bool_] | None) -> dict[str, Any]:
-    """A photograph's row of the CSV."""
-    disc, cup = masks
-    row: dict[str, Any] = {"photograph": str(path), "height": disc.shape[0], "width": disc.shape[1]}
-    row |= {f"{name}_pixels": int(mask.sum()) for name, mask in zip(STRUCTURES, masks, strict=True)}
-    row["vertical_cdr"] = vertical_cup_to_disc_ratio(disc, cup)
-    if true is not None:
-        row |= {f"dsc_{name}": dice(mask, target) for name, mask, target in zip(STRUCTURES, masks, true, strict=True)}
-    return row
+    check_fit(photograph, true, truths.files[name][0])
+    return photograph.pixels, true

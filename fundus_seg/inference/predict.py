@@ -16,10 +16,10 @@ from fundus_seg.builtins import Precision
 from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.postprocess import clean
+from fundus_seg.metrics.framing import Framing
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
-from fundus_seg.models.encoders import DEEP_STRIDE
-from fundus_seg.protocol import Scoring
+from fundus_seg.protocol import DEEP_STRIDE, Scoring
 from fundus_seg.runs.folder import RunFolder
 
 
@@ -41,6 +41,8 @@ class Predictor:
         precision: "bf16" runs the network under autocast, which is faster on hardware with bf16 instructions; masks may
             differ in a few pixels. Evaluation always uses "fp32", so that scores do not depend on the machine.
         device: where the network runs; None: a GPU if there is one.
+        framing: of the photographs that trained the network; None: not known.
+        phantom: whether these were the phantom's; None: not known.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class Predictor:
         interpolation: str = "lanczos",
         precision: Precision = "fp32",
         device: torch.device | None = None,
+        framing: Framing | None = None,
+        phantom: bool | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -60,6 +64,8 @@ class Predictor:
         self.size = int(network.spec["image_size"])  # type: ignore[index]
         self.scoring = scoring or Scoring()
         self.interpolation = RESAMPLING[interpolation]
+        self.framing = framing
+        self.phantom = phantom
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Masks (2, H, W) bool of a photograph (H, W, 3) uint8; raises what `raw_masks` raises."""
@@ -149,7 +155,14 @@ def load_model(
     network, usage = load_network(path)
     try:
         own = Scoring(**usage["scoring"])
-        scoring, interpolation = scoring or own, usage["image_interpolation"]
-        return Predictor(network, scoring=scoring, interpolation=interpolation, precision=precision)
+        framing = usage.get("framing")
+        return Predictor(
+            network,
+            scoring=scoring or own,
+            interpolation=usage["image_interpolation"],
+            precision=precision,
+            framing=Framing(**framing) if framing else None,
+            phantom=usage.get("phantom"),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not say how its network is used") from error

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
-from fundus_seg.models.encoders import DEEP_STRIDE, Encoder, build_encoder, check_side
+from fundus_seg.models.encoders import Encoder, build_encoder
 from fundus_seg.models.operators import BranchSettings, tried
 from fundus_seg.plugins import find, is_plugin
-from fundus_seg.protocol import STRUCTURES
+from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, check_side
 
 LOW_LEVEL_WIDTH = 48
 
@@ -50,13 +50,36 @@ def build_model(
             image size is not a multiple of 16.
         CheckpointError: the encoder's weights cannot be found or read, or do not fit.
     """
+    find("operator", op, OPERATORS)  # its faults come before the encoder's weights are downloaded
+    check_side("image_size", image_size)
+    return assemble(
+        build_encoder(encoder, encoder_weights),
+        op,
+        encoder=encoder,
+        image_size=image_size,
+        aspp_channels=aspp_channels,
+        expansion=expansion,
+        generator_channels=generator_channels,
+    )
+
+
+def assemble(
+    body: Encoder,
+    op: str,
+    *,
+    encoder: str,
+    image_size: int,
+    aspp_channels: int,
+    expansion: int,
+    generator_channels: int,
+) -> DeepLabV3Plus:
+    """The network around an encoder that is built already; arguments and errors are those of `build_model`."""
     operator = find("operator", op, OPERATORS)
     if is_plugin(op):
         operator = partial(tried, op, operator)
     check_side("image_size", image_size)
     side = image_size // DEEP_STRIDE
     settings = BranchSettings((side, side), expansion, generator_channels)
-    body = build_encoder(encoder, encoder_weights)
     return DeepLabV3Plus(
         body,
         ASPP(body.deep_channels, aspp_channels, partial(operator, settings=settings)),

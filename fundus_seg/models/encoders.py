@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,24 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fundus_seg.errors import CheckpointError, UsageError, unknown_name
+from fundus_seg.protocol import DEEP_STRIDE
 from fundus_seg.torchvision_compat import import_module
 
 smp_encoders = import_module("segmentation_models_pytorch.encoders")
 
 LOW_STRIDE = 4
-DEEP_STRIDE = 16
+_NAME = re.compile(r"[\w.+-]+", re.ASCII)
+"""timm takes a name such as `hf_hub:...` or `local-dir:...` for a place to fetch a network from."""
 HUB_TIMEOUT_S = 5.0
-
-
-def check_side(name: str, side: int) -> None:
-    """Refuse a height or width in pixels that the network cannot take.
-
-    Raises:
-        UsageError: `side`, named by `name`, is not a positive multiple of 16.
-    """
-    if side < DEEP_STRIDE or side % DEEP_STRIDE:
-        near = max(1, round(side / DEEP_STRIDE)) * DEEP_STRIDE
-        raise UsageError(f"{name} {side} is not a multiple of {DEEP_STRIDE}: {near} is")
 
 
 class Encoder(nn.Module):
@@ -82,9 +74,14 @@ def build_encoder(name: str, weights: str | Path | None = None) -> Encoder:
             for random weights.
 
     Raises:
-        UsageError: the encoder is unknown, or cannot give features at strides 4 and 16.
+        UsageError: the encoder is unknown, names a place to fetch it from, or cannot give features at strides 4 and 16.
         CheckpointError: the weights cannot be downloaded or read, or leave a part of the encoder unset.
     """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"encoder {name!r}: write the name of an encoder alone, such as mobilenet_v2 or tu-convnext_tiny; "
+            "a place to fetch it from is not taken"
+        )
     try:
         body = smp_encoders.get_encoder(name, depth=5, output_stride=DEEP_STRIDE, weights=None)
         if weights == "imagenet":

@@ -18,9 +18,8 @@ of the whole network, `build_model(op)`: 256x256 photographs, mobilenet_v2, ever
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 from fundus_seg.errors import UsageError, one_line
 from fundus_seg.models.blocks import AddCoords, conv_bn_relu, count_parameters, depthwise, inverted_residual
 from fundus_seg.ops import LinearTVConv2d, TVConv2d, UntiedConv2d
+from fundus_seg.plugins import blamed
 
 OPERATOR_FORM = "factory(in_channels, out_channels, rate, settings) -> torch.nn.Module"
 
@@ -128,12 +128,12 @@ def tried(
     """
     arguments = in_channels, out_channels, rate, settings
     _check_form(op, operator, arguments)
-    with _blamed(op):
+    with blamed(op):
         module = operator(*arguments)
     if not isinstance(module, nn.Module):
         raise UsageError(f"{op}: returns {type(module).__name__}: write an operator as {OPERATOR_FORM}")
     mode = module.training
-    with _blamed(op), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with blamed(op), torch.random.fork_rng(devices=[]), torch.no_grad():
         output = module.eval()(torch.zeros(1, in_channels, *settings.size))
     module.train(mode)
     expected = (1, out_channels, *settings.size)
@@ -153,12 +153,3 @@ def _check_form(op: str, operator: Operator, arguments: tuple[object, ...]) -> N
         signature.bind(*arguments)
     except TypeError as error:
         raise UsageError(f"{op}: takes {one_line(signature)}: write an operator as {OPERATOR_FORM}") from error
-
-
-@contextlib.contextmanager
-def _blamed(op: str) -> Iterator[None]:
-    """Turn whatever the code of a plugin raises into one line that names the plugin."""
-    try:
-        yield
-    except Exception as error:
-        raise UsageError(f"{op}: raises {type(error).__name__}: {one_line(error)}") from error

@@ -10,6 +10,7 @@ process waits for ever.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -18,6 +19,7 @@ import platform
 import shutil
 import stat
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +27,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fundus_seg.cache_folder import cache_folder
-from fundus_seg.errors import FundusSegError, one_line
+from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder, remove
+from fundus_seg.digests import file_digest
+from fundus_seg.errors import one_line
 from fundus_seg.ops.layout import empty_kernel_like, empty_map_like, is_channels_last
-from fundus_seg.runs.atomic import atomic_path
+from fundus_seg.runs.atomic import flush_to_disk
 
 SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
@@ -97,44 +100,95 @@ def _call(
 def _library() -> tuple[ctypes.CDLL | None, str | None]:
     """The compiled library, or the reason why there is none, which is also warned of once."""
     try:
-        return ctypes.CDLL(str(_compiled())), None
+        return _loaded(), None
     # RuntimeError: no home folder, hence no cache
-    except (OSError, RuntimeError, subprocess.TimeoutExpired, FundusSegError) as error:
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
         reason = one_line(error)
         warnings.warn(f"kernels per position run on torch's operations, several times slower: {reason}", stacklevel=2)
         return None, reason
 
 
-def _compiled() -> Path:
-    """The library's file in the cache folder, built if it is missing; its name holds a hash of all that it depends on.
+def _loaded() -> ctypes.CDLL:
+    """The library from the cache folder, built if it is missing, and once more if it is damaged.
+
+    Its name holds a hash of all that it depends on, then a hash of itself, by which a damaged one is told.
 
     Raises:
-        OSError: there is no compiler, it fails, or another user can write the file.
-        RunError: the cache folder cannot be written.
+        OSError: there is no compiler, it fails, the cache folder cannot be written, or another user can write there.
     """
     instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability())
     flags = [*_FLAGS, *([instructions] if instructions else [])]
     content = SOURCE.read_bytes() + " ".join([platform.machine(), *platform.libc_ver(), *flags]).encode()
-    key = hashlib.sha256(content).hexdigest()[:16]
-    path = cache_folder() / "compiled" / f"{SOURCE.stem}-{key}.so"
-    if not path.exists():
-        _compile(os.environ.get("CXX", "c++").split(), flags, path)
-    for place in (path.parent, path):
-        status = place.stat()
-        foreign = hasattr(os, "getuid") and status.st_uid not in (os.getuid(), 0)
-        if foreign or status.st_mode & _WRITABLE_BY_OTHERS:
-            raise OSError(f"another user can write {place}: set $FUNDUS_SEG_CACHE to a folder of your own")
-    return path
+    cache, name = cache_folder(), f"{SOURCE.stem}-{hashlib.sha256(content).hexdigest()[:16]}"
+    folder = cache / "compiled"
+    for path in sorted(folder.glob(f"{name}-*.so")):
+        with contextlib.suppress(_DamagedError):
+            return _load(path, cache)
+        remove(path)
+    return _load(_compile(os.environ.get("CXX", "c++").split(), flags, folder, name), cache)
 
 
-def _compile(compiler: list[str], flags: list[str], path: Path) -> None:
+class _DamagedError(OSError):
+    """The library is not what the compiler wrote, or cannot be loaded."""
+
+
+def _load(path: Path, cache: Path) -> ctypes.CDLL:
+    """Load the file that was looked at, whatever stands at its path by then.
+
+    Raises:
+        _DamagedError: it is damaged.
+        OSError: another user can write the file, or a folder from the cache folder down to it.
+    """
+    with path.open("rb") as file:
+        for place, status in (
+            (cache, cache.stat()),
+            (path.parent, path.parent.stat()),
+            (path, os.fstat(file.fileno())),
+        ):
+            others = _WRITABLE_BY_OTHERS
+            if place == cache and _is_own_group(status.st_gid):
+                others &= ~stat.S_IWGRP
+            foreign = hasattr(os, "getuid") and status.st_uid not in (os.getuid(), 0)
+            if foreign or status.st_mode & others:
+                raise OSError(
+                    f"another user can write {place}: take that permission away, or set ${CACHE_VARIABLE} to a folder "
+                    "of your own"
+                )
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not path.stem.endswith(f"-{digest[:16]}"):
+            raise _DamagedError(f"{path}: not what the compiler wrote")
+        opened = Path(f"/proc/self/fd/{file.fileno()}")
+        try:
+            return ctypes.CDLL(str(opened if opened.exists() else path))
+        except OSError as error:
+            raise _DamagedError(f"{path}: cannot be loaded ({error})") from error
+
+
+def _is_own_group(group: int) -> bool:
+    """Whether it is the group of this user alone, which many systems let write what the user makes."""
+    try:
+        import grp
+        import pwd
+
+        user, entry = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(group)
+    except (ImportError, KeyError):  # a system without groups, or an unknown user or group
+        return False
+    return entry.gr_name == user and set(entry.gr_mem) <= {user}
+
+
+def _compile(compiler: list[str], flags: list[str], folder: Path, name: str) -> Path:
+    """Compile the library into the folder; give its path, `name` and a hash of its content."""
     if not compiler or shutil.which(compiler[0]) is None:
         raise OSError(f"no C++ compiler: {compiler} is not there, set $CXX")
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with atomic_path(path) as temporary:
-            command = [*compiler, *flags, str(SOURCE), "-o", str(temporary)]
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
+            built = Path(scratch, "built.so")
+            command = [*compiler, *flags, str(SOURCE), "-o", str(built)]
             subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)
-        for place in (path.parent, path):
-            place.chmod(place.stat().st_mode & ~_WRITABLE_BY_OTHERS)
+            flush_to_disk(built)
+            for place in (folder, built):
+                place.chmod(place.stat().st_mode & ~_WRITABLE_BY_OTHERS)
+            return built.replace(folder / f"{name}-{file_digest(built)[:16]}.so")
     except subprocess.CalledProcessError as error:
         raise OSError(f"{' '.join([*compiler, *flags])} fails: {error.stderr[:200]}") from error

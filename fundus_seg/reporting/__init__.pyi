@@ -1,6 +1,6 @@
 from .clinical import clinical_table
 from .compare import operators_table
-from .frames import by_kind
+from .frames import by_kind, with_labels
 from .in_domain import domain_gap_table
 from .leak import leak_table
 from .overview import overview_table
@@ -30,5 +30,6 @@ __all__ = [
     "render",
     "score_table",
     "scored_runs",
+    "with_labels",
     "write_plots",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from fundus_seg.cores import map_on_cores
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.files import SPLITS, Case, Split
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.data.recognise import Witness
 from fundus_seg.errors import DataError, Problem, Problems, UsageError
 from fundus_seg.metrics import area_cup_to_disc_ratio, vertical_cup_to_disc_ratio
 from fundus_seg.metrics.photograph import photograph_measures
@@ -90,7 +92,7 @@ def make_atlas(root: DataRoot, splits: Sequence[Split] = SPLITS, *, progress: Pr
     """Measure every case of these splits, on all cores; cases that cannot be read are left out.
 
     Raises:
-        DataError: no case can be read.
+        DataError: no case can be read, or the masks of a split contradict their coding.
     """
     cases: list[Case] = []
     problems = Problems()
@@ -100,15 +102,21 @@ def make_atlas(root: DataRoot, splits: Sequence[Split] = SPLITS, *, progress: Pr
             cases += found.cases
             problems.found += found.problems
     description = f"reading {root.path}"
-    rows = map_on_cores(_measured, cases, problems=problems, description=description, progress=progress)
+    witness = Witness()
+    measured = partial(_measured, witness=witness)
+    rows = map_on_cores(measured, cases, problems=problems, description=description, progress=progress)
+    suspicion = witness.suspicion()
+    Problems(suspicion.problems).refuse("problems with the coding of masks")
+    for oddity in suspicion.oddities:
+        progress.line(f"warning: {oddity}")
     if not rows:
         raise DataError("no case can be read; `fundus-seg data check` says why", root.path)
     return Atlas(str(root.path), root.phantom, pd.DataFrame(rows), tuple(problems.found))
 
 
-def _measured(case: Case) -> dict[str, object]:
+def _measured(case: Case, witness: Witness) -> dict[str, object]:
     """The row of a case."""
-    sample = read_sample(case)
+    sample = read_sample(case, witness)
     height, width = sample.image.shape[:2]
     row = {"domain": case.domain, "split": case.split, "case": case.name, "height": height, "width": width}
     return row | photograph_measures(sample.image, sample.masks) | mask_measures(sample.masks)

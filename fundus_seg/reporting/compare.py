@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 
@@ -54,7 +54,7 @@ def operators_table(
     if len(pair) != 2:
         raise UsageError(f"two operators are compared: name them with --ops, of {', '.join(captions.values())}")
     first, second = pair
-    comparison = compare_operators(values, first, second, metric=metric, sought=sought)
+    comparison = _within_range(compare_operators(values, first, second, metric=metric, sought=sought))
     columns = {caption: column for column, caption in captions.items()}
     own = [evaluation for evaluation in evaluations if captions[evaluation.meta.column] in pair]
     notes = (
@@ -63,6 +63,18 @@ def operators_table(
     )
     title = table_title(f"{METRICS[metric].heading}, unseen domains: {first} and {second}", own)
     return Report(_frame(comparison, columns[first], columns[second]), _layout(comparison, title, notes))
+
+
+def _within_range(comparison: OperatorComparison) -> OperatorComparison:
+    """The comparison with intervals of differences that are possible: of two percentages, from -100 to 100."""
+    least, most = METRICS[comparison.metric].bounds
+    span = most - least
+
+    def within(cell: ComparedCell) -> ComparedCell:
+        return replace(cell, interval=cell.interval.within(-span, span))
+
+    overall = comparison.overall and within(comparison.overall)
+    return replace(comparison, cells=tuple(map(within, comparison.cells)), overall=overall)
 
 
 def _caption(name: str, captions: Mapping[Column, str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
 
-from fundus_seg.errors import ProtocolError
+from fundus_seg.errors import ProtocolError, UsageError, unknown_name
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.policy import scored_values
 from fundus_seg.evaluation.records import Evaluation
@@ -62,7 +63,36 @@ def in_order(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 def captions_of(evaluations: Sequence[Evaluation]) -> dict[Column, str]:
     """The columns that the evaluations have in one table, in order, with their captions."""
-    return captions(evaluation.meta.column for evaluation in evaluations)
+    return captions((evaluation.meta.column for evaluation in evaluations), labels_of(evaluations))
+
+
+def labels_of(evaluations: Sequence[Evaluation]) -> dict[str, str]:
+    """The labels that the user gave, by `Column.name`."""
+    return {evaluation.meta.column.name: evaluation.label for evaluation in evaluations if evaluation.label}
+
+
+def with_labels(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> list[Evaluation]:
+    """The evaluations with short names for the columns that they stand in.
+
+    Args:
+        evaluations: all of one command.
+        labels: new names by old ones, which are an operator with its recipe, or an operator that has one recipe.
+
+    Raises:
+        UsageError: an old name that no column has, or a new one that another column has.
+    """
+    names = {each.meta.column.name: each.meta.column.operator for each in evaluations}
+    chosen: dict[str, str] = {}
+    for old, new in labels.items():
+        own = [name for name, operator in names.items() if old in (name, operator)]
+        fitting = [old] if old in names else own
+        if len(fitting) != 1:
+            raise UsageError(f"--label {old}={new}: {unknown_name('column', old, names)}")
+        chosen[fitting[0]] = new
+    headings = Counter(chosen.get(name, name) for name in names)
+    if twice := [heading for heading, count in headings.items() if count > 1]:
+        raise UsageError(f"--label: several columns would be called {twice[0]}")
+    return [replace(each, label=chosen.get(each.meta.column.name, "")) for each in evaluations]
 
 
 def labelled(frame: pd.DataFrame, names: Mapping[Column, str]) -> pd.DataFrame:

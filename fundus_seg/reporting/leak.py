@@ -11,7 +11,7 @@ import pandas as pd
 
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.reporting.frames import captions_of, case_values, labelled
+from fundus_seg.reporting.frames import captions_of, case_values, labelled, labels_of
 from fundus_seg.reporting.notes import captions, protocol_note, table_title
 from fundus_seg.reporting.table import Report, Table, difference_text
 from fundus_seg.statistics.comparison import by_holdout, paired_scores
@@ -46,7 +46,7 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Report | None:
     values = labelled(case_values(kept), names)
     by_label = {label: own for label, own in values.groupby("column", sort=False)}
     holdouts = sorted(values["holdout"].unique())
-    operators = captions(replace(column, selection="") for column in names)
+    operators = captions((replace(column, selection="") for column in names), labels_of(kept))
     notes: list[str] = []
     rows = []
     for operator in operators:
@@ -98,6 +98,6 @@ def _with_interval(differences: Sequence[pd.DataFrame]) -> dict[str, float]:
     """The mean over domains and the ends of its interval; NaN where there is none."""
     if not differences:
         return dict.fromkeys(("difference", "low", "high"), math.nan)
-    interval = bootstrap_interval(*differences)
+    interval = bootstrap_interval(*differences).within(-100, 100)
     mean = float(np.mean([each.to_numpy().mean() for each in differences]))
     return {"difference": mean, "low": interval.low, "high": interval.high}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import pandas as pd
 
+from fundus_seg.builtins import Selection
 from fundus_seg.evaluation.metric_table import distances
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.protocol import STRUCTURES, Scoring
+from fundus_seg.protocol import SELECTIONS, STRUCTURES, Scoring
 from fundus_seg.runs.identity import Column
 
 PHANTOM_HEADING = "PHANTOM, synthetic photographs, says nothing about patients. "
@@ -16,11 +18,15 @@ _PENALISED = {"own": "empty prediction", "cup": "empty prediction, of the struct
 """By the protocol's `empty_check`."""
 
 
-def captions(columns: Iterable[Column]) -> dict[Column, str]:
+def captions(columns: Iterable[Column], labels: Mapping[str, str] | None = None) -> dict[Column, str]:
     """What the columns of one table are called, in their order: `tvconv (bf16) [oracle]`.
 
     A caption is the operator with its recipe, then the preset, precision and selection where the columns differ in
     them. A recipe that all runs share is left out, since a note says it (`recipe_notes`).
+
+    Args:
+        columns: those of one table.
+        labels: short names that the user gave, by `Column.name`; they stand in place of operator and recipe.
     """
     ordered = sorted(set(columns))
     shared = shared_recipe(ordered)
@@ -31,6 +37,8 @@ def captions(columns: Iterable[Column]) -> dict[Column, str]:
     names = {}
     for column in ordered:
         name = column.operator if column.recipe == shared else column.name
+        if labels:
+            name = labels.get(column.name) or name
         if several_presets and not column.external:
             name += f" ({column.preset})"
         if several_precisions and not column.external:
@@ -49,10 +57,17 @@ def shared_recipe(columns: Iterable[Column]) -> str:
 
 def table_title(title: str, evaluations: Sequence[Evaluation]) -> str:
     """The title with PHANTOM before it where that is what was scored, and after it how checkpoints were chosen."""
-    selections = sorted({evaluation.meta.selection for evaluation in evaluations})
-    oracle = " (chosen on the scored cases themselves)" if "oracle" in selections else ""
     phantom = PHANTOM_HEADING if evaluations[0].meta.phantom else ""
-    return f"{phantom}{title}, selection: {', '.join(selections)}{oracle}"
+    return f"{phantom}{title}, {selections_text(evaluations)}"
+
+
+def selections_text(evaluations: Iterable[Evaluation]) -> str:
+    """How checkpoints were chosen, each way with its own warning: `selection: last, oracle (chosen on ...)`."""
+    texts = []
+    for selection in sorted({evaluation.meta.selection for evaluation in evaluations}):
+        rule = SELECTIONS.get(cast(Selection, selection))  # none for `unknown`
+        texts.append(f"{selection} ({rule.warning})" if rule and rule.warning else selection)
+    return f"selection: {', '.join(texts)}"
 
 
 def counts_and_protocol(
@@ -67,7 +82,7 @@ def counts_and_protocol(
     """
     protocol = evaluations[0].meta.protocol
     notes = [f"{column}: {_counts(own)}" for column, own in cases.groupby("column", sort=False)]
-    notes += [*recipe_notes(evaluations), *unpredicted_notes(evaluations)]
+    notes += [*label_notes(evaluations), *recipe_notes(evaluations), *unpredicted_notes(evaluations)]
     shown = [metric for metric in metrics if metric in distances()]
     beyond = int((cases.loc[~cases["penalised"], shown] > protocol.empty_distance).to_numpy().sum())
     if beyond:
@@ -77,6 +92,12 @@ def counts_and_protocol(
         f"{protocol_note(protocol)}"
     )
     return tuple(notes)
+
+
+def label_notes(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line for each label that the user gave, with the operator and recipe that it stands for."""
+    labels = {each.label: each.meta.column.name for each in evaluations if each.label}
+    return [f"{label}: {name}" for label, name in labels.items()]
 
 
 def recipe_notes(evaluations: Sequence[Evaluation]) -> list[str]:

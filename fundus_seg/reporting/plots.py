@@ -14,6 +14,7 @@ from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.clinical import case_ratios
 from fundus_seg.reporting.frames import by_kind, captions_of, case_values, in_order, labelled
+from fundus_seg.reporting.notes import selections_text
 from fundus_seg.runs.folder import RunFolder, read_epochs
 from fundus_seg.runs.identity import Column
 from fundus_seg.viz.agreement import draw_bland_altman
@@ -53,16 +54,15 @@ def write_plots(
 
 def _figures(evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> Iterator[tuple[str, Figure]]:
     phantom = "PHANTOM, synthetic photographs. " if evaluations[0].meta.phantom else ""
-    selections = ", ".join(sorted({evaluation.meta.selection for evaluation in evaluations}))
-    title = f"{phantom}Unseen domains, selection: {selections}"
+    title = f"{phantom}Unseen domains, {selections_text(evaluations)}"
     names = captions_of(evaluations)
     cases = labelled(case_values(evaluations), names)
     for metric in metrics:
         shown = METRICS[metric]
         by_case = cases.groupby(["column", "structure", "holdout", "case"], sort=False)
         frame = by_case.agg(value=(metric, "mean"), penalised=("penalised", "any")).reset_index()
-        bounds = (0, 100) if shown.unit == "%" else (0, float("inf"))
-        yield f"boxes-{metric}", draw_boxes(frame, label=shown.heading, title=title, bounds=bounds)
+        runs = int(cases.groupby(["column", "holdout"])["seed"].nunique().max())
+        yield f"boxes-{metric}", draw_boxes(frame, label=shown.heading, title=title, bounds=shown.bounds, runs=runs)
     ratios = labelled(case_ratios(evaluations), names).rename(columns={"vcdr": "predicted", "vcdr_truth": "true"})
     if ratios[["predicted", "true"]].notna().all(axis="columns").any():
         yield "bland-altman-vcdr", draw_bland_altman(ratios, title=f"{title}; vertical cup-to-disc ratio")

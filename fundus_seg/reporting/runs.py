@@ -39,16 +39,22 @@ def scored_runs(
         checkpoint: `best` or `last`.
         scoring: the protocol; None for that of each run's own settings.
         least: least number of runs.
-        progress: told which runs are not trained to their end.
+        progress: told which runs are left out: they failed, are not trained to their end, or are not scored.
 
     Raises:
-        RunError: there are fewer runs, or one is not evaluated.
+        RunError: there are fewer runs, or none is scored.
     """
     found = []
+    unscored = []
     for run in trained_runs(paths, least=least, progress=progress):
         config = recorded_settings(run)
         path = run.evaluation((scoring or config.scoring).digest(), checkpoint)
         if not path.exists():
-            raise RunError(f"{run.path}: no scores of {checkpoint} by this protocol; run `fundus-seg evaluate` on it")
+            unscored.append(run.path)
+            continue
         found.append(ScoredRun(read_evaluation(path), config))
+    if unscored and not found:
+        raise RunError(f"{unscored[0]}: no scores of {checkpoint} by this protocol; run `fundus-seg evaluate` on it")
+    what = f"without scores of {checkpoint} by this protocol"
+    progress.left_out("run", what, unscored, "run `fundus-seg evaluate` on them")
     return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from fundus_seg.errors import UsageError, unknown_name
+from fundus_seg.errors import UsageError, printable, unknown_name
+from fundus_seg.runs.atomic import frame_csv
 
 _LATEX = str.maketrans(
     {character: "\\" + character for character in "%_&#${}"}
@@ -61,6 +62,10 @@ class Report:
     frame: pd.DataFrame
     layout: Table
 
+    def with_notes(self, notes: Iterable[object]) -> Report:
+        """The report with further notes, as of what it leaves out (`Progress.left_out`)."""
+        return replace(self, layout=replace(self.layout, notes=(*self.layout.notes, *map(str, notes))))
+
 
 def render(report: Report, form: str) -> str:
     """The report as text.
@@ -88,8 +93,8 @@ def _csv(report: Report) -> str:
 
     `pandas.read_csv(path, comment="#", keep_default_na=False, na_values=["NA"])` reads it: an empty recipe is a text.
     """
-    comments = "".join(f"# {line}\n" for line in (report.layout.title, *report.layout.notes))
-    return comments + report.frame.to_csv(index=False, na_rep="NA", float_format="%.6g")
+    comments = "".join(f"# {printable(line)}\n" for line in (report.layout.title, *report.layout.notes))
+    return comments + frame_csv(report.frame, na_rep="NA", float_format="%.6g")
 
 
 def _json(report: Report) -> str:
@@ -102,7 +107,21 @@ def _json(report: Report) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
+def _safe(table: Table, safe: Callable[[str], str]) -> Table:
+    """The table with every text passed through `safe`."""
+    return replace(
+        table,
+        title=safe(table.title),
+        labels=tuple(map(safe, table.labels)),
+        columns=tuple(map(safe, table.columns)),
+        rows=tuple(tuple(map(safe, row)) for row in table.rows),
+        notes=tuple(map(safe, table.notes)),
+    )
+
+
 def _markdown(table: Table) -> str:
+    """A table of GitHub's Markdown; a bar in a text would end its cell, and is escaped."""
+    table = _safe(table, lambda text: printable(text).replace("|", r"\|"))
     lines = [
         f"**{table.title}**",
         "",
@@ -130,6 +149,7 @@ def _emphasised(table: Table, emphasise: Callable[[str], str], plain: Callable[[
 
 def _latex(table: Table) -> str:
     r"""A float for `\input`; its document loads booktabs. Notes stand below at the page's width, not in a cell."""
+    table = _safe(table, printable)
     alignment = "l" * len(table.labels) + "r" * len(table.columns)
     header = map(_escaped, (*table.labels, *table.columns))
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escaped(table.title)}}}"]
@@ -175,8 +195,3 @@ def p_text(p: float) -> str:
     if math.isnan(p):
         return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -15,12 +15,13 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from fundus_seg.errors import counted
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_metrics
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.frames import by_kind, captions_of, case_values, labelled, summarise
 from fundus_seg.reporting.notes import counts_and_protocol, table_title
-from fundus_seg.reporting.table import Report, Table, counted, mean_interval_text, mean_sd_text
+from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
 from fundus_seg.runs.identity import COLUMN_FIELDS, Column
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval, mean_sd
 from fundus_seg.statistics.ties import BOLD, Best, best_columns
@@ -38,8 +39,9 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
     """The scores of some evaluations: a column per operator, told apart by recipe and selection where they differ.
 
     The frame has a row for each metric, structure, unseen domain and column: metric, unit, structure, holdout,
-    COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high), what that was resampled over (runs and cases, or cases
-    alone for fewer than MINIMAL_RUNS runs), and best: whether the value is bold.
+    COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high) within the metric's
+    possible range, what that was resampled over (runs and cases, or cases alone for fewer than
+    MINIMAL_RUNS runs), and best: whether the value is bold.
 
     The title says what was scored, how checkpoints were chosen, and PHANTOM where it is one; the notes count penalised
     and excluded cases, name the protocol and say what bold means. In the layout a cell of fewer than MINIMAL_RUNS runs
@@ -102,7 +104,7 @@ def _frame(
         over = None
         if len(values):
             scores = cells[where].pivot(index="seed", columns="case", values=metric)
-            interval = bootstrap_interval(scores.dropna(axis="columns"))
+            interval = bootstrap_interval(scores.dropna(axis="columns")).within(*METRICS[metric].bounds)
             low, high, over = interval.low, interval.high, interval.over
         numbers = {"mean": mean, "sd": sd, "runs": len(values), "low": low, "high": high, "over": over}
         bold = names[column] in best[metric, structure, holdout].columns

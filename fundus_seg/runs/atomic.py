@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fundus_seg.errors import RunError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TEMPORARY = ".tmp"
 """How the names of half-written files end; they begin with a dot."""
-
 
 _guard: ContextVar[Callable[[], None]] = ContextVar("guard", default=lambda: None)
 
@@ -46,16 +50,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         RunError: the folder cannot be written, or the disk is full; what stood at `path` before still stands.
     """
+    _guard.get()()  # before a folder is made: a run whose folder was deleted must not make it again
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.parent / f".{uuid.uuid4().hex}{TEMPORARY}"
         try:
+            temporary.touch(exist_ok=False)  # with the permissions that the system gives to new files
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            flush_to_disk(temporary)
             _guard.get()()
             temporary.replace(path)
         finally:
@@ -65,6 +67,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise RunError(
             f"{path}: cannot be written ({error.strerror or error}); make room, or choose another folder"
         ) from error
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
@@ -91,6 +99,24 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, "utf8")
 
 
+def append_bytes(path: Path, piece: bytes) -> None:
+    """Append to a file in one write, on disk when this returns; a kill in between leaves a part of `piece` at most.
+
+    Raises:
+        RunError: the file cannot be written, or the disk is full.
+    """
+    _guard.get()()
+    try:
+        with path.open("ab", buffering=0) as file:
+            if file.write(piece) < len(piece):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or choose another folder"
+        ) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON with sorted keys, atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
@@ -100,15 +126,23 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mappings with equal keys as CSV under a line of their names; floats in full, NaN as an empty field."""
     import pandas as pd
 
-    return pd.DataFrame(rows).to_csv(index=False)
+    return frame_csv(pd.DataFrame(rows))
+
+
+def frame_csv(frame: pd.DataFrame, **options: Any) -> str:
+    """The frame as CSV without its index, which reads back whatever its texts hold.
+
+    Lines end with a line feed; but where a text holds a carriage return, as a file's name may, with both, since the
+    csv module then puts that text in quotes.
+
+    Args:
+        frame: the data.
+        options: further arguments of `DataFrame.to_csv`.
+    """
+    text = frame.to_csv(index=False, lineterminator="\n", **options)
+    return frame.to_csv(index=False, lineterminator="\r\n", **options) if "\r" in text else text
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write mappings with equal keys as a CSV, atomically."""
     write_text(path, csv_text(rows))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

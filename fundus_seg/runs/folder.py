@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import csv
 import math
+import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,9 @@ import yaml
 from fundus_seg.errors import RunError
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.atomic import write_text
+
+RUN_FORMAT = 1
+"""Format of config.yaml."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,11 @@ class RunFolder:
         """Whether the marker `TRAINED`, `DONE` or `FAILED` stands."""
         return (self.path / marker).is_file()
 
+    @property
+    def begun(self) -> bool:
+        """Whether the run has trained anything: before that it may be begun anew, with whatever settings."""
+        return self.config.exists() and any(self.checkpoint("last").parent.glob("*.ckpt"))
+
     def mark(self, marker: str, text: str = "") -> None:
         """Set a marker, which may say something."""
         write_text(self.path / marker, text)
@@ -90,6 +100,10 @@ class RunFolder:
         sections = ("inputs", "provenance", "train")
         if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in sections):
             raise RunError(f"{self.config}: not written by a run; give a folder that `fundus-seg train` made")
+        if content.get("format") != RUN_FORMAT:
+            raise RunError(
+                f"{self.config}: format {content.get('format')}, this version reads {RUN_FORMAT}; update fundus-seg"
+            )
         return content
 
     def write_config(self, content: Mapping[str, Any]) -> None:
@@ -114,33 +128,79 @@ def read_epochs(path: Path) -> list[dict[str, float]]:
         raise RunError(f"{path}: cannot be read; the same `fundus-seg train` command writes it again") from error
 
 
-def find_runs(paths: Sequence[Path], *, least: int = 1) -> list[RunFolder]:
-    """Every run folder at or below the given paths, sorted, each once.
+def folders_below(paths: Sequence[Path], *, progress: Progress = SILENT) -> list[Path]:
+    """Every folder at or below the given paths, sorted; symbolic links are followed.
+
+    A folder that is reached in several ways is there once, by a way without links where there is one; so a link to a
+    folder above itself does no harm.
+
+    Args:
+        paths: folders.
+        progress: told which links lead nowhere, and which folders cannot be read.
+    """
+    found: dict[tuple[int, int], Path] = {}
+    waiting, linked = deque(paths), deque[Path]()
+    unread: list[Path] = []
+    broken: list[Path] = []
+    while waiting or linked:
+        folder = waiting.popleft() if waiting else linked.popleft()  # what links lead to comes last
+        try:
+            status = folder.stat()
+            if found.setdefault((status.st_dev, status.st_ino), folder) is not folder:
+                continue
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                path = folder / entry.name
+                if not entry.is_symlink():
+                    if entry.is_dir():
+                        waiting.append(path)
+                elif path.is_dir():
+                    linked.append(path)
+                elif not path.exists():
+                    broken.append(path)
+        except NotADirectoryError:
+            continue
+        except OSError:
+            unread.append(folder)
+    progress.left_out("link", "leading nowhere", broken)
+    progress.left_out("folder", "not readable", unread)
+    return sorted(found.values())
+
+
+def find_runs(paths: Sequence[Path], *, least: int = 1, progress: Progress = SILENT) -> list[RunFolder]:
+    """Every run folder at or below the given paths, behind symbolic links too, sorted, each once.
+
+    Args:
+        paths: folders.
+        least: how many runs there must be.
+        progress: told where there may be runs that cannot be reached.
 
     Raises:
         RunError: a path does not exist, or fewer than `least` runs lie below them.
     """
-    found: dict[Path, Path] = {}  # by resolved path: a folder named in two ways is one run
     for path in paths:
         if not path.exists():
             raise RunError(f"{path}: no such folder; train a run first, or name the folder of one")
-        found |= {config.parent.resolve(): config.parent for config in path.rglob("config.yaml")}
-    if len(found) < least:
+    found = [RunFolder(folder) for folder in folders_below(paths, progress=progress)]
+    runs = [run for run in found if run.config.is_file()]
+    if len(runs) < least:
         raise RunError(f"{', '.join(map(str, paths))}: no run below; `fundus-seg train` makes one")
-    return [RunFolder(path) for path in sorted(found.values())]
+    return runs
 
 
 def trained_runs(paths: Sequence[Path], *, least: int = 1, progress: Progress = SILENT) -> list[RunFolder]:
-    """The trained runs at or below the given paths; those that are not trained to their end are named and left out.
+    """The trained runs at or below the given paths; those that failed or are not trained to their end are left out.
 
     Raises:
         RunError: as `find_runs`, or fewer than `least` are trained.
     """
-    runs = find_runs(paths, least=least)
+    runs = find_runs(paths, least=least, progress=progress)
     trained = [run for run in runs if run.has("TRAINED")]
     if len(trained) < least:
         raise RunError(f"{runs[0].path}: not trained to its end; the same `fundus-seg train` command goes on with it")
-    for run in runs:
-        if run not in trained:
-            progress.line(f"{run.path}: not trained to its end, left out")
+    rest = [run for run in runs if run not in trained]
+    failed = [run.path for run in rest if run.has("FAILED")]
+    unfinished = [run.path for run in rest if not run.has("FAILED")]
+    progress.left_out("run", "failed", failed, "`fundus-seg benchmark --retry-failed` takes them up again")
+    fix = "the same `fundus-seg train` command goes on with it"
+    progress.left_out("run", "not trained to the end", unfinished, fix)
     return trained

@@ -3,7 +3,7 @@
 A lease is the file `.lease`. Its owner touches it every few seconds; who finds it untouched for `PATIENCE`, or its
 owner gone from this very machine, puts a lease of their own in its place, then removes the temporary files there.
 
-That order is why a paused owner that wakes cannot write over its successor. `records.atomic_path` asks for the lease
+That order is why a paused owner that wakes cannot write over its successor. `atomic.atomic_path` asks for the lease
 after its temporary file is written and before that takes its place: either the lease is lost already, or it is taken
 afterwards and the temporary file is gone, or the file was in place before the successor began to read.
 """
@@ -28,15 +28,16 @@ from fundus_seg.runs.atomic import TEMPORARY, guarded, sweep, write_text
 PATIENCE = 60.0
 """Seconds without a sign of life after which an owner counts as gone."""
 _NAME = ".lease"
+_RELEASED = {"released": True}
 
 
 @contextlib.contextmanager
 def leased(folder: Path, *, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the lease of a folder, made if it is missing; within, every write of `records` asks for it first.
+    """Hold the lease of a folder, made if it is missing; within, every write of `atomic` asks for it first.
 
     Raises:
         BusyError: another process holds it.
-        RunError: the folder cannot be written.
+        RunError: the folder cannot be written; within, at a write: the folder or its lease was deleted.
         LeaseLostError: within, at a write: another process has taken over, since this one gave no sign of life.
     """
     lease = _Lease(folder / _NAME, patience)
@@ -73,14 +74,14 @@ class _Lease:
         self.token = uuid.uuid4().hex
 
     def read(self) -> dict[str, Any] | None:
-        """What the file says; None if there is none, empty if it cannot be understood."""
+        """What the file says; None if there is none, empty if it is not what `take` or `release` writes."""
         try:
             content = json.loads(self.path.read_text("utf8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return content if isinstance(content, dict) else {}
+        return content if content == _RELEASED or _is_claim(content) else {}
 
     def held(self, there: dict[str, Any] | None) -> bool:
         """Whether what the file says is the claim of a process that may still be at work."""
@@ -89,7 +90,8 @@ class _Lease:
         if there.get("machine") == _machine() and not _runs_here(there):
             return False
         with contextlib.suppress(OSError):
-            return _now(self.path.parent) - self.path.stat().st_mtime < self.patience
+            # A date ahead of the folder's own clock is no sign of life: that clock was wrong then, or is wrong now.
+            return abs(_now(self.path.parent) - self.path.stat().st_mtime) < self.patience
         return False
 
     def take(self) -> None:
@@ -119,8 +121,12 @@ class _Lease:
             raise BusyError(f"{self.path.parent}: process {_text(there)} is writing here; wait, or stop it")
 
     def check(self) -> None:
-        if not self._mine():
-            raise LeaseLostError(f"{self.path.parent}: another process has taken over; this one stops writing here")
+        if self._mine():
+            return
+        if not os.path.lexists(self.path):
+            gone = self.path if self.path.parent.is_dir() else self.path.parent
+            raise RunError(f"{gone}: deleted while this process wrote there; it stops, run the command again")
+        raise LeaseLostError(f"{self.path.parent}: another process has taken over; this one stops writing here")
 
     def beat(self, over: threading.Event) -> None:
         """Show a sign of life until `over`."""
@@ -131,10 +137,20 @@ class _Lease:
 
     def release(self) -> None:
         """Say that nobody holds it. Not removed: of a removal nobody could ask, at the last moment, whose it is."""
-        write_text(self.path, json.dumps({"released": True}))
+        write_text(self.path, json.dumps(_RELEASED))
 
     def _mine(self) -> bool:
         return (self.read() or {}).get("token") == self.token
+
+
+def _is_claim(content: object) -> bool:
+    """Whether it is what `_Lease.take` writes, here or on another system."""
+    kinds: dict[str, Any] = {"token": str, "host": str, "machine": str | None, "pid": int, "started": str | None}
+    return (
+        isinstance(content, dict)
+        and content.keys() == kinds.keys()
+        and all(isinstance(content[name], kind) for name, kind in kinds.items())
+    )
 
 
 def _text(there: dict[str, Any] | None) -> str:

@@ -9,11 +9,9 @@ from typing import Any
 from fundus_seg.config import MachineSettings, PlannedRun, ResolvedRun, flatten, load_recorded, resolve_machine
 from fundus_seg.errors import RunError
 from fundus_seg.progress import Progress
-from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.folder import RUN_FORMAT, RunFolder
 from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.runs.provenance import changes, provenance
-
-RUN_FORMAT = 1
 
 
 def take_up(
@@ -27,7 +25,7 @@ def take_up(
     """The settings to run with in `folder`, nothing left open: for a new run, or for the same run if it is there.
 
     Args:
-        folder: the run's folder, which need not exist.
+        folder: the run's folder, which need not exist; a run that trained nothing yet is a new one.
         config: settings, sources named.
         inputs: digests of what the settings name but do not contain: data, encoder weights.
         probed: whether the holdout is to be probed.
@@ -38,7 +36,7 @@ def take_up(
             begun with a probe and would go on without it, or the reverse: a probe that missed epochs is no oracle.
         ConfigError: the folder's config.yaml holds other settings than those of a run.
     """
-    if not folder.config.exists():
+    if not folder.begun:
         return resolve_machine(config, None, machine)
     there = folder.read_config()
     recorded = recorded_settings(folder)
@@ -68,7 +66,7 @@ def tell_changes(folder: RunFolder, gpu: str | None, progress: Progress) -> None
         gpu: name of the GPU that computes; None for the processor.
         progress: gets a line for each difference.
     """
-    if folder.config.exists():
+    if folder.begun:
         for change in changes(folder.read_config()["provenance"], gpu):
             progress.line(f"warning: {folder.path}: {change}; the bits may differ")
 
@@ -98,11 +96,11 @@ def record(
     probed: bool,
     gpu: str | None,
 ) -> None:
-    """Write config.yaml into the run's folder, unless it is there already.
+    """Write config.yaml into the run's folder, unless it is there and an epoch was trained with it.
 
     Whether the holdout is probed is no setting, since the run computes the same bits: it is part of the provenance.
     """
-    if folder.config.exists():
+    if folder.begun:
         return
     surroundings = {**provenance(gpu), "data_root": data_root, "phantom": phantom, "probed": probed}
     settings = config.model_dump(mode="json")

@@ -41,6 +41,15 @@ class Interval:
     high: float
     over: Literal["runs and cases", "cases"]
 
+    def within(self, least: float, most: float) -> Interval:
+        """The part of the interval that lies in the possible range of the mean.
+
+        A bootstrap interval of few runs is stretched by t / z and may leave the range. The true mean cannot, so the
+        part covers it exactly as often as the whole does.
+        """
+        low, high = np.clip([self.low, self.high], least, most)
+        return Interval(float(low), float(high), self.over)
+
 
 def mean_sd(values: ArrayLike) -> tuple[float, float]:
     """Mean and standard deviation with n - 1, as in the paper's Table 1; NaN where there is none.

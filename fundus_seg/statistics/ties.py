@@ -9,7 +9,10 @@ import pandas as pd
 from fundus_seg.statistics.comparison import by_holdout, paired_scores
 from fundus_seg.statistics.intervals import ALPHA, MINIMAL_RUNS, bootstrap_interval, wilcoxon_p
 
-BOLD = "bold: best of the row, and those not significantly different from it (5 %, pairwise, unadjusted)"
+BOLD = (
+    "bold: best of the row, and those not significantly different from it (5 %, pairwise, unadjusted); never a cell "
+    "of which more than half are empty predictions"
+)
 """What bold means, for a table's notes; the tests that were used are named behind it."""
 OVER_RUNS = "tested by the 95 % interval of the difference, bootstrapped over runs paired by seed and over cases"
 OVER_CASES = (
@@ -36,18 +39,25 @@ def best_columns(cases: pd.DataFrame, metric: str, *, higher_is_better: bool) ->
 
     With MINIMAL_RUNS runs of common seeds, a column is tied if the bootstrap interval of the paired difference holds
     0. With fewer, the spread of runs is not known, and Wilcoxon's test compares these very networks. All cells weigh
-    the same in the mean; a column with a missing cell has no mean and takes no part.
+    the same in the mean; a column with a missing cell has no mean and takes no part. Nor does one with a cell that more
+    than half consists of empty predictions: penalties and zeros are no measurement that could be the best.
 
     Args:
         cases: one row per run, case and structure that the table's row is of: `column` (a label), holdout, seed,
-            structure, case and the metric.
+            structure, case, the metric and, where empty predictions count as something, `penalised`.
         metric: a column of `cases`.
         higher_is_better: whether the best column has the largest mean.
     """
     here = cases.dropna(subset=metric)
-    means = here.groupby(["structure", "holdout", "column"])[metric].mean().unstack().dropna(axis="columns").mean()
+    cells = here.groupby(["structure", "holdout", "column"])
+    means = cells[metric].mean().unstack().dropna(axis="columns").mean()
     if len(means) < 2:
         return Best()
+    if "penalised" in here:
+        mostly = cells["penalised"].mean().gt(0.5).groupby("column").any()
+        means = means[[not mostly[column] for column in means.index]]
+        if means.empty:
+            return Best()
     best = str(means.idxmax() if higher_is_better else means.idxmin())
     others = {column: _tied(here, column, best, metric) for column in map(str, means.index) if column != best}
     ties = {column for column, (tied, _) in others.items() if tied}

@@ -28,6 +28,7 @@ import torch
 from fundus_seg.builtins import Precision
 from fundus_seg.config import ResolvedTrain
 from fundus_seg.errors import RunError, UsageError
+from fundus_seg.processes import environment, start
 from fundus_seg.torchvision_compat import import_module
 
 _PRECISIONS: dict[Precision, str] = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -68,13 +69,13 @@ def fabric_for(train: ResolvedTrain, assist: Callable[..., Any], *arguments: Any
         for place in places[1:]:
             signal_end, other_end = context.Pipe(duplex=False)
             process = context.Process(target=_join, args=(other_end, place, train, assist, arguments), daemon=True)
-            process.start()
+            start(process)
             other_end.close()
             assistants.append(process)
             signals.append(signal_end)
         for signal_end in signals:
             signal_end.recv()  # before all are up, a death would go unnoticed until the group's timeout
-        with _environment(places[0]):
+        with environment(places[0]):
             fabric = _fabric(train)
             fabric.launch()
             yield fabric
@@ -117,8 +118,12 @@ def _fabric(train: ResolvedTrain) -> Any:
     for speaker in ("lightning.fabric", "lightning.pytorch"):  # the precision stands in the run's settings
         logging.getLogger(speaker).setLevel(logging.WARNING)
     precision = _PRECISIONS[train.precision]
+    environments = import_module("lightning.fabric.plugins.environments")
     if train.devices == 1:
-        return fabric.Fabric(devices=1, precision=precision)
+        # Named, since Lightning would look for a cluster around it and refuse, say, a SLURM job of several tasks. From
+        # there it also takes a rank for the process, and its loggers are silent in all but the first.
+        import_module("lightning.fabric.utilities.rank_zero").rank_zero_only.rank = 0
+        return fabric.Fabric(devices=1, precision=precision, plugins=[environments.LightningEnvironment()])
     # Buffers are each process's own: to broadcast them, the others would have to join in every validation.
     known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
     broadcast = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
@@ -126,24 +131,9 @@ def _fabric(train: ResolvedTrain) -> Any:
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         devices=train.devices,
         strategy=import_module("lightning.fabric.strategies").DDPStrategy(**{broadcast: False}),
-        plugins=[import_module("lightning.fabric.plugins.environments").TorchElasticEnvironment()],
+        plugins=[environments.TorchElasticEnvironment()],
         precision=precision,
     )
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables within; the caller's afterwards."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _free_port() -> int:

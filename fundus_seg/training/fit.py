@@ -23,6 +23,7 @@ from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError
 from fundus_seg.hardware import gpu_name, machine_choices
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.models.checkpoint import read_checkpoint, write_checkpoint
+from fundus_seg.plugins import blamed
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_rows
@@ -85,7 +86,7 @@ def train(
     data = load_run_data(planned, root, progress=progress)
     folder = run_folder(planned, planned.recipe(all_domains=root.experiment), out, phantom=root.phantom)
     if probe:
-        observers = [*observers, HoldoutProbe(root, progress=progress)]
+        observers = [*observers, HoldoutProbe(root, data.origin, progress=progress)]
     resolved = take_up(folder, planned, data.inputs, probed=probe, machine=machine_choices())
     tell_changes(folder, gpu_name(), progress)
     if folder.has("TRAINED"):
@@ -155,7 +156,8 @@ def _fit(
         state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
         for observer in observers:
             observer.on_epoch_end(state.history[-1], state.network)
-        _write_epoch(folder, config, state, improved=improved, finished=state.epoch == epochs)
+        finished = state.epoch == epochs
+        _write_epoch(folder, config, state, origin=data.origin, improved=improved, finished=finished)
         progress.line(_epoch_line(row, epochs))
 
 
@@ -182,7 +184,8 @@ def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
         network = build_model(**config.network_spec(), encoder_weights=weights)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True)
     method = build_method(config.train.method)
-    method.attach(network)
+    with blamed(config.train.method):
+        method.attach(network)
     network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     network, optimizer = fabric.setup(network, optimizer)
     if there is None:
@@ -214,9 +217,12 @@ def _train_epoch(
         for step, whole in enumerate(batches.epoch(state.epoch), start=state.epoch * batches.steps):
             batch = whole.slice(fabric.global_rank, config.train.devices)
             images, masks = fabric.to_device((batch.images, batch.masks))
-            images, masks = state.method.batch(images, masks, batch.domains, step)
+            with blamed(config.train.method):
+                images, masks = state.method.batch(images, masks, batch.domains, step)
             images = scale_photographs(images).to(memory_format=_memory_format(config))
-            losses = state.method.loss(loss_of, state.network(images), masks, batch.domains, step)
+            logits = state.network(images)
+            with blamed(config.train.method):
+                losses = state.method.loss(loss_of, logits, masks, batch.domains, step)
             check_losses(config.train.method, losses)
             state.optimizer.zero_grad()
             fabric.backward(losses.mean())
@@ -230,9 +236,17 @@ def _memory_format(config: ResolvedRun) -> torch.memory_format:
     return torch.channels_last if config.train.channels_last else torch.contiguous_format
 
 
-def _write_epoch(folder: RunFolder, config: ResolvedRun, state: _State, *, improved: bool, finished: bool) -> None:
+def _write_epoch(
+    folder: RunFolder,
+    config: ResolvedRun,
+    state: _State,
+    *,
+    origin: Mapping[str, Any],
+    improved: bool,
+    finished: bool,
+) -> None:
     """`best` and metrics first, `last` at the end: a run killed in between repeats its epoch and rewrites them."""
-    weights = weights_state(state.network, config, state.epoch)
+    weights = weights_state(state.network, config, state.epoch, origin)
     if improved:
         write_checkpoint(folder.checkpoint("best"), weights)
     write_rows(folder.metrics, state.history)

@@ -31,11 +31,13 @@ class HoldoutProbe:
 
     Args:
         root: where the photographs are.
+        origin: what the checkpoint says of the photographs that trained the network, as in `RunData`.
         progress: where the reading of photographs is shown.
     """
 
-    def __init__(self, root: DataRoot, *, progress: Progress = SILENT) -> None:
+    def __init__(self, root: DataRoot, origin: Mapping[str, Any], *, progress: Progress = SILENT) -> None:
         self.root = root
+        self.origin = origin
         self.progress = progress
 
     def on_begin(self, folder: RunFolder, config: ResolvedRun, history: Sequence[Mapping[str, Any]]) -> None:
@@ -67,7 +69,7 @@ class HoldoutProbe:
         """Score the network, and keep its weights if it is better than in every epoch before."""
         dice_of = self._dice(network)
         if score(dice_of) > max(map(_score, self._rows), default=-math.inf):
-            weights = weights_state(network, self._config, row["epoch"])
+            weights = weights_state(network, self._config, row["epoch"], self.origin)
             write_checkpoint(self._folder.checkpoint("oracle"), weights)
         self._rows.append({"epoch": row["epoch"], **{f"dice_{name}": value for name, value in dice_of.items()}})
         write_rows(self._folder.probe, self._rows)

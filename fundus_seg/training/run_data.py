@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fundus_seg.config import PlannedRun
 from fundus_seg.data.cache import ResizedSplit, load_resized
@@ -12,6 +15,7 @@ from fundus_seg.data.files import Split
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, Problem, Problems
+from fundus_seg.metrics.framing import Framing
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import SELECTIONS, source_half
@@ -29,11 +33,14 @@ class RunData:
         validation: the cases that may choose the checkpoint, by domain; empty for a selection that looks at none.
         inputs: digests of what the settings name but do not contain: each split, by `domain/split`; a file of encoder
             weights; the source file of each plugin, by its setting.
+        origin: what a checkpoint says of the photographs that trained it, in plain values: `phantom`, whether they are
+            the phantom's, and `framing`, the `low` and `high` of `metrics.framing.Framing`.
     """
 
     sources: Mapping[str, ResizedSplit]
     validation: Mapping[str, ValidationSet]
     inputs: Mapping[str, str]
+    origin: Mapping[str, Any]
 
 
 def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SILENT) -> RunData:
@@ -63,7 +70,14 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
     weights = config.model.encoder_weights
     if weights not in ("imagenet", "none") and Path(weights).is_file():
         inputs["encoder_weights"] = file_digest(Path(weights))[:16]
-    return RunData(loaded["train"], _validation_sets(config, loaded["test"]), inputs | plugins)
+    validation = _validation_sets(config, loaded["test"])
+    return RunData(loaded["train"], validation, inputs | plugins, _origin(loaded["train"], root))
+
+
+def _origin(sources: _Splits, root: DataRoot) -> dict[str, Any]:
+    """What a checkpoint says of the photographs that trained it."""
+    framing = Framing.of(np.concatenate([split.masks[:, 0] for split in sources.values()]))
+    return {"phantom": root.phantom, "framing": framing and asdict(framing)}
 
 
 def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[Problem]:

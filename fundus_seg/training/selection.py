@@ -60,9 +60,17 @@ def score(dice_of: Mapping[str, float]) -> float:
     return math.fsum(dice_of.values()) / len(dice_of)
 
 
-def weights_state(network: nn.Module, config: Recipe, epoch: int) -> dict[str, Any]:
-    """The content of `best` and `oracle`: the weights after `epoch`, and what rebuilds and uses their network."""
-    usage = {"image_interpolation": config.data.image_interpolation, "scoring": config.scoring.model_dump(mode="json")}
+def weights_state(network: nn.Module, config: Recipe, epoch: int, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `best` and `oracle`: the weights after `epoch`, and what rebuilds and uses their network.
+
+    Args:
+        network: the network.
+        config: the run's settings.
+        epoch: number of epochs that it has been trained.
+        origin: what the checkpoint says of the photographs that trained it, as in `RunData`.
+    """
+    scoring = config.scoring.model_dump(mode="json")
+    usage = {"image_interpolation": config.data.image_interpolation, "scoring": scoring, **origin}
     return {**network_state(network, usage), "epoch": epoch}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fundus_seg.builtins import LOSSES
 from fundus_seg.errors import UsageError
-from fundus_seg.plugins import find
+from fundus_seg.plugins import blamed, find
 from fundus_seg.protocol import STRUCTURES
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -29,12 +29,17 @@ def find_loss(name: str) -> Loss:
     """The loss `name`: a key of `fundus_seg.builtins.LOSSES`, or `package.module:function` of your own.
 
     Raises:
-        UsageError: the name is unknown or the plugin cannot be loaded; when the loss is called, it does not return one
-            value per structure.
+        UsageError: the name is unknown or the plugin cannot be loaded; when the loss is called, it raises, or does not
+            return one value per structure.
     """
     loss_of: Loss = find("loss", name, LOSSES)
 
-    return lambda logits, masks: check_losses(name, loss_of(logits, masks))
+    def checked(logits: Tensor, masks: Tensor) -> Tensor:
+        with blamed(name):
+            losses = loss_of(logits, masks)
+        return check_losses(name, losses)
+
+    return checked
 
 
 def check_losses(name: str, losses: object) -> Tensor:

@@ -17,7 +17,9 @@ from fundus_seg.viz.style import MEDIAN, box, figure_of, legend, line, plot_styl
 _GOLDEN = 0.618034  # its multiples, modulo 1, spread any number of dots evenly, and the same each time
 
 
-def draw_boxes(cases: pd.DataFrame, *, label: str, title: str, bounds: tuple[float, float] | None = None) -> Figure:
+def draw_boxes(
+    cases: pd.DataFrame, *, label: str, title: str, bounds: tuple[float, float] | None = None, runs: int = 1
+) -> Figure:
     """Box plots of one metric: a row of axes per structure, a group per unseen domain, a box per operator.
 
     Boxes hold the middle half of the cases with the median; whiskers end at the last case within 1.5 times the box's
@@ -30,6 +32,7 @@ def draw_boxes(cases: pd.DataFrame, *, label: str, title: str, bounds: tuple[flo
         label: the metric with its unit.
         title: title of the figure.
         bounds: least and largest value that the metric can have.
+        runs: how many runs a value is the mean of, at most; the axis says what a dot is.
     """
     structures, columns, holdouts = (list(dict.fromkeys(cases[name])) for name in ("structure", "column", "holdout"))
     holdouts.sort()
@@ -58,7 +61,10 @@ def draw_boxes(cases: pd.DataFrame, *, label: str, title: str, bounds: tuple[flo
             if bounds:
                 low, high = axes.get_ylim()
                 axes.set_ylim(max(low, bounds[0] - 0.02 * (high - low)), min(high, bounds[1] + 0.02 * (high - low)))
-        grid[-1, 0].set_xlabel("unseen domain\n(a dot is a case; hollow and in brackets: empty prediction)")
+        dots = "a dot is a case; hollow and in brackets: empty prediction"
+        if runs > 1:
+            dots = f"a dot is a case's mean over runs; hollow and in brackets: empty prediction in 1 to {runs} of them"
+        grid[-1, 0].set_xlabel(f"unseen domain\n({dots})")
         legend(figure, [Patch(**box(number), label=column) for number, column in enumerate(columns)])
     return figure
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
+from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from fundus_seg.runs.atomic import atomic_path
 
@@ -23,6 +26,8 @@ _HATCHES = ("", "////", "", "\\\\\\\\", "", "....", "", "xxxx")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 1)))
 _MARKERS = "osD^vPX*"
 
+_FONT = "DejaVu Sans"
+"""Comes with matplotlib."""
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -47,12 +52,46 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     Raises:
         RunError: the folder cannot be written.
     """
+    _fall_back(figure)
     paths = []
     for form, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         paths.append(stem.with_name(f"{stem.name}.{form}"))
-        with plot_style(), atomic_path(paths[-1]) as temporary:
+        with plot_style(), atomic_path(paths[-1]) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # `_fall_back` has said it once for all
             figure.savefig(temporary, format=form, metadata=metadata)
     return paths
+
+
+def _fall_back(figure: Figure) -> None:
+    """Let texts with letters that the usual font lacks, as Chinese ones, use an installed font that has them.
+
+    Without such a font a warning says which letters are drawn as boxes in the PNG; the SVG keeps them as text.
+    """
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    lacking = {ord(letter) for text in texts for letter in text.get_text() if not letter.isspace()}
+    lacking -= _letters(font_manager.findfont(_FONT))
+    if not lacking:
+        return
+    fonts = sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname))
+    upright = [font for font in fonts if font.style == "normal" and font.weight in (400, "normal", "regular")]
+    fallback = next((font.name for font in upright if lacking <= _letters(font.fname)), None)
+    if fallback is None:
+        letters = "".join(map(chr, sorted(lacking)))
+        warnings.warn(
+            f"no installed font has {letters}: boxes in PNG plots; install one, as Noto Sans CJK", stacklevel=3
+        )
+        return
+    for text in texts:
+        text.set_fontfamily([_FONT, fallback])
+
+
+def _letters(file: str) -> set[int]:
+    """Code points of the letters that the font in a file has; none of a file that cannot be read."""
+    try:
+        font = font_manager.get_font(file)
+        return set() if font.family_name.startswith("Last Resort") else set(font.get_charmap())  # that has boxes alone
+    except (OSError, RuntimeError):
+        return set()
 
 
 def plot_style() -> contextlib.AbstractContextManager[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fundus_seg.builtins import METHODS
 from fundus_seg.errors import UsageError
-from fundus_seg.plugins import find
+from fundus_seg.plugins import blamed, find
 from fundus_seg.training.method import Method
 
 
@@ -12,10 +12,12 @@ def build_method(name: str) -> Method:
     """An object of the method `name`: a key of `fundus_seg.builtins.METHODS`, or `package.module:factory` of your own.
 
     Raises:
-        UsageError: the name is unknown, the plugin cannot be loaded, or its factory returns something else than a
-            Method.
+        UsageError: the name is unknown, the plugin cannot be loaded, or its factory raises or returns something else
+            than a Method.
     """
-    method = find("method", name, METHODS)()
+    factory = find("method", name, METHODS)
+    with blamed(name):
+        method = factory()
     if not isinstance(method, Method):
         raise UsageError(f"{name}: gives {type(method).__name__}: return an instance of fundus_seg.training.Method")
     return method

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from fundus_seg.errors import UsageError
 from fundus_seg.models.deeplab import DeepLabV3Plus
-from fundus_seg.models.encoders import DEEP_STRIDE, Encoder
+from fundus_seg.models.encoders import Encoder
+from fundus_seg.protocol import DEEP_STRIDE
 from fundus_seg.training.method import Method, draw_partners
 
 _STAGES = slice(2, 4)

@@ -1,0 +1,153 @@
+"""Find the cases of each domain: photographs and masks that belong together, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundus_seg.builtins import Split
+from fundus_seg.data.files import SPLITS, Case, DomainFiles, Found, Pattern, SplitFiles, hashed_split, left_over
+from fundus_seg.data.listing import Skipped
+from fundus_seg.errors import Problem
+
+
+@dataclass(frozen=True)
+class FoundSplit:
+    """What lies on disk for one split of one domain.
+
+    Attributes:
+        cases: the cases that have all their files, sorted by name.
+        problems: what is wrong with the files of the other cases.
+    """
+
+    cases: tuple[Case, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class FoundDomains:
+    """What lies on disk for some domains.
+
+    Attributes:
+        splits: what was found for each (domain, split).
+        skipped: the files beside the cases' own that no pattern matches.
+    """
+
+    splits: Mapping[tuple[str, Split], FoundSplit]
+    skipped: tuple[Skipped, ...]
+
+
+def find_domains(domains: Sequence[DomainFiles]) -> FoundDomains:
+    """Find the cases of every split of every domain; each pattern is searched once."""
+    search = _Search(domains)
+    return FoundDomains({place: search.split(place) for place in search.files}, tuple(left_over(search.found)))
+
+
+_Place = tuple[str, Split]  # key of the domain, split
+
+
+class _Search:
+    """All files that match the patterns of some domains.
+
+    Attributes:
+        files: the patterns of each split.
+        found: what each pattern finds.
+        masks: the file that a mask pattern finds for each name.
+        photographs: the photographs of each split.
+    """
+
+    def __init__(self, domains: Sequence[DomainFiles]) -> None:
+        self.files: dict[_Place, SplitFiles] = {}
+        self.found: dict[Pattern, Found] = {}
+        self.masks: dict[Pattern, dict[str, Path]] = {}
+        self.photographs: dict[_Place, list[tuple[str, Path]]] = {}
+        for domain in domains:
+            for split in SPLITS:
+                files = domain.files(split)
+                for pattern in (files.images, *files.mask_patterns):
+                    if pattern not in self.found:
+                        self.found[pattern] = pattern.find()
+                        self.masks[pattern] = dict(reversed(self.found[pattern].files))  # the first of each name
+                self.files[domain.key, split] = files
+                self.photographs[domain.key, split] = [
+                    (name, path)
+                    for name, path in self.found[files.images].files
+                    if domain.test is not None or hashed_split(name) == split
+                ]
+
+    def split(self, place: _Place) -> FoundSplit:
+        """The cases and the problems of one split."""
+        if not self.photographs[place]:
+            return FoundSplit((), (self._why_empty(place),))
+        domain, split = place
+        files = self.files[place]
+        misplaced = self._misplaced(place)
+        problems = list(misplaced.values())
+        complete = {name: path for name, path in self.photographs[place] if path not in misplaced}
+        for pattern in files.mask_patterns:
+            problems += self._unpaired(place, pattern) if self.masks[pattern] else [pattern.why_empty()]
+            complete = {name: path for name, path in complete.items() if name in self.masks[pattern]}
+        cases = [
+            Case(domain, split, name, path, self._mask_files(files, name), files.annotation)
+            for name, path in complete.items()
+        ]
+        return FoundSplit(tuple(cases), tuple(problems))
+
+    def _mask_files(self, files: SplitFiles, name: str) -> tuple[tuple[Path, ...], ...]:
+        """The mask files of one case, for each annotator."""
+        return tuple(tuple(self.masks[pattern][name] for pattern in of_annotator) for of_annotator in files.masks)
+
+    def _why_empty(self, place: _Place) -> Problem:
+        """Why a split has no photographs."""
+        images = self.files[place].images
+        count = len(self.found[images].files)
+        if not count:
+            return images.why_empty()
+        text = f"none of its {count} photographs is for {place[1]} by its name; split them yourself"
+        return Problem(text, images.folder)
+
+    def _misplaced(self, place: _Place) -> dict[Path, Problem]:
+        """The photographs of one split that another split has too, or that share their name with another one."""
+        own, this = self.photographs[place], "/".join(place)
+        elsewhere = {path: other for other, them in self.photographs.items() if other != place for _, path in them}
+        counts = Counter(name for name, _ in own)
+        problems = {}
+        for name, path in own:
+            if path in elsewhere:
+                other = "/".join(elsewhere[path])
+                text = f"a photograph of {this} and of {other}; it must belong to one of them only"
+                problems[path] = Problem(text, path)
+            elif counts[name] > 1:
+                problems[path] = Problem(f"one of {counts[name]} photographs of {this} named {name}; rename it", path)
+        return problems
+
+    def _unpaired(self, place: _Place, pattern: Pattern) -> list[Problem]:
+        """The photographs of one split without a mask in `pattern`, then the masks in it without a photograph."""
+        images = self.files[place].images
+        masks = self.found[pattern].files
+        photographed = {
+            name
+            for other, own in self.photographs.items()
+            if pattern in self.files[other].mask_patterns  # splits and domains may keep their masks in one folder
+            for name, _ in own
+        }
+        own = {name for name, _ in self.photographs[place]}
+        return [
+            *(
+                Problem(f"photograph without a mask; expected {pattern.path(name)}", path)
+                for name, path in self.photographs[place]
+                if name not in self.masks[pattern]
+            ),
+            *(
+                Problem(f"mask without a photograph; expected {images.base / images.text}", path)
+                for name, path in masks
+                if name not in photographed
+            ),
+            *(
+                Problem(f"a second mask of {name} beside {self.masks[pattern][name]}; leave one", path)
+                for name, path in masks
+                if name in own and path != self.masks[pattern][name]
+            ),
+        ]

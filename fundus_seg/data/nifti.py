@@ -1,0 +1,64 @@
+"""The geometry of NIfTI files: a mask lies in space where its photograph lies."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundus_seg.data.names import suffix_of
+
+_GEOMETRY = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file is a NIfTI by its suffix, `.nii` or `.nii.gz`."""
+    return suffix_of(path.name) in (".nii", ".nii.gz")
+
+
+def directions(image: Any) -> tuple[bool, int, int]:
+    """How the axes of a flat NIfTI lie on a picture whose columns run to the patient's left and rows to the back.
+
+    Returns:
+        Whether the second axis holds the columns, and 1 or -1 for the columns and for the rows: the step with which the
+        picture is read from the file.
+    """
+    import nibabel
+
+    if not (image.header["sform_code"] or image.header["qform_code"]):
+        return False, 1, 1
+    (axis, first), (_, second), _ = nibabel.io_orientation(image.affine)
+    return (True, -int(second), -int(first)) if axis == 1 else (False, -int(first), -int(second))
+
+
+def write_labels(path: Path, labels: NDArray[np.uint8], like: Path | None = None) -> None:
+    """Write labels (H, W) as a gzipped NIfTI.
+
+    Args:
+        path: the file.
+        labels: as the picture shows them.
+        like: the photograph. If it is a NIfTI, the labels get its affine and zooms, and the same order of voxels. If
+            not, the first axis runs to the right and the second down, with ITK's orientation for a flat image: ITK-SNAP
+            and SimpleITK show the labels upright, like the photograph.
+    """
+    import nibabel
+
+    if like is None or not is_nifti(like):
+        flat = nibabel.Nifti1Image(labels.T[..., None], affine=np.diag([-1.0, -1.0, 1.0, 1.0]))
+    else:
+        photograph: Any = nibabel.load(like)
+        exchanged, columns, rows = directions(photograph)
+        voxels = labels.T[::columns, ::rows]
+        header = nibabel.Nifti1Header()
+        for field in _GEOMETRY:
+            header[field] = photograph.header[field]
+        header["pixdim"][4:] = 1  # of time and channels, which the labels do not have
+        header.set_data_dtype(np.uint8)
+        flat = nibabel.Nifti1Image((voxels.T if exchanged else voxels)[..., None], None, header)
+    path.write_bytes(gzip.compress(flat.to_bytes(), mtime=0))

@@ -1,0 +1,121 @@
+"""The rows of `cases.csv`: what the written masks of a photograph show, and what its reader is warned of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundus_seg.data.layout import in_phantom
+from fundus_seg.data.stray import stray_parts
+from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
+from fundus_seg.metrics.framing import Framing, disc_framing
+from fundus_seg.progress import Progress
+from fundus_seg.protocol import STRUCTURES
+
+NO_DISC, CUP_OUTSIDE, FRAMING, PHANTOM = "no_disc", "cup_outside_disc", "framing", "phantom_model"
+STRAY = "stray_truth"
+"""What the column `warning` holds, several of them joined by semicolons."""
+
+_SCORES = tuple(f"dsc_{name}" for name in STRUCTURES)
+
+
+def columns(*, scored: bool) -> tuple[str, ...]:
+    """The columns of the table, with the scores or without."""
+    sizes = ("photograph", "height", "width", *(f"{name}_pixels" for name in STRUCTURES), "cup_pixels_outside_disc")
+    return (*sizes, "vertical_cdr", "framing", *(_SCORES if scored else ()), "warning", "inputs")
+
+
+def row_of(
+    path: Path,
+    masks: NDArray[np.bool_],
+    true: NDArray[np.bool_] | None,
+    *,
+    framing: Framing | None,
+    phantom: bool,
+    inputs: str | None,
+) -> dict[str, Any]:
+    """The row of a photograph.
+
+    Args:
+        path: the photograph.
+        masks: the predicted masks (2, H, W). What is written of the cup, and counted here, are its pixels in the disc.
+        true: the true masks, if there are any.
+        framing: of the photographs that trained the model; None: not known.
+        phantom: whether these were the phantom's.
+        inputs: digest of the files that the row comes from.
+    """
+    disc, cup = masks
+    written = (disc, cup & disc)
+    row: dict[str, Any] = {"photograph": _harmless(path), "height": disc.shape[0], "width": disc.shape[1]}
+    row |= {f"{name}_pixels": int(mask.sum()) for name, mask in zip(STRUCTURES, written, strict=True)}
+    row["cup_pixels_outside_disc"] = pixels_outside(cup, disc)
+    row["vertical_cdr"] = vertical_cup_to_disc_ratio(*written)
+    row["framing"] = disc_framing(disc)
+    row |= dict.fromkeys(_SCORES, math.nan)
+    if true is not None:
+        row |= dict(zip(_SCORES, (dice(*pair) for pair in zip(written, true, strict=True)), strict=True))
+    applies = {
+        NO_DISC: not disc.any(),
+        CUP_OUTSIDE: row["cup_pixels_outside_disc"] > 0,
+        FRAMING: framing is not None and bool(disc.any()) and not framing.holds(row["framing"]),
+        PHANTOM: phantom and not in_phantom(path.parent),
+        STRAY: true is not None and any(stray_parts(true)),
+    }
+    return row | {"warning": ";".join(name for name, found in applies.items() if found), "inputs": inputs}
+
+
+def _harmless(path: Path) -> str:
+    """The path as text that no spreadsheet takes for a formula."""
+    text = str(path)
+    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def texts_of(row: Mapping[str, Any]) -> list[str]:
+    """What an overlay says of a photograph beside its name."""
+    if row["disc_pixels"] == 0:
+        return ["no disc found"]
+    texts = [f"vCDR {row['vertical_cdr']:.2f}"]
+    for name, column in zip(STRUCTURES, _SCORES, strict=True):
+        if not math.isnan(row[column]):
+            texts.append(f"Dice {name} {100 * row[column]:.1f}")
+    return [*texts, "not framed as in training"] if FRAMING in row["warning"].split(";") else texts
+
+
+def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, progress: Progress) -> None:
+    """Say of how many photographs the warnings are, a line for each kind.
+
+    Args:
+        rows: the rows of the photographs, as `row_of` gives them or as text.
+        framing: of the photographs that trained the model; None: not known.
+        progress: gets the lines.
+    """
+    warned: dict[str, list[Mapping[str, Any]]] = {}
+    count = 0
+    for row in rows:
+        count += 1
+        for warning in filter(None, row["warning"].split(";")):
+            warned.setdefault(warning, []).append(row)
+
+    def tell(warning: str, text: str) -> None:
+        if warning in warned:
+            progress.line(f"warning: {len(warned[warning])} of {count} photographs: {text}")
+
+    tell(PHANTOM, "not the phantom's, on which alone the model was trained; its masks say nothing about them")
+    tell(NO_DISC, "no disc found")
+    tell(CUP_OUTSIDE, "the cup leaves the disc; its pixels there stand in no mask (column cup_pixels_outside_disc)")
+    tell(STRAY, "the true mask has stray parts, and is scored as it is; look at it, since truth is never cleaned")
+    if framing is not None:
+        shares = [round(100 * float(row["framing"])) for row in warned.get(FRAMING, [])]
+        seen = "-".join(map(str, dict.fromkeys([min(shares), max(shares)]))) if shares else ""
+        trained = f"{100 * framing.low:.0f}-{100 * framing.high:.0f} %"
+        tell(FRAMING, f"disc is {seen} % of the frame, the model was trained on {trained}: not framed as in training")
+    elif count:
+        progress.line(
+            "the checkpoint does not say how its training photographs were framed, since an older fundus-seg wrote it: "
+            "framing is not checked"
+        )

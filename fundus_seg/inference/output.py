@@ -1,0 +1,161 @@
+"""The folder that `predict` writes: masks, overlays, a table with a row for each photograph, and who made them.
+
+`cases.csv` grows by a row when the photograph's files are in place, so what it lists is whole, whenever the process
+ends. `predictions.json` says what made all of it; a second run goes on only if the same would make the rest.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fundus_seg.builtins import MaskFormat, PictureFormat
+from fundus_seg.data.io import MASK_SUFFIX
+from fundus_seg.data.names import file_name
+from fundus_seg.errors import RunError
+from fundus_seg.runs.atomic import append_bytes, write_json, write_text
+from fundus_seg.viz.overlay import PICTURE_SUFFIX
+
+RECORD_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Output:
+    """The folder `path`, and what its files are.
+
+    Attributes:
+        path: the folder.
+        columns: columns of the table.
+        made_by: what makes the predictions, by name: plain values, equal ones give equal predictions.
+        form: format of the masks.
+        overlay: format of the overlays; None: there are none.
+    """
+
+    path: Path
+    columns: Sequence[str]
+    made_by: Mapping[str, Any] = field(repr=False)
+    form: MaskFormat
+    overlay: PictureFormat | None
+
+    @property
+    def table(self) -> Path:
+        """A row for each photograph."""
+        return self.path / "cases.csv"
+
+    @property
+    def record(self) -> Path:
+        """What made the predictions."""
+        return self.path / "predictions.json"
+
+    def mask(self, name: str) -> Path:
+        """The mask of a photograph."""
+        return self.path / "masks" / file_name(name, MASK_SUFFIX[self.form])
+
+    def picture(self, name: str, form: PictureFormat) -> Path:
+        """The overlay of a photograph."""
+        return self.path / "overlays" / file_name(name, PICTURE_SUFFIX[form])
+
+    def is_whole(self, name: str) -> bool:
+        """Whether the files of a photograph are there that its row promises."""
+        return self.mask(name).is_file() and (self.overlay is None or self.picture(name, self.overlay).is_file())
+
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of the photographs that are done; a last line that a kill has cut is none.
+
+        Raises:
+            RunError: the folder holds what something else has made, or the table is damaged.
+        """
+        try:
+            record = json.loads(self.record.read_text("utf8"))
+        except FileNotFoundError:
+            if self.table.exists() or self._holds_masks():
+                raise RunError(
+                    f"{self.path}: holds predictions without {self.record.name}, which says what made them; "
+                    "choose another --out"
+                ) from None
+            return []
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{self.record}: cannot be read; choose another --out") from error
+        self._refuse_others(record)
+        if not self.table.exists():
+            return []
+        try:
+            text = self.table.read_bytes().decode("utf8", "replace")  # a kill may cut a letter in two
+        except OSError as error:
+            raise RunError(f"{self.table}: cannot be read ({error.strerror}); choose another --out") from error
+        whole = _whole_rows(text)
+        if whole[:1] != [list(self.columns)] or any(len(row) != len(self.columns) for row in whole):
+            raise RunError(f"{self.table}: not rows of {', '.join(self.columns)}; choose another --out")
+        return [dict(zip(self.columns, row, strict=True)) for row in whole[1:]]
+
+    def begin(self, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+        """Write the record, and the table with these rows alone.
+
+        Args:
+            rows: what stays of the rows that were there.
+            about: what else the record is to say.
+        """
+        write_json(self.record, {"format": RECORD_FORMAT, "made_by": dict(self.made_by), **about})
+        lines = [_line(self.columns), *(_line(row[name] for name in self.columns) for row in rows)]
+        write_text(self.table, "".join(lines))
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append the row of a photograph, whose files are in place."""
+        append_bytes(self.table, _line(row[name] for name in self.columns).encode("utf8"))
+
+    def remove(self, name: str) -> None:
+        """Remove the files of a photograph."""
+        for path in (self.mask(name), *(self.picture(name, form) for form in PICTURE_SUFFIX)):
+            path.unlink(missing_ok=True)
+
+    def _holds_masks(self) -> bool:
+        folder = self.path / "masks"
+        return folder.is_dir() and any(folder.iterdir())
+
+    def _refuse_others(self, record: Any) -> None:
+        there = record.get("made_by") if isinstance(record, dict) else None
+        if not isinstance(there, dict):
+            raise RunError(f"{self.record}: not written by `fundus-seg predict`; choose another --out")
+        differing = [
+            f"{name} {there.get(name)} there, {value} now"
+            for name, value in self.made_by.items()
+            if there.get(name) != value
+        ]
+        if differing:
+            raise RunError(
+                f"{self.path}: holds other predictions ({'; '.join(differing)}); choose another --out, or delete it"
+            )
+
+
+def escaped(text: object) -> str:
+    r"""A text that UTF-8 can hold: a byte of a file name that is not UTF-8 becomes `\xe9`, as in `data.names`."""
+    return str(text).encode("utf8", "surrogateescape").decode("utf8", "backslashreplace")
+
+
+def _line(values: Iterable[Any]) -> str:
+    """A line of CSV; a field with a line end of any kind is quoted, NaN is empty."""
+    buffer = io.StringIO()
+    # csv quotes the characters of its own line end, of which there must be both, or a bare CR would end a line.
+    csv.writer(buffer, lineterminator="\r\n").writerow(
+        "" if isinstance(value, float) and math.isnan(value) else escaped(value) for value in values
+    )
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _whole_rows(text: str) -> list[list[str]]:
+    """The rows of a CSV without a last one that lacks its end."""
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), strict=True):
+            rows.append(row)
+    except csv.Error:  # the last field is quoted, and its end is missing
+        return rows
+    if rows and not text.endswith("\n"):
+        rows.pop()
+    return rows
