@@ -350,6 +350,14 @@ def stop_at(number, how):
     return stop
 
 
+@pytest.fixture
+def hears_ctrl_c():
+    """SIGINT raises KeyboardInterrupt, as in a terminal: the background jobs of a shell ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class TestGoingOn:
     """One --out given again."""
 
@@ -514,6 +522,7 @@ class TestGoingOn:
             predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.usefixtures("hears_ctrl_c")
     def test_signals_stop_between_whole_files(self, drawn, checkpoint, folder, tmp_path, command, number, code):
         drawn(before=stop_at(2, lambda: os.kill(os.getpid(), number)))
         before = signal.getsignal(signal.SIGTERM)
