@@ -8,6 +8,7 @@ import torch
 
 from fundus_seg.builtins import Precision
 from fundus_seg.config import MachineSettings
+from fundus_seg.errors import counted
 from fundus_seg.runs.provenance import processor
 
 
@@ -19,7 +20,7 @@ def gpu_name() -> str | None:
 def machine() -> str:
     """The GPU, or else the processor with torch's threads, and torch's version, in one line."""
     threads = torch.get_num_threads()
-    computes = gpu_name() or f"{processor()}, {threads} thread{'s' * (threads > 1)}"
+    computes = gpu_name() or f"{processor()}, {counted(threads, 'thread')}"
     return f"{computes}, torch {torch.__version__}"
 
 

@@ -680,6 +680,18 @@ class TestTruth:
             predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=truth, truth_coding=DOFE)
         assert not (tmp_path / "out").exists()
 
+    def test_true_discs_and_cups_that_are_exchanged_are_refused(self, drawn, checkpoint, photographs, tmp_path):
+        for path in (photographs / "mask").iterdir():
+            greys = np.asarray(Image.open(path))
+            for structure, mask in (("disc", greys < 255), ("cup", greys == 0)):
+                (tmp_path / structure).mkdir(exist_ok=True)
+                Image.fromarray(np.uint8(255) * mask).save(tmp_path / structure / path.name)
+        drawn()
+        discs, cups = str(tmp_path / "disc"), str(tmp_path / "cup")
+        with pytest.raises(DataError, match="4 of 4 masks of the truth show a disc inside its cup"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[cups, discs])
+        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[discs, cups])
+
     def test_stray_truth_is_told_and_stands_in_its_row(self, drawn, checkpoint, photographs, tmp_path):
         labels = np.asarray(Image.open(photographs / "mask/Atest2.png")).copy()
         labels[:3, :3] = 0

@@ -281,13 +281,12 @@ def _truths(
         progress.line(f"coding of the true masks, as recognised: {settled}")
     progress.left_out("photograph", "not scored, without a true mask", [name for name in names if name not in files])
     truths = MaskFiles(files, Annotation(settled), nested=True)
-    if coding is not None:
-        _refuse_contradicted(truths, progress)
+    _refuse_contradicted(truths, progress)
     return truths
 
 
 def _refuse_contradicted(truths: MaskFiles, progress: Progress) -> None:
-    """Refuse a coding that the user gave and the first true masks contradict, before anything is predicted.
+    """Refuse true masks that contradict their coding, or discs and cups exchanged, before anything is predicted.
 
     Raises:
         DataError: most of them show another coding.
