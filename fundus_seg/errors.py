@@ -70,6 +70,10 @@ class DataError(FundusSegError):
         self.problems = tuple(problems) or (problem,)
 
 
+class SharedFault(DataError):
+    """A fault that many files may share, since they were exported alike: these get one line together."""
+
+
 class Problems:
     """Collects what is wrong with the data over several steps, so that the user sees all of it at once."""
 
@@ -105,11 +109,11 @@ def about(path: Path) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(str(error), path) from error
+        raise type(error)(str(error), path) from error
 
 
 class StrictError(FundusSegError):
-    """Something was left out, and the caller asked that nothing be."""
+    """Something was left out or is odd, and the caller asked that nothing be."""
 
     exit_code = 3
 

@@ -70,6 +70,10 @@ class Progress(Protocol):
         """
         ...
 
+    def warn(self, text: str) -> None:
+        """Show on one line what is odd about the data and used all the same, and remember it: `--strict` counts it."""
+        ...
+
 
 class Silent:
     """Shows nothing: the default in the library."""
@@ -85,6 +89,10 @@ class Silent:
         """Give `line` the one line about what is left out."""
         if told := left_out(what, reason, names, fix):
             self.line(str(told))
+
+    def warn(self, text: str) -> None:
+        """Give `line` the warning."""
+        self.line(f"warning: {text}")
 
 
 SILENT: Progress = Silent()

@@ -18,8 +18,9 @@ from fundus_seg import yaml_lines
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data.coding import BY_DOFE, recognised
 from fundus_seg.data.io import read_image, read_mask, read_photograph
-from fundus_seg.data.recognise import Witness, coding_text
-from fundus_seg.errors import FundusSegError
+from fundus_seg.data.recognise import coding_text
+from fundus_seg.data.witness import Witness
+from fundus_seg.errors import DataError, FundusSegError
 from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.models.checkpoint import read_checkpoint
 
@@ -120,11 +121,12 @@ def check_coding(tmp_path, colours, shape):
     assert coding.colours == tuple(map(tuple, colours))
     np.testing.assert_array_equal(read_mask(path, coding), [labels > 0, labels > 1])
     witness = Witness()
+    masks = None
     try:
-        masks = read_mask(path)
-    except FundusSegError:
-        masks = None
-    witness.see("A/test", (path,), BY_DOFE, masks)
+        seen = masks = read_mask(path)
+    except DataError as error:
+        seen = error
+    witness.see("A/test", (path,), BY_DOFE, seen)
     assert [problem.text for problem in witness.suspicion().problems if coding_text(coding) in problem.text] or (
         masks is not None and masks.any() and (masks == [labels > 0, labels > 1]).all()
     )

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-from fundus_seg.errors import StrictError, printable
+from fundus_seg.errors import StrictError, counted, printable
 from fundus_seg.progress import Advance, LeftOut, left_out
 from fundus_seg_cli.console import console
 
@@ -25,12 +25,14 @@ class Terminal:
 
     Attributes:
         told: what the command left out so far.
+        warned: how many warnings about the data it gave.
         said: when the last line was shown, by the monotonic clock; None before the first.
     """
 
     def __init__(self) -> None:
         self.console = console(stderr=True)
         self.told: list[LeftOut] = []
+        self.warned = 0
         self.said: float | None = None
 
     @contextmanager
@@ -71,15 +73,27 @@ class Terminal:
             self.told.append(told)
             self.line(str(told))
 
+    def warn(self, text: str) -> None:
+        """One line about what is odd, which `check` counts."""
+        self.warned += 1
+        self.line(f"warning: {text}")
+
     def check(self, *, strict: bool) -> None:
-        """End the command with exit code 3 if it left something out and `--strict` was given.
+        """End the command with exit code 3 if it left something out or warned, and `--strict` was given.
 
         Raises:
-            StrictError: that is so; it counts what was left out.
+            StrictError: that is so; it counts what was left out, and the warnings.
         """
-        if strict and self.told:
+        if not strict:
+            return
+        found = []
+        if self.told:
             counts = "; ".join(f"{each.count} {each.what}, {each.reason}" for each in self.told)
-            raise StrictError(f"--strict, and something was left out: {counts}")
+            found.append(f"something was left out: {counts}")
+        if self.warned:
+            found.append(f"{counted(self.warned, 'warning')} about the data")
+        if found:
+            raise StrictError(f"--strict, and {'; and '.join(found)}")
 
 
 def _columns(width: int) -> list[ProgressColumn]:

@@ -32,7 +32,7 @@ from fundus_seg.cores import map_on_cores
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.io import DECODER_VERSION
-from fundus_seg.data.recognise import Witness
+from fundus_seg.data.witness import Suspicion, Witness, odd_line
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import DataError, Problem, Problems, RunError, one_line
 from fundus_seg.progress import SILENT, Progress
@@ -58,6 +58,7 @@ class ResizedSplit:
         images: (N, size, size, 3) uint8, memory-mapped.
         masks: (N, 2, size, size) uint8 of 0 and 1, channels ("disc", "cup"), memory-mapped.
         problems: why some of the cases must not train a network.
+        odd: what is odd about some of the masks, a line for each kind.
     """
 
     digest: str
@@ -66,6 +67,7 @@ class ResizedSplit:
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     problems: tuple[Problem, ...]
+    odd: tuple[str, ...]
 
 
 def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress = SILENT) -> ResizedSplit:
@@ -89,9 +91,13 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
         if not os.path.lexists(entry):
             _build(entry, cases, contents, data, progress)
         try:
-            why_not_train, arrays = _open(entry, len(cases), data.size)
-        except (OSError, ValueError) as fault:
-            progress.line(f"{entry}: a damaged entry of the cache ({one_line(fault)}); removed, and built again")
+            record, arrays = _open(entry, len(cases), data.size)
+            odd = _odd_lines(cases, record["odd"])
+        except (OSError, ValueError, LookupError) as fault:
+            what = "an entry of the cache by an older version"
+            if not isinstance(fault, KeyError):
+                what = f"a damaged entry of the cache ({one_line(fault)})"
+            progress.line(f"{entry}: {what}; removed, and built again")
             try:
                 remove(entry)
             except OSError as error:
@@ -102,7 +108,8 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
             names=tuple(case.name for case in cases),
             photographs=tuple(image for _, image, *_ in contents),
             **arrays,
-            problems=_training_problems(cases, why_not_train),
+            problems=_training_problems(cases, record["problems"]),
+            odd=odd,
         )
     raise DataError(f"the disk of the cache does not keep what is written; set {CACHE_VARIABLE} to another one", entry)
 
@@ -136,8 +143,8 @@ def _shapes(count: int, size: int) -> dict[str, tuple[int, ...]]:
     return {"images": (count, size, size, 3), "masks": (count, 2, size, size)}
 
 
-def _open(entry: Path, count: int, size: int) -> tuple[list[str | None], dict[str, NDArray[np.uint8]]]:
-    """Why each case must not train, or None, and the arrays of an entry, if all is as it was written.
+def _open(entry: Path, count: int, size: int) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
+    """The record and the arrays of an entry, if all is as it was written.
 
     Raises:
         OSError, ValueError: something is missing or damaged.
@@ -150,7 +157,7 @@ def _open(entry: Path, count: int, size: int) -> tuple[list[str | None], dict[st
                 raise ValueError(f"{name}.npy is not what was written")
             begin = os.fstat(file.fileno()).st_size - math.prod(shape)
             arrays[name] = np.memmap(file, np.uint8, "r", begin, shape)
-    return record["problems"], arrays
+    return record, arrays
 
 
 def _reserved(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -189,13 +196,12 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
         unusable.found += _training_problems(cases, why_not_train)
     unusable.found = [*suspicion.problems, *suspicion.unexplained(unusable.found)]
     unusable.refuse("files cannot be used")
-    for oddity in suspicion.oddities:
-        progress.line(f"warning: {oddity}")
     for name in shapes:
         flush_to_disk(folder / f"{name}.npy")
     about = {
         "what": f"{place}, {len(cases)} cases at {data.size}",
         "problems": why_not_train,
+        "odd": _odd_entries(cases, suspicion),
         "sha256": {name: file_digest(folder / f"{name}.npy") for name in shapes},
     }
     (folder / _RECORD).write_text(_sealed(about), "utf8")
@@ -220,6 +226,23 @@ def _unsealed(text: str) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     raise ValueError("its record is not what was written")
+
+
+def _odd_entries(cases: Sequence[Case], suspicion: Suspicion) -> list[list[Any]]:
+    """What is odd, as a record holds it: the first file by its place among the cases, since these may move."""
+    places = {path: place for place, path in enumerate(_mask_files(cases))}
+    first = ((oddity.summary, oddity.problems[0]) for oddity in suspicion.oddities)
+    return [[summary, places[Path(str(problem.path))], problem.text] for summary, problem in first]
+
+
+def _odd_lines(cases: Sequence[Case], entries: Sequence[Sequence[Any]]) -> tuple[str, ...]:
+    """The lines of what a record holds to be odd."""
+    files = _mask_files(cases)
+    return tuple(odd_line(summary, Problem(text, files[place])) for summary, place, text in entries)
+
+
+def _mask_files(cases: Sequence[Case]) -> list[Path]:
+    return [path for case in cases for files in case.masks for path in files]
 
 
 def _training_problems(cases: Sequence[Case], why_not_train: Sequence[str | None]) -> tuple[Problem, ...]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -18,16 +19,13 @@ from numpy.typing import NDArray
 
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.cache import training_problem
-from fundus_seg.data.dataset import FIT_MARGIN, check_fit, exif_fit, may_lie_as_stored, read_masks
+from fundus_seg.data.dataset import look, read_masks
 from fundus_seg.data.duplicates import find_copies, fingerprint
 from fundus_seg.data.files import SPLITS, Case, Split
-from fundus_seg.data.io import Photograph, count_greys, read_photograph
+from fundus_seg.data.io import count_greys, read_photograph
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.data.listing import Skipped
-from fundus_seg.data.nifti import is_nifti
-from fundus_seg.data.orientation import brightness, misfit
-from fundus_seg.data.recognise import Suspicion, Witness
-from fundus_seg.data.stray import stray_parts
+from fundus_seg.data.witness import Suspicion, Witness
 from fundus_seg.errors import Problem, Problems
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
@@ -145,7 +143,6 @@ class _Inspection:
     findings: tuple[Finding, ...]
     picture: _Picture | None
     drawing: _Drawing | None
-    brightness: list[float] = field(default_factory=list)  # of a mask in NIfTI on a picture, or the other way round
 
 
 def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
@@ -165,16 +162,17 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
             cases += found.cases
             if split == "test" and found.cases and len({source_half(case.name) for case in found.cases}) < 2:
                 halves = f"the {len(found.cases)} test cases of {domain} all fall into one half by their names"
-                findings.append(Finding(f"{halves}; add some, to select on and to calibrate", root.path))
+                needed = "selection `source-validation` and in-domain scores need cases in both"
+                findings.append(Finding(f"{halves}; {needed}, so add some", root.path, severity="warning"))
             findings += [Finding(problem.text, problem.path) for problem in found.problems]
     witness = Witness()
     description = f"checking {root.path}"
     inspections = map_on_cores(partial(_inspect, witness=witness), cases, description=description, progress=progress)
     suspicion = witness.suspicion()
-    findings += _suspected(suspicion)
-    for inspection in inspections:
-        findings += [finding for finding in inspection.findings if finding.path not in suspicion.explained]
-    findings += _turned_masks(inspections)
+    judged = [each for inspection in inspections for each in inspection.findings]
+    findings += [Finding(problem.text, problem.path) for problem in suspicion.problems]
+    findings += [finding for finding in judged if finding.path not in suspicion.explained]
+    findings += _odd(suspicion, {(finding.path, finding.text) for finding in judged})
     findings += _shared_pictures(inspections)
     summaries = tuple(
         _summary(
@@ -186,12 +184,17 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
     return RootCheck(str(root.path), summaries, tuple(findings), root.skipped)
 
 
-def _suspected(suspicion: Suspicion) -> Iterator[Finding]:
-    """What masks show against their coding."""
-    for problem in suspicion.problems:
-        yield Finding(problem.text, problem.path)
-    for problem in suspicion.oddities:
-        yield Finding(problem.text, problem.path, severity="warning")
+def _odd(suspicion: Suspicion, judged: Collection[tuple[Path | str | None, str]]) -> Iterator[Finding]:
+    """What is odd about each mask, or about a whole group of them; but for what was `judged` already."""
+    for oddity in suspicion.oddities:
+        first = oddity.problems[0]
+        if oddity.whole:
+            folder = Path(str(first.path)).parent
+            yield Finding(f"{oddity.summary}: {first.text}", folder, severity="warning")
+            continue
+        for problem in oddity.problems:
+            if (problem.path, problem.text) not in judged:
+                yield Finding(problem.text, problem.path, severity="warning")
 
 
 def _inspect(case: Case, witness: Witness) -> _Inspection:
@@ -202,8 +205,7 @@ def _inspect(case: Case, witness: Witness) -> _Inspection:
         photograph = read_photograph(case.image)
     with problems.gather():
         masks = read_masks(case, witness)
-        if photograph is not None:
-            check_fit(photograph, masks, case.mask)
+        look(case, photograph, masks, witness)
     picture = None if photograph is None else _picture(photograph.pixels)
     if picture is not None and not picture.fingerprint.any():
         problems.add("one flat colour: export it again, or leave the case out", case.image)
@@ -212,24 +214,7 @@ def _inspect(case: Case, witness: Witness) -> _Inspection:
         coded = len(case.masks[0]) == 1  # the greys of two binary files would tell nothing
         drawing = _drawing(masks, count_greys(case.mask) if coded else np.zeros(256, np.int64))
         findings += _judge(case, masks, drawing)
-        if photograph is not None and not problems.found:
-            findings += _turned(case, photograph, masks)
-    mixed = photograph is not None and masks is not None and is_nifti(case.image) != is_nifti(case.mask)
-    return _Inspection(
-        case, tuple(findings), picture, drawing, brightness(photograph.pixels, masks[0]) if mixed else []
-    )
-
-
-def _turned_masks(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
-    """The splits whose masks in NIfTI lie another way on their photographs than they are read."""
-    splits: dict[tuple[str, Split], list[_Inspection]] = {}
-    for each in inspections:
-        splits.setdefault((each.case.domain, each.case.split), []).append(each)
-    for place, found in splits.items():
-        if said := misfit([each.brightness for each in found]):
-            text, certain = said
-            severity: Severity = "error" if certain else "warning"
-            yield Finding(f"{'/'.join(place)}: {text}", found[0].case.mask.parent, severity=severity)
+    return _Inspection(case, tuple(findings), picture, drawing)
 
 
 def _picture(image: NDArray[np.uint8]) -> _Picture:
@@ -260,27 +245,10 @@ def _judge(case: Case, masks: NDArray[np.bool_], drawing: _Drawing) -> Iterator[
     warn = partial(Finding, path=case.mask, severity="warning")
     if problem := training_problem(masks):
         yield Finding(problem, case.mask, severity="error" if case.split == "train" else "warning")
-    elif not drawing.cup_height:
-        yield warn("the cup is empty: outline it, or its scores exclude the case")
     elif drawing.cup_touches_background:
         yield warn("the cup touches the background: leave a rim all around it")
     if drawing.disc_cut:
         yield warn("the frame cuts the disc: crop with a wider margin")
-    for stray in stray_parts(masks):
-        yield warn(f"{stray}: look at it, since truth is never cleaned")
-
-
-def _turned(case: Case, photograph: Photograph, masks: NDArray[np.bool_]) -> Iterator[Finding]:
-    """A photograph that EXIF turns, where nothing shows that its mask was drawn on the turned picture."""
-    if may_lie_as_stored(photograph) and masks.any():
-        shown, stored = exif_fit(photograph, masks)
-        if shown <= stored + FIT_MARGIN:
-            yield Finding(
-                f"its photograph is turned by EXIF orientation {photograph.orientation}, and the mask fits it as well "
-                f"as it is stored (correlations {shown:.2f} and {stored:.2f}): look whether the mask is turned too",
-                case.mask,
-                severity="warning",
-            )
 
 
 def _shared_pictures(inspections: Sequence[_Inspection]) -> Iterator[Finding]:

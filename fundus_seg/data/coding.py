@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM
-from fundus_seg.errors import DataError
+from fundus_seg.errors import SharedFault
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -125,7 +125,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: boo
     """Decode pixels (H, W, 3) uint8 to masks (2, H, W), channels ("disc", "cup").
 
     Raises:
-        DataError: too many pixels have colours that are not in the coding. The error names no file.
+        SharedFault: too many pixels have colours that are not in the coding. The error names no file.
     """
     if isinstance(coding, Thresholds):
         cup = _beyond(pixels, coding.cup)
@@ -133,7 +133,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: boo
     colours = coding.colours
     present, counts, index = _colours_in(pixels)
     if all(_is_grey(colour) for colour in colours) and not all(_is_grey(colour) for colour in present.tolist()):
-        raise DataError(f"a coloured mask, but its coding wants greys: {coding}")
+        raise SharedFault(f"a coloured mask, but its coding wants greys: {coding}")
     labels, stray, allowed = _nearest(present, colours, lossy)
     if coding.bounds is not None:
         labels = 2 - np.searchsorted(coding.bounds, present[:, 0])
@@ -154,7 +154,7 @@ def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool, inside: str | None 
         inside: a threshold that says which greys are inside, whatever greys the file has.
 
     Raises:
-        DataError: too many pixels have a third colour. The error names no file.
+        SharedFault: too many pixels have a third colour. The error names no file.
     """
     if inside is not None:
         return _beyond(pixels, inside)
@@ -173,12 +173,26 @@ def _beyond(pixels: NDArray[np.uint8], limit: str) -> NDArray[np.bool_]:
     """The pixels (H, W) whose grey is within a threshold.
 
     Raises:
-        DataError: the file is coloured.
+        SharedFault: the file is coloured.
     """
-    first, value = pixels[..., 0], int(limit[2:])
+    first = pixels[..., 0]
     if not (pixels == first[..., None]).all():
-        raise DataError(f"a coloured mask, but its coding wants greys: {limit}")
-    return first >= value if limit.startswith(">") else first <= value
+        raise SharedFault(f"a coloured mask, but its coding wants greys: {limit}")
+    return within(first, limit)
+
+
+def within(greys: NDArray[np.uint8], limit: str) -> NDArray[np.bool_]:
+    """The pixels (H, W) whose grey is within a threshold, as `Thresholds` holds it."""
+    value = int(limit[2:])
+    return greys >= value if limit.startswith(">") else greys <= value
+
+
+def turned_threshold(limit: str, brightest: int) -> str:
+    """The threshold of the same areas in a map whose greys are counted down from the brightest one."""
+    value = brightest - int(limit[2:])
+    if value < 0:
+        return "<=-1"
+    return f"<={value}" if limit.startswith(">") else f">={value}"
 
 
 @dataclass(frozen=True)
@@ -331,13 +345,13 @@ def _refuse_stray(
     of_what: str,
     thresholds: str,
 ) -> None:
-    """Raise a DataError if the colours marked as `stray` cover more than the `allowed` share of the pixels."""
+    """Raise a SharedFault if the colours marked as `stray` cover more than the `allowed` share of the pixels."""
     share = counts[stray].sum() / counts.sum()
     if share > allowed:
         commonest = present[stray][np.argsort(-counts[stray])[:3]].tolist()
         kind = "greys" if all(_is_grey(colour) for colour in commonest) else "colours"
         odd = ", ".join(_written(colour) for colour in commonest)
-        raise DataError(
+        raise SharedFault(
             f"{kind} [{odd}] on {100 * share:.1f} % of its pixels are not {of_what}: export the mask without smoothing"
             + (f", or give thresholds as the coding: {thresholds}" if kind == "greys" and thresholds else "")
         )

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fundus_seg.data.coding import Annotation, Thresholds, merged
 from fundus_seg.data.files import Case, Split
-from fundus_seg.data.io import Photograph, read_binary_mask, read_mask, read_photograph
+from fundus_seg.data.io import Photograph, frame_text, read_binary_mask, read_mask, read_photograph
 from fundus_seg.data.layout import DataRoot, open_root
-from fundus_seg.data.recognise import Witness
+from fundus_seg.data.nifti import is_nifti
+from fundus_seg.data.witness import Witness
 from fundus_seg.errors import DataError, Problems
 
 
@@ -32,7 +32,7 @@ def read_sample(case: Case, witness: Witness | None = None) -> Sample:
 
     Args:
         case: the case.
-        witness: sees the masks of each annotator.
+        witness: sees the masks of each annotator, and how they lie on the photograph.
 
     Raises:
         DataError: a file cannot be read, or photograph and mask differ in size.
@@ -43,84 +43,18 @@ def read_sample(case: Case, witness: Witness | None = None) -> Sample:
     with problems.gather():
         masks = read_masks(case, witness)
     problems.refuse(f"files of {case.name} cannot be used")
-    return join(case, photograph, masks)
-
-
-def join(case: Case, photograph: Photograph, masks: NDArray[np.bool_]) -> Sample:
-    """Make the sample of a case from its photograph and its masks (2, H, W).
-
-    Raises:
-        DataError: as `check_fit`.
-    """
-    check_fit(photograph, masks, case.mask)
+    look(case, photograph, masks, witness or Witness())
     return Sample(case.name, photograph.pixels, masks)
 
 
-FIT_MARGIN = 0.05
-"""By how much the masks must correlate better with the stored than with the turned photograph, to lie on the former."""
-
-
-def check_fit(photograph: Photograph, masks: NDArray[np.bool_], path: Path) -> None:
-    """Check that masks (2, H, W) lie on a photograph as it is shown, turned by its EXIF orientation.
+def look(case: Case, photograph: Photograph | None, masks: NDArray[np.bool_], witness: Witness) -> None:
+    """Let a witness look at the masks (2, H, W) of a case, and at how they lie on its photograph if that is there.
 
     Raises:
-        DataError: the two differ in size; or the masks fit the photograph's stored pixels clearly better than the
-            turned ones. The error is about `path`, the file of the masks.
+        SharedFault: as `check_fit`.
     """
-    image = photograph.pixels
-    if image.shape[:2] != masks.shape[1:]:
-        sizes = f"{frame_text(masks[0])} pixels, but its photograph has {frame_text(image)}"
-        if photograph.orientation > 1 and masks.shape[1:] == (image.shape[1], image.shape[0]):
-            sizes += f" after its {_turn_text(photograph)}: {_TURN_FIX}"
-        raise DataError(sizes, path)
-    if may_lie_as_stored(photograph) and masks.any():
-        shown, stored = exif_fit(photograph, masks)
-        if stored > shown + FIT_MARGIN:
-            raise DataError(
-                f"fits its photograph as it is stored (correlation {stored:.2f}), not as its "
-                f"{_turn_text(photograph)} shows it ({shown:.2f}): {_TURN_FIX}",
-                path,
-            )
-
-
-def may_lie_as_stored(photograph: Photograph) -> bool:
-    """Whether masks of the photograph's size may have been drawn on its stored pixels, before EXIF turns them."""
-    height, width = photograph.pixels.shape[:2]
-    return photograph.orientation > 1 and (height == width or photograph.orientation < 5)
-
-
-_TURN_FIX = "save the photograph upright without EXIF orientation, or draw the mask on the upright photograph"
-
-
-def _turn_text(photograph: Photograph) -> str:
-    return f"EXIF orientation {photograph.orientation}"
-
-
-_UNDO = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-"""By EXIF orientation, what turns an upright photograph back as it is stored."""
-
-
-def exif_fit(photograph: Photograph, masks: NDArray[np.bool_]) -> tuple[float, float]:
-    """How well masks (2, H, W) fit a photograph that EXIF turns: as it is shown, and as it is stored.
-
-    The measure is the correlation of the green channel with the labels 0, 1 and 2, since a disc is brighter than the
-    retina and its cup brighter still.
-    """
-    green = Image.fromarray(np.ascontiguousarray(photograph.pixels[..., 1]))
-    labels = masks.sum(axis=0, dtype=np.float64).ravel()
-    fits = []
-    for picture in (green, green.transpose(_UNDO[photograph.orientation])):
-        values = np.asarray(picture, np.float64).ravel()
-        fits.append(float(np.corrcoef(values, labels)[0, 1]) if values.std() and labels.std() else 0.0)
-    return fits[0], fits[1]
+    mixed = is_nifti(case.image) != is_nifti(case.mask)
+    witness.look(f"{case.domain}/{case.split}", case.mask, masks, photograph, mixed=mixed)
 
 
 def read_masks(case: Case, witness: Witness | None = None) -> NDArray[np.bool_]:
@@ -138,13 +72,16 @@ def read_masks(case: Case, witness: Witness | None = None) -> NDArray[np.bool_]:
     problems = Problems()
     by_annotator: list[NDArray[np.bool_]] = []
     for number, files in enumerate(case.masks):
-        masks = None
-        with problems.gather():
-            masks = read_files(files, case.annotation)
-            by_annotator.append(masks)
+        seen: NDArray[np.bool_] | DataError
+        try:
+            seen = read_files(files, case.annotation)
+            by_annotator.append(seen)
+        except DataError as error:
+            problems.found += error.problems
+            seen = error
         if witness is not None:
             annotator = f", annotator {number + 1}" if len(case.masks) > 1 else ""
-            witness.see(f"{case.domain}/{case.split}{annotator}", files, case.annotation, masks)
+            witness.see(f"{case.domain}/{case.split}{annotator}", files, case.annotation, seen)
     problems.refuse(f"masks of {case.name} cannot be used")
     for files, masks in zip(case.masks, by_annotator, strict=True):
         if masks.shape != by_annotator[0].shape:
@@ -174,11 +111,6 @@ def read_files(files: Sequence[Path], annotation: Annotation, *, nested: bool = 
     if disc.shape != cup.shape:
         raise DataError(f"{frame_text(cup)} pixels, but {disc_file} has {frame_text(disc)}", cup_file)
     return np.stack([disc | cup if nested else disc, cup])
-
-
-def frame_text(pixels: NDArray[np.generic]) -> str:
-    """The size of an array (H, W, ...) for messages: width x height."""
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"
 
 
 class FundusDataset:

@@ -159,6 +159,11 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat, *, like: 
     Image.fromarray(greys[labels]).save(path, format="PNG")
 
 
+def frame_text(pixels: NDArray[np.generic]) -> str:
+    """The size of an array (H, W, ...) for messages: width x height."""
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+
+
 def _read(path: Path, *, opaque: bool = False) -> _Decoded:
     """Read the pixels of a file in any format.
 

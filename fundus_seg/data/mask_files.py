@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.coding import Annotation, Coding, Thresholds
-from fundus_seg.data.dataset import frame_text, read_files
+from fundus_seg.data.dataset import read_files
 from fundus_seg.data.files import NAME, WILDCARDS, Pattern, left_over
-from fundus_seg.data.io import read_image
+from fundus_seg.data.io import Photograph, frame_text, read_image
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.listing import MASKS, Skipped, in_folder, summary, tell
 from fundus_seg.data.names import matched, name_of
 from fundus_seg.data.nifti import is_nifti
 from fundus_seg.data.orientation import Turns
 from fundus_seg.data.recognise import Side, settle_codings
+from fundus_seg.data.witness import Watch, Witness
 from fundus_seg.errors import DataError, Problems, UsageError, about, listing
 from fundus_seg.progress import SILENT, Progress
 
@@ -44,13 +45,32 @@ class MaskFiles:
     annotation: Annotation
     nested: bool
 
-    def read(self, name: str) -> NDArray[np.bool_]:
+    def read(
+        self, name: str, witness: Witness, photograph: Photograph | None = None, image: Path | None = None
+    ) -> NDArray[np.bool_]:
         """Read the masks of one case, (2, H, W) bool, channels ("disc", "cup").
 
+        Args:
+            name: the case.
+            witness: sees them.
+            photograph: what they must lie on, if it is there.
+            image: its file.
+
         Raises:
-            DataError: as `read_files`.
+            DataError: as `read_files` and, for true masks, `check_fit`.
         """
-        return read_files(self.files[name], self.annotation, nested=self.nested)
+        group = "the truth" if self.nested else "the predictions"
+        files = self.files[name]
+        try:
+            masks = read_files(files, self.annotation, nested=self.nested)
+        except DataError as error:
+            witness.see(group, files, self.annotation, error)
+            raise
+        witness.see(group, files, self.annotation, masks)
+        if self.nested:
+            mixed = image is not None and is_nifti(image) != is_nifti(files[0])
+            witness.look(group, files[0], masks, photograph, mixed=mixed)
+        return masks
 
 
 def find_masks(
@@ -160,17 +180,17 @@ class MaskPairs:
         folders = {files[0].parent for files in self.truths.files.values()}
         return any(in_phantom(folder) for folder in folders)
 
-    def read(self, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Read prediction and truth of one case, (2, H, W) bool each.
+    def read(self, name: str, watch: Watch) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Read prediction and truth of one case, (2, H, W) bool each; the witnesses of `watch` see them.
 
         Raises:
             DataError: as `read_files`, or the two differ in size: nothing is resampled.
         """
         problems = Problems()
         with problems.gather():
-            prediction = self.predictions.read(name)
+            prediction = self.predictions.read(name, watch.predictions)
         with problems.gather():
-            truth = self.truths.read(name)
+            truth = self.truths.read(name, watch.truths)
         problems.refuse(f"masks of {name} cannot be used")
         if prediction.shape != truth.shape:
             raise DataError(
@@ -296,7 +316,9 @@ def _refuse_turned(pairs: MaskPairs, progress: Progress) -> None:
 
     def compare(name: str) -> None:
         with contextlib.suppress(DataError):  # told where the masks are scored
-            turns.add(nifti.read(name), pictures.read(name))
+            turns.add(
+                *(read_files(side.files[name], side.annotation, nested=side.nested) for side in (nifti, pictures))
+            )
 
     map_on_cores(compare, mixed, description="comparing orientations", progress=progress)
     folder = nifti.files[mixed[0]][0].parent

@@ -1,4 +1,4 @@
-"""Test how NIfTI files lie on pictures (PNG, JPEG ...): masks on masks, or masks on photographs.
+"""Test how masks lie on photographs that EXIF turns, and how NIfTI files lie on pictures (PNG, JPEG ...).
 
 A picture has one way to be read. What the axes of a NIfTI mean depends on the tool that wrote it: the same array, saved
 with another affine, is read mirrored or turned. Masks of the same eyes show which reading is right, and so does the
@@ -8,13 +8,16 @@ disc on a photograph, since it is brighter than what surrounds it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from fundus_seg.errors import DataError
+from fundus_seg.data.io import Photograph, frame_text
+from fundus_seg.errors import DataError, SharedFault
 
 _Masks = NDArray[Any]
 
@@ -132,3 +135,83 @@ def _dice(masks: _Masks, others: _Masks) -> float:
         return 0.0
     both, sizes = (masks & others).sum(axis=(1, 2)), masks.sum(axis=(1, 2)) + others.sum(axis=(1, 2))
     return float(np.mean(2 * both / sizes))
+
+
+FIT_MARGIN = 0.05
+"""By how much the masks must correlate better with the stored than with the turned photograph, to lie on the former."""
+
+
+def check_fit(photograph: Photograph, masks: NDArray[np.bool_], path: Path) -> None:
+    """Check that masks (2, H, W) lie on a photograph as it is shown, turned by its EXIF orientation.
+
+    Raises:
+        SharedFault: the two differ in size; or the masks fit the photograph's stored pixels clearly better than the
+            turned ones. The error is about `path`, the file of the masks.
+    """
+    image = photograph.pixels
+    if image.shape[:2] != masks.shape[1:]:
+        sizes = f"{frame_text(masks[0])} pixels, but its photograph has {frame_text(image)}"
+        if photograph.orientation > 1 and masks.shape[1:] == (image.shape[1], image.shape[0]):
+            sizes += f" after its {_turn_text(photograph)}: {_TURN_FIX}"
+        raise SharedFault(sizes, path)
+    if may_lie_as_stored(photograph) and masks.any():
+        shown, stored = exif_fit(photograph, masks)
+        if stored > shown + FIT_MARGIN:
+            raise SharedFault(
+                f"fits its photograph as it is stored (correlation {stored:.2f}), not as its "
+                f"{_turn_text(photograph)} shows it ({shown:.2f}): {_TURN_FIX}",
+                path,
+            )
+
+
+def may_lie_as_stored(photograph: Photograph) -> bool:
+    """Whether masks of the photograph's size may have been drawn on its stored pixels, before EXIF turns them."""
+    height, width = photograph.pixels.shape[:2]
+    return photograph.orientation > 1 and (height == width or photograph.orientation < 5)
+
+
+_TURN_FIX = "save the photograph upright without EXIF orientation, or draw the mask on the upright photograph"
+
+
+def _turn_text(photograph: Photograph) -> str:
+    return f"EXIF orientation {photograph.orientation}"
+
+
+_UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""By EXIF orientation, what turns an upright photograph back as it is stored."""
+
+
+def exif_fit(photograph: Photograph, masks: NDArray[np.bool_]) -> tuple[float, float]:
+    """How well masks (2, H, W) fit a photograph that EXIF turns: as it is shown, and as it is stored.
+
+    The measure is the correlation of the green channel with the labels 0, 1 and 2, since a disc is brighter than the
+    retina and its cup brighter still.
+    """
+    green = Image.fromarray(np.ascontiguousarray(photograph.pixels[..., 1]))
+    labels = masks.sum(axis=0, dtype=np.float64).ravel()
+    fits = []
+    for picture in (green, green.transpose(_UNDO[photograph.orientation])):
+        values = np.asarray(picture, np.float64).ravel()
+        fits.append(float(np.corrcoef(values, labels)[0, 1]) if values.std() and labels.std() else 0.0)
+    return fits[0], fits[1]
+
+
+def undecided(photograph: Photograph, masks: NDArray[np.bool_]) -> str:
+    """What to say where EXIF turns a photograph and nothing shows that its masks (2, H, W) were drawn on it so."""
+    if not (may_lie_as_stored(photograph) and masks.any()):
+        return ""
+    shown, stored = exif_fit(photograph, masks)
+    if shown > stored + FIT_MARGIN:
+        return ""
+    return (
+        f"its photograph is turned by {_turn_text(photograph)}, and the mask fits it as well as it is stored "
+        f"(correlations {shown:.2f} and {stored:.2f}): look whether the mask is turned too"
+    )

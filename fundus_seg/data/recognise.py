@@ -1,42 +1,33 @@
 """Recognise the codings of predicted and true masks by the anatomy that they show.
 
 A wrong coding would silently give wrong scores. So masks that contradict their coding, or leave it open, are refused
-with an error that says how to give the coding. There are two ways to ask, with one recogniser behind them:
-
-- `settle_codings` finds the coding of masks that came without one, before they are read.
-- `Witness` watches masks while they are read in a coding that was given, at next to no cost: only where most of a
-  split look wrong (the background is not in the corners, the cup surrounds the rim, no file can be decoded) are a few
-  files read again to name what they show.
+with an error that says how to give the coding. `settle_codings` finds the coding of masks that came without one, before
+they are read; `witness.Witness` watches masks while they are read in a coding that was given. Both ask `coding.shown`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM
 from fundus_seg.data.coding import (
     CODINGS,
     DOFE,
-    MOST_CONTACT,
-    Annotation,
     Coding,
     Colour,
     OneStructure,
     Thresholds,
-    contact,
     corners,
     recognised,
     shown,
 )
 from fundus_seg.data.io import count_greys, read_binary_mask, read_image
-from fundus_seg.errors import DataError, Problem, Problems, printable
+from fundus_seg.errors import DataError, Problems, printable
 
 MOST_MASKS = 16
 """At most this many masks of a side are inspected."""
@@ -62,172 +53,6 @@ class Side:
     def binary(self) -> bool:
         """Whether there are two binary files for each case."""
         return len(self.where) == 2
-
-
-@dataclass(frozen=True)
-class Suspicion:
-    """What is wrong with the coding of some masks.
-
-    Attributes:
-        problems: a pattern over a whole group of masks, which must be mended before they are used.
-        oddities: single masks that contradict a coding with which the others of their group agree.
-        explained: the files of the masks that show a pattern. What else is wrong with them follows from their coding.
-    """
-
-    problems: tuple[Problem, ...]
-    oddities: tuple[Problem, ...]
-    explained: frozenset[Path]
-
-    def unexplained(self, problems: Iterable[Problem]) -> list[Problem]:
-        """The problems that are not about masks whose coding explains them."""
-        return [problem for problem in problems if problem.path not in self.explained]
-
-
-MOST_ODD = 0.1
-"""More odd masks than this share of a group, and more than one, are a pattern."""
-
-
-class Witness:
-    """Watches the masks of some groups while they are read, and says where they contradict their coding.
-
-    A group is what shares a coding and was exported together: a split of a domain, as one annotator drew it. Threads
-    may share a witness.
-
-    Args:
-        option: the command's option for the coding, for messages; None: a YAML file has it.
-    """
-
-    def __init__(self, option: str | None = None) -> None:
-        self._option = option
-        self._seen: dict[tuple[str, Annotation], list[tuple[tuple[Path, ...], bool | None]]] = {}
-
-    def see(self, group: str, files: tuple[Path, ...], annotation: Annotation, masks: NDArray[np.bool_] | None) -> None:
-        """Look at the masks (2, H, W) of one case as its files were decoded; None where they could not be."""
-        doubtful = True if masks is None else _contradicts_anatomy(masks)
-        self._seen.setdefault((group, annotation), []).append((files, doubtful))
-
-    def suspicion(self) -> Suspicion:
-        """What the masks that were seen show against their coding."""
-        problems: list[Problem] = []
-        oddities: list[Problem] = []
-        explained: set[Path] = set()
-        for (group, annotation), seen in sorted(self._seen.items(), key=lambda item: item[0][0]):
-            doubtful = sorted(files for files, doubt in seen if doubt)
-            against = dict(_against(doubtful, annotation))
-            if not against:
-                continue
-            total = sum(doubt is not None for _, doubt in seen)
-            of_sample = len(doubtful) / min(len(doubtful), MOST_MASKS)
-            for what, here in Counter(against.values()).items():
-                files = [files for files, each in against.items() if each == what]
-                count = round(here * of_sample)
-                if count == total or count > max(1, MOST_ODD * total):
-                    problems.append(_pattern(group, annotation, what, files[0][0], count, total, self._option))
-                    explained |= {path for each in (doubtful if count == len(doubtful) else files) for path in each}
-                else:
-                    oddities += [Problem(f"{what.text}, unlike the others of {group}", path) for path, *_ in files]
-        return Suspicion(tuple(problems), tuple(oddities), frozenset(explained))
-
-
-def _contradicts_anatomy(masks: NDArray[np.bool_]) -> bool | None:
-    """Whether masks (2, H, W), as decoded, look as if their coding were another one; None for masks without a disc."""
-    disc, cup = masks
-    if not disc.any():
-        return None
-    if corners(disc).mean() > 0.5:
-        return True
-    rim = disc & ~cup
-    if not rim.any():
-        return True
-    return bool(cup.any()) and contact(~disc, rim) < MOST_CONTACT * contact(~disc, cup)
-
-
-@dataclass(frozen=True)
-class _Shows:
-    """What a mask shows against its coding, in words, and the line of YAML that says so; empty where there is none."""
-
-    text: str
-    line: str
-
-
-def _against(doubtful: Sequence[tuple[Path, ...]], annotation: Annotation) -> Iterator[tuple[tuple[Path, ...], _Shows]]:
-    """Read some of the doubtful masks again: those that show something else than their coding says."""
-    for files in doubtful[:MOST_MASKS]:
-        with contextlib.suppress(DataError):  # a file that cannot be read is reported as such
-            what = _single(files[0], annotation) if len(files) == 1 else _double(files)
-            if what is not None:
-                yield files, what
-
-
-def _single(path: Path, annotation: Annotation) -> _Shows | None:
-    """What one coded file shows, if that is not its coding."""
-    seen = shown(read_image(path))
-    if seen is None or seen == annotation.coding:
-        return None
-    if isinstance(annotation.coding, Thresholds):
-        return None if isinstance(seen, Coding) else _Shows(f"shows {seen}", "")
-    if isinstance(seen, OneStructure):
-        return _Shows(f"shows {seen}", 'masks: {disc: "DISCS/{name}.png", cup: "CUPS/{name}.png"}')
-    return _Shows(f"shows {seen}", f"coding: {coding_text(seen)}")
-
-
-def _double(files: tuple[Path, ...]) -> _Shows | None:
-    """What two binary files show, if these are not a disc and a cup, white on black."""
-    seen = [shown(read_image(path)) for path in files]
-    for each in seen:
-        if isinstance(each, Coding):
-            return _Shows(f"shows {each} in one file", f'coding: {coding_text(each)}, with one pattern in "masks"')
-    kinds = [each for each in seen if isinstance(each, OneStructure)]
-    brightness = [(sum(each.inside), sum(each.outside)) for each in kinds]
-    if any(inside < outside for inside, outside in brightness):
-        at = next(number for number, (inside, outside) in enumerate(brightness) if inside < outside)
-        limit = -(-(brightness[at][0] + brightness[at][1]) // 6)
-        return _Shows(f"shows {kinds[at]}: black on white", f'coding: "<{limit}"')
-    disc, cup = (read_binary_mask(path) for path in files)
-    if disc.shape == cup.shape and disc.any() and not (disc & ~cup).any() and (cup & ~disc).any():
-        return _Shows("shows a disc inside its cup", "")
-    return None
-
-
-def _pattern(
-    group: str,
-    annotation: Annotation,
-    what: _Shows,
-    first: Path,
-    count: int,
-    total: int,
-    option: str | None,
-) -> Problem:
-    """The problem of a group: what `count` of its `total` masks show, and what to write."""
-    if annotation.coding is None:
-        given = "two binary files, white on black, disc then cup"
-    else:
-        given = f"the coding ({annotation.coding})"
-    shows = what.text.replace("shows", "show", 1)
-    text = f"{count} of {total} masks of {group} {shows}, against {given}; first {first.name}"
-    if count < total:
-        return Problem(f"{text}; export all of them alike", first.parent)
-    if what.text == "shows a disc inside its cup":
-        return Problem(f'{text}; exchange the two patterns in "masks: {{disc: ..., cup: ...}}"', first.parent)
-    if not what.line:
-        return Problem(f"{text}; correct it", first.parent)
-    if option is not None and what.line.startswith("coding: "):
-        return Problem(f"{text}; give {option} '{what.line.removeprefix('coding: ')}'", first.parent)
-    file = "the YAML file that describes the domains (docs/domains.md)"
-    return Problem(f"{text}; write `{what.line}` for this domain in {file}", first.parent)
-
-
-def coding_text(coding: Coding) -> str:
-    """A coding as it is written in YAML: its name, or its three colours."""
-    for name, known in CODINGS.items():
-        if coding == known:
-            return name
-    colours = {"cup": coding.cup, "rim": coding.rim, "background": coding.background}
-    return "{" + ", ".join(f"{area}: {_colour_text(colour)}" for area, colour in colours.items()) + "}"
-
-
-def _colour_text(colour: Collection[int]) -> str:
-    return str(next(iter(colour))) if len(set(colour)) == 1 else '"#' + "".join(f"{each:02x}" for each in colour) + '"'
 
 
 def settle_coding(truths: Side) -> Coding | Thresholds | None:
@@ -371,3 +196,16 @@ def _greys(side: Side) -> set[int]:
         with contextlib.suppress(DataError):  # reported later, when all masks are read
             greys |= set(np.flatnonzero(count_greys(path)).tolist())
     return greys
+
+
+def coding_text(coding: Coding) -> str:
+    """A coding as it is written in YAML: its name, or its three colours."""
+    for name, known in CODINGS.items():
+        if coding == known:
+            return name
+    colours = {"cup": coding.cup, "rim": coding.rim, "background": coding.background}
+    return "{" + ", ".join(f"{area}: {_colour_text(colour)}" for area, colour in colours.items()) + "}"
+
+
+def _colour_text(colour: Collection[int]) -> str:
+    return str(next(iter(colour))) if len(set(colour)) == 1 else '"#' + "".join(f"{each:02x}" for each in colour) + '"'

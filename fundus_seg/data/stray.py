@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -25,16 +25,6 @@ def stray_parts(masks: NDArray[np.bool_]) -> Iterator[str]:
             yield f"the {structure} has {len(sizes)} components, the second of {_pixels(sizes[1])}"
         if structure == "disc" and sizes and sum(sizes) < TINY * mask.size:
             yield f"the disc has only {_pixels(sum(sizes))} in a frame of {mask.shape[1]}x{mask.shape[0]}"
-
-
-def stray_line(found: Sequence[str], cases: int) -> str:
-    """One line about all cases that have stray parts, the first of them in full.
-
-    Args:
-        found: for each such case its name or file, a colon and what is odd about it.
-        cases: the number of all cases.
-    """
-    return f"true masks with stray parts: {len(found)} of {cases}, scored as they are; first {found[0]}"
 
 
 def _component_sizes(mask: NDArray[np.bool_]) -> list[int]:

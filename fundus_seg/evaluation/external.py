@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from fundus_seg.builtins import Missing
 from fundus_seg.data.mask_files import MaskPairs
-from fundus_seg.data.recognise import Witness
-from fundus_seg.data.stray import stray_line, stray_parts
+from fundus_seg.data.witness import Watch
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import Problems, RunError, UsageError
 from fundus_seg.evaluation.records import (
@@ -87,15 +86,11 @@ def score_masks(
     exchanged = 0
     held = np.zeros((2, len(STRUCTURES)), dtype=bool)  # by any prediction, by any truth
     problems = Problems()
-    witness = Witness("--truth-coding")
-    stray: list[str] = []
+    watch = Watch()
     with progress.task("scoring", total=len(cases)) as advance:
         for case in cases:
             with problems.gather():
-                given, truth = _read(pairs, case)
-                witness.see("the truth", pairs.truths.files[case], pairs.truths.annotation, truth)
-                if parts := ", ".join(stray_parts(truth)):
-                    stray.append(f"{case}: {parts}")
+                given, truth = _read(pairs, case, watch)
                 processed = clean(given, largest=scoring.largest_component, fill=scoring.fill_holes)
                 held |= np.any([given, truth], axis=(2, 3))
                 changed += not np.array_equal(given, processed)
@@ -104,16 +99,11 @@ def score_masks(
                 rows += score_case(processed, truth, raw=given, scoring=scoring, **identity)
                 predictions[case], truths[case] = mask_digest(given), mask_digest(truth)
             advance()
-    suspicion = witness.suspicion()
-    Problems([*suspicion.problems, *suspicion.unexplained(problems.found)]).refuse("masks cannot be scored")
+    watch.close(problems.found, "masks cannot be scored", progress)
     if exchanged == len(pairs.names) > 1:
         raise UsageError(
             f"in all {exchanged} predictions the disc lies inside its cup: give the discs first, then cups"
         )
-    for oddity in suspicion.oddities:
-        progress.line(f"warning: {oddity}")
-    if stray:
-        progress.line(stray_line(stray, len(cases)))
     if changed:
         progress.line(f"post-processing of the protocol changed {changed} of {len(pairs.names)} predictions")
     for structure, predicted, true in zip(STRUCTURES, *held, strict=True):
@@ -156,11 +146,11 @@ def _disc_inside_cup(masks: NDArray[np.bool_]) -> bool:
     return bool(disc.any() and not (disc & ~cup).any() and (cup & ~disc).any())
 
 
-def _read(pairs: MaskPairs, case: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _read(pairs: MaskPairs, case: str, watch: Watch) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Prediction and truth of one case, (2, H, W) each; a missing prediction is read as empty."""
     if case in pairs.names:
-        return pairs.read(case)
-    truth = pairs.truths.read(case)
+        return pairs.read(case, watch)
+    truth = pairs.truths.read(case, watch.truths)
     return np.zeros_like(truth), truth
 
 

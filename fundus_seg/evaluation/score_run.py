@@ -10,7 +10,6 @@ from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg.config import PLUGIN_SETTINGS
 from fundus_seg.data.dataset import read_masks
 from fundus_seg.data.files import Case
-from fundus_seg.data.stray import stray_line, stray_parts
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import RunError
 from fundus_seg.evaluation.records import (
@@ -106,14 +105,7 @@ def evaluate(
             score = partial(score_cases, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
             with reproducible(config.train.threads):
                 if recorded is None or not recover(path, recorded.cases_sha256, len(cases), score, progress=progress):
-                    truths, stray = {}, []
-                    for case in cases:
-                        name, masks = truth_name(case, scored), read_masks(case)
-                        truths[name] = mask_digest(masks)
-                        if parts := ", ".join(stray_parts(masks)):
-                            stray.append(f"{name}: {parts}")
-                    if stray:
-                        progress.line(stray_line(stray, len(cases)))
+                    truths = {truth_name(case, scored): mask_digest(read_masks(case)) for case in cases}
                     write_evaluation(path, meta.model_copy(update={"truth_digest": truth_digest(truths)}), score(0))
         if scored == "holdout":
             run.mark("DONE")

@@ -71,10 +71,15 @@ def cases_to_score(
 def photographs_of(
     cases: Sequence[Case], root: DataRoot, config: PlannedRun, *, progress: Progress = SILENT
 ) -> NDArray[np.uint8]:
-    """The photographs of `cases_to_score` at the training size, (N, S, S, 3), in the same order."""
+    """The photographs of `cases_to_score` at the training size, (N, S, S, 3), in the same order.
+
+    `progress` is warned of what is odd about the masks of their splits.
+    """
     images = []
     for domain in dict.fromkeys(case.domain for case in cases):
         split = load_resized(root.cases(domain, "test"), config.data, progress=progress)
+        for odd in split.odd:
+            progress.warn(odd)
         wanted = [split.names.index(case.name) for case in cases if case.domain == domain]
         images.append(split.images if wanted == [*range(len(split.names))] else split.images[wanted])
     return images[0] if len(images) == 1 else np.concatenate(images)

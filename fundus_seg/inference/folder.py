@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from fundus_seg.builtins import MaskFormat, PictureFormat, Precision
 from fundus_seg.data import listing
 from fundus_seg.data.coding import Annotation, Coding, Thresholds
-from fundus_seg.data.dataset import check_fit
 from fundus_seg.data.io import read_photograph, write_mask
 from fundus_seg.data.mask_files import MaskFiles, find_masks
 from fundus_seg.data.names import by_name, matched, name_of
-from fundus_seg.data.recognise import MOST_MASKS, Side, Witness, settle_coding
+from fundus_seg.data.recognise import MOST_MASKS, Side, settle_coding
+from fundus_seg.data.witness import Witness
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import CheckpointError, DataError, Problems, RunError, about, printable
 from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
@@ -106,6 +106,7 @@ def predict_folder(
     predictor = load_model(model, precision=precision)
     phantom = _of_phantom(model) if predictor.phantom is None else predictor.phantom
     unusable = Problems()
+    witness = Witness("--truth-coding")
     with leased(out):
         plan = _plan(output, photographs, truths)
         output.begin(plan.rows.values(), {"framing": predictor.framing and asdict(predictor.framing)})
@@ -115,7 +116,7 @@ def predict_folder(
             with progress.task("predicting", total=len(plan.to_do)) as advance:
                 for name, path in plan.to_do.items():
                     with unusable.gather():
-                        image, true = _read(name, path, truths)
+                        image, true = _read(name, path, truths, witness)
                         with about(path):
                             masks = predictor(image)
                         inputs = _inputs(name, path, truths)
@@ -129,6 +130,7 @@ def predict_folder(
             )
             raise
         tell_warnings(rows.values(), predictor.framing, progress)
+        witness.suspicion().tell(progress, but=["stray"])  # which the rows tell, those of earlier calls too
     if unusable.found:
         progress.line(f"{len(rows)} of {len(photographs)} photographs are done; the others cannot be used")
     unusable.refuse(f"photographs cannot be used (the other {len(rows)} are done)")
@@ -260,15 +262,18 @@ def _inputs(name: str, path: Path, truths: MaskFiles | None) -> str | None:
 
 
 def _truths(
-    where: Sequence[str], coding: Coding | Thresholds | None, names: Iterable[str], progress: Progress
+    where: Sequence[str], coding: Coding | Thresholds | None, photographs: Mapping[str, Path], progress: Progress
 ) -> MaskFiles:
     """The true masks of the photographs; a photograph without one gets no scores.
 
+    Some are read with their photographs, so that what is wrong with all of them is told before anything is predicted.
+
     Raises:
-        DataError: as `find_masks` and `settle_coding`, or no mask has the name of a photograph.
+        DataError: as `find_masks` and `settle_coding`; no mask has the name of a photograph; or most masks show another
+            coding, have no disc, or lie otherwise on their photographs.
     """
     masks = find_masks(where, coding)
-    names = list(names)
+    names = list(photographs)
     files = {name: masks[other] for name, other in matched(names, masks.keys()).items()}
     if not files:
         raise DataError(
@@ -281,26 +286,12 @@ def _truths(
         progress.line(f"coding of the true masks, as recognised: {settled}")
     progress.left_out("photograph", "not scored, without a true mask", [name for name in names if name not in files])
     truths = MaskFiles(files, Annotation(settled), nested=True)
-    _refuse_contradicted(truths, progress)
-    return truths
-
-
-def _refuse_contradicted(truths: MaskFiles, progress: Progress) -> None:
-    """Refuse true masks that contradict their coding, or discs and cups exchanged, before anything is predicted.
-
-    Raises:
-        DataError: most of them show another coding.
-    """
     witness = Witness("--truth-coding")
-    for name in list(truths.files)[:MOST_MASKS]:
-        masks = None
+    for name in list(files)[:MOST_MASKS]:
         with contextlib.suppress(DataError):  # reported with its photograph
-            masks = truths.read(name)
-        witness.see("the truth", truths.files[name], truths.annotation, masks)
-    suspicion = witness.suspicion()
-    Problems(suspicion.problems).refuse("problems with the true masks")
-    for oddity in suspicion.oddities:
-        progress.line(f"warning: {oddity}")
+            _read(name, photographs[name], truths, witness)
+    Problems(witness.suspicion().problems).refuse("problems with the true masks")
+    return truths
 
 
 def _keep_apart(out: Path, photographs: Iterable[Path], truths: MaskFiles | None) -> None:
@@ -310,11 +301,12 @@ def _keep_apart(out: Path, photographs: Iterable[Path], truths: MaskFiles | None
         raise DataError("its masks/ or overlays/ hold what was given; choose another --out", out)
 
 
-def _read(name: str, path: Path, truths: MaskFiles | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """A photograph, and its true masks if it has any."""
+def _read(
+    name: str, path: Path, truths: MaskFiles | None, witness: Witness
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """A photograph, and its true masks if it has any, which the witness sees."""
     photograph = read_photograph(path)
     if truths is None or name not in truths.files:
         return photograph.pixels, None
-    true = truths.read(name)
-    check_fit(photograph, true, truths.files[name][0])
+    true = truths.read(name, witness, photograph, path)
     return photograph.pixels, true

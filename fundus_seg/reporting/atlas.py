@@ -16,7 +16,7 @@ from fundus_seg.cores import map_on_cores
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.files import SPLITS, Case, Split
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.data.recognise import Witness
+from fundus_seg.data.witness import Witness
 from fundus_seg.errors import DataError, Problem, Problems, UsageError
 from fundus_seg.metrics import area_cup_to_disc_ratio, vertical_cup_to_disc_ratio
 from fundus_seg.metrics.photograph import photograph_measures
@@ -106,9 +106,8 @@ def make_atlas(root: DataRoot, splits: Sequence[Split] = SPLITS, *, progress: Pr
     measured = partial(_measured, witness=witness)
     rows = map_on_cores(measured, cases, problems=problems, description=description, progress=progress)
     suspicion = witness.suspicion()
-    Problems(suspicion.problems).refuse("problems with the coding of masks")
-    for oddity in suspicion.oddities:
-        progress.line(f"warning: {oddity}")
+    Problems(suspicion.problems).refuse("problems with the masks")
+    suspicion.tell(progress)
     if not rows:
         raise DataError("no case can be read; `fundus-seg data check` says why", root.path)
     return Atlas(str(root.path), root.phantom, pd.DataFrame(rows), tuple(problems.found))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fundus_seg.data.mask_files import MaskPairs
+from fundus_seg.data.witness import Watch
 from fundus_seg.errors import Problems
 from fundus_seg.metrics.overlap import Mask
 from fundus_seg.progress import SILENT, Progress
@@ -40,13 +41,14 @@ def audit_pairs(pairs: MaskPairs, *, progress: Progress = SILENT) -> Iterator[Pa
         DataError: after the last case, masks that cannot be used, all of them named.
     """
     problems = Problems()
+    watch = Watch()
     with progress.task("comparing", total=len(pairs.names)) as advance:
         for name in pairs.names:
             with problems.gather():
-                for structure, prediction, truth in zip(STRUCTURES, *pairs.read(name), strict=True):
+                for structure, prediction, truth in zip(STRUCTURES, *pairs.read(name, watch), strict=True):
                     yield Pair(f"{name} {structure}", prediction, truth, spacing(*truth.shape))
             advance()
-    problems.refuse("masks cannot be compared")
+    watch.close(problems.found, "masks cannot be compared", progress)
 
 
 def shapes() -> list[Pair]:

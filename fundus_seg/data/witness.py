@@ -1,0 +1,475 @@
+"""Watch true masks while they are read, and say what is wrong or odd about whole groups of them.
+
+Every command that reads truth asks this one witness, at next to no cost: only where most of a group look wrong (the
+background is not in the corners, the cup surrounds the rim, no mask has a cup, no file can be decoded) are a few files
+read again to name what they show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundus_seg.data.coding import (
+    MOST_CONTACT,
+    Annotation,
+    Coding,
+    OneStructure,
+    Thresholds,
+    contact,
+    corners,
+    shown,
+    turned_threshold,
+    within,
+)
+from fundus_seg.data.io import Photograph, read_binary_mask, read_image
+from fundus_seg.data.orientation import brightness, check_fit, misfit, undecided
+from fundus_seg.data.recognise import MOST_MASKS, coding_text
+from fundus_seg.data.stray import stray_parts
+from fundus_seg.errors import DataError, Problem, Problems, SharedFault
+from fundus_seg.progress import Progress
+
+MOST_ODD = 0.1
+"""More odd masks than this share of a group, and more than one, are a pattern."""
+_FEW = 2
+"""Up to so many files that share a fault are named one by one."""
+
+Kind = Literal["coding", "no disc", "no cup", "stray", "turned by EXIF", "turned NIfTI"]
+_WHAT: dict[Kind, str] = {
+    "coding": "contradict their coding",
+    "no disc": "have no disc",
+    "no cup": "have no cup",
+    "stray": "have stray parts",
+    "turned by EXIF": "may lie on their photographs as these are stored, not as EXIF turns them",
+    "turned NIfTI": "may lie on their photographs another way than they are read",
+}
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """What is odd about some masks of a group, which are used all the same.
+
+    Attributes:
+        kind: what it is.
+        group: the group: `A/train`.
+        total: the number of masks in the group.
+        problems: what is odd about each of these masks.
+        whole: whether this is to be said of the group alone, and not of each mask.
+    """
+
+    kind: Kind
+    group: str
+    total: int
+    problems: tuple[Problem, ...]
+    whole: bool = False
+
+    @property
+    def summary(self) -> str:
+        """How many masks of which group are odd, and in what way."""
+        return f"{len(self.problems)} of {self.total} masks of {self.group} {_WHAT[self.kind]}"
+
+    def __str__(self) -> str:
+        return odd_line(self.summary, self.problems[0])
+
+
+def odd_line(summary: str, first: Problem) -> str:
+    """The one line about masks that are odd in the same way: how many, and the first of them."""
+    return f"{summary}; first {first}"
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What is wrong with some masks.
+
+    Attributes:
+        problems: a pattern over a whole group of masks, which must be mended before they are used.
+        oddities: what is worth a look.
+        explained: the files of the masks that show a pattern. What else is wrong with them follows from it.
+    """
+
+    problems: tuple[Problem, ...]
+    oddities: tuple[Oddity, ...]
+    explained: frozenset[Path]
+
+    def unexplained(self, problems: Iterable[Problem]) -> list[Problem]:
+        """The problems that are not about masks whose pattern explains them."""
+        return [problem for problem in problems if problem.path not in self.explained]
+
+    def tell(self, progress: Progress, *, but: Sequence[Kind] = ()) -> None:
+        """Warn of each kind of oddity on one line, `but` for some kinds."""
+        for oddity in self.oddities:
+            if oddity.kind not in but:
+                progress.warn(str(oddity))
+
+
+class _Coded(NamedTuple):
+    """The files of one mask, and how they look: `sound`, `doubtful`, without disc or cup, or not decoded."""
+
+    files: tuple[Path, ...]
+    looks: Literal["sound", "doubtful", "no disc", "no cup", "unread"]
+
+
+@dataclass
+class _Group:
+    """What was seen of a group, beside the coding of its masks."""
+
+    discs: int = 0
+    cups: int = 0
+    cases: list[Path] = field(default_factory=list)
+    oddities: dict[Kind, list[Problem]] = field(default_factory=dict)
+    brightness: list[tuple[Path, list[float]]] = field(default_factory=list)
+    faults: list[Problem] = field(default_factory=list)
+
+
+class Witness:
+    """Watches the masks of some groups while they are read, and says where they contradict what is said of them.
+
+    A group is what shares a coding and was exported together: a split of a domain, as one annotator drew it. Threads
+    may share a witness.
+
+    Args:
+        option: the command's option for the coding, for messages; None: a YAML file has it.
+    """
+
+    def __init__(self, option: str | None = None) -> None:
+        self._option = option
+        self._coded: dict[tuple[str, Annotation], list[_Coded]] = {}
+        self._groups: dict[str, _Group] = {}
+
+    def see(
+        self, group: str, files: tuple[Path, ...], annotation: Annotation, seen: NDArray[np.bool_] | DataError
+    ) -> None:
+        """Look at the masks (2, H, W) of one case as its files were decoded, or at the error why they were not."""
+        if isinstance(seen, DataError):
+            self.fault(group, seen)
+        looks = "unread" if isinstance(seen, DataError) else _looks(seen)
+        self._coded.setdefault((group, annotation), []).append(_Coded(files, looks))
+
+    def fault(self, group: str, error: DataError) -> None:
+        """Remember a fault that other files of the group may share."""
+        if isinstance(error, SharedFault):
+            self._groups.setdefault(group, _Group()).faults += error.problems
+
+    def look(
+        self,
+        group: str,
+        path: Path,
+        masks: NDArray[np.bool_],
+        photograph: Photograph | None = None,
+        *,
+        mixed: bool = False,
+    ) -> None:
+        """Look at the masks (2, H, W) of one case as they are used, and check that they lie on their photograph.
+
+        Args:
+            group: the group.
+            path: the first file of the masks.
+            masks: the masks, of several annotators merged.
+            photograph: what they lie on, if it is there.
+            mixed: whether one of the two is a NIfTI and the other a picture.
+
+        Raises:
+            SharedFault: as `check_fit`.
+        """
+        if photograph is not None:
+            try:
+                check_fit(photograph, masks, path)
+            except SharedFault as error:
+                self.fault(group, error)
+                raise
+        seen = self._groups.setdefault(group, _Group())
+        disc, cup = (bool(mask.any()) for mask in masks)
+        odd: dict[Kind, str] = {}
+        if not disc:
+            odd["no disc"] = "the disc is empty: outline it, or leave the case out"
+        elif not cup:
+            odd["no cup"] = "the cup is empty: outline it, or its scores exclude the case"
+        if stray := ", ".join(stray_parts(masks)):
+            odd["stray"] = f"{stray}: look at it, since truth is never cleaned"
+        if photograph is not None and (doubt := undecided(photograph, masks)):
+            odd["turned by EXIF"] = doubt
+        if photograph is not None and mixed:
+            seen.brightness.append((path, brightness(photograph.pixels, masks[0])))
+        seen.cases.append(path)
+        seen.discs += disc
+        seen.cups += cup
+        for kind, text in odd.items():
+            seen.oddities.setdefault(kind, []).append(Problem(text, path))
+
+    def suspicion(self) -> Suspicion:
+        """What the masks that were seen show against what is said of them."""
+        problems: list[Problem] = []
+        oddities: list[Oddity] = []
+        explained: set[Path] = set()
+        for (group, annotation), seen in sorted(self._coded.items(), key=lambda item: item[0][0]):
+            found, odd = self._against_coding(group, annotation, seen, explained)
+            problems += found
+            if odd:
+                oddities.append(Oddity("coding", group, len(seen), tuple(odd)))
+        for group, of_group in sorted(self._groups.items()):
+            problems += _shared_faults(group, of_group, explained)
+            if len(of_group.cases) > 1 and not of_group.discs and not explained & set(of_group.cases):
+                first, *_ = sorted(of_group.cases)
+                count = len(of_group.cases)
+                text = f"{count} of {count} masks of {group} have no disc; first {first.name}: outline the discs"
+                problems.append(Problem(text, first.parent))
+                explained |= set(of_group.cases)
+            oddities += _oddities(group, of_group, explained)
+            for problem in _turned_nifti(group, of_group):
+                if isinstance(problem, Oddity):
+                    oddities.append(problem)
+                else:
+                    problems.append(problem)
+        return Suspicion(tuple(problems), tuple(oddities), frozenset(explained))
+
+    def _against_coding(
+        self, group: str, annotation: Annotation, seen: Sequence[_Coded], explained: set[Path]
+    ) -> tuple[list[Problem], list[Problem]]:
+        """The patterns of a group, and its single odd masks; `explained` gets the files of the patterns."""
+        problems, oddities = [], []
+        lacking = not any(each.looks in ("sound", "doubtful") for each in seen)
+        doubtful = sorted(each.files for each in seen if lacking or each.looks in ("doubtful", "unread"))
+        total = len(seen) if lacking else sum(each.looks != "no disc" for each in seen)
+        against = dict(_against(doubtful, annotation, lacking=lacking))
+        of_sample = len(doubtful) / max(1, min(len(doubtful), MOST_MASKS))
+        for what, here in Counter(against.values()).items():
+            files = [files for files, each in against.items() if each == what]
+            count = round(here * of_sample)
+            if count == total or count > max(1, MOST_ODD * total):
+                problems.append(_pattern(group, annotation, what, files[0][0], count, total, self._option))
+                explained |= {path for each in (doubtful if count == len(doubtful) else files) for path in each}
+            else:
+                oddities += [Problem(f"{what.text}, unlike the others of {group}", path) for path, *_ in files]
+        return problems, oddities
+
+
+class Watch:
+    """The witnesses of predicted and of true masks while these are compared."""
+
+    def __init__(self) -> None:
+        self.predictions = Witness("--pred-coding")
+        self.truths = Witness("--truth-coding")
+
+    def close(self, faults: Sequence[Problem], what: str, progress: Progress) -> None:
+        """Once all masks were read, refuse what cannot be used, and warn of what is odd.
+
+        Predictions may be wrong in any way: what they show against their coding is an error only where it explains why
+        they cannot be read, else a warning.
+
+        Args:
+            faults: what was wrong with single files.
+            what: the heading of several problems, as `Problems.refuse` takes it.
+            progress: gets the warnings.
+
+        Raises:
+            DataError: there are problems.
+        """
+        predictions, truths = self.predictions.suspicion(), self.truths.suspicion()
+        unreadable = any(problem.path in predictions.explained for problem in faults)
+        rest = truths.unexplained(predictions.unexplained(faults))
+        Problems([*truths.problems, *(predictions.problems if unreadable else ()), *rest]).refuse(what)
+        for problem in predictions.problems:
+            progress.warn(str(problem))
+        for suspicion in (predictions, truths):
+            suspicion.tell(progress)
+
+
+def _looks(masks: NDArray[np.bool_]) -> Literal["sound", "doubtful", "no disc", "no cup"]:
+    """How masks (2, H, W) look, as decoded: doubtful if their coding may be another one."""
+    disc, cup = masks
+    if not disc.any():
+        return "no disc"
+    if corners(disc).mean() > 0.5:
+        return "doubtful"
+    rim = disc & ~cup
+    if not rim.any():
+        return "doubtful"
+    if not cup.any():
+        return "no cup"
+    return "doubtful" if contact(~disc, rim) < MOST_CONTACT * contact(~disc, cup) else "sound"
+
+
+def _shared_faults(group: str, seen: _Group, explained: set[Path]) -> Iterator[Problem]:
+    """One problem for each fault that more than a few files share; `explained` gets these files."""
+    alike: dict[str, list[Problem]] = {}
+    for problem in seen.faults:
+        if problem.path not in explained:
+            alike.setdefault(re.sub(r"\[.*?\]|\d+(\.\d+)?", "", problem.text), []).append(problem)
+    for problems in alike.values():
+        if len(problems) > _FEW:
+            first = min(problems, key=str)
+            explained |= {Path(problem.path) for problem in problems if problem.path is not None}
+            yield Problem(f"the first of {len(problems)} masks of {group} with this fault: {first.text}", first.path)
+
+
+def _oddities(group: str, seen: _Group, explained: set[Path]) -> Iterator[Oddity]:
+    """The oddities of a group's masks, but of those that a pattern explains."""
+    for kind, found in seen.oddities.items():
+        problems = tuple(sorted((each for each in found if each.path not in explained), key=str))
+        if problems:
+            whole = kind == "no cup" and len(problems) == len(seen.cases) > 1
+            yield Oddity(kind, group, len(seen.cases), problems, whole)
+
+
+def _turned_nifti(group: str, seen: _Group) -> Iterator[Problem | Oddity]:
+    """A group whose masks in NIfTI lie another way on their photographs than they are read."""
+    if said := misfit([found for _, found in seen.brightness]):
+        text, certain = said
+        paths = sorted(path for path, _ in seen.brightness)
+        if certain:
+            yield Problem(f"{group}: {text}", paths[0].parent)
+        else:
+            yield Oddity("turned NIfTI", group, len(seen.cases), tuple(Problem(text, each) for each in paths), True)
+
+
+@dataclass(frozen=True)
+class _Shows:
+    """What a mask shows against its coding, and what would mend it.
+
+    Attributes:
+        text: what it shows, in words.
+        coding: the coding to give, as YAML; may be empty.
+        places: what to change about the places of the masks, a key of `_PLACES`; may be empty.
+    """
+
+    text: str
+    coding: str = ""
+    places: str = ""
+
+
+_PLACES = {
+    "exchange": (
+        'exchange the two patterns in "masks: {{disc: ..., cup: ...}}"',
+        "give the place of the discs first, then that of the cups",
+    ),
+    "two files": (
+        'write `masks: {{disc: "DISCS/{{name}}.png", cup: "CUPS/{{name}}.png"}}` for this domain in {file}',
+        "give two places of binary masks, first the discs, then the cups",
+    ),
+    "one file": (
+        'write `coding: {coding}, with one pattern in "masks"` for this domain in {file}',
+        "give one place of masks, and {option} '{coding}'",
+    ),
+    "": ("write `coding: {coding}` for this domain in {file}", "give {option} '{coding}'"),
+}
+"""What to write in a YAML file, and what to give on the command line."""
+
+
+def _against(
+    doubtful: Sequence[tuple[Path, ...]], annotation: Annotation, *, lacking: bool
+) -> Iterator[tuple[tuple[Path, ...], _Shows]]:
+    """Read some of the doubtful masks again: those that show something else than their coding says.
+
+    Args:
+        doubtful: the files of these masks.
+        annotation: how they are read.
+        lacking: whether no mask has disc and cup. One structure alone is no evidence then.
+    """
+    for files in doubtful[:MOST_MASKS]:
+        with contextlib.suppress(DataError):  # a file that cannot be read is reported as such
+            if isinstance(annotation.coding, Thresholds):
+                what = _thresholded(files, annotation.coding, lacking)
+            else:
+                what = _single(files[0], annotation, lacking) if len(files) == 1 else _double(files)
+            if what is not None:
+                yield files, what
+
+
+def _single(path: Path, annotation: Annotation, lacking: bool) -> _Shows | None:
+    """What one coded file shows, if that is not its coding."""
+    seen = shown(read_image(path))
+    if isinstance(seen, OneStructure) and not lacking:
+        return _Shows(f"shows {seen}", places="two files")
+    return (
+        _Shows(f"shows {seen}", coding_text(seen)) if isinstance(seen, Coding) and seen != annotation.coding else None
+    )
+
+
+def _double(files: tuple[Path, ...]) -> _Shows | None:
+    """What two binary files show, if these are not a disc and a cup, white on black."""
+    seen = [shown(read_image(path)) for path in files]
+    for each in seen:
+        if isinstance(each, Coding):
+            return _Shows(f"shows {each} in one file", coding_text(each), "one file")
+    kinds = [each for each in seen if isinstance(each, OneStructure)]
+    brightness = [(sum(each.inside), sum(each.outside)) for each in kinds]
+    if any(inside < outside for inside, outside in brightness):
+        at = next(number for number, (inside, outside) in enumerate(brightness) if inside < outside)
+        limit = -(-(brightness[at][0] + brightness[at][1]) // 6)
+        return _Shows(f"shows {kinds[at]}: black on white", f'"<{limit}"')
+    disc, cup = (read_binary_mask(path) for path in files)
+    if disc.shape == cup.shape and disc.any() and not (disc & ~cup).any() and (cup & ~disc).any():
+        return _Shows("shows a disc inside its cup", places="exchange")
+    return None
+
+
+def _thresholded(files: tuple[Path, ...], coding: Thresholds, lacking: bool) -> _Shows | None:
+    """What grey maps show at other thresholds, if they show no disc around its cup at the given ones.
+
+    Disc and cup may be exchanged, and either threshold may look in the wrong direction: of the seven other readings,
+    the first is taken that shows sound anatomy.
+    """
+    pixels = [read_image(path) for path in files]
+    disc, cup = pixels[0][..., 0], pixels[-1][..., 0]
+    if disc.shape != cup.shape:
+        return None
+    given = [(disc, coding.disc), (cup, coding.cup)]
+    filled = bool(corners(within(*given[0])).mean() > 0.5)
+    for exchanged, turn_disc, turn_cup in sorted(product((False, True), repeat=3), key=sum)[1:]:
+        places = given[::-1] if exchanged else given
+        limits = [
+            turned_threshold(limit, int(plane.max())) if turned else limit
+            for (plane, limit), turned in zip(places, (turn_disc, turn_cup), strict=True)
+        ]
+        masks = np.stack([within(plane, limit) for (plane, _), limit in zip(places, limits, strict=True)])
+        if _is_sound(masks, without_cup=filled):
+            if exchanged and len(files) == 2:
+                return _Shows("shows a disc inside its cup", places="exchange")
+            other = Thresholds(*limits)
+            text = f'"{other.disc}"' if other.disc == other.cup else f'{{disc: "{other.disc}", cup: "{other.cup}"}}'
+            return _Shows(f"shows a cup inside its disc at {other}", text)
+    return _single(files[0], Annotation(coding), lacking) if len(files) == 1 else None
+
+
+def _is_sound(masks: NDArray[np.bool_], *, without_cup: bool) -> bool:
+    """Whether masks (2, H, W) show a cup inside its disc, or a disc that lies free, if it may be `without_cup`."""
+    disc, cup = masks
+    if (cup & ~disc).any():
+        return False
+    if cup.any():
+        return _looks(masks) == "sound"
+    border = np.concatenate([disc[0], disc[-1], disc[:, 0], disc[:, -1]])
+    return without_cup and bool(disc.any() and not border.any())
+
+
+def _pattern(
+    group: str,
+    annotation: Annotation,
+    what: _Shows,
+    first: Path,
+    count: int,
+    total: int,
+    option: str | None,
+) -> Problem:
+    """The problem of a group: what `count` of its `total` masks show, and what to write."""
+    if annotation.coding is None:
+        given = "two binary files, white on black, disc then cup"
+    else:
+        given = f"the coding ({annotation.coding})"
+    shows = what.text.replace("shows", "show", 1)
+    text = f"{count} of {total} masks of {group} {shows}, against {given}; first {first.name}"
+    if count < total:
+        return Problem(f"{text}; export all of them alike", first.parent)
+    in_yaml, as_option = _PLACES[what.places]
+    file = "the YAML file that describes the domains (docs/domains.md)"
+    advice = (as_option if option else in_yaml).format(coding=what.coding, option=option, file=file)
+    return Problem(f"{text}; {advice}", first.parent)
