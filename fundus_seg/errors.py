@@ -70,7 +70,7 @@ class DataError(FundusSegError):
         self.problems = tuple(problems) or (problem,)
 
 
-class SharedFault(DataError):
+class SharedFaultError(DataError):
     """A fault that many files may share, since they were exported alike: these get one line together."""
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 import zlib
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -29,6 +30,7 @@ from fundus_seg.data.io import _Budget, read_image, read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.data.stray import stray_parts
+from fundus_seg.data.witness import Witness
 from fundus_seg.errors import ConfigError, DataError, UsageError
 from fundus_seg.evaluation.external import score_masks
 from fundus_seg.inference.folder import _truths
@@ -124,9 +126,9 @@ class TestRecognition:
         assert "shows cup 255, rim 127, background 0, unlike the others of A/test" in [
             finding.text for finding in findings(root, "warning") if finding.path == path
         ]
-        told = Lines()
-        load_resized(open_root(root).cases("A", "test"), DataConfig(size=32), progress=told)
-        assert [line for line in told.lines if f"{path}: shows cup 255" in line]
+        for _ in ("built", "read from the cache"):
+            (line,) = load_resized(open_root(root).cases("A", "test"), DataConfig(size=32)).odd
+            assert line.startswith(f"1 of 12 masks of A/test contradict their coding; first {path}: shows cup 255")
 
     def test_two_codings_in_one_split_are_refused(self, draw_root):
         root = draw_root(domains="AB")
@@ -154,9 +156,8 @@ class TestRecognition:
             Image.fromarray(coded(np.stack([disc | cup, cup]), 255, 128, 0)).save(path)
         found = check_root(open_root(root))
         assert not [finding for finding in found.findings if "show" in finding.text]
-        told = Lines()
-        load_resized(open_root(root).cases("A", "test"), DataConfig(size=32), progress=told)
-        assert not [line for line in told.lines if "warning" in line]
+        odd = load_resized(open_root(root).cases("A", "test"), DataConfig(size=32)).odd
+        assert not [line for line in odd if "coding" in line]
 
 
 def binary_root(tmp_path, disc=lambda mask: mask * 255, cup=lambda mask: mask * 255, more=""):
@@ -251,25 +252,31 @@ def test_score_takes_thresholds_of_predictions(truth, tmp_path):
     assert score_masks(pairs).cases["dsc"].tolist() == [1] * 6
 
 
+def pictures(*names):
+    """Paths of photographs that are not there, by name."""
+    return {name: Path(f"{name}.png") for name in names}
+
+
 class TestTruthOfPredictions:
     def test_label_masks_are_recognised(self, tmp_path):
         for number in range(3):
             save(tmp_path / f"t/eye{number}.png", coded(eye(number), 0, 1, 2))
-        truths = _truths([str(tmp_path / "t")], None, ["eye1", "eye2"], Lines())
+        truths = _truths([str(tmp_path / "t")], None, pictures("eye1", "eye2"), Lines())
         assert set(truths.files) == {"eye1", "eye2"}
         assert truths.annotation.coding == LABELS
-        np.testing.assert_array_equal(truths.read("eye1"), eye(1))
+        np.testing.assert_array_equal(truths.read("eye1", Witness()), eye(1))
 
     def test_masks_that_show_no_coding(self, tmp_path):
         disc, _ = eye()
         save(tmp_path / "rim/a.png", coded(np.stack([disc, disc & False]), 255, 128, 0))
-        np.testing.assert_array_equal(_truths([str(tmp_path / "rim")], None, ["a"], Lines()).read("a")[0], disc)
+        truths = _truths([str(tmp_path / "rim")], None, pictures("a"), Lines())
+        np.testing.assert_array_equal(truths.read("a", Witness())[0], disc)
         save(tmp_path / "disc/a.png", coded(np.stack([disc, disc]), 0, 255, 255))
         told = r"\(a\.png shows 255 inside 0, .*: give two folders .*\); give it as --truth-coding labels"
         with pytest.raises(DataError, match=told):
-            _truths([str(tmp_path / "disc")], None, ["a"], Lines())
+            _truths([str(tmp_path / "disc")], None, pictures("a"), Lines())
         with pytest.raises(DataError, match="holds no mask with the name of a photograph"):
-            _truths([str(tmp_path / "disc")], None, ["b"], Lines())
+            _truths([str(tmp_path / "disc")], None, pictures("b"), Lines())
 
     def test_a_given_coding_that_the_truth_contradicts(self, truth):
         swapped = read_coding("{cup: 128, rim: 0, background: 255}")
@@ -337,7 +344,7 @@ def test_stray_parts_of_truth_are_told_and_kept(tmp_path):
     told = Lines()
     scored = score_masks(pairs_of(tmp_path / "pred", tmp_path / "truth"), progress=told)
     assert scored.cases["truth_pixels"].tolist() == [409, 109]
-    assert [line for line in told.lines if line.startswith("true masks with stray parts: 1 of 1, scored as they are")]
+    assert [line for line in told.lines if "1 of 1 masks of the truth have stray parts; first " in line]
 
 
 def chunk(kind, content):

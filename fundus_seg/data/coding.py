@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM
-from fundus_seg.errors import SharedFault
+from fundus_seg.errors import SharedFaultError
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -125,7 +125,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: boo
     """Decode pixels (H, W, 3) uint8 to masks (2, H, W), channels ("disc", "cup").
 
     Raises:
-        SharedFault: too many pixels have colours that are not in the coding. The error names no file.
+        SharedFaultError: too many pixels have colours that are not in the coding. The error names no file.
     """
     if isinstance(coding, Thresholds):
         cup = _beyond(pixels, coding.cup)
@@ -133,7 +133,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: boo
     colours = coding.colours
     present, counts, index = _colours_in(pixels)
     if all(_is_grey(colour) for colour in colours) and not all(_is_grey(colour) for colour in present.tolist()):
-        raise SharedFault(f"a coloured mask, but its coding wants greys: {coding}")
+        raise SharedFaultError(f"a coloured mask, but its coding wants greys: {coding}")
     labels, stray, allowed = _nearest(present, colours, lossy)
     if coding.bounds is not None:
         labels = 2 - np.searchsorted(coding.bounds, present[:, 0])
@@ -154,7 +154,7 @@ def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool, inside: str | None 
         inside: a threshold that says which greys are inside, whatever greys the file has.
 
     Raises:
-        SharedFault: too many pixels have a third colour. The error names no file.
+        SharedFaultError: too many pixels have a third colour. The error names no file.
     """
     if inside is not None:
         return _beyond(pixels, inside)
@@ -173,11 +173,11 @@ def _beyond(pixels: NDArray[np.uint8], limit: str) -> NDArray[np.bool_]:
     """The pixels (H, W) whose grey is within a threshold.
 
     Raises:
-        SharedFault: the file is coloured.
+        SharedFaultError: the file is coloured.
     """
     first = pixels[..., 0]
     if not (pixels == first[..., None]).all():
-        raise SharedFault(f"a coloured mask, but its coding wants greys: {limit}")
+        raise SharedFaultError(f"a coloured mask, but its coding wants greys: {limit}")
     return within(first, limit)
 
 
@@ -345,13 +345,13 @@ def _refuse_stray(
     of_what: str,
     thresholds: str,
 ) -> None:
-    """Raise a SharedFault if the colours marked as `stray` cover more than the `allowed` share of the pixels."""
+    """Raise a SharedFaultError if the colours marked as `stray` cover more than the `allowed` share of the pixels."""
     share = counts[stray].sum() / counts.sum()
     if share > allowed:
         commonest = present[stray][np.argsort(-counts[stray])[:3]].tolist()
         kind = "greys" if all(_is_grey(colour) for colour in commonest) else "colours"
         odd = ", ".join(_written(colour) for colour in commonest)
-        raise SharedFault(
+        raise SharedFaultError(
             f"{kind} [{odd}] on {100 * share:.1f} % of its pixels are not {of_what}: export the mask without smoothing"
             + (f", or give thresholds as the coding: {thresholds}" if kind == "greys" and thresholds else "")
         )

@@ -51,7 +51,7 @@ def look(case: Case, photograph: Photograph | None, masks: NDArray[np.bool_], wi
     """Let a witness look at the masks (2, H, W) of a case, and at how they lie on its photograph if that is there.
 
     Raises:
-        SharedFault: as `check_fit`.
+        SharedFaultError: as `check_fit`.
     """
     mixed = is_nifti(case.image) != is_nifti(case.mask)
     witness.look(f"{case.domain}/{case.split}", case.mask, masks, photograph, mixed=mixed)

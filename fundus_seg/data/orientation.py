@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fundus_seg.data.io import Photograph, frame_text
-from fundus_seg.errors import DataError, SharedFault
+from fundus_seg.errors import DataError, SharedFaultError
 
 _Masks = NDArray[Any]
 
@@ -145,19 +145,19 @@ def check_fit(photograph: Photograph, masks: NDArray[np.bool_], path: Path) -> N
     """Check that masks (2, H, W) lie on a photograph as it is shown, turned by its EXIF orientation.
 
     Raises:
-        SharedFault: the two differ in size; or the masks fit the photograph's stored pixels clearly better than the
-            turned ones. The error is about `path`, the file of the masks.
+        SharedFaultError: the two differ in size; or the masks fit the photograph's stored pixels clearly better than
+            the turned ones. The error is about `path`, the file of the masks.
     """
     image = photograph.pixels
     if image.shape[:2] != masks.shape[1:]:
         sizes = f"{frame_text(masks[0])} pixels, but its photograph has {frame_text(image)}"
         if photograph.orientation > 1 and masks.shape[1:] == (image.shape[1], image.shape[0]):
             sizes += f" after its {_turn_text(photograph)}: {_TURN_FIX}"
-        raise SharedFault(sizes, path)
+        raise SharedFaultError(sizes, path)
     if may_lie_as_stored(photograph) and masks.any():
         shown, stored = exif_fit(photograph, masks)
         if stored > shown + FIT_MARGIN:
-            raise SharedFault(
+            raise SharedFaultError(
                 f"fits its photograph as it is stored (correlation {stored:.2f}), not as its "
                 f"{_turn_text(photograph)} shows it ({shown:.2f}): {_TURN_FIX}",
                 path,

@@ -35,7 +35,7 @@ from fundus_seg.data.io import Photograph, read_binary_mask, read_image
 from fundus_seg.data.orientation import brightness, check_fit, misfit, undecided
 from fundus_seg.data.recognise import MOST_MASKS, coding_text
 from fundus_seg.data.stray import stray_parts
-from fundus_seg.errors import DataError, Problem, Problems, SharedFault
+from fundus_seg.errors import DataError, Problem, Problems, SharedFaultError
 from fundus_seg.progress import Progress
 
 MOST_ODD = 0.1
@@ -156,7 +156,7 @@ class Witness:
 
     def fault(self, group: str, error: DataError) -> None:
         """Remember a fault that other files of the group may share."""
-        if isinstance(error, SharedFault):
+        if isinstance(error, SharedFaultError):
             self._groups.setdefault(group, _Group()).faults += error.problems
 
     def look(
@@ -178,12 +178,12 @@ class Witness:
             mixed: whether one of the two is a NIfTI and the other a picture.
 
         Raises:
-            SharedFault: as `check_fit`.
+            SharedFaultError: as `check_fit`.
         """
         if photograph is not None:
             try:
                 check_fit(photograph, masks, path)
-            except SharedFault as error:
+            except SharedFaultError as error:
                 self.fault(group, error)
                 raise
         seen = self._groups.setdefault(group, _Group())
