@@ -326,3 +326,21 @@ class TestNifti:
         (tmp_path / "huge.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(4)))
         with pytest.raises(DataError, match="30000x30000 pixels, more than 100 million"):
             read_image(tmp_path / "huge.nii.gz")
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 2}, {"restart_marker_blocks": 3}, {"optimize": True}])
+def test_a_jpeg_without_its_end_marker_is_whole_and_a_cut_one_is_not(tmp_path, options):
+    pixels = np.random.default_rng(0).integers(0, 255, (45, 61, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "whole.jpg", quality=90, **options)
+    content = (tmp_path / "whole.jpg").read_bytes()
+    for cut in (1, 2):
+        (tmp_path / "x.jpg").write_bytes(content[:-cut])
+        np.testing.assert_array_equal(read_image(tmp_path / "x.jpg"), read_image(tmp_path / "whole.jpg"))
+    for cut in (5, 40, 400, len(content) // 2):
+        (tmp_path / "x.jpg").write_bytes(content[:-cut])
+        with pytest.raises(DataError, match=r"x\.jpg: damaged \(image file is truncated"):
+            read_image(tmp_path / "x.jpg")
+    Image.fromarray(pixels).save(tmp_path / "x.jpg", progressive=True)
+    (tmp_path / "x.jpg").write_bytes((tmp_path / "x.jpg").read_bytes()[:-2])
+    with pytest.raises(DataError, match="truncated"):
+        read_image(tmp_path / "x.jpg")

@@ -25,14 +25,14 @@ class Terminal:
 
     Attributes:
         told: what the command left out so far.
-        warned: how many warnings about the data it gave.
+        warned: the warnings about the data that it gave, each once.
         said: when the last line was shown, by the monotonic clock; None before the first.
     """
 
     def __init__(self) -> None:
         self.console = console(stderr=True)
         self.told: list[LeftOut] = []
-        self.warned = 0
+        self.warned: list[str] = []
         self.said: float | None = None
 
     @contextmanager
@@ -74,9 +74,10 @@ class Terminal:
             self.line(str(told))
 
     def warn(self, text: str) -> None:
-        """One line about what is odd, which `check` counts."""
-        self.warned += 1
-        self.line(f"warning: {text}")
+        """One line about what is odd, which `check` counts; nothing where the same was said before."""
+        if text not in self.warned:
+            self.warned.append(text)
+            self.line(f"warning: {text}")
 
     def check(self, *, strict: bool) -> None:
         """End the command with exit code 3 if it left something out or warned, and `--strict` was given.
@@ -91,7 +92,7 @@ class Terminal:
             counts = "; ".join(f"{each.count} {each.what}, {each.reason}" for each in self.told)
             found.append(f"something was left out: {counts}")
         if self.warned:
-            found.append(f"{counted(self.warned, 'warning')} about the data")
+            found.append(f"{counted(len(self.warned), 'warning')} about the data")
         if found:
             raise StrictError(f"--strict, and {'; and '.join(found)}")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from fundus_seg.builtins import Tracker
 from fundus_seg_cli.console import print_data
 from fundus_seg_cli.options import Config, Data, Operator, Out, Overrides, ProbeHoldout, Strict, Trackers
+
+if TYPE_CHECKING:
+    from fundus_seg_cli.progress import Terminal
 
 
 def train(
@@ -50,6 +53,22 @@ def train(
     for change in changes(recorded, gpu_name()) if recorded else ():
         progress.line(f"warning: {config}: {change}; the bits may differ")
     trackers = [tracker(cast(Tracker, each)) for each in track or []]
-    run = train_run(settings, root, out, probe=probe_holdout, observers=trackers, progress=progress)
+    observers = [_Start(progress, strict), *trackers]
+    run = train_run(settings, root, out, probe=probe_holdout, observers=observers, progress=progress)
     print_data(run.path)
     progress.check(strict=strict)
+
+
+class _Start:
+    """Stops a strict run before its first epoch, if its photographs and masks gave a warning."""
+
+    def __init__(self, progress: Terminal, strict: bool) -> None:
+        self.progress = progress
+        self.strict = strict
+
+    def on_begin(self, *_: Any) -> None:
+        """Stop, or do nothing."""
+        self.progress.check(strict=self.strict)
+
+    def on_epoch_end(self, *_: Any) -> None:
+        """Do nothing."""

@@ -83,10 +83,7 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
             that must not train a network. Or the cache cannot be written.
     """
     contents = _content_hashes(cases)
-    options = data.model_dump(mode="json", exclude={"sources"}) | {"mask_interpolation": "nearest"}
-    where = {(case.domain, case.split) for case in cases}
-    key = short_hash([sorted(where), contents, options, DECODER_VERSION], digits=32)
-    entry = cache_folder() / "resized" / key
+    entry = _entry(cases, contents, data)
     for _ in range(_ATTEMPTS):
         if not os.path.lexists(entry):
             _build(entry, cases, contents, data, progress)
@@ -112,6 +109,22 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
             odd=odd,
         )
     raise DataError(f"the disk of the cache does not keep what is written; set {CACHE_VARIABLE} to another one", entry)
+
+
+def odd_masks(cases: Sequence[Case], data: DataConfig) -> tuple[str, ...]:
+    """What `load_resized` found odd about the masks of these cases; nothing if they are not in the cache any more."""
+    record = _entry(cases, _content_hashes(cases), data) / _RECORD
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        return _odd_lines(cases, _unsealed(record.read_text("utf8"))["odd"])
+    return ()
+
+
+def _entry(cases: Sequence[Case], contents: list[list[Any]], data: DataConfig) -> Path:
+    """The folder of the entry that holds these cases."""
+    options = data.model_dump(mode="json", exclude={"sources"}) | {"mask_interpolation": "nearest"}
+    where = {(case.domain, case.split) for case in cases}
+    key = short_hash([sorted(where), contents, options, DECODER_VERSION], digits=32)
+    return cache_folder() / "resized" / key
 
 
 def split_digest(cases: Sequence[Case]) -> str:

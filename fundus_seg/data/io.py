@@ -181,17 +181,21 @@ def _read(path: Path, *, opaque: bool = False) -> _Decoded:
     with reading(path):
         if path.name.lower().endswith((".nii", ".nii.gz")):
             return _Decoded(_read_nifti(path))
-        return _read_picture(path, opaque, png=start == _PNG)
+        return _read_picture(path, opaque, start)
 
 
-def _read_picture(path: Path, opaque: bool, *, png: bool) -> _Decoded:
+def _read_picture(path: Path, opaque: bool, start: bytes) -> _Decoded:
     try:
         try:
             return _decoded(path, path, opaque)
         except ValueError:
-            if not png:
+            if start != _PNG:
                 raise
             return _decoded(path, _without_large_texts(path), opaque)
+        except OSError:
+            if not start.startswith(_JPEG):
+                raise
+            return _without_end(path, opaque)
     except UnidentifiedImageError as error:
         raise DataError("not an image (PNG, JPEG, BMP, TIFF, NIfTI); export it again as PNG", path) from error
     except DataError:
@@ -219,7 +223,26 @@ def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_NO_DATA = (b"", b"\x5a\x33" * 64, b"\xa5\xcc" * 64)
 _ORIENTATION = 0x0112
+
+
+def _without_end(path: Path, opaque: bool) -> _Decoded:
+    """Decode a JPEG that lacks nothing but its end-of-image marker.
+
+    Whatever stands in place of the marker is not decoded then; of a file that was cut off, it changes the last pixels.
+
+    Raises:
+        OSError: the file was cut off, or is a progressive one, in which a whole scan may be missing.
+    """
+    content = path.read_bytes().rstrip(b"\xff")
+    with _opened(io.BytesIO(content)) as image:
+        progressive = "progressive" in image.info
+    first, *others = (_decoded(path, io.BytesIO(content + each + _JPEG_END), opaque) for each in _NO_DATA)
+    if progressive or any((first.pixels != other.pixels).any() for other in others):
+        raise OSError("image file is truncated")
+    return first
 
 
 def _refuse_pages(path: Path, image: Any) -> None:

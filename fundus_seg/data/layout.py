@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.domain_file import DOMAIN_FILE_SUFFIXES, read_domain_file
-from fundus_seg.data.files import SPLITS, Case, DomainFiles, Pattern, Split, SplitFiles
+from fundus_seg.data.files import NAME, SPLITS, Case, DomainFiles, Pattern, Split, SplitFiles
 from fundus_seg.data.find import FoundSplit, find_domains
-from fundus_seg.data.listing import Skipped, entries, tell
+from fundus_seg.data.listing import PHOTOGRAPHS, Skipped, entries, tell
+from fundus_seg.data.names import suffix_of
 from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
 from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.progress import SILENT, Progress
@@ -134,14 +137,27 @@ def _open(root: Path, least: int, progress: Progress, name: str | None = None) -
 
 def _classic(root: Path, domain: Domain) -> DomainFiles:
     """The patterns of one of the paper's four domains, in the layout that the released code reads."""
+
+    def pattern(folder: str, name: str) -> Pattern:
+        return Pattern(root, f"{folder}/{name}{_suffix_in(root / folder)}")
+
     train, test = (
         SplitFiles(
-            images=Pattern(root, f"{domain.folder}/{split}/ROIs/image/*.png"),
-            masks=((Pattern(root, f"{domain.folder}/{split}/ROIs/mask/{{name}}.png"),),),
+            images=pattern(f"{domain.folder}/{split}/ROIs/image", "*"),
+            masks=((pattern(f"{domain.folder}/{split}/ROIs/mask", NAME),),),
         )
         for split in SPLITS
     )
     return DomainFiles(domain.key, domain.name, train, test)
+
+
+def _suffix_in(folder: Path) -> str:
+    """The suffix of the pictures in a folder: `.png` if there is any, else the commonest."""
+    suffixes: Counter[str] = Counter()
+    with contextlib.suppress(DataError):  # told where the files are sought
+        visible = (entry.path.name for entry in entries(folder) if entry.kind == "file" and not entry.hidden)
+        suffixes.update(suffix for suffix in map(suffix_of, visible) if suffix in PHOTOGRAPHS)
+    return ".png" if ".png" in suffixes or not suffixes else suffixes.most_common(1)[0][0]
 
 
 def _other_domains(root: Path) -> Iterator[Skipped]:

@@ -23,7 +23,14 @@ from fundus_seg.evaluation.records import (
     truth_digest,
     write_evaluation,
 )
-from fundus_seg.evaluation.which_cases import cases_to_score, data_of, photographs_of, trained_settings, truth_name
+from fundus_seg.evaluation.which_cases import (
+    cases_to_score,
+    data_of,
+    photographs_of,
+    trained_settings,
+    truth_name,
+    warn_of_odd_masks,
+)
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, Scoring
 from fundus_seg.runs.folder import RunFolder
@@ -94,6 +101,7 @@ def evaluate(
     )
     path = run.evaluation(scoring.digest(), checkpoint if scored == "holdout" else f"{checkpoint}-{scored}")
     if _is_whole(path, _recorded(path, meta, progress), cases) and (run.has("DONE") or scored != "holdout"):
+        warn_of_odd_masks(cases, root, config, progress=progress)
         return read_evaluation(path)
     with leased(run.path):
         recorded = _recorded(path, meta, SILENT)  # again: another process may just have scored it

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.config import PlannedRun, ResolvedRun
-from fundus_seg.data.cache import load_resized, split_digest
+from fundus_seg.data.cache import load_resized, odd_masks, split_digest
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
 from fundus_seg.errors import DataError, RunError
@@ -83,6 +83,15 @@ def photographs_of(
         wanted = [split.names.index(case.name) for case in cases if case.domain == domain]
         images.append(split.images if wanted == [*range(len(split.names))] else split.images[wanted])
     return images[0] if len(images) == 1 else np.concatenate(images)
+
+
+def warn_of_odd_masks(
+    cases: Sequence[Case], root: DataRoot, config: PlannedRun, *, progress: Progress = SILENT
+) -> None:
+    """Warn again of what `photographs_of` found odd, without reading a photograph."""
+    for domain in dict.fromkeys(case.domain for case in cases):
+        for odd in odd_masks(root.cases(domain, "test"), config.data):
+            progress.warn(odd)
 
 
 def truth_name(case: Case, scored: Scored) -> str:
