@@ -65,9 +65,9 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
                     loaded[split][domain] = load_resized(found.cases, config.data, progress=progress)
     unusable.found += [problem for split in loaded["train"].values() for problem in split.problems]
     unusable.found += _leaks(config.holdout, loaded)
-    unusable.refuse("problems with the data")
     for odd in (line for split in loaded.values() for each in split.values() for line in each.odd):
         progress.warn(odd)
+    unusable.refuse("problems with the data")
     inputs = {f"{domain}/{split}": each.digest for split in loaded for domain, each in loaded[split].items()}
     weights = config.model.encoder_weights
     if weights not in ("imagenet", "none") and Path(weights).is_file():
