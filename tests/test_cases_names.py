@@ -409,7 +409,7 @@ class TestOrientation:
         found = check_root(open_root(tmp_path / "d.yaml", least=1))
         said = [str(finding) for finding in found.findings if "bright part" in finding.text]
         assert len(said) == turned
-        assert all("one/train: the discs lie on" in line and "mirrored left to right" in line for line in said)
+        assert all("one/train: the masks lie on" in line and "mirrored left to right" in line for line in said)
 
     def test_labels_under_a_scaled_header_are_read(self, tmp_path):
         labels = coded(lopsided(0), 0, 1, 2)

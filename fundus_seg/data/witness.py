@@ -198,7 +198,7 @@ class Witness:
         if photograph is not None and (doubt := undecided(photograph, masks)):
             odd["turned by EXIF"] = doubt
         if photograph is not None and mixed:
-            seen.brightness.append((path, brightness(photograph.pixels, masks[0])))
+            seen.brightness.append((path, brightness(photograph.pixels, masks)))
         seen.cases.append(path)
         seen.discs += disc
         seen.cups += cup
