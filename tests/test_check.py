@@ -206,6 +206,13 @@ def test_one_domain_cannot_train_but_is_checked(eyes):
     assert [split.cases for split in found.splits] == [3, 4]
 
 
+def test_too_few_test_cases_are_a_warning(eyes):
+    """Only selection on the sources and in-domain scores need both halves, and these refuse by themselves."""
+    found = checked(eyes(domains="AB", test=1))
+    assert found["error"] == set()
+    assert sum("fall into one half" in text and "source-validation" in text for _, text in found["warning"]) == 2
+
+
 def test_a_colon_in_a_path_cuts_nothing(eyes):
     root = eyes(folder="Study: one", domains="AB", train=2, test=2)
     mask = root / "Domain1/train/ROIs/mask/Atrain1.png"

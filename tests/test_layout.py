@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 
 import pytest
+from PIL import Image
+from small_runs import Lines
 
 from fundus_seg.cache_folder import cache_folder
 from fundus_seg.data import files
@@ -23,6 +25,36 @@ def test_train_and_test_partition_each_domain(draw_root):
         case.image for domain in root.domains for split in ("train", "test") for case in root.cases(domain, split)
     ]
     assert len(set(images)) == len(images) == len(list(root.path.rglob("image/*.png")))
+
+
+@pytest.mark.parametrize(("suffix", "form"), [(".jpg", "JPEG"), (".JPEG", "JPEG"), (".tif", "TIFF"), (".PNG", "PNG")])
+def test_folders_may_hold_other_pictures_than_png(draw_root, suffix, form):
+    expected = [case.name for case in open_root(draw_root(domains="AB")).cases("A", "train")]
+    root = draw_root("other", domains="AB")
+    for path in sorted(root.glob("Domain1/*/ROIs/image/*.png")):
+        Image.open(path).save(path.with_suffix(suffix), format=form)
+        path.unlink()
+    for path in sorted(root.glob("Domain2/*/ROIs/mask/*.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    told = Lines()
+    opened = open_root(root, progress=told)
+    assert told.lines == []
+    cases = opened.cases("A", "train")
+    assert [case.name for case in cases] == expected
+    assert {case.image.suffix for case in cases} == {suffix}
+    assert {case.mask.suffix for case in opened.cases("B", "test")} == {".bmp"}
+
+
+def test_one_png_among_others_keeps_the_layout(draw_root):
+    root = draw_root(domains="AB")
+    first, *others = sorted(root.glob("Domain1/train/ROIs/image/*.png"))
+    for path in others:
+        path.rename(path.with_suffix(".jpg"))
+    told = Lines()
+    opened = open_root(root, progress=told)
+    assert [case.image for case in opened.split("A", "train").cases] == [first]
+    assert [line.partition(": ")[2].partition(":")[0] for line in told.lines] == ["2 files, matched by no pattern"]
 
 
 def test_no_data_names_the_three_ways(tmp_path, monkeypatch):

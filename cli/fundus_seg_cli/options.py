@@ -96,7 +96,8 @@ Labels = Annotated[
 Strict = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Exit with 3 if anything was left out; a line says what and why, with or without it."
+        "--strict",
+        help="Exit with 3 if anything was left out or true masks are odd; a line says what, with or without it.",
     ),
 ]
 OverlayFormat = Annotated[

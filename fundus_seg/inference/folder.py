@@ -21,7 +21,7 @@ from fundus_seg.data.names import by_name, matched, name_of
 from fundus_seg.data.recognise import MOST_MASKS, Side, settle_coding
 from fundus_seg.data.witness import Witness
 from fundus_seg.digests import file_digest, short_hash
-from fundus_seg.errors import CheckpointError, DataError, Problems, RunError, about, counted, printable
+from fundus_seg.errors import CheckpointError, DataError, Problems, RunError, about, printable
 from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
 from fundus_seg.inference.output import Output, escaped
 from fundus_seg.progress import SILENT, Progress
@@ -195,8 +195,8 @@ def _plan(output: Output, photographs: Mapping[str, Path], truths: MaskFiles | N
         named = ", ".join(others[:_EXAMPLES])
         more = f" and {len(others) - _EXAMPLES} more" if len(others) > _EXAMPLES else ""
         raise RunError(
-            f"{output.path}: holds the masks of {counted(len(others), 'other photograph')} with the same names; choose "
-            f"another --out for {named}{more}"
+            f"{output.path}: holds the masks of other photographs with the same names ({len(others)} of those given); "
+            f"choose another --out for {named}{more}"
         )
     for name in changed:
         output.remove(name)
