@@ -316,6 +316,19 @@ class TestDamage:
         load_resized(cases, SMALL, progress=told)
         assert len(told.lines) == 1
 
+    def test_an_entry_of_an_older_version_is_built_again_quietly(self, draw_root):
+        cases = open_root(draw_root()).cases("A", "train")
+        load_resized(cases, SMALL)
+        (name,) = entries()
+        record = cache_folder() / "resized" / name / "cases.json"
+        content = cache._unsealed(record.read_text("utf8"))
+        del content["odd"]
+        record.write_text(cache._sealed(content), "utf8")
+        told = Lines()
+        assert load_resized(cases, SMALL, progress=told).odd == ()
+        assert told.lines == []
+        assert cache._unsealed(record.read_text("utf8"))["odd"] == []
+
     def test_a_disk_that_keeps_nothing_is_given_up(self, draw_root, monkeypatch):
         monkeypatch.setattr(cache, "file_digest", lambda path: "of other bytes")
         with pytest.raises(DataError, match="the disk of the cache does not keep what is written"):

@@ -91,10 +91,8 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
             record, arrays = _open(entry, len(cases), data.size)
             odd = _odd_lines(cases, record["odd"])
         except (OSError, ValueError, LookupError) as fault:
-            what = "an entry of the cache by an older version"
-            if not isinstance(fault, KeyError):
-                what = f"a damaged entry of the cache ({one_line(fault)})"
-            progress.line(f"{entry}: {what}; removed, and built again")
+            if not isinstance(fault, KeyError):  # which an entry of an older version raises: it lacks `odd`
+                progress.line(f"{entry}: a damaged entry of the cache ({one_line(fault)}); removed, and built again")
             try:
                 remove(entry)
             except OSError as error:
