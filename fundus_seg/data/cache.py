@@ -67,7 +67,7 @@ class ResizedSplit:
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     problems: tuple[Problem, ...]
-    odd: tuple[str, ...]
+    odd: tuple[str, ...] = ()
 
 
 def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress = SILENT) -> ResizedSplit:
