@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from fundus_seg.builtins import PictureFormat
 from fundus_seg.errors import one_line
 from fundus_seg.reading import file_being_read
 from fundus_seg_cli import audit, benchmark, compare, config, data, evaluate, predict, profile, score, train
@@ -32,8 +33,10 @@ _COMMANDS = (
 )
 _RENAMED = {"evaluate": {"--op": "--trust", "--selection": "--all-selections"}, "predict": {"--op": "--trust"}}
 """By command, the former spellings of options and their new ones."""
+_ALONE = {"predict": {"--overlay": get_args(PictureFormat)}}
+"""By command, the options that may stand without a value, with all their values."""
 for _command in _COMMANDS:
-    _class = command_class(_RENAMED.get(_command.__name__))
+    _class = command_class(_RENAMED.get(_command.__name__), _ALONE.get(_command.__name__))
     app.command(_command.__name__, help=paragraphs(_command.__doc__), cls=_class)(_command)
 app.add_typer(data.app, name="data")
 
