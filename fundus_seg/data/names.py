@@ -60,8 +60,8 @@ def by_name(files: Iterable[Path], what: str, clashes: Problems) -> dict[str, Pa
         for path, other in zip(paths, [*paths[1:], paths[0]], strict=True):
             if len(paths) > 1:
                 clashes.add(
-                    f"another {what} is named {name} too, {told_apart(other, path)}, and both would write one file; rename "
-                    "one, or give each of them an --out of its own",
+                    f"another {what} is named {name} too, {told_apart(other, path)}, and both would write one file; "
+                    "rename one, or give each of them an --out of its own",
                     path,
                 )
     return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
