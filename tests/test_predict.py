@@ -426,6 +426,16 @@ class TestGoingOn:
         assert (tmp_path / "out/cases.csv").read_bytes() == (tmp_path / "whole/cases.csv").read_bytes()
         assert len(list((tmp_path / "out/overlays").iterdir())) == 4
 
+    def test_a_full_disk_says_where_it_stopped(self, drawn, checkpoint, folder, tmp_path):
+        def fill():
+            raise RunError("out/cases.csv: cannot be written (No space left on device)")
+
+        drawn(before=stop_at(3, fill))
+        told = Told()
+        with pytest.raises(RunError, match="No space left"):
+            predict_folder(checkpoint, [folder], tmp_path / "out", progress=told)
+        assert told.lines[-1].startswith("stopped: 2 of 4 photographs are done; the same command goes on")
+
     def test_a_cut_last_line_is_done_again(self, drawn, checkpoint, folder, tmp_path):
         (folder / "Atest3.png").rename(folder / 'q"uo,te\nd\r.png')
         drawn()

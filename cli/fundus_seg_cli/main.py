@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from typing import Annotated, get_args
 
 import typer
+from typer import rich_utils
 
 from fundus_seg.builtins import PictureFormat
 from fundus_seg.errors import one_line
@@ -20,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+_LEAST_HELP = 80
+"""Columns of --help, however narrow the terminal is: in fewer, names of options would be cut off."""
 _COMMANDS = (
     train.train,
     evaluate.evaluate,
@@ -70,4 +74,6 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
     warnings.filterwarnings("always", module=r"PIL\.")  # not only of the first file
     with standard_streams():
+        if shutil.get_terminal_size().columns < _LEAST_HELP:
+            rich_utils.MAX_WIDTH = _LEAST_HELP
         app(prog_name="fundus-seg")

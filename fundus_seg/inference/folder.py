@@ -128,7 +128,7 @@ def predict_folder(
                         _write(output, name, path, image, masks, true, row)
                         rows[name] = row
                     advance()
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, RunError):
             progress.line(
                 f"stopped: {len(rows)} of {len(found.files)} photographs are done; the same command goes on from there"
             )
