@@ -564,6 +564,16 @@ class TestGoingOn:
         with pytest.raises(RunError, match="not rows of"):
             predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
 
+    @pytest.mark.parametrize("value", ["many", "inf", "-1", "nan"])
+    def test_a_table_of_impossible_numbers_is_refused(self, drawn, checkpoint, folder, tmp_path, value):
+        drawn()
+        table = predict_folder(checkpoint, [folder], tmp_path / "out")
+        header, first, *rest = table.read_text().splitlines()
+        fields = dict(zip(header.split(","), first.split(","), strict=True)) | {"framing": value, "warning": "framing"}
+        table.write_text("\n".join([header, ",".join(fields.values()), *rest, ""]))
+        with pytest.raises(RunError, match=r"framing of .*Atest0\.png is damaged; choose another --out"):
+            predict_folder(checkpoint, [folder], tmp_path / "out")
+
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     @pytest.mark.usefixtures("hears_ctrl_c")
     def test_signals_stop_between_whole_files(self, drawn, checkpoint, folder, tmp_path, command, number, code):
