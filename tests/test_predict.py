@@ -436,6 +436,13 @@ class TestGoingOn:
             predict_folder(checkpoint, [folder], tmp_path / "out", progress=told)
         assert told.lines[-1].startswith("stopped: 2 of 4 photographs are done; the same command goes on")
 
+    def test_nothing_is_said_to_be_done_in_a_folder_that_was_deleted(self, drawn, checkpoint, folder, tmp_path):
+        drawn(before=stop_at(3, lambda: shutil.rmtree(tmp_path / "out")))
+        told = Told()
+        with pytest.raises(RunError, match="deleted while this process wrote there"):
+            predict_folder(checkpoint, [folder], tmp_path / "out", progress=told)
+        assert "stopped" not in told.text
+
     def test_a_cut_last_line_is_done_again(self, drawn, checkpoint, folder, tmp_path):
         (folder / "Atest3.png").rename(folder / 'q"uo,te\nd\r.png')
         drawn()

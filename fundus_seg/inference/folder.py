@@ -129,9 +129,9 @@ def predict_folder(
                         rows[name] = row
                     advance()
         except (KeyboardInterrupt, SystemExit, RunError):
-            progress.line(
-                f"stopped: {len(rows)} of {len(found.files)} photographs are done; the same command goes on from there"
-            )
+            if output.table.exists():  # else the folder was deleted
+                done = f"{len(rows)} of {len(found.files)} photographs are done"
+                progress.line(f"stopped: {done}; the same command goes on from there")
             raise
         tell_warnings(rows.values(), predictor.framing, progress)
     if unusable.found:
