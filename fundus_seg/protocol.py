@@ -79,7 +79,9 @@ whoever changes it changes numbers under the same protocol, and must raise PROTO
 class Scoring(BaseModel):
     """How predictions become masks and masks become numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     inference: Inference = "resize"
     """resize: the network sees the training size, its logits go up bilinearly to the photograph's own frame; native: it

@@ -1,9 +1,10 @@
-"""The one reader of YAML files: settings, domain files and `--set` values, node by node and with line numbers.
+"""The one reader of YAML: settings, domain files, `--set` values and what runs record, node by node, with line numbers.
 
 Scalars have the meaning of YAML 1.2's core schema: `010` is 10, `0o10` is 8, `1e-3` is a number, and `no`, `on`,
 `1:00`, `1_0` and dates are texts. (PyYAML alone follows YAML 1.1, in which `010` is 8, `1e-3` a text and `no` is
 false.) A key that stands twice in one mapping is refused or told. Files and keys have a size that no sound file
-reaches, so that the others are refused at once.
+reaches, so that the others are refused at once. What `write` writes, `read` reads back as it was, and so does any
+reader of YAML 1.1.
 """
 
 from __future__ import annotations
@@ -98,12 +99,13 @@ def entries(node: yaml.MappingNode) -> Iterator[Entry]:
         raise _with_line(error, node) from error
     seen: set[str] = set()
     for key_node, value_node in merged.value:
-        key = one_line(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "[...]"
+        name = key_node.value if isinstance(key_node, yaml.ScalarNode) else "[...]"
+        key = one_line(name)
         if len(key) > LONGEST_KEY:
             raise YamlError(f"a key of {len(key)} characters", key_node.start_mark.line + 1)
-        yield Entry(key, key_node.start_mark.line + 1, value_node, repeated=key in seen)
+        yield Entry(key, key_node.start_mark.line + 1, value_node, repeated=name in seen)
         if id(value_node) in own:  # an own key may replace a merged one
-            seen.add(key)
+            seen.add(name)
 
 
 def value(node: yaml.Node) -> Any:
@@ -119,6 +121,13 @@ def value(node: yaml.Node) -> Any:
         raise _with_line(error, node) from error
 
 
+def as_written(node: yaml.Node | None, section: str) -> dict[str, str]:
+    """The keys and values of a section of the top node, as the characters that stand there; empty if it lacks it."""
+    top = node.value if isinstance(node, yaml.MappingNode) else []
+    found = [value for key, value in top if key.value == section and isinstance(value, yaml.MappingNode)]
+    return {str(key.value): str(each.value) for mapping in found for key, each in mapping.value}
+
+
 def read(text: str) -> Any:
     """The value of a whole document; None if it is empty.
 
@@ -127,6 +136,29 @@ def read(text: str) -> Any:
     """
     node = compose(text)
     return None if node is None else value(node)
+
+
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which quotes every text that is no text in YAML 1.1 or in YAML 1.2."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*_Loader.yaml_implicit_resolvers.get(first, []), *yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])]
+    for first in {*_Loader.yaml_implicit_resolvers, *yaml.SafeDumper.yaml_implicit_resolvers}
+}
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = '"' if len(text.splitlines()) > 1 or text != text.strip() else None  # PyYAML folds some line ends away
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def write(content: Any) -> str:
+    """A document of mappings, lists, texts, numbers, booleans and None, mappings in their own order."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _refuse_repeated(node: yaml.Node) -> None:

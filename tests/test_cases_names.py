@@ -22,10 +22,10 @@ from fundus_seg.data.check import check_root
 from fundus_seg.data.coding import LABELS
 from fundus_seg.data.files import Pattern
 from fundus_seg.data.io import read_image, read_mask, write_mask
-from fundus_seg.data.mask_files import find_masks
+from fundus_seg.data.mask_files import find_masks, pair_masks
 from fundus_seg.data.names import LONGEST, by_name, file_name, key, matched, name_of, stem
 from fundus_seg.data.orientation import TURNS
-from fundus_seg.errors import DataError
+from fundus_seg.errors import DataError, Problems
 from fundus_seg.evaluation.external import score_masks
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.training import train
@@ -63,7 +63,7 @@ class TestFolders:
         found = listing.photographs([tmp_path])
         assert names(found.files) == [*forms, "g.NII.GZ"]
         assert found.skipped == ()
-        assert list(by_name(found.files, "photograph")) == list("abcdefg")
+        assert list(by_name(found.files, "photograph", Problems())) == list("abcdefg")
         assert all(read_image(path).shape == (6, 8, 3) for path in found.files)
 
     def test_what_is_left_out_is_counted_with_its_reason(self, tmp_path):
@@ -169,9 +169,29 @@ class TestNames:
         assert matched([name, "other"], [stem(made), "more"]) == {name: stem(made)}
 
     def test_two_files_of_one_name_are_refused_in_all_their_spellings(self):
-        with pytest.raises(DataError, match="share a name") as caught:
-            by_name([Path(f"{COMPOSED}.png"), Path(f"{APART}.jpg"), Path("a.png")], "photograph")
-        assert [problem.path.name for problem in caught.value.problems] == [f"{COMPOSED}.png", f"{APART}.jpg"]
+        clashes = Problems()
+        files = [Path(f"{COMPOSED}.png"), Path(f"{APART}.png"), Path(f"{APART}.jpg"), Path("a.png")]
+        assert by_name(files, "photograph", clashes) == {"a": Path("a.png")}
+        assert [problem.path for problem in clashes.found] == files[:3]
+        assert r"('e\u0301cole.png', not '\xe9cole.png')" in clashes.found[0].text  # a screen shows them alike
+        assert r"\u0301" not in clashes.found[1].text  # their suffixes differ
+
+    def test_two_masks_whose_names_look_alike_are_told_apart(self, tmp_path):
+        for name in (COMPOSED, APART):
+            save(tmp_path / f"{name}.png", coded(eye(0), 255, 128, 0))
+        with pytest.raises(DataError, match="a second mask of") as caught:
+            find_masks([str(tmp_path)])
+        assert r"e\u0301cole.png" in str(caught.value)
+
+    def test_names_that_differ_in_case_alone_are_told(self, truth, tmp_path):
+        for path in sorted(truth.iterdir()):
+            save(tmp_path / f"pred/{path.name.upper()}", np.asarray(Image.open(path)))
+        with pytest.raises(DataError, match=r"'EYE0' and 'eye0' differ in upper and lower case, .* rename one side"):
+            pairs_of(tmp_path / "pred", truth)
+        (tmp_path / "pred/EYE1.PNG").rename(tmp_path / "pred/eye1.png")
+        told = Lines()
+        assert pair_masks([str(tmp_path / "pred")], [str(truth)], progress=told).names == ("eye1",)
+        assert any("left out: 2 predictions" in line and "'EYE0' and 'eye0' differ" in line for line in told.lines)
 
 
 class TestRoots:

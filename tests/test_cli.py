@@ -102,6 +102,19 @@ class TestImports:
         found = imports(lines, ["torch", "lightning", "segmentation_models_pytorch"], tmp_path)
         assert dict(zip(lines, found, strict=True)) == {line: (str(code), "") for line, code in lines.items()}
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ("--holdout", "E"),
+            ("--holdout", "A", "--set", "data.sources=[A, B]"),
+            ("--holdout", "A", "--set", "train.augment=nowhere:factory"),
+        ],
+    )
+    def test_arguments_are_checked_before_the_phantom_is_drawn(self, command, monkeypatch, tmp_path, options):
+        monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path / "cache"))
+        command("train", "--data", "phantom", *options, code=2)
+        assert not (tmp_path / "cache").exists()
+
 
 class TestHelp:
     def test_the_commands_are_listed(self, command):

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, get_args
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fundus_seg import yaml_lines
 from fundus_seg.builtins import Selection
 from fundus_seg.config import (
     MachineSettings,
@@ -30,6 +34,7 @@ from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import identity_of
 from fundus_seg.runs.record import record, take_up
 
+NO_INTEGERS = ("1_0", "'2'", "2.0", "1e1", "true", "1:30", "0b11", "two")
 RECORD = Path(__file__).with_name("config-0.1.0.yaml")
 """What version 0.1.0 wrote: tvconv, holdout B, lr 3e-4, MixStyle, on the phantom."""
 MACHINE = MachineSettings(threads=3, precision="bf16", channels_last=True)
@@ -91,11 +96,70 @@ def test_precedence_is_preset_file_set_option(tmp_path):
         ("data.size=100", "data.size: input should be a multiple of 16"),
         ("model.op=tvcnov", r"unknown operator 'tvcnov': did you mean 'tvconv'\?"),
         ("train.selection=best", "train.selection: input should be 'source-validation', 'last' or 'oracle'"),
+        *((f"train.epochs={text}", "train.epochs: input should be a valid integer") for text in NO_INTEGERS),
+        *((f"optim.lr={text}", "optim.lr: input should be a valid number") for text in ("'1e-3'", "1_0.5", "true")),
+        *((f"scoring.fill_holes={text}", "scoring.fill_holes: must be true or false") for text in ("yes", "1", "on")),
+        ("optim.betas=['0.5', 0.9]", "optim.betas.0: input should be a valid number"),
+        ("optim.drop_epochs=3", r"optim.drop_epochs: must be a list, as \[1, 2\]"),
     ],
 )
 def test_wrong_override_is_a_usage_error(override, message):
     with pytest.raises(UsageError, match=message):
         load_config("paper", overrides=[override], arguments={"holdout": "A"})
+
+
+@pytest.mark.parametrize(("text", "number"), [("010", 10), ("0o10", 8), ("0x10", 16), ("+3", 3)])
+def test_numbers_of_yaml_1_2_are_taken(text, number):
+    config = load_config("tiny", overrides=[f"train.epochs={text}"], arguments={"holdout": "A"})
+    assert config.train.epochs == number
+
+
+_WORDS = (
+    "0o10 08 010 1_0 on off yes no 1:30 1e3 12e4567 0x1F 0b11 2026-11-26 .inf -.INF .nan ~ null << = true 1. .5 +1 "
+    "-1e-3 --- ... # : - ? ! & * | > % @ ` \u00e9 e\u0301 \u2028 \x85 \ufeff \U0001f441 \udce9 \x1b[0m"
+)
+_TEXTS = st.one_of(
+    st.sampled_from(_WORDS.split(" ")),
+    st.text(max_size=120),
+    st.text("0123456789+-._eExXoOabcdef: ~\n\t#'\"\\,[]{}", max_size=40),
+    st.binary(max_size=120).map(os.fsdecode),
+)
+_LEAVES = _TEXTS | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
+_TREES = st.recursive(_LEAVES, lambda below: st.lists(below) | st.dictionaries(_TEXTS, below), max_leaves=20)
+
+
+def _typed(tree):
+    """The tree with the type of each leaf, since 1, 1.0 and True are equal."""
+    if isinstance(tree, dict):
+        return {key: _typed(value) for key, value in tree.items()}
+    return [_typed(each) for each in tree] if isinstance(tree, list) else (type(tree), tree)
+
+
+@given(_TREES)
+def test_what_is_written_is_read_back(tree):
+    text = yaml_lines.write(tree)
+    text.encode("utf8")
+    assert _typed(yaml_lines.read(text)) == _typed(tree)
+    assert _typed(yaml.safe_load(text)) == _typed(tree)  # a reader of YAML 1.1
+
+
+@pytest.mark.parametrize("name", ["0o10", "08", "1_0", "on", "1e3", "0x10", "two  spaces", "\u2028"])
+def test_names_that_look_like_numbers_stay_names_in_a_run_s_record(tmp_path, name):
+    run = RunFolder(tmp_path)
+    content = yaml.safe_load(RECORD.read_text()) | {"holdout": name, "inputs": {f"{name}/test": name}}
+    content["provenance"]["data_root"] = name
+    run.write_config(content)
+    assert run.read_config() == content
+    assert load_recorded(run.config, ResolvedRun).holdout == name
+    assert recorded_provenance(str(tmp_path))["data_root"] == name
+
+
+@pytest.mark.parametrize("digest", ["1234567e89012345", "0899999999999999", "0o12345670123456"])
+def test_digests_that_older_versions_did_not_quote_stay_texts(tmp_path, digest):
+    run = RunFolder(tmp_path)
+    written = RECORD.read_text()
+    run.config.write_text(written.replace(yaml.safe_load(written)["inputs"]["A/train"], digest))
+    assert run.read_config()["inputs"]["A/train"] == digest
 
 
 def refused(*arguments, **options):
@@ -289,7 +353,7 @@ class TestRecord:
         del content["train"]["threads"]
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(content))
-        with pytest.raises(ConfigError, match=r"config\.yaml:\d+: data\.sources: input should be a valid tuple"):
+        with pytest.raises(ConfigError, match=r"config\.yaml:\d+: data\.sources: must be a list"):
             load_recorded(file, ResolvedRun)
         content["data"]["sources"] = ["A"]
         file.write_text(yaml.safe_dump(content))

@@ -115,6 +115,14 @@ def lightness(pixels: np.ndarray) -> np.ndarray:
     return lab(pixels)[..., 0]
 
 
+@pytest.mark.parametrize("side", [1, 2, 8, 33])
+def test_a_tiny_photograph_is_enlarged_and_its_caption_fits(side):
+    image, masks = np.full((side, side, 3), 90, np.uint8), np.ones((2, side, side), bool)
+    picture = draw_overlay(image, masks, name="eye", texts=["vCDR 0.55", "not framed as in training"])
+    assert picture.shape[1] >= min(480, max(320, 60 * side))
+    assert picture.shape[0] - min(480, 60 * side) < 120  # two rows of caption at most
+
+
 def test_thickness_is_the_width_of_the_line():
     for thickness in (0.5, 1, 2.5, 6):
         drawing = draw_contours(np.zeros_like(GREY), np.stack([disc(100, 100, 60), NOTHING[1]]), thickness=thickness)

@@ -5,15 +5,18 @@ import json
 import os
 import shutil
 import signal
+import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+import cv2
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawn_masks import pairs_of
 from PIL import Image
 
 from fundus_seg import load_model
@@ -23,6 +26,7 @@ from fundus_seg.data.coding import DOFE
 from fundus_seg.data.io import read_image, read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.inference.case_rows import row_of, texts_of
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
 from fundus_seg.metrics.framing import Framing, disc_framing
@@ -186,13 +190,42 @@ class TestFolders:
         predict_folder(checkpoint, [odd], tmp_path / "out")
         assert (tmp_path / "out/masks" / odd.name).is_file()
 
-    def test_photographs_of_one_name_are_refused(self, checkpoint, photographs, tmp_path):
-        twin = tmp_path / "twin/Atest0.png"
-        twin.parent.mkdir()
+    @pytest.mark.parametrize("twin", ["Atest0.jpg", "Atest0.PNG", "twin/Atest0.png"])
+    def test_photographs_of_one_name_are_named_and_the_others_done(self, checkpoint, photographs, tmp_path, twin):
+        twin = photographs / "image" / twin
+        twin.parent.mkdir(exist_ok=True)
         Image.new("RGB", (9, 9)).save(twin)
-        with pytest.raises(DataError, match="share a name"):
-            predict_folder(checkpoint, [photographs / "image", twin], tmp_path / "out")
+        given = [photographs / "image", *([twin] if twin.parent.name == "twin" else [])]
+        with pytest.raises(DataError, match="another photograph is named Atest0 too, ") as caught:
+            predict_folder(checkpoint, given, tmp_path / "out")
+        assert {problem.path for problem in caught.value.problems} == {twin, photographs / "image/Atest0.png"}
+        assert "the other 3 are done" in str(caught.value)
+        assert sorted(path.stem for path in (tmp_path / "out/masks").iterdir()) == ["Atest1", "Atest2", "Atest3"]
+
+    def test_photographs_that_all_have_one_name_make_nothing(self, checkpoint, photographs, tmp_path):
+        own = photographs / "image/Atest0.png"
+        Image.open(own).save(tmp_path / "Atest0.bmp")
+        with pytest.raises(DataError, match="another photograph is named Atest0"):
+            predict_folder(checkpoint, [own, tmp_path / "Atest0.bmp"], tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+    def test_true_masks_that_differ_in_case_are_told(self, checkpoint, photographs, tmp_path):
+        for path in sorted((photographs / "mask").iterdir()):
+            path.rename(path.with_name(path.name.lower()))
+        with pytest.raises(DataError, match="'atest0' and 'Atest0' differ in upper and lower case"):
+            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")])
+
+    @pytest.mark.parametrize("form", ["NFC", "NFD"])
+    def test_a_mask_is_scored_whichever_way_the_photograph_writes_its_accents(
+        self, drawn, checkpoint, photographs, tmp_path, form
+    ):
+        for path in sorted(photographs.rglob("*.png")):
+            path.rename(path.with_stem(unicodedata.normalize(form, f"\u00e9{path.stem}")))
+        drawn()
+        predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=[str(photographs / "mask")])
+        masks = sorted(path.stem for path in (tmp_path / "out/masks").iterdir())
+        assert masks == [f"\u00e9Atest{number}" for number in range(4)]
+        assert list(pairs_of(tmp_path / "out/masks", photographs / "mask").names) == masks
 
     def test_what_was_given_is_never_written_over(self, checkpoint, photographs):
         before = (photographs / "mask/Atest0.png").read_bytes()
@@ -393,6 +426,23 @@ class TestGoingOn:
         assert (tmp_path / "out/cases.csv").read_bytes() == (tmp_path / "whole/cases.csv").read_bytes()
         assert len(list((tmp_path / "out/overlays").iterdir())) == 4
 
+    def test_a_full_disk_says_where_it_stopped(self, drawn, checkpoint, folder, tmp_path):
+        def fill():
+            raise RunError("out/cases.csv: cannot be written (No space left on device)")
+
+        drawn(before=stop_at(3, fill))
+        told = Told()
+        with pytest.raises(RunError, match="No space left"):
+            predict_folder(checkpoint, [folder], tmp_path / "out", progress=told)
+        assert told.lines[-1].startswith("stopped: 2 of 4 photographs are done; the same command goes on")
+
+    def test_nothing_is_said_to_be_done_in_a_folder_that_was_deleted(self, drawn, checkpoint, folder, tmp_path):
+        drawn(before=stop_at(3, lambda: shutil.rmtree(tmp_path / "out")))
+        told = Told()
+        with pytest.raises(RunError, match="deleted while this process wrote there"):
+            predict_folder(checkpoint, [folder], tmp_path / "out", progress=told)
+        assert "stopped" not in told.text
+
     def test_a_cut_last_line_is_done_again(self, drawn, checkpoint, folder, tmp_path):
         (folder / "Atest3.png").rename(folder / 'q"uo,te\nd\r.png')
         drawn()
@@ -521,6 +571,16 @@ class TestGoingOn:
         with pytest.raises(RunError, match="not rows of"):
             predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
 
+    @pytest.mark.parametrize("value", ["many", "inf", "-1", "nan"])
+    def test_a_table_of_impossible_numbers_is_refused(self, drawn, checkpoint, folder, tmp_path, value):
+        drawn()
+        table = predict_folder(checkpoint, [folder], tmp_path / "out")
+        header, first, *rest = table.read_text().splitlines()
+        fields = dict(zip(header.split(","), first.split(","), strict=True)) | {"framing": value, "warning": "framing"}
+        table.write_text("\n".join([header, ",".join(fields.values()), *rest, ""]))
+        with pytest.raises(RunError, match=r"framing of .*Atest0\.png is damaged; choose another --out"):
+            predict_folder(checkpoint, [folder], tmp_path / "out")
+
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     @pytest.mark.usefixtures("hears_ctrl_c")
     def test_signals_stop_between_whole_files(self, drawn, checkpoint, folder, tmp_path, command, number, code):
@@ -533,6 +593,33 @@ class TestGoingOn:
         drawn()
         command("predict", checkpoint, folder, "--out", "out")
         assert len(rows_of(tmp_path / "out/cases.csv")) == 4
+
+    @pytest.mark.parametrize(
+        ("options", "suffix"),
+        [
+            ((), None),
+            (("--overlay",), ".jpg"),
+            (("--overlay", "png"), ".png"),
+            (("--overlay=png",), ".png"),
+            (("--overlay", "jpeg"), ".jpg"),
+            (("--overlay", "--overlay-format", "png"), ".png"),
+            (("--overlay-format", "png", "--overlay"), ".png"),
+        ],
+    )
+    def test_overlays_have_the_format_that_is_named(
+        self, drawn, checkpoint, folder, tmp_path, command, options, suffix
+    ):
+        for number, arguments in enumerate([(checkpoint, folder, *options), (*options, checkpoint, folder)]):
+            drawn()
+            command("predict", *arguments, "--out", f"out{number}")
+            found = {path.suffix for path in (tmp_path / f"out{number}").glob("overlays/*")}
+            assert found == ({suffix} if suffix else set())
+
+    def test_a_folder_named_like_a_format_is_a_folder(self, drawn, checkpoint, folder, tmp_path, command):
+        folder.rename(tmp_path / "png")
+        drawn()
+        command("predict", checkpoint, "--overlay", "--out", "out", "--", "png")
+        assert {path.suffix for path in tmp_path.glob("out/overlays/*")} == {".jpg"}
 
     def test_the_record_says_what_made_the_predictions(self, drawn, checkpoint, folder, tmp_path):
         drawn()
@@ -596,6 +683,45 @@ class TestTable:
         table = predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", overlay="png", progress=told)
         assert {(row["warning"], row["vertical_cdr"]) for row in rows_of(table)} == {("no_disc", "")}
         assert "warning: 4 of 4 photographs: no disc found" in told.text
+
+    @pytest.mark.parametrize(
+        ("kind", "found"),
+        [
+            *((kind, True) for kind in ("black", "white", "grey", "red", "one pixel", "8 x 8", "noise", "a date")),
+            *((kind, False) for kind in ("eye", "eye in poor light", "grey eye", "ramp")),
+        ],
+    )
+    def test_a_picture_of_one_colour_is_told(self, drawn, checkpoint, photographs, tmp_path, kind, found):
+        colours = {"black": 0, "white": 255, "grey": 127, "red": (200, 30, 10), "one pixel": 90, "8 x 8": 60}
+        sizes = {"one pixel": 1, "8 x 8": 8}
+        eye = read_image(photographs / "image/Atest0.png")
+        picture = np.full((*2 * (sizes.get(kind, 300),), 3), colours.get(kind, 0), np.uint8)
+        if kind == "noise":
+            picture += np.random.default_rng(0).normal(4, 1.5, picture.shape).clip(0, 9).astype(np.uint8)
+        elif kind == "a date":
+            cv2.putText(picture, "2026-11-26", (5, 295), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255))
+        elif kind == "ramp":
+            picture += np.linspace(0, 255, 300).astype(np.uint8)[:, None, None]
+        elif "eye" in kind:
+            picture = {"eye": eye, "eye in poor light": eye // 8, "grey eye": eye[..., :1].repeat(3, axis=2)}[kind]
+        Image.fromarray(picture).save(tmp_path / "picture.png")
+        drawn()
+        told = Told()
+        table = predict_folder(checkpoint, [tmp_path / "picture.png"], tmp_path / "out", overlay="png", progress=told)
+        assert ("one_colour" in rows_of(table)[0]["warning"].split(";")) == found
+        assert ("warning: 1 of 1 photographs: of one colour, with no eye to be seen" in told.text) == found
+
+    def test_an_overlay_says_what_there_is(self, photographs):
+        image, true = read_image(photographs / "image/Atest0.png"), read_mask(photographs / "mask/Atest0.png")
+
+        def texts(disc, cup, true=None, image=image):
+            masks = Drawn(disc, cup)(image)
+            return texts_of(row_of(Path("a"), image, masks, true, framing=None, phantom=False, inputs=None))
+
+        assert texts(0.5, 0.25) == ["vCDR 0.50"]
+        assert texts(0.5, 0) == ["no cup found"]
+        assert texts(0, 0, true) == ["no disc found", "Dice disc 0.0", "Dice cup 0.0"]
+        assert texts(0.5, 0, image=0 * image) == ["no cup found", "a picture of one colour"]
 
     def test_a_model_of_the_phantom_is_told_of_other_photographs(self, drawn, checkpoint, photographs, tmp_path):
         make_phantom(tmp_path / "phantom", per_domain=3)

@@ -15,11 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from typer import rich_utils
+from typer.main import get_command
 
 import fundus_seg
 from fundus_seg.errors import UsageError
 from fundus_seg.reporting.table import Report, Table, render
 from fundus_seg_cli.console import print_data, shown, standard_streams
+from fundus_seg_cli.main import app
 from fundus_seg_cli.options import command_class
 from fundus_seg_cli.progress import Terminal
 from fundus_seg_cli.table import print_report
@@ -210,6 +213,18 @@ class TestHome:
         monkeypatch.setattr(os, "getuid", lambda: 54321)
         with pytest.raises(UsageError, match="no home folder"):
             self.expanded("--out=~/x")
+
+
+@pytest.mark.parametrize("columns", ["1", "20", "79", "80", "0", "no"])
+def test_help_of_any_width_names_every_option(command, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", rich_utils.MAX_WIDTH)
+    group = get_command(app)
+    for name, each in [*group.commands.items(), *group.commands["data"].commands.items()]:
+        told = command(*(["data"] if name in group.commands["data"].commands else []), name, "--help").out
+        options = [option for param in each.params for option in param.opts if option.startswith("-")]
+        assert [option for option in options if option not in told] == []
+        assert "\u2026" not in told
 
 
 def test_version(command):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
+from typer import rich_utils
 
+from fundus_seg.builtins import PictureFormat
 from fundus_seg.errors import one_line
 from fundus_seg.reading import file_being_read
 from fundus_seg_cli import audit, benchmark, compare, config, data, evaluate, predict, profile, score, train
@@ -19,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+_LEAST_HELP = 80
+"""Columns of --help, however narrow the terminal is: in fewer, names of options would be cut off."""
 _COMMANDS = (
     train.train,
     evaluate.evaluate,
@@ -32,8 +37,10 @@ _COMMANDS = (
 )
 _RENAMED = {"evaluate": {"--op": "--trust", "--selection": "--all-selections"}, "predict": {"--op": "--trust"}}
 """By command, the former spellings of options and their new ones."""
+_ALONE = {"predict": {"--overlay": get_args(PictureFormat)}}
+"""By command, the options that may stand without a value, with all their values."""
 for _command in _COMMANDS:
-    _class = command_class(_RENAMED.get(_command.__name__))
+    _class = command_class(_RENAMED.get(_command.__name__), _ALONE.get(_command.__name__))
     app.command(_command.__name__, help=paragraphs(_command.__doc__), cls=_class)(_command)
 app.add_typer(data.app, name="data")
 
@@ -67,4 +74,6 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
     warnings.filterwarnings("always", module=r"PIL\.")  # not only of the first file
     with standard_streams():
+        if shutil.get_terminal_size().columns < _LEAST_HELP:
+            rich_utils.MAX_WIDTH = _LEAST_HELP
         app(prog_name="fundus-seg")

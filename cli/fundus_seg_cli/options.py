@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -170,11 +170,14 @@ def paragraphs(text: str | None) -> str:
     return "\n\n".join(" ".join(each.split()) for each in (text or "").split("\n\n"))
 
 
-def command_class(renamed: Mapping[str, str] | None = None) -> type[TyperCommand]:
+def command_class(
+    renamed: Mapping[str, str] | None = None, alone: Mapping[str, Sequence[str]] | None = None
+) -> type[TyperCommand]:
     """A command class that expands `~` in `--out=~/runs`, where no shell does, and refuses former spellings of options.
 
     Args:
         renamed: new spellings of options by former ones, which --help does not show.
+        alone: values of the options that may stand without one; they then have the first of them.
     """
 
     class Command(TyperCommand):
@@ -182,9 +185,24 @@ def command_class(renamed: Mapping[str, str] | None = None) -> type[TyperCommand
             for old in (arg.partition("=")[0] for arg in args):
                 if renamed and old in renamed:
                     raise UsageError(f"{ctx.command_path}: {old} is now called {renamed[old]}")
-            return super().parse_args(ctx, [_at_home(arg) for arg in args])
+            return super().parse_args(ctx, _with_values([_at_home(arg) for arg in args], alone or {}))
 
     return Command
+
+
+def _with_values(args: list[str], alone: Mapping[str, Sequence[str]]) -> list[str]:
+    """The arguments with a value behind each option that stands alone.
+
+    Such an option comes first, so that one that has a value prevails over it.
+    """
+    end = args.index("--") if "--" in args else len(args)
+    bare = [
+        at
+        for at, arg in enumerate(args[:end])
+        if arg in alone and (at + 1 == len(args) or args[at + 1] not in alone[arg])
+    ]
+    first = [f"{args[at]}={alone[args[at]][0]}" for at in bare]
+    return [*first, *(arg for at, arg in enumerate(args) if at not in bare)]
 
 
 def _at_home(argument: str) -> str:

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from fundus_seg.builtins import MaskFormat
+from fundus_seg.builtins import MaskFormat, PictureFormat
 from fundus_seg_cli.console import print_data
-from fundus_seg_cli.options import NetworkPrecision, OverlayFormat, Strict, Trust, TruthCoding
+from fundus_seg_cli.options import NetworkPrecision, Strict, Trust, TruthCoding
 
 
 def predict(
@@ -30,8 +30,15 @@ def predict(
         MaskFormat,
         typer.Option("--format", help="png: grey 0 cup, 128 rim, 255 background; nifti: labels 2, 1, 0."),
     ] = "png",
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also draw the contours on each photograph.")] = False,
-    overlay_format: OverlayFormat = "jpeg",
+    overlay: Annotated[
+        PictureFormat | None,
+        typer.Option(
+            "--overlay",
+            "--overlay-format",
+            help="Also draw the contours on each photograph, in this format: --overlay alone means jpeg, which is "
+            "small; png keeps every pixel.",
+        ),
+    ] = None,
     truth: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,7 +67,7 @@ def predict(
             out,
             recursive=recursive,
             form=form,
-            overlay=overlay_format if overlay else None,
+            overlay=overlay,
             truth=truth or (),
             truth_coding=read_coding(truth_coding) if truth_coding else None,
             precision=precision,

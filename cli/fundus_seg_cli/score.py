@@ -40,8 +40,8 @@ def score(
 ) -> None:
     """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table.
 
-    The first axis of a NIfTI must be the image's columns, as nibabel, ITK and `fundus-seg predict` write it; a NIfTI
-    made from an array (height, width) would be read transposed.
+    The first axis of a NIfTI must be the image's columns, as nibabel, ITK and `fundus-seg predict` write it. One that
+    lies turned or mirrored is refused where the pictures that it is compared with show it.
     """
     from fundus_seg.config import load_scoring
     from fundus_seg.data.domain_file import read_coding

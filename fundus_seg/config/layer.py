@@ -19,6 +19,8 @@ Giver = Literal["preset", "record", "file", "option", "set"]
 """In the order in which they are laid over one another."""
 
 _Settings = TypeVar("_Settings", bound=Recipe)
+_MESSAGES = {"tuple_type": "must be a list, as [1, 2]", "bool_type": "must be true or false"}
+"""Of pydantic's kinds of errors, in the words of YAML."""
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 100
 
@@ -110,7 +112,7 @@ def _faults(error: ValidationError, layer: Layer) -> list[Fault]:
     for problem in error.errors():
         path, kind = [str(part) for part in problem["loc"]], problem["type"]
         key = ".".join(path)
-        message = problem["msg"].removeprefix("Value error, ")
+        message = _MESSAGES.get(kind) or problem["msg"].removeprefix("Value error, ")
         if kind == TOGETHER:
             given = [layer[name] for name in problem["ctx"]["settings"] if name in layer]
             last = max(given, key=lambda each: get_args(Giver).index(each.by), default=None)

@@ -38,6 +38,9 @@ TOGETHER = "settings_together"
 _SELECTS = "scoring.threshold"
 
 Positive = Annotated[int, Field(gt=0)]
+_Rate = Annotated[float, Field(ge=0, lt=1)]
+_LIST_TOO = Field(strict=False)
+"""YAML has lists alone, no tuples."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,11 @@ def _name(kind: str, builtin: Collection[str]) -> tuple[AfterValidator, FieldInf
 
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown ones are refused."""
+    """A frozen group of settings; unknown ones are refused, and so are texts that look like numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class DataConfig(Section):
@@ -75,7 +80,7 @@ class DataConfig(Section):
     """Height and width in pixels that photographs and masks are resized to for training."""
     image_interpolation: Literal["lanczos", "bilinear"] = "lanczos"
     """How photographs are resized; masks are resized by the nearest pixel."""
-    sources: tuple[str, ...] | None = None
+    sources: Annotated[tuple[str, ...], _LIST_TOO] | None = None
     """Training domains; null: every domain of the data root except the holdout."""
 
 
@@ -101,9 +106,9 @@ class OptimConfig(Section):
 
     lr: Annotated[float, Field(gt=0)] = 1e-3
     """Learning rate at the start."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    betas: Annotated[tuple[_Rate, _Rate], _LIST_TOO] = (0.9, 0.99)
     """Decay rates of Adam's two moment estimates."""
-    drop_epochs: tuple[int, ...] = (30,)
+    drop_epochs: Annotated[tuple[int, ...], _LIST_TOO] = (30,)
     """Epochs, counted from 0, at whose start the learning rate is divided by drop_factor."""
     drop_factor: Annotated[float, Field(gt=0)] = 5.0
     """Divisor of the learning rate at each of the drop_epochs."""
@@ -235,7 +240,7 @@ class RunConfig(Recipe):
 class PlannedData(DataConfig):
     """What the network sees, the training domains named."""
 
-    sources: tuple[str, ...]
+    sources: Annotated[tuple[str, ...], _LIST_TOO]
 
 
 class PlannedRun(RunConfig):

@@ -91,7 +91,7 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
     Raises:
         DataError: there is no such root, it holds fewer domains than `least`, or the YAML file has a fault.
     """
-    given = str(data) if data is not None else os.environ.get(DATA_VARIABLE)
+    given = _given(data)
     if given == PHANTOM:
         return _open(_embedded_phantom(progress), least, progress, name=PHANTOM)
     if given or DEFAULT_ROOT.is_dir():
@@ -100,6 +100,15 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
         f"no photographs: give their folder with --data ROOT ({PATTERN} below it), or in ${DATA_VARIABLE} "
         f"or ./{DEFAULT_ROOT}, or take the synthetic photographs that come with the package: --data {PHANTOM}"
     )
+
+
+def names_phantom(data: str | Path | None) -> bool:
+    """Whether `open_root(data)` opens the phantom, which has the domains `DOMAINS` and may have to be drawn first."""
+    return _given(data) == PHANTOM
+
+
+def _given(data: str | Path | None) -> str | None:
+    return str(data) if data is not None else os.environ.get(DATA_VARIABLE)
 
 
 def _open(root: Path, least: int, progress: Progress, name: str | None = None) -> DataRoot:

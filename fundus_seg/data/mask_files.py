@@ -22,7 +22,7 @@ from fundus_seg.data.files import NAME, WILDCARDS, Pattern, left_over
 from fundus_seg.data.io import Photograph, frame_text, read_image
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.listing import MASKS, Skipped, in_folder, summary, tell
-from fundus_seg.data.names import matched, name_of
+from fundus_seg.data.names import case_hint, matched, name_of, told_apart
 from fundus_seg.data.nifti import is_nifti
 from fundus_seg.data.orientation import Turns
 from fundus_seg.data.recognise import Side, settle_codings
@@ -153,7 +153,8 @@ def _by_name(place: str) -> tuple[dict[str, Path], Sequence[Skipped]]:
     for name, path in found:
         first = by_name.setdefault(name, path)
         if first != path:
-            problems.add(f"a second mask of {name} beside {first}; leave one, or give a pattern", path)
+            beside = told_apart(first, path)
+            problems.add(f"a second mask of {name} beside {beside}; leave one, or give a pattern", path)
     problems.refuse("cases with two masks")
     return by_name, skipped
 
@@ -237,7 +238,10 @@ def pair_masks(
         one, other = next(iter(given)), next(iter(true))
         raise DataError(
             f"no name in common with {truths[0]} ('{one}' here, '{other}' there); "
-            f"a pattern says which part of a path is the name, as {_likely_pattern(predictions[0], given, true)}",
+            + (
+                case_hint(given, true)
+                or f"a pattern says which part of a path is the name, as {_likely_pattern(predictions[0], given, true)}"
+            ),
             predictions[0],
         )
     sides = (
@@ -254,7 +258,10 @@ def pair_masks(
         progress.line(f"coding of the true masks, as recognised: {true_coding}")
     unmatched = given.keys() - set(partners.values())
     progress.left_out(
-        "prediction", "no true mask has that name", [given[name][0] for name in given if name in unmatched]
+        "prediction",
+        "no true mask has that name",
+        [given[name][0] for name in given if name in unmatched],
+        case_hint(sorted(unmatched), true),
     )
     pairs = MaskPairs(
         MaskFiles(predicted, Annotation(predicted_coding), nested=False),

@@ -1,7 +1,8 @@
 r"""The names of cases: how a file's name becomes one, and how a name becomes that of a file.
 
 The same name may be stored as different bytes: macOS takes `é` apart (NFD), other systems do not (NFC). A case's name
-is always composed (NFC), and bytes that are not UTF-8 stand in it as `\xe9`, so it can be written into any table.
+is always composed (NFC), and bytes that are not UTF-8 stand in it as `\xe9`, so it can be written into any table. Files
+that are written for a case bear its name in this form, and match the photograph's whichever form that has.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from fundus_seg.errors import Problems
+from fundus_seg.errors import Problems, printable
 
 LONGEST = 255
 """Most bytes that the name of a file may have on the usual file systems."""
@@ -44,26 +45,45 @@ def name_of(path: Path) -> str:
     return key(stem(path.name))
 
 
-def by_name(files: Iterable[Path], what: str) -> dict[str, Path]:
-    """The files by the names of their cases.
+def by_name(files: Iterable[Path], what: str, clashes: Problems) -> dict[str, Path]:
+    """The files by the names of their cases; those that share a name are left out, and added to `clashes`.
 
     Args:
         files: the files.
-        what: what they are, in the singular, for the error: "photograph".
-
-    Raises:
-        DataError: two files have the same name; the error lists all of them.
+        what: what they are, in the singular, for the problems: "photograph".
+        clashes: gets a problem for each file that shares its name.
     """
     found: dict[str, list[Path]] = {}
     for path in files:
         found.setdefault(name_of(path), []).append(path)
-    clashes = Problems()
     for name, paths in found.items():
         for path, other in zip(paths, [*paths[1:], paths[0]], strict=True):
             if len(paths) > 1:
-                clashes.add(f"another {what} is named {name} too: {other}", path)
-    clashes.refuse(f"{what}s share a name; give them to separate calls, or rename them")
-    return {name: paths[0] for name, paths in found.items()}
+                clashes.add(
+                    f"another {what} is named {name} too, {told_apart(other, path)}, and both would write one file; "
+                    "rename one, or give each of them an --out of its own",
+                    path,
+                )
+    return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
+
+
+def told_apart(path: Path, other: Path) -> str:
+    r"""The path as a line shows it; where it would look like another, with how they differ.
+
+    `café.png ('cafe\u0301.png', not 'caf\xe9.png')`
+    """
+    one, two = str(path), str(other)
+    return printable(one) + (f" ({one!a}, not {two!a})" if one != two and key(one) == key(two) else "")
+
+
+def case_hint(names: Iterable[str], others: Iterable[str]) -> str:
+    """A sentence about names that differ from others in upper and lower case alone; nothing where there are none."""
+    known = set(others)
+    folded = {other.casefold(): other for other in sorted(known)}
+    alike = [(name, folded[name.casefold()]) for name in names if name not in known and name.casefold() in folded]
+    if not alike:
+        return ""
+    return f"'{alike[0][0]}' and '{alike[0][1]}' differ in upper and lower case, which counts in names: rename one side"
 
 
 def file_name(name: str, suffix: str, prefix: str = "") -> str:

@@ -17,7 +17,7 @@ from fundus_seg.data import listing
 from fundus_seg.data.coding import Annotation, Coding, Thresholds
 from fundus_seg.data.io import read_photograph, write_mask
 from fundus_seg.data.mask_files import MaskFiles, find_masks
-from fundus_seg.data.names import by_name, matched, name_of
+from fundus_seg.data.names import by_name, case_hint, matched, name_of
 from fundus_seg.data.recognise import MOST_MASKS, Side, settle_coding
 from fundus_seg.data.witness import Witness
 from fundus_seg.digests import file_digest, short_hash
@@ -50,7 +50,8 @@ def predict_folder(
 ) -> Path:
     """Predict the masks of photographs and write `out/masks/NAME.png` (or `.nii.gz`) and `out/cases.csv`.
 
-    The CSV has a row for each photograph, written when its files are in place:
+    NAME is the photograph's name, its accents composed (`fundus_seg.data.names`). The CSV has a row for each
+    photograph, written when its files are in place:
 
     - `photograph`, `height`, `width`: its path and size;
     - `disc_pixels`, `cup_pixels`, `vertical_cdr`: of the masks as they are written, in which the cup lies in the disc;
@@ -58,8 +59,8 @@ def predict_folder(
     - `framing`: diameter of the disc as a share of the frame (`fundus_seg.metrics.framing`);
     - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
     - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
-      `phantom_model` (the model has seen the phantom alone, and this is not the phantom's) and `stray_truth` (the true
-      mask has stray parts), joined by semicolons;
+      `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), `stray_truth` (the true
+      mask has stray parts) and `one_colour` (the picture shows nothing), joined by semicolons;
     - `inputs`: 16 hexadecimal digits that stand for the bytes of the photograph and of its true mask.
 
     A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes
@@ -82,9 +83,9 @@ def predict_folder(
         The path of the CSV.
 
     Raises:
-        DataError: there is no photograph, or two have the same name; `truth` holds no mask with the name of a
-            photograph, or its coding is not clear; the masks or overlays would be written among the inputs; or
-            photographs cannot be used, all of which the error lists, after the others are done.
+        DataError: there is no photograph; `truth` holds no mask with the name of a photograph, or its coding is not
+            clear; the masks or overlays would be written among the inputs; or photographs cannot be used or
+            share a name, all of which the error lists, after the others are done.
         CheckpointError: the model does not exist, or is not a whole checkpoint of fundus-seg.
         RunError: `out` holds what another model, precision, format or version has predicted, or predictions of another
             photograph with a name that is given; or it cannot be written.
@@ -93,7 +94,10 @@ def predict_folder(
     if not model.exists():
         raise CheckpointError(f"{model}: no such run or checkpoint")
     found = listing.photographs(images, recursive=recursive, written=out)
-    photographs = by_name(found.files, "photograph")
+    unusable = Problems()
+    photographs = by_name(found.files, "photograph", unusable)
+    if not photographs:
+        unusable.refuse("photographs cannot be used")
     truths = _truths(truth, truth_coding, photographs, progress) if truth else None
     _keep_apart(out, photographs.values(), truths)
     made_by = _made_by(model, form, precision)
@@ -105,12 +109,11 @@ def predict_folder(
 
     predictor = load_model(model, precision=precision)
     phantom = _of_phantom(model) if predictor.phantom is None else predictor.phantom
-    unusable = Problems()
     witness = Witness("--truth-coding")
     with leased(out):
         plan = _plan(output, photographs, truths)
         output.begin(plan.rows.values(), {"framing": predictor.framing and asdict(predictor.framing)})
-        plan.tell(output, photographs, progress)
+        plan.tell(output, found.files, progress)
         rows = {name: row for name, row in plan.rows.items() if name in photographs}
         try:
             with progress.task("predicting", total=len(plan.to_do)) as advance:
@@ -120,19 +123,21 @@ def predict_folder(
                         with about(path):
                             masks = predictor(image)
                         inputs = _inputs(name, path, truths)
-                        row = row_of(path, masks, true, framing=predictor.framing, phantom=phantom, inputs=inputs)
+                        row = row_of(
+                            path, image, masks, true, framing=predictor.framing, phantom=phantom, inputs=inputs
+                        )
                         _write(output, name, path, image, masks, true, row)
                         rows[name] = row
                     advance()
-        except (KeyboardInterrupt, SystemExit):
-            progress.line(
-                f"stopped: {len(rows)} of {len(photographs)} photographs are done; the same command goes on from there"
-            )
+        except (KeyboardInterrupt, SystemExit, RunError):
+            if output.table.exists():  # else the folder was deleted
+                done = f"{len(rows)} of {len(found.files)} photographs are done"
+                progress.line(f"stopped: {done}; the same command goes on from there")
             raise
         tell_warnings(rows.values(), predictor.framing, progress)
         witness.suspicion().tell(progress, but=["stray"])  # which the rows tell, those of earlier calls too
     if unusable.found:
-        progress.line(f"{len(rows)} of {len(photographs)} photographs are done; the others cannot be used")
+        progress.line(f"{len(rows)} of {len(found.files)} photographs are done; the others cannot be used")
     unusable.refuse(f"photographs cannot be used (the other {len(rows)} are done)")
     return output.table
 
@@ -151,17 +156,17 @@ class _Plan:
     to_do: Mapping[str, Path]
     again: Sequence[Path]
 
-    def tell(self, output: Output, photographs: Mapping[str, Path], progress: Progress) -> None:
-        """Say what was found, if anything was."""
-        done = len(photographs) - len(self.to_do)
+    def tell(self, output: Output, given: Sequence[Path], progress: Progress) -> None:
+        """Say what was found of the given photographs, if anything was."""
+        names = {name_of(path) for path in given}
         if self.rows or self.again:
-            progress.line(f"{output.path}: {done} of {len(photographs)} photographs are done already")
+            done = len(self.rows.keys() & names)
+            progress.line(f"{output.path}: {done} of {len(given)} photographs are done already")
         if self.again:
             more = f" and {len(self.again) - _EXAMPLES} more" if len(self.again) > _EXAMPLES else ""
             named = ", ".join(printable(path) for path in self.again[:_EXAMPLES])
             progress.line(f"done again, since they or their files have changed: {named}{more}")
-        if len(self.rows) > done:
-            count = len(self.rows) - done
+        if count := len(self.rows.keys() - names):
             which = "1 photograph of earlier calls is" if count == 1 else f"{count} photographs of earlier calls are"
             progress.line(f"{which} not given now; what was predicted of them stays")
 
@@ -279,14 +284,18 @@ def _truths(
     files = {name: masks[other] for name, other in matched(names, masks.keys()).items()}
     if not files:
         raise DataError(
-            f"holds no mask with the name of a photograph ('{next(iter(masks))}' here, '{names[0]}' there); --truth "
-            "takes a folder of true masks, or a pattern that says which part of a path is the name",
+            f"holds no mask with the name of a photograph ('{next(iter(masks))}' here, '{names[0]}' there); "
+            + (
+                case_hint(masks, names)
+                or "--truth takes a folder of true masks, or a pattern that says which part of a path is the name"
+            ),
             where[0],
         )
     settled = settle_coding(Side(where, list(files.values()), coding, "--truth-coding"))
     if settled != coding:
         progress.line(f"coding of the true masks, as recognised: {settled}")
-    progress.left_out("photograph", "not scored, without a true mask", [name for name in names if name not in files])
+    unscored = [name for name in names if name not in files]
+    progress.left_out("photograph", "not scored, without a true mask", unscored, case_hint(unscored, masks))
     truths = MaskFiles(files, Annotation(settled), nested=True)
     witness = Witness("--truth-coding")
     for name in list(files)[:MOST_MASKS]:

@@ -23,6 +23,8 @@ from fundus_seg.runs.atomic import append_bytes, write_json, write_text
 from fundus_seg.viz.overlay import PICTURE_SUFFIX
 
 RECORD_FORMAT = 1
+_TEXTS = ("photograph", "warning", "inputs")
+"""The columns that are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,11 @@ class Output:
         whole = _whole_rows(text)
         if whole[:1] != [list(self.columns)] or any(len(row) != len(self.columns) for row in whole):
             raise RunError(f"{self.table}: not rows of {', '.join(self.columns)}; choose another --out")
-        return [dict(zip(self.columns, row, strict=True)) for row in whole[1:]]
+        rows = [dict(zip(self.columns, row, strict=True)) for row in whole[1:]]
+        for row in rows:
+            if wrong := [name for name, text in row.items() if name not in _TEXTS and not _is_number(text)]:
+                raise RunError(f"{self.table}: {wrong[0]} of {row['photograph']} is damaged; choose another --out")
+        return rows
 
     def begin(self, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
         """Write the record, and the table with these rows alone.
@@ -136,6 +142,14 @@ class Output:
 def escaped(text: object) -> str:
     r"""A text that UTF-8 can hold: a byte of a file name that is not UTF-8 becomes `\xe9`, as in `data.names`."""
     return str(text).encode("utf8", "surrogateescape").decode("utf8", "backslashreplace")
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a number that a row may hold, or empty; none of them is negative or infinite."""
+    try:
+        return not text or 0 <= float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _line(values: Iterable[Any]) -> str:

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fundus_seg import yaml_lines
 from fundus_seg.errors import RunError
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.atomic import write_text
+from fundus_seg.yaml_lines import YamlError
 
 RUN_FORMAT = 1
 """Format of config.yaml."""
@@ -94,8 +94,9 @@ class RunFolder:
             RunError: there is none, or it is not what a run writes.
         """
         try:
-            content = yaml.safe_load(self.config.read_text("utf8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            node = yaml_lines.compose(self.config.read_text("utf8"))
+            content = node and yaml_lines.value(node)
+        except (OSError, UnicodeDecodeError, YamlError) as error:
             raise RunError(f"{self.config}: cannot be read as the settings of a run") from error
         sections = ("inputs", "provenance", "train")
         if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in sections):
@@ -104,11 +105,12 @@ class RunFolder:
             raise RunError(
                 f"{self.config}: format {content.get('format')}, this version reads {RUN_FORMAT}; update fundus-seg"
             )
-        return content
+        # Older versions did not quote a digest such as 1234e567, which is a number in YAML 1.2.
+        return {**content, "inputs": yaml_lines.as_written(node, "inputs")}
 
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Write config.yaml."""
-        write_text(self.config, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+        write_text(self.config, yaml_lines.write(dict(content)))
 
 
 def read_epochs(path: Path) -> list[dict[str, float]]:

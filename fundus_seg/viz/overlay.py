@@ -39,7 +39,7 @@ _DASH = 8.0  # widths of the line from one dash to the next; a dash is half of i
 _TRUTH_WIDTH = 0.7  # of the width of a predicted line, above which the truth is drawn: where both agree, both show
 
 _LEAST_SIDE = 480  # pixels: smaller photographs are enlarged, or no text would fit
-_MOST_ENLARGED = 8
+_MOST_ENLARGED = 60
 _LINES_OF_TEXT = 40  # the text's height is this part of the picture's width
 _SMALLEST_TEXT = 12  # pixels
 _QUALITY = 90
@@ -84,7 +84,7 @@ def draw_overlay(
     """The contours on the photograph, its name and what is to be said of it above, a legend of the lines below.
 
     Args:
-        image: (H, W, 3) uint8, RGB. If its longer side is below 480 pixels, it is enlarged by a whole factor, up to 8.
+        image: (H, W, 3) uint8, RGB. If its longer side is below 480 pixels, it is enlarged by a whole factor, up to 60.
         masks: (2, H, W) boolean, structures ("disc", "cup").
         truth: (2, H, W) boolean.
         name: name of the case; shortened if it is too long.
