@@ -104,7 +104,7 @@ def evaluate_runs(
         raise untrusted[0][1]
     trust = " ".join(dict.fromkeys(f"--trust {error.operator}" for _, error in untrusted))
     progress.left_out("run", "of an operator that is code of your own", [path for path, _ in untrusted], trust)
-    evaluations += comparable(from_tools, evaluations, progress=progress)
+    evaluations += comparable(from_tools, evaluations, scoring=scoring, progress=progress)
     return EvaluatedRuns(evaluations, pairs, drawn)
 
 

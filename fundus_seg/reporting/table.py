@@ -179,8 +179,8 @@ def mean_sd_text(mean: float, sd: float = math.nan, digits: int = 2) -> str:
 
 
 def mean_interval_text(mean: float, low: float, high: float) -> str:
-    """`87.31 [85.0, 89.2]`; the mean alone where the interval is NaN."""
-    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} [{low:.1f}, {high:.1f}]"
+    """`87.31 [85.02, 89.20]`, with equal digits, so that no mean seems to lie outside; the mean alone without them."""
+    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def difference_text(difference: float, low: float = math.nan, high: float = math.nan) -> str:

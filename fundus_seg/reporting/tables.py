@@ -104,7 +104,8 @@ def _frame(
         over = None
         if len(values):
             scores = cells[where].pivot(index="seed", columns="case", values=metric)
-            interval = bootstrap_interval(scores.dropna(axis="columns")).within(*METRICS[metric].bounds)
+            whole = scores.dropna(how="all").dropna(axis="columns")  # no run whose records are older than the metric
+            interval = bootstrap_interval(whole).within(*METRICS[metric].bounds)
             low, high, over = interval.low, interval.high, interval.over
         numbers = {"mean": mean, "sd": sd, "runs": len(values), "low": low, "high": high, "over": over}
         bold = names[column] in best[metric, structure, holdout].columns
