@@ -336,7 +336,7 @@ def test_an_operator_of_two_columns_is_named_in_full():
     several = r"'conv' has several columns: name one of conv \[source-validation\], conv \[unknown\]"
     with pytest.raises(UsageError, match=several):
         operators_table(runs, ["tvconv", "conv"])
-    with pytest.raises(UsageError, match=r"unknown operator 'cnov' \\(valid: conv"):
+    with pytest.raises(UsageError, match=r"unknown operator 'cnov' \(valid: conv"):
         operators_table(runs, ["tvconv", "cnov"])
     full = ("tvconv [source-validation]", "conv [unknown]")
     assert operators_table(runs, full).layout.columns[:2] == full

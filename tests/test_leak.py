@@ -9,7 +9,7 @@ from small_runs import Lines, evaluation_of, identity, settings
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import ProtocolError, RunError
 from fundus_seg.evaluation.metric_table import distances, overlaps
-from fundus_seg.evaluation.runs import checkpoints_of
+from fundus_seg.evaluation.runs import checkpoints_of, evaluate_runs
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.protocol import source_half
 from fundus_seg.reporting.frames import RUN_FIELDS
@@ -130,11 +130,11 @@ def test_runs_are_scored_by_each_selection_and_in_domain(draw_root, tmp_path):
     probed = train(settings(), root, tmp_path, probe=True)
     plain = train(settings(seed=1), root, tmp_path)
     progress = Lines()
-    assert sorted(checkpoints_of(probed, progress=progress)) == ["best", "last", "oracle"]
-    assert progress.lines == []
-    assert sorted(checkpoints_of(plain, progress=progress)) == ["best", "last"]
+    assert sorted(checkpoints_of(probed)) == ["best", "last", "oracle"]
+    assert sorted(checkpoints_of(plain)) == ["best", "last"]
+    evaluate_runs([tmp_path], checkpoints="all", progress=progress)
     assert progress.lines == [
-        f"{plain.path}: trained without --probe-holdout, missing in the column of selection oracle"
+        f"left out: 1 run, trained without --probe-holdout, in the column of selection oracle: {plain.path}"
     ]
     with pytest.raises(RunError, match=r"oracle\.ckpt: .*; train it anew with --probe-holdout, in another --out"):
         evaluate(plain, checkpoint="oracle")

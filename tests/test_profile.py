@@ -175,7 +175,7 @@ def test_every_operator_is_measured_unless_some_are_named(call: Callable[..., tu
 
 def test_settings_are_heeded(call: Callable[..., tuple[str, str]]) -> None:
     out, _ = call("--op", "conv", "--set", "model.aspp_channels=24", "--set", "data.size=96", "--format", "csv")
-    assert "a photograph of 96x96 pixels: networks for 96x96, encoder tu-mobilenetv2_035, random weights" in out
+    assert "1 photograph of 96x96 pixels: networks for 96x96, encoder tu-mobilenetv2_035, random weights" in out
     assert pd.read_csv(io.StringIO(out), comment="#")["parameters"].item() > 313_410
 
 

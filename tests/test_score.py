@@ -152,7 +152,7 @@ def test_cases_without_a_prediction_count_as_missed_where_asked(truth, tmp_path)
     part = score_masks(pairs, out=out)
     told = Lines()
     whole = score_masks(pairs, missing="empty", out=out, progress=told)  # the same masks: written over
-    assert told.lines == ["cases without a prediction: 1, counted as missed"]
+    assert told.lines == ["1 case without a prediction: counted as missed"]
     assert part.cases["dsc"].tolist() == [1] * 4
     assert whole.cases["case"].tolist() == ["eye0", "eye0", "eye1", "eye1", "eye2", "eye2"]
     assert whole.cases["dsc"].tolist() == [1, 1, 0, 0, 1, 1]

@@ -29,7 +29,7 @@ SHORT = settings(
 )
 VALUES = ("87.31 ± 0.52", "123.45 [-17.0, 1234.5]", "missing")
 TABLE = Table(
-    "Unseen domains, 3 runs a cell",
+    "Unseen domains, 3 runs per cell",
     ("metric", "structure", "unseen"),
     ("conv", "separable.block-augment=mirror_left_right-loss=overlap_soft_dice-0e2e38e5", "tvconv (bf16) [oracle]"),
     (("DSC [%]", "disc (OD)", "A", *VALUES), ("DSC [%]", "cup (OC)", "A", *VALUES)),

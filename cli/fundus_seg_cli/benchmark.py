@@ -79,6 +79,7 @@ def benchmark(
     --set train.threads says otherwise, so that its bits depend on nothing beside it.
     """
     from fundus_seg.data import open_root
+    from fundus_seg.errors import counted
     from fundus_seg.experiments import choose_executor, plan, run_experiment
     from fundus_seg.experiments.executors import runs_at_once
     from fundus_seg.reporting import experiment_reports, overview_table, with_labels, write_plots
@@ -115,7 +116,7 @@ def benchmark(
         for report in experiment_reports(evaluations, progress=progress):
             print_report(report, form, progress.told)
         if plots and evaluations:
-            progress.line(f"{len(write_plots(evaluations, plots))} files of plots in {plots}")
+            progress.line(f"{counted(len(write_plots(evaluations, plots)), 'file')} of plots in {plots}")
     except BaseException:
         if result.failures:
             progress.line(result.failure_text)  # the error that ends the command tells of the tables alone

@@ -150,8 +150,9 @@ def _print_wrapped(where: Console, text: str, *, indent: int, style: str = "") -
 def print_check(found: RootCheck) -> None:
     """Print a row for each split, then a line for each problem, errors first, then how many there are.
 
-    The columns: commonest frame, masks' greys from the most to the least common, cases, empty structures, cups that
-    touch the background, discs cut by the frame, then mean and SD of the vertical ratios.
+    The columns: commonest frame, masks' greys from the most to the least common, then numbers of cases: all, those
+    without a disc, those without a cup, those whose cup touches the background, and those whose disc the frame cuts;
+    then mean and SD of the vertical ratios.
     """
     from fundus_seg.reporting.table import Table
 
@@ -160,13 +161,13 @@ def print_check(found: RootCheck) -> None:
             f"{split.domain} {split.split}",
             _commonest(split.frames, 1),
             _commonest(split.greys, 3),
-            *map(str, (split.cases, split.empty_disc + split.empty_cup, split.cup_touches_background, split.disc_cut)),
+            *map(str, (split.cases, split.empty_disc, split.empty_cup, split.cup_touches_background, split.disc_cut)),
             _mean_sd(split.disc_to_frame),
             _mean_sd(split.cup_to_disc),
         )
         for split in found.splits
     )
-    values = ("cases", "empty", "touch", "cut", "disc/frame", "cup/disc")
+    values = ("cases", "no disc", "no cup", "cup touches", "disc cut", "disc/frame", "cup/disc")
     _print_rich(Table(found.root, ("split", "frame", "greys"), values, rows, ()))
     errors, warnings = found.problems("error"), found.problems("warning")
     for severity, problems in (("error", errors), ("warning", warnings)):

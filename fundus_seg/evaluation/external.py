@@ -79,7 +79,7 @@ def score_masks(
     cases = sorted({*pairs.names, *pairs.unpredicted} - set(unpredicted))
     progress.left_out("case", "not predicted and in no mean", unpredicted, "--missing empty counts them as missed")
     if pairs.unpredicted and not unpredicted:
-        progress.line(f"cases without a prediction: {len(pairs.unpredicted)}, counted as missed")
+        progress.line(f"{counted(len(pairs.unpredicted), 'case')} without a prediction: counted as missed")
     rows: list[dict[str, Any]] = []
     predictions: dict[str, str] = {}
     truths: dict[str, str] = {}
@@ -115,7 +115,7 @@ def score_masks(
     if stray:
         progress.line(stray_line(stray, len(cases)))
     if changed:
-        progress.line(f"post-processing of the protocol changed {changed} of {len(pairs.names)} predictions")
+        progress.line(f"post-processing of the protocol changed {changed} of {counted(len(pairs.names), 'prediction')}")
     for structure, predicted, true in zip(STRUCTURES, *held, strict=True):
         if true and not predicted:
             progress.line(f"no prediction holds a {structure}: its row counts them as missed")

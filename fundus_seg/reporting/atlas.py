@@ -123,7 +123,7 @@ def _measured(case: Case, witness: Witness) -> dict[str, object]:
 
 
 def domain_shift(cases: pd.DataFrame) -> pd.DataFrame:
-    """How far each domain is from all others together: a row a domain, a column a measure of MEASURES.
+    """How far each domain is from all others together: a row per domain, a column per measure of MEASURES.
 
     |value| is the Wasserstein-1 distance (W1: how far, on average, values must be moved to turn the one distribution
     into the other) in units of s, the SD within domains, s² the mean of their variances; its sign is that of the mean

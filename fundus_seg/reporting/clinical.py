@@ -53,7 +53,8 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
     frame[counts] = frame[counts].astype("Int64")
     notes = (
         *(_undefined_note(name, ratios[ratios["column"] == name]) for name in names.values()),
-        "undefined: no disc predicted; excluded: no true disc or cup; neither is in an error",
+        "undefined: no disc predicted; excluded: no true disc or cup; neither is in an error; both are counted over "
+        "the cases of all runs",
         "error: |predicted - true ratio| of cup to disc, v of their rows, h of their columns, a of their pixels; mean "
         "over cases, then over runs",
         "n of N: of the predictions of all runs, those with cup pixels outside the disc, or whose disc or cup has "

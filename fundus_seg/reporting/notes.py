@@ -104,6 +104,7 @@ def counts_and_protocol(
     notes += lacking_notes(evaluations, metrics)
     shown = [metric for metric in metrics if metric in distances()]
     beyond = int((cases.loc[~cases["penalised"], shown] > protocol.empty_distance).to_numpy().sum())
+    notes.append("penalised and excluded are counted over the cases of all runs")
     if beyond:
         notes.append(f"{counted(beyond, 'distance')} above the penalty of {protocol.empty_distance:g}")
     notes.append(

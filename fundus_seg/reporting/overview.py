@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fundus_seg.errors import counted
 from fundus_seg.experiments.estimate import epoch_seconds, estimate
 from fundus_seg.experiments.grid_run import GridRun, failure_reason, status
 from fundus_seg.reporting.table import Report, Table
@@ -45,7 +46,7 @@ def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = F
     texts = [
         (
             run.config.holdout,
-            run.folder.path.parent.name,
+            run.operator,
             str(row["seed"]),
             str(row["status"]),
             f"{row['epochs']}/{row['all_epochs']}",
@@ -55,7 +56,7 @@ def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = F
     ]
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row["status"] for row in rows).items())
     labels, columns = ("unseen", "operator", "seed"), ("status", "epochs", "reason")
-    layout = Table(f"{len(runs)} runs: {counts}", labels, columns, tuple(texts), _cost(runs, left, jobs))
+    layout = Table(f"{counted(len(runs), 'run')}: {counts}", labels, columns, tuple(texts), _cost(runs, left, jobs))
     return Report(pd.DataFrame(rows), layout)
 
 
@@ -68,8 +69,8 @@ def _cost(runs: Sequence[GridRun], left: Sequence[GridRun], jobs: int) -> tuple[
     notes = []
     if cost.seconds:
         notes.append(
-            f"{cost.runs} runs left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a time, "
-            f"{cost.bytes / 1e9:.2g} GB on disk; each run is estimated by the mean of the finished runs of its "
+            f"{counted(cost.runs, 'run')} left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a "
+            f"time, {cost.bytes / 1e9:.2g} GB on disk; each run is estimated by the mean of the finished runs of its "
             "operator, without its evaluation"
         )
     if cost.unknown:

@@ -29,7 +29,7 @@ class Table:
         labels: names of the columns that say what a row is of.
         columns: names of the columns of values, to the right of the labels.
         rows: for each row a text for each label, then a text for each column.
-        notes: what a reader must know besides, a line each.
+        notes: further lines that a reader must know.
         bold: row and column number, counted from 0, of the values that stand out.
     """
 

@@ -153,4 +153,4 @@ def title_of(evaluations: Sequence[Evaluation], what: str = "Unseen domains") ->
     counts = Counter((each.meta.column, each.meta.run.holdout) for each in evaluations).values()
     least, most = min(counts), max(counts)
     runs = counted(most, "run") if least == most else f"{least} to {counted(most, 'run')}"
-    return table_title(f"{what}, {runs} a cell", evaluations)
+    return table_title(f"{what}, {runs} per cell", evaluations)
