@@ -97,6 +97,12 @@ def test_bold_stands_out_everywhere_but_in_csv(capsys):
 def test_unknown_format():
     with pytest.raises(UsageError, match="unknown format 'markdwon': did you mean 'markdown'"):
         render(REPORT, "markdwon")
+    with pytest.raises(UsageError, match=r"rich is for terminals.*take one of markdown, latex, csv, json"):
+        render(REPORT, "rich")
+
+
+def test_a_report_shows_itself():
+    assert str(REPORT) == REPORT._repr_markdown_() == render(REPORT, "markdown")
 
 
 def test_the_terminal_shows_units_and_each_group_once(capsys):

@@ -12,6 +12,7 @@ from fundus_seg_cli.options import (
     Data,
     Format,
     Labels,
+    Operators,
     Out,
     Overrides,
     Plots,
@@ -28,9 +29,7 @@ def benchmark(
         str | None,
         typer.Option(help="Unseen domains, separated by commas, as A,B,C,D (default: every domain of the data)."),
     ] = None,
-    ops: Annotated[
-        str, typer.Option(help="Operators, separated by commas; see `fundus-seg train --help`.")
-    ] = "conv,depthwise,tvconv",
+    ops: Operators = "conv,depthwise,tvconv",
     runs: Annotated[int, typer.Option(min=1, help="Number of runs, each with a seed of its own, per cell.")] = 10,
     seed_from: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     data: Data = None,

@@ -9,6 +9,7 @@ import typer
 
 from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg_cli.options import (
+    METRICS_SHOWN,
     Format,
     Labels,
     Metrics,
@@ -56,7 +57,7 @@ def evaluate(
         ),
     ] = None,
     form: Format = "rich",
-    metrics: Metrics = "dsc,hd,hd95",
+    metrics: Metrics = METRICS_SHOWN,
     clinical: Annotated[
         bool, typer.Option("--clinical", help="Also print a table of cup-to-disc ratios and impossible anatomy.")
     ] = False,

@@ -30,7 +30,11 @@ _COMMANDS = (
     audit.audit,
     profile.profile,
 )
-_RENAMED = {"evaluate": {"--op": "--trust", "--selection": "--all-selections"}, "predict": {"--op": "--trust"}}
+_RENAMED = {
+    "evaluate": {"--op": "--trust", "--selection": "--all-selections"},
+    "predict": {"--op": "--trust"},
+    "profile": {"--op": "--ops"},
+}
 """By command, the former spellings of options and their new ones."""
 for _command in _COMMANDS:
     _class = command_class(_RENAMED.get(_command.__name__))

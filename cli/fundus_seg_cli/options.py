@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker
 from fundus_seg.errors import UsageError, unknown_name
-from fundus_seg.evaluation.metric_table import METRICS
+from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS
 
 TableFormat = Literal["rich", "markdown", "latex", "csv", "json"]
 
@@ -44,6 +44,7 @@ Operator = Annotated[
     str | None,
     typer.Option(help=f"Operator (default: tvconv), one of: {', '.join(OPERATORS)}; or your own, as {_PLUGIN}."),
 ]
+Operators = Annotated[str, typer.Option(help="Operators, separated by commas; see `fundus-seg train --help`.")]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,6 +67,8 @@ Scoring = Annotated[
     ),
 ]
 Metrics = Annotated[str, typer.Option(help=f"Metrics, separated by commas, any of: {', '.join(METRICS)}.")]
+METRICS_SHOWN = ",".join(DEFAULT_METRICS)
+"""Metrics of a table, unless the user names others."""
 Plots = Annotated[
     Path | None,
     typer.Option(help="Folder for box plots, Bland-Altman plots and learning curves, as PNG and SVG."),

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import Missing
-from fundus_seg_cli.options import Format, Metrics, PredictionCoding, Predictions, Strict, TruthCoding, Truths, names
+from fundus_seg_cli.options import (
+    METRICS_SHOWN,
+    Format,
+    Metrics,
+    PredictionCoding,
+    Predictions,
+    Strict,
+    TruthCoding,
+    Truths,
+    names,
+)
 from fundus_seg_cli.table import print_report
 
 
@@ -35,7 +45,7 @@ def score(
         Path | None, typer.Option(help="Folder to keep the case records in; `fundus-seg evaluate` shows them there.")
     ] = None,
     form: Format = "rich",
-    metrics: Metrics = "dsc,hd,hd95",
+    metrics: Metrics = METRICS_SHOWN,
     strict: Strict = False,
 ) -> None:
     """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table.

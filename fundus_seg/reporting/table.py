@@ -62,6 +62,14 @@ class Report:
     frame: pd.DataFrame
     layout: Table
 
+    def __str__(self) -> str:
+        """The layout as a table of Markdown."""
+        return render(self, "markdown")
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return str(self)
+
     def with_notes(self, notes: Iterable[object]) -> Report:
         """The report with further notes, as of what it leaves out (`Progress.left_out`)."""
         return replace(self, layout=replace(self.layout, notes=(*self.layout.notes, *map(str, notes))))
@@ -83,8 +91,12 @@ def render(report: Report, form: str) -> str:
         "csv": _csv,
         "json": _json,
     }
+    if form == "rich":
+        raise UsageError(
+            f"format rich is for terminals, printed by the commands alone; take one of {', '.join(writers)}"
+        )
     if form not in writers:
-        raise UsageError(unknown_name("format", form, [*writers, "rich"]))
+        raise UsageError(unknown_name("format", form, writers))
     return writers[form](report)
 
 
