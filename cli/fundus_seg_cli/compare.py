@@ -28,7 +28,7 @@ def compare(
     difference: Annotated[
         float | None,
         typer.Option(
-            help="Difference, in the metric's unit, for which the number of runs it needs is estimated (default: 1)."
+            help="Difference, in the metric's unit, for which the needed number of runs is estimated (default: 1)."
         ),
     ] = None,
     checkpoint: Checkpoint = "best",

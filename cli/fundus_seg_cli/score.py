@@ -17,6 +17,7 @@ from fundus_seg_cli.options import (
     Strict,
     TruthCoding,
     Truths,
+    mask_pairs,
     names,
 )
 from fundus_seg_cli.table import print_report
@@ -54,8 +55,6 @@ def score(
     made from an array (height, width) would be read transposed.
     """
     from fundus_seg.config import load_scoring
-    from fundus_seg.data.domain_file import read_coding
-    from fundus_seg.data.mask_files import pair_masks
     from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg_cli.progress import Terminal
 
@@ -64,13 +63,7 @@ def score(
     protocol = load_scoring(scoring)
     if raw:
         protocol = protocol.model_copy(update={"largest_component": False, "fill_holes": False})
-    pairs = pair_masks(
-        pred,
-        truth,
-        prediction_coding=read_coding(pred_coding) if pred_coding else None,
-        truth_coding=read_coding(truth_coding) if truth_coding else None,
-        progress=progress,
-    )
+    pairs = mask_pairs(pred, truth, pred_coding, truth_coding, progress)
 
     from fundus_seg.evaluation import score_masks
     from fundus_seg.reporting import score_table

@@ -25,35 +25,26 @@ def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = F
         retry_failed: whether failed runs will be taken up again.
     """
     rows = []
+    texts = []
     left = []
     for run in runs:
-        state = status(run)
-        rows.append(
-            {
-                "holdout": run.config.holdout,
-                "operator": run.config.operator,
-                "recipe": run.recipe,
-                "preset": run.config.preset,
-                "seed": run.config.seed,
-                "status": state,
-                "epochs": len(epoch_seconds(run.folder)),
-                "all_epochs": run.config.train.epochs,
-                "reason": failure_reason(run) if state == "failed" else "",
-            }
-        )
+        state, epochs = status(run), len(epoch_seconds(run.folder))
+        row = {
+            "holdout": run.config.holdout,
+            "operator": run.config.operator,
+            "recipe": run.recipe,
+            "preset": run.config.preset,
+            "seed": run.config.seed,
+            "status": state,
+            "epochs": epochs,
+            "all_epochs": run.config.train.epochs,
+            "reason": failure_reason(run) if state == "failed" else "",
+        }
+        rows.append(row)
+        progress = f"{epochs}/{run.config.train.epochs}"
+        texts.append((run.config.holdout, run.operator, str(run.config.seed), state, progress, str(row["reason"])))
         if state != "done" and (retry_failed or state != "failed"):
             left.append(run)
-    texts = [
-        (
-            run.config.holdout,
-            run.operator,
-            str(row["seed"]),
-            str(row["status"]),
-            f"{row['epochs']}/{row['all_epochs']}",
-            str(row["reason"]),
-        )
-        for run, row in zip(runs, rows, strict=True)
-    ]
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row["status"] for row in rows).items())
     labels, columns = ("unseen", "operator", "seed"), ("status", "epochs", "reason")
     layout = Table(f"{counted(len(runs), 'run')}: {counts}", labels, columns, tuple(texts), _cost(runs, left, jobs))

@@ -45,9 +45,10 @@ class Table:
         return (row, position - len(self.labels)) in self.bold
 
     def ends_group(self, row: int) -> bool:
-        """Whether row number `row` is the last one with its first label, of several labels."""
-        last = row + 1 == len(self.rows) or self.rows[row + 1][0] != self.rows[row][0]
-        return last and len(self.labels) > 1
+        """Whether row number `row` is the last one with its first label, where rows share their first labels."""
+        firsts = [each[0] for each in self.rows]
+        last = row + 1 == len(firsts) or firsts[row + 1] != firsts[row]
+        return last and len(self.labels) > 1 and len(set(firsts)) < len(firsts)
 
 
 @dataclass(frozen=True, eq=False)
