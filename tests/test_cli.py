@@ -130,7 +130,7 @@ class TestHelp:
 
 class TestArguments:
     def test_names_are_separated_by_commas(self):
-        assert names("conv, tvconv") == names(["conv", "tvconv"]) == ["conv", "tvconv"]
+        assert names("conv, tvconv") == ["conv", "tvconv"]
         assert names("conv,") == ["conv", ""]  # which no table of names holds, so that it is refused
 
     def test_no_data_names_the_three_ways_in_one_line(self, command, tmp_path):

@@ -56,7 +56,7 @@ def compare(
     if to and (unused := [option for option, value in given.items() if value is not None]):
         raise UsageError(
             f"{', '.join(unused)} with --to: the published table says which operators and metrics are compared, and no "
-            "number of runs is estimated; leave --to or the others out"
+            "number of runs is estimated; leave one option out"
         )
     check_metrics([metric or "dsc"])
     renamed = labels(label or [])

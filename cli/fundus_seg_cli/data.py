@@ -15,11 +15,6 @@ _CLASS = command_class()
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Check, describe and make photographs and masks."""
-
-
 @app.command(cls=_CLASS)
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder that does not exist yet.")],

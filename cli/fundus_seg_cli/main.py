@@ -35,7 +35,7 @@ _RENAMED = {
     "predict": {"--op": "--trust"},
     "profile": {"--op": "--ops"},
 }
-"""By command, the former spellings of options and their new ones."""
+"""Former spellings of options with the new ones, for each command."""
 for _command in _COMMANDS:
     _class = command_class(_RENAMED.get(_command.__name__))
     app.command(_command.__name__, help=paragraphs(_command.__doc__), cls=_class)(_command)

@@ -150,10 +150,9 @@ Trackers = Annotated[
 ]
 
 
-def names(text: str | Iterable[str]) -> list[str]:
-    """The names in `a, b`, or in each of several such texts."""
-    texts = [text] if isinstance(text, str) else text
-    return [name.strip() for each in texts for name in each.split(",")]
+def names(text: str) -> list[str]:
+    """The names in `a, b`."""
+    return [name.strip() for name in text.split(",")]
 
 
 def labels(texts: Iterable[str]) -> dict[str, str]:

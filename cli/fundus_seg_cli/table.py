@@ -87,7 +87,7 @@ class _Column:
 
 
 def _print_rich(table: Table) -> None:
-    """With a rule between groups of rows, each label named once; below one another where a row is too wide."""
+    """Print a table; where its rows are too wide, their values stand below one another."""
     rows = [[shown(text) for text in row] for row in table.rows]
     labels = len(table.labels)
     texts = list(zip(*rows, strict=True)) or [()] * (labels + len(table.columns))

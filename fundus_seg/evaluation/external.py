@@ -228,7 +228,7 @@ def comparable(
 
 
 def _agreed_truths(evaluations: Sequence[Evaluation]) -> dict[str, str]:
-    """By domain the digest of the true masks of all tools that predicted every case, where these have the same."""
+    """The digest of the true masks of each domain, where that of all tools that predicted every case is the same."""
     found: dict[str, set[str]] = {}
     for evaluation in evaluations:
         if not evaluation.meta.unpredicted:

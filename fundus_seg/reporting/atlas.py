@@ -141,7 +141,7 @@ def domain_shift(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shifts(values: pd.Series, domains: pd.Series) -> dict[str, float]:
-    """Of one measure, by domain; undefined values are left out."""
+    """The shift of each domain by one measure; undefined values are left out."""
     groups = {str(key): group.to_numpy(float) for key, group in values.dropna().groupby(domains[values.notna()])}
     variances = [group.var(ddof=1) for group in groups.values() if len(group) > 1]
     within = math.sqrt(float(np.mean(variances))) if variances else math.nan

@@ -53,7 +53,7 @@ REASONS = {
 """Why a library's value differs from ours: by its metric, or by what is empty."""
 
 Scores = dict[str, float]
-"""By metric; NaN where it is undefined or the library raises. A metric that a library lacks is missing."""
+"""Values by metric; NaN where it is undefined or the library raises. A metric that a library lacks is missing."""
 
 
 @dataclass(frozen=True)

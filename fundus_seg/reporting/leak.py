@@ -76,7 +76,7 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Report | None:
 def _differences(
     values: pd.DataFrame, oracle_label: str, own_label: str
 ) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
-    """By unseen domain, seed x case: oracle minus source-validation, mean over structures; and lines for the unpaired.
+    """Oracle minus source-validation, by unseen domain: seed x case, mean over structures; and lines for the unpaired.
 
     Args:
         values: those of the two labels.

@@ -17,7 +17,7 @@ from fundus_seg.runs.identity import Column
 
 PHANTOM_HEADING = "PHANTOM, synthetic photographs, says nothing about patients. "
 _PENALISED = {"own": "empty prediction", "cup": "empty prediction, of the structure itself or of the cup"}
-"""By the protocol's `empty_check`."""
+"""What is penalised, by the protocol's `empty_check`."""
 SCORE_AGAIN = "remove it, then `fundus-seg evaluate` its run or `fundus-seg score` its masks again"
 """What to do about a case record that is older than a metric."""
 

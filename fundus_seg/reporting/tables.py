@@ -19,14 +19,12 @@ from fundus_seg.errors import counted
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_metrics
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.reporting.frames import by_kind, captions_of, case_values, labelled, summarise
+from fundus_seg.reporting.frames import captions_of, case_values, labelled, summarise
 from fundus_seg.reporting.notes import counts_and_protocol, table_title
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
 from fundus_seg.runs.identity import COLUMN_FIELDS, Column
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval, mean_sd
 from fundus_seg.statistics.ties import BOLD, Best, best_columns
-
-__all__ = ["by_kind", "overall", "score_table", "title_of"]
 
 _NAMES = {"disc": "disc (OD)", "cup": "cup (OC)"}
 _BRACKETS = (
