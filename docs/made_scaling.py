@@ -39,7 +39,7 @@ def speed() -> str:
 
 
 def run_cost() -> str:
-    """The costs of one run, an operator a column."""
+    """The costs of one run, a column per operator."""
     steps = steps_of_an_epoch() * _paper().train.epochs
     step = {op: milliseconds("cpu.md", f"step: {op}, bf16, channels last") / 1e3 for op in OPERATORS[1:]}
     rows = [

@@ -84,11 +84,11 @@ def test_the_atlas_of_a_root_reads_every_case_and_leaves_bad_files_out(draw_root
     image = next((root / "Domain1/train/ROIs/image").iterdir())
     image.write_bytes(b"no image")
     next((root / "Domain2/test/ROIs/mask").iterdir()).unlink()
-    assert run(monkeypatch, root, "--format", "csv", "--plot", tmp_path / "plots") == 0
+    assert run(monkeypatch, root, "--format", "csv", "--plots", tmp_path / "plots") == 0
     shown = capsys.readouterr()
     assert f"{image}: not an image" in shown.err.replace("\n", " ")
     assert "left out: 2 files, missing or not usable, and so their cases: " in shown.err
-    assert "left out: 2 files with problems" in shown.out
+    assert "# left out: 2 files, missing or not usable, and so their cases: " in shown.out
     header = "domain,measure,"
     first, second = (
         pd.read_csv(io.StringIO(header + text), comment="#").set_index(["domain", "measure"])
@@ -103,7 +103,7 @@ def test_the_atlas_of_a_root_reads_every_case_and_leaves_bad_files_out(draw_root
 
 def test_one_split_of_one_domain_has_no_distances(draw_root, monkeypatch, capsys, tmp_path):
     root = draw_root(domains="A")
-    assert run(monkeypatch, root, "--split", "test", "--format", "markdown", "--plot", tmp_path / "one.svg") == 0
+    assert run(monkeypatch, root, "--split", "test", "--format", "markdown", "--plots", tmp_path / "one.svg") == 0
     shown = capsys.readouterr().out
     assert "**Domains, test split**" in shown
     assert "| cases | 4 |" in shown

@@ -249,3 +249,13 @@ def test_exit_code_and_json(eyes, capsys, monkeypatch, fault):
             assert [
                 line for line in shown.out.splitlines() if str(mask) in line and line.startswith(f"{fault}: ")
             ] or not fault
+
+
+def test_the_table_counts_cases_in_each_column(draw_root, command):
+    """Every case lacks its cup and one its disc too: numbers of cases, none of which can exceed all."""
+    root = draw_root(domains="AB", test=1)
+    for number, path in enumerate(sorted((root / "Domain1/train/ROIs/mask").iterdir())):
+        grey = np.asarray(Image.open(path))
+        Image.fromarray(np.where((grey == 255) | (number == 0), 255, 128).astype(np.uint8)).save(path)
+    row = next(line for line in command("data", "check", root, code=1).out.splitlines() if line.startswith("A train"))
+    assert row.split()[5:10] == ["3", "1", "3", "0", "0"]  # behind A, train, the frame and two greys

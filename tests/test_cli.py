@@ -90,7 +90,9 @@ class TestImports:
             "compare --to tvconv22": 2,
             "predict nowhere photograph.png --out masks": 1,
             "predict photograph.png nowhere --out masks": 1,
-            "profile --op x": 2,
+            "profile --ops x": 2,
+            "profile --op conv": 2,
+            "data atlas root --plot x": 2,
             "score --pred masks --truth masks --metrics dcs": 2,
             "score --pred masks --truth masks --pred-coding x": 2,
             "score --pred nowhere --truth masks": 1,
@@ -141,7 +143,7 @@ class TestHelp:
 
 class TestArguments:
     def test_names_are_separated_by_commas(self):
-        assert names("conv, tvconv") == names(["conv", "tvconv"]) == ["conv", "tvconv"]
+        assert names("conv, tvconv") == ["conv", "tvconv"]
         assert names("conv,") == ["conv", ""]  # which no table of names holds, so that it is refused
 
     def test_no_data_names_the_three_ways_in_one_line(self, command, tmp_path):

@@ -54,7 +54,7 @@ def test_errors_are_means_over_runs_of_means_over_cases():
     assert cells(table, "vCDR error", "A") == cells(table, "hCDR error", "A") == ("0.125 ± 0.035",)
     assert cells(table, "aCDR error", "A") == ("0.107 ± 0.053",)
     assert cells(table, "vCDR error", "mean") == ("0.125",)
-    assert table.title == "Clinical values, unseen domains, 2 runs a cell, selection: last"
+    assert table.title == "Clinical values, unseen domains, 2 runs per cell, selection: last"
 
 
 def test_undefined_and_excluded_cases_are_counted_and_in_no_error():

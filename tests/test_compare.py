@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_runs import Lines
 
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
@@ -17,11 +18,12 @@ from fundus_seg.errors import DataError, ProtocolError, RunError, UsageError
 from fundus_seg.evaluation.metric_table import distances, overlaps
 from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
 from fundus_seg.evaluation.score_run import evaluate
-from fundus_seg.reporting.compare import operators_table
+from fundus_seg.reporting.compare import comparable_columns, operators_table
 from fundus_seg.reporting.published import published_names, read_published
 from fundus_seg.reporting.reproduction import published_table
 from fundus_seg.reporting.runs import ScoredRun, scored_runs
 from fundus_seg.reporting.table import render
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.identity import identity_of
 from fundus_seg.training import train
 
@@ -257,8 +259,9 @@ def test_operators_are_named_by_operator_by_recipe_or_by_caption():
 def test_operators_as_data():
     runs = [own(0.9 + gain, op=op, seed=seed) for seed in range(3) for op, gain in (("tvconv", 0.02), ("conv", 0))]
     read = pd.read_csv(io.StringIO(render(operators_table(runs), "csv")), comment="#")
-    assert list(zip(read["structure"], read["holdout"], strict=True)) == [("disc", "A"), ("cup", "A"), ("all", "all")]
+    assert read[["structure", "holdout"]].iloc[:-1].to_numpy().tolist() == [["disc", "A"], ["cup", "A"]]
     row = read.iloc[-1]
+    assert row[["structure", "holdout"]].isna().all()  # over all cells: no domain can have this name
     assert (row["first_operator"], row["second_operator"], row["over"]) == ("tvconv", "conv", "runs and cases")
     names = ["first_mean", "second_mean", "difference", "low", "high", "rank_biserial", "runs", "cases", "runs_needed"]
     assert row[names].tolist() == [92, 90, 2, 2, 2, 1, 3, 2, 2]
@@ -271,7 +274,7 @@ def test_all_is_missing_where_a_cell_is():
     overall = row_of(table, "all", "all")
     assert (overall["tvconv"], overall["conv"], overall["difference [95 %]"]) == ("missing",) * 3
     assert "missing as long as a cell of either operator is not compared" in table.notes[0]
-    assert "all" not in set(operators_table(runs).frame["structure"])
+    assert operators_table(runs).frame["structure"].notna().all()
 
 
 def test_fewer_than_three_runs_are_marked():
@@ -330,10 +333,69 @@ def test_masks_from_elsewhere_are_compared_on_the_same_truth_by_the_same_protoco
 
 def test_an_operator_of_two_columns_is_named_in_full():
     runs = [own(0.9), own(0.8, op="conv"), elsewhere(0.7), elsewhere(0.6, name="conv")]
-    with pytest.raises(UsageError, match=r"'conv': did you mean 'conv \[unknown\]'"):
+    several = r"'conv' has several columns: name one of conv \[source-validation\], conv \[unknown\]"
+    with pytest.raises(UsageError, match=several):
         operators_table(runs, ["tvconv", "conv"])
+    with pytest.raises(UsageError, match=r"unknown operator 'cnov' \(valid: conv"):
+        operators_table(runs, ["tvconv", "cnov"])
     full = ("tvconv [source-validation]", "conv [unknown]")
     assert operators_table(runs, full).layout.columns[:2] == full
+
+
+def test_what_is_not_compared_cannot_stop_a_comparison():
+    """A tool that lacks cases has another set of true masks, and no say in what two other tools are compared by."""
+    whole = [elsewhere(0.9, name="a"), elsewhere(0.8, name="b")]
+    part = elsewhere(0.7, name="part", truth_digest="u")
+    part = replace(part, meta=part.meta.model_copy(update={"unpredicted": ("z",)}))
+    assert operators_table([*whole, part], ["a", "b"]).layout.columns[:2] == ("a", "b")
+    told = Lines()
+    kept, pair = comparable_columns([*whole, part], progress=told)
+    assert (kept, pair) == (whole, None)
+    assert told.lines == [
+        "left out: 1 external evaluation, 1 case without a prediction, beside scores of all cases: part.csv; "
+        "`fundus-seg score --missing empty` counts them as missed"
+    ]
+    kept, pair = comparable_columns([*whole, part], ["a", "b"], progress=told)
+    assert operators_table(kept, pair).layout.columns[:2] == ("a", "b")
+    assert len(told.lines) == 1  # nobody asked for the third
+    with pytest.raises(ProtocolError, match="part: none of its scores can stand beside the others"):
+        comparable_columns([*whole, part], ["a", "part"])
+    fix = r"two sets of true masks \(A\).*part.csv lacks the predictions of 1 case: `fundus-seg score --missing empty`"
+    with pytest.raises(ProtocolError, match=fix):
+        operators_table([*whole, part], ["a", "part"])
+
+
+def test_records_that_are_older_than_a_metric_are_named_with_the_fix():
+    runs = [own(0.9, op=op, seed=seed) for op in ("conv", "tvconv") for seed in range(2)]
+    older = [replace(run, cases=run.cases.drop(columns="nsd")) for run in runs]
+    told = Lines()
+    table = operators_table([*older[:1], *runs[1:]], metric="nsd", progress=told).layout
+    assert row_of(table, "disc", "A")["runs"] == "1"
+    assert told.lines[0].startswith("left out: 1 evaluation, older than the metric nsd: paper/A/conv/seed-0.csv; ")
+    with pytest.raises(ProtocolError, match=r"conv/seed-0\.csv: older than the metric nsd.*`fundus-seg evaluate`"):
+        operators_table(older, metric="nsd")
+    scores = score_table([*older[:1], *runs[1:]], ["nsd"])
+    assert any("nsd: missing in 1 evaluation older than this metric" in note for note in scores.layout.notes)
+    (conv, tvconv) = scores.frame[scores.frame["structure"] == "disc"].to_dict("records")
+    assert (conv["mean"], conv["runs"], tvconv["runs"]) == (90, 1, 2)
+    assert conv["low"] == conv["high"] == 90
+
+
+def test_two_recipes_with_one_label_are_never_merged():
+    """The recipe of all runs is left out of their captions, so the label of one is the caption of the other."""
+    runs = [own(dsc, op=op, overrides=["optim.lr=0.0003"]) for op, dsc in (("conv", 0.7), ("tvconv", 0.9))]
+    labelled = [replace(runs[0], label="tvconv"), runs[1]]
+    report = score_table(labelled, ["dsc"])
+    assert len(set(report.layout.columns)) == 2
+    assert report.frame[report.frame["structure"] == "disc"]["mean"].tolist() == [70, 90]
+    assert operators_table(labelled).frame["difference"].tolist() == pytest.approx([20, 20, 20])
+    hostile = [replace(runs[0], label=f"tvconv ({runs[1].meta.run.name})"), replace(runs[1], label="tvconv")]
+    assert len(set(score_table(hostile, ["dsc"]).layout.columns)) == 2
+
+
+def test_options_that_a_published_table_leaves_no_choice_of_are_refused(command):
+    for option in (("--ops", "a,b"), ("--metric", "hd"), ("--difference", "2")):
+        assert f"error: {option[0]} with --to" in command("compare", "--to", "tvconv2022", *option, code=2).err
 
 
 def test_scores_on_disk_are_read_without_photographs(draw_root, tmp_path):

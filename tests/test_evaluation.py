@@ -265,6 +265,32 @@ def test_another_data_set_is_refused(run, draw_root):
         evaluate(run, other)
 
 
+def test_an_error_says_how_another_data_set_differs(run, draw_root, tmp_path):
+    rois = "Domain2/test/ROIs"
+    other = draw_root("other", size=96)
+    photograph, mask = (other / rois / kind / "Btest0.png" for kind in ("image", "mask"))
+    Image.open(photograph).transpose(Image.Transpose.ROTATE_180).save(photograph)
+    with pytest.raises(DataError, match=r"compared with \S+ it has 1 of 4 photographs with other content; give"):
+        evaluate(run, other)
+    for path in (photograph, mask):
+        path.rename(path.with_name("Btest9.png"))
+    with pytest.raises(DataError, match=r"it has 1 further case, 1 missing case; give"):
+        evaluate(run, other)
+    coded = "coding: labels\ndomains:\n"
+    for domain, folder in (("A", "Domain1"), ("B", "Domain2")):
+        coded += f"  {domain}:\n"
+        for split in ("train", "test"):
+            files = f"data/{folder}/{split}/ROIs"
+            coded += f'    {split}: {{images: "{files}/image/*.png", masks: "{files}/mask/{{name}}.png"}}\n'
+    (tmp_path / "coded.yaml").write_text(coded)
+    with pytest.raises(DataError, match=r"masks are the same, but the coding of the masks.* differs; give"):
+        evaluate(run, tmp_path / "coded.yaml")
+    mask = tmp_path / "data" / rois / "mask" / "Btest0.png"
+    Image.open(mask).transpose(Image.Transpose.ROTATE_180).save(mask)
+    with pytest.raises(DataError, match=r"which of them cannot be told, since \S+ has changed too"):
+        evaluate(run)
+
+
 def test_untrained_run_is_refused(run):
     (run.path / "TRAINED").unlink()
     with pytest.raises(RunError, match="not trained to its end"):
@@ -315,7 +341,7 @@ class TestForgedRecords:
         (lambda cases: cases.assign(hd95=1e6), "a hd95 of 1000000.0"),
         (lambda cases: cases.assign(truth_pixels=-1), "a truth_pixels of -1"),
         (lambda cases: cases.assign(holes=np.nan), "a holes of nan"),
-        (lambda cases: cases[:0], "0 rows that are not one of disc and cup for each case"),
+        (lambda cases: cases[:0], "0 rows, not one of disc and cup for each case"),
         (lambda cases: cases[:-1], "7 rows"),
         (lambda cases: pd.concat([cases, cases]), "16 rows"),
         (lambda cases: cases.assign(structure="disc"), "8 rows"),

@@ -238,6 +238,7 @@ def test_dry_run_lists_and_estimates(root, out):
     assert cost.bytes == sum(path.stat().st_size for path in runs[0].folder.path.rglob("*") if path.is_file())
     table = overview_table(runs, jobs=2).layout
     assert table.title == "4 runs: 1 done, 3 missing"
+    assert overview_table(runs[:1], jobs=2).layout.title == "1 run: 1 done"
     assert "about 1 h 0 min of training with 2 at a time" in table.notes[0]
     assert table.rows[0] == ("A", "conv", "0", "done", "2/2", "")
     frame = overview_table(runs, jobs=2).frame

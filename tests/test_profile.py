@@ -159,7 +159,7 @@ def call(command: Callable[..., tuple[str, str]]) -> Callable[..., tuple[str, st
 
 
 def test_csv(call: Callable[..., tuple[str, str]]) -> None:
-    out, _ = call("--format", "csv", "--op", "conv,depthwise", "--op", "conv")
+    out, _ = call("--format", "csv", "--ops", "conv,depthwise,conv")
     table = pd.read_csv(io.StringIO(out), comment="#")
     assert {"operator", "parameters", "baked_parameters", "macs", "generation_macs", "latency_s"} <= set(table)
     assert list(table["operator"]) == ["conv", "depthwise"]
@@ -174,21 +174,21 @@ def test_every_operator_is_measured_unless_some_are_named(call: Callable[..., tu
 
 
 def test_settings_are_heeded(call: Callable[..., tuple[str, str]]) -> None:
-    out, _ = call("--op", "conv", "--set", "model.aspp_channels=24", "--set", "data.size=96", "--format", "csv")
-    assert "a photograph of 96x96 pixels: networks for 96x96, encoder tu-mobilenetv2_035, random weights" in out
+    out, _ = call("--ops", "conv", "--set", "model.aspp_channels=24", "--set", "data.size=96", "--format", "csv")
+    assert "1 photograph of 96x96 pixels: networks for 96x96, encoder tu-mobilenetv2_035, random weights" in out
     assert pd.read_csv(io.StringIO(out), comment="#")["parameters"].item() > 313_410
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--op", "tvcnov"], 2, "unknown operator 'tvcnov': did you mean 'tvconv'?"),
-        (["--op", "conv,"], 2, "unknown operator ''"),
+        (["--ops", "tvcnov"], 2, "unknown operator 'tvcnov': did you mean 'tvconv'?"),
+        (["--ops", "conv,"], 2, "unknown operator ''"),
         (["--size", "50"], 2, "size 50 is not a multiple of 16: 48 is"),
         (["--size", "0"], 2, "size 0 is not a multiple of 16: 16 is"),
         (["--batch", "0"], 2, "--batch"),
-        (["--op", "tvconv", "--size", "16000"], 1, "batches of 1 at 16000x16000 pixels: lower --batch or --size"),
-        (["--op", "conv", "--batch", "1000000000000"], 1, "at 64x64 pixels: lower --batch or --size"),
+        (["--ops", "tvconv", "--size", "16000"], 1, "batches of 1 at 16000x16000 pixels: lower --batch or --size"),
+        (["--ops", "conv", "--batch", "1000000000000"], 1, "at 64x64 pixels: lower --batch or --size"),
     ],
 )
 def test_wrong_arguments(call: Callable[..., tuple[str, str]], arguments: list[str], code: int, message: str) -> None:

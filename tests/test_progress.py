@@ -39,3 +39,17 @@ def test_a_pipe_hears_of_the_first_task_and_of_long_ones(capsys, monkeypatch) ->
     with terminal.task("epoch 2/2", total=3):
         pass
     assert capsys.readouterr().err == "epoch 1/2: 3 to do\nepoch 1/2: 2 of 3\n"
+
+
+def test_what_holds_for_many_runs_is_said_once(capsys) -> None:
+    terminal = Terminal()
+    for _ in range(3):
+        terminal.line("warning: stray pixels")
+        terminal.left_out("photograph", "without a mask", ["a", "b"])
+    terminal.left_out("photograph", "without a mask", ["c"])
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: stray pixels",
+        "left out: 2 photographs, without a mask: a, b",
+        "left out: 1 photograph, without a mask: c",
+    ]
+    assert len(terminal.told) == 2

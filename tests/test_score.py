@@ -152,7 +152,7 @@ def test_cases_without_a_prediction_count_as_missed_where_asked(truth, tmp_path)
     part = score_masks(pairs, out=out)
     told = Lines()
     whole = score_masks(pairs, missing="empty", out=out, progress=told)  # the same masks: written over
-    assert told.lines == ["cases without a prediction: 1, counted as missed"]
+    assert told.lines == ["1 case without a prediction: counted as missed"]
     assert part.cases["dsc"].tolist() == [1] * 4
     assert whole.cases["case"].tolist() == ["eye0", "eye0", "eye1", "eye1", "eye2", "eye2"]
     assert whole.cases["dsc"].tolist() == [1, 1, 0, 0, 1, 1]
@@ -171,12 +171,15 @@ def test_scores_of_other_cases_or_truths_are_left_out_beside_runs(truth, tmp_pat
     told = Lines()
     assert comparable([part, whole, other, elsewhere], [own], progress=told) == [whole, elsewhere]
     assert told.lines == [
-        "left out: 1 external evaluation, 2 cases without a prediction, beside runs that have them all: part; "
+        "left out: 1 external evaluation, 2 cases without a prediction, beside scores of all cases: part; "
         "`fundus-seg score --missing empty` counts them as missed",
-        "left out: 1 external evaluation, of other true masks of unknown than the runs: other; "
+        "left out: 1 external evaluation, of other true masks of unknown than the others: other; "
         "give `fundus-seg score` the same",
     ]
-    assert comparable([part, other], []) == [part, other]
+    assert comparable([part, whole], []) == [whole]
+    assert comparable([whole, other], []) == [whole, other]  # nobody knows which of the two is true
+    paper, raw = own.meta.protocol, Scoring(fill_holes=False)
+    assert (comparable([whole], [], scoring=paper), comparable([whole], [], scoring=raw)) == ([whole], [])
 
 
 def test_scores_of_other_masks_are_not_written_over(truth, tmp_path):
@@ -270,7 +273,7 @@ def test_commands(truth, tmp_path, command):
         save(tmp_path / "pred" / f"eye{number}.png", coded(eye(number + 1), 0, 1, 2))
     common = ["--pred", "pred", "--truth", "truth"]
     done = command("score", *common, "--name", "nnunet", "--out", "kept", "--format", "markdown")
-    assert "| DSC [%] | disc (OD) | unknown | 95.00 [95.0, 95.0] |" in done.out
+    assert "| DSC [%] | disc (OD) | unknown | 95.00 [95.00, 95.00] |" in done.out
     assert "selection: unknown" in done.out
     shown = command("evaluate", "kept", "--format", "markdown").out
     assert shown == done.out

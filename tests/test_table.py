@@ -4,12 +4,13 @@ import dataclasses
 import io
 import json
 import math
+import re
 
 import pandas as pd
 import pytest
 
 from fundus_seg.errors import UsageError
-from fundus_seg.reporting.table import Report, Table, render
+from fundus_seg.reporting.table import Report, Table, mean_interval_text, render
 from fundus_seg_cli.table import print_report
 
 ROWS = (("HD [px]", "disc", "1.5"), ("HD [px]", "cup", "2.5"), ("ASD [px]", "disc", "0.5"))
@@ -97,6 +98,19 @@ def test_bold_stands_out_everywhere_but_in_csv(capsys):
 def test_unknown_format():
     with pytest.raises(UsageError, match="unknown format 'markdwon': did you mean 'markdown'"):
         render(REPORT, "markdwon")
+    with pytest.raises(UsageError, match=r"rich is for terminals.*take one of markdown, latex, csv, json"):
+        render(REPORT, "rich")
+
+
+@pytest.mark.parametrize("numbers", [(99.994, 99.991, 100.0), (0.004, 0.0, 0.0051), (87.314, 84.95, 89.25)])
+def test_no_value_is_printed_outside_of_its_interval(numbers):
+    mean, low, high = map(float, re.findall(r"[\d.]+", mean_interval_text(*numbers)))
+    assert low <= mean <= high
+    assert len({len(text.partition(".")[2]) for text in re.findall(r"[\d.]+", mean_interval_text(*numbers))}) == 1
+
+
+def test_a_report_shows_itself():
+    assert str(REPORT) == REPORT._repr_markdown_() == render(REPORT, "markdown")
 
 
 def test_the_terminal_shows_units_and_each_group_once(capsys):

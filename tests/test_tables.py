@@ -198,8 +198,8 @@ def test_a_run_counts_once():
 def test_numbers_of_runs_are_those_of_the_cells():
     runs = [evaluation([0.8], [1], operator="conv", seed=seed) for seed in range(3)]
     runs.append(evaluation([0.8], [1], seed=7))
-    assert "1 to 3 runs a cell" in table_of(runs).title
-    assert "1 run a cell" in table_of(runs[:1]).title
+    assert "1 to 3 runs per cell" in table_of(runs).title
+    assert "1 run per cell" in table_of(runs[:1]).title
 
 
 def test_tables_stand_apart_where_they_must_not_mix():

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ SHORT = settings(
 )
 VALUES = ("87.31 ± 0.52", "123.45 [-17.0, 1234.5]", "missing")
 TABLE = Table(
-    "Unseen domains, 3 runs a cell",
+    "Unseen domains, 3 runs per cell",
     ("metric", "structure", "unseen"),
     ("conv", "separable.block-augment=mirror_left_right-loss=overlap_soft_dice-0e2e38e5", "tvconv (bf16) [oracle]"),
     (("DSC [%]", "disc (OD)", "A", *VALUES), ("DSC [%]", "cup (OC)", "A", *VALUES)),
@@ -67,6 +68,17 @@ class TestWidth:
         *table, _ = printed(TABLE, width, capsys, monkeypatch).splitlines()[1:]  # neither title nor note
         assert max(map(cell_len, table)) <= max(width, cell_len(TABLE.columns[1]) + 3)
 
+    @pytest.mark.parametrize("width", [80, 100, 120, 200])
+    def test_headings_stay_readable(self, width, capsys, monkeypatch):
+        """Broken between words, and long names behind a dash; what stands in brackets is not broken."""
+        columns = ("difference [95 %]", *TABLE.columns[1:])
+        lines = printed(replace(TABLE, columns=columns), width, capsys, monkeypatch).split("\n")
+        header = " ".join(lines[1 : next(number for number, line in enumerate(lines) if "──" in line)])
+        words = {"metric", "structure", "unseen", "difference", "tvconv", "(bf16)", "[oracle]"}
+        assert words <= set(header.split())
+        assert "[95 %]" in header
+        assert all(piece in header for piece in ("separable.block-", "augment=mirror_left_right-", "0e2e38e5"))
+
     def test_a_width_of_no_columns_says_nothing(self, capsys, monkeypatch):
         assert printed(TABLE, 0, capsys, monkeypatch) == printed(TABLE, "wide", capsys, monkeypatch)
         assert "COLUMNS" not in os.environ
@@ -95,7 +107,7 @@ class TestNames:
         out = printed(table, 200, capsys, monkeypatch)
         assert not set("\x1b\x07\r") & set(out)
         assert out.count(r"a\x1b]0;owned\x07b\rc") == 4
-        assert out.count(":100: [bold]d[/bold]") == 3  # its own heading breaks between words
+        assert out.count(":100: [bold]d[/bold]") == 4
         Terminal().line(self.HOSTILE)
         assert capsys.readouterr().err == r"a\x1b]0;owned\x07b\rc :100: [bold]d[/bold] |e|" + "\n"
 

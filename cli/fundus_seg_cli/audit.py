@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fundus_seg_cli.options import Format, PredictionCoding, PredictionsIfAny, TruthCoding, TruthsIfAny
+from fundus_seg_cli.options import Format, PredictionCoding, PredictionsIfAny, TruthCoding, TruthsIfAny, mask_pairs
 from fundus_seg_cli.table import print_report
 
 
@@ -23,18 +23,10 @@ def audit(
     if bool(pred) != bool(truth):
         raise UsageError("--pred and --truth belong together; without both, the audit is on known shapes")
     if pred and truth:
-        from fundus_seg.data.domain_file import read_coding
-        from fundus_seg.data.mask_files import pair_masks
         from fundus_seg_cli.progress import Terminal
 
         progress = Terminal()
-        pairs = pair_masks(
-            pred,
-            truth,
-            prediction_coding=read_coding(pred_coding) if pred_coding else None,
-            truth_coding=read_coding(truth_coding) if truth_coding else None,
-            progress=progress,
-        )
+        pairs = mask_pairs(pred, truth, pred_coding, truth_coding, progress)
         compared = compare(audit_pairs(pairs, progress=progress))
         table = cases_table(compared)
     else:

@@ -12,6 +12,7 @@ from fundus_seg_cli.options import (
     Data,
     Format,
     Labels,
+    Operators,
     Out,
     Overrides,
     Plots,
@@ -28,9 +29,7 @@ def benchmark(
         str | None,
         typer.Option(help="Unseen domains, separated by commas, as A,B,C,D (default: every domain of the data)."),
     ] = None,
-    ops: Annotated[
-        str, typer.Option(help="Operators, separated by commas; see `fundus-seg train --help`.")
-    ] = "conv,depthwise,tvconv",
+    ops: Operators = "conv,depthwise,tvconv",
     runs: Annotated[int, typer.Option(min=1, help="Number of runs, each with a seed of its own, per cell.")] = 10,
     seed_from: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     data: Data = None,
@@ -79,6 +78,7 @@ def benchmark(
     --set train.threads says otherwise, so that its bits depend on nothing beside it.
     """
     from fundus_seg.data import open_root
+    from fundus_seg.errors import counted
     from fundus_seg.experiments import choose_executor, plan, run_experiment
     from fundus_seg.experiments.executors import runs_at_once
     from fundus_seg.reporting import experiment_reports, overview_table, with_labels, write_plots
@@ -115,7 +115,7 @@ def benchmark(
         for report in experiment_reports(evaluations, progress=progress):
             print_report(report, form, progress.told)
         if plots and evaluations:
-            progress.line(f"{len(write_plots(evaluations, plots))} files of plots in {plots}")
+            progress.line(f"{counted(len(write_plots(evaluations, plots)), 'file')} of plots in {plots}")
     except BaseException:
         if result.failures:
             progress.line(result.failure_text)  # the error that ends the command tells of the tables alone

@@ -24,11 +24,13 @@ def compare(
     to: Annotated[
         str | None, typer.Option(help="Compare with a published table instead: tvconv2022, or a CSV file.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="Metric to compare the operators by.")] = "dsc",
+    metric: Annotated[str | None, typer.Option(help="Metric to compare the operators by (default: dsc).")] = None,
     difference: Annotated[
-        float,
-        typer.Option(help="Difference, in the metric's unit, for which the number of runs it needs is estimated."),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="Difference, in the metric's unit, for which the needed number of runs is estimated (default: 1)."
+        ),
+    ] = None,
     checkpoint: Checkpoint = "best",
     scoring: Scoring = None,
     label: Labels = None,
@@ -41,18 +43,22 @@ def compare(
     """
     from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError
-    from fundus_seg.evaluation.external import comparable, external_evaluations
+    from fundus_seg.evaluation.external import external_evaluations
     from fundus_seg.evaluation.metric_table import check_metrics
-    from fundus_seg.reporting.compare import operators_table
+    from fundus_seg.reporting.compare import comparable_columns, operators_table
     from fundus_seg.reporting.frames import with_labels
     from fundus_seg.reporting.published import read_published
     from fundus_seg.reporting.reproduction import published_table
     from fundus_seg.reporting.runs import scored_runs
     from fundus_seg_cli.progress import Terminal
 
-    if to and ops:
-        raise UsageError("--ops with --to: every operator of the published table is compared; leave one option out")
-    check_metrics([metric])
+    given = {"--ops": ops, "--metric": metric, "--difference": difference}
+    if to and (unused := [option for option, value in given.items() if value is not None]):
+        raise UsageError(
+            f"{', '.join(unused)} with --to: the published table says which operators and metrics are compared, and no "
+            "number of runs is estimated; leave one option out"
+        )
+    check_metrics([metric or "dsc"])
     renamed = labels(label or [])
     published = read_published(to) if to else None
     protocol = load_scoring(scoring) if scoring else None
@@ -73,8 +79,13 @@ def compare(
         found = [replace(run, evaluation=each) for run, each in zip(found, scores, strict=True)]
         print_report(published_table(found, published), form, progress.told)
     else:
-        own = [run.evaluation for run in found]
-        evaluations = with_labels([*own, *comparable(elsewhere, own, progress=progress)], renamed)
-        two = names(ops) if ops else None
-        print_report(operators_table(evaluations, two, metric=metric, sought=difference), form, progress.told)
+        evaluations, two = comparable_columns(
+            with_labels([*(run.evaluation for run in found), *elsewhere], renamed),
+            names(ops) if ops else None,
+            scoring=protocol,
+            progress=progress,
+        )
+        sought = 1.0 if difference is None else difference
+        report = operators_table(evaluations, two, metric=metric or "dsc", sought=sought, progress=progress)
+        print_report(report, form, progress.told)
     progress.check(strict=strict)

@@ -15,11 +15,6 @@ _CLASS = command_class()
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Check, describe and make photographs and masks."""
-
-
 @app.command(cls=_CLASS)
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder that does not exist yet.")],
@@ -71,14 +66,14 @@ def check(
     progress.check(strict=strict)
 
 
-@app.command(cls=_CLASS)
+@app.command(cls=command_class({"--plot": "--plots"}))
 def atlas(
     root: Root,
     split: Annotated[
         Literal["train", "test", "all"], typer.Option(help="Cases that are read: those of one split, or all.")
     ] = "all",
     form: Format = "rich",
-    plot: Annotated[
+    plots: Annotated[
         Path | None,
         typer.Option(
             help="Folder for atlas.png and atlas.svg, or the name of one file; the other form is written beside it."
@@ -103,8 +98,8 @@ def atlas(
     print_report(measures_table(found), form, progress.told)
     if found.cases["domain"].nunique() > 1:
         print_report(shift_table(found), form, progress.told)
-    if plot:
-        progress.line(f"plots: {', '.join(map(str, write_plot(found, plot)))}")
+    if plots:
+        progress.line(f"plots: {', '.join(map(str, write_plot(found, plots)))}")
     progress.check(strict=strict)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg_cli.options import (
+    METRICS_SHOWN,
     Format,
     Labels,
     Metrics,
@@ -56,7 +57,7 @@ def evaluate(
         ),
     ] = None,
     form: Format = "rich",
-    metrics: Metrics = "dsc,hd,hd95",
+    metrics: Metrics = METRICS_SHOWN,
     clinical: Annotated[
         bool, typer.Option("--clinical", help="Also print a table of cup-to-disc ratios and impossible anatomy.")
     ] = False,
@@ -74,7 +75,7 @@ def evaluate(
     What `fundus-seg score --out` wrote into the same folders stands beside them.
     """
     from fundus_seg.config import load_scoring
-    from fundus_seg.errors import UsageError
+    from fundus_seg.errors import UsageError, counted
     from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
@@ -112,5 +113,5 @@ def evaluate(
     if plots:
         from fundus_seg.reporting import write_plots
 
-        progress.line(f"{len(write_plots(evaluations, plots, shown))} files of plots in {plots}")
+        progress.line(f"{counted(len(write_plots(evaluations, plots, shown)), 'file')} of plots in {plots}")
     progress.check(strict=strict)

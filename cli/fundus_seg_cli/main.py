@@ -35,10 +35,14 @@ _COMMANDS = (
     audit.audit,
     profile.profile,
 )
-_RENAMED = {"evaluate": {"--op": "--trust", "--selection": "--all-selections"}, "predict": {"--op": "--trust"}}
-"""By command, the former spellings of options and their new ones."""
+_RENAMED = {
+    "evaluate": {"--op": "--trust", "--selection": "--all-selections"},
+    "predict": {"--op": "--trust"},
+    "profile": {"--op": "--ops"},
+}
+"""Former spellings of options with the new ones, for each command."""
 _ALONE = {"predict": {"--overlay": get_args(PictureFormat)}}
-"""By command, the options that may stand without a value, with all their values."""
+"""Options that may stand without a value, with all their values, for each command."""
 for _command in _COMMANDS:
     _class = command_class(_RENAMED.get(_command.__name__), _ALONE.get(_command.__name__))
     app.command(_command.__name__, help=paragraphs(_command.__doc__), cls=_class)(_command)

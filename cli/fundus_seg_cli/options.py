@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 from typer.core import TyperCommand
 
 from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker
 from fundus_seg.errors import UsageError, unknown_name
-from fundus_seg.evaluation.metric_table import METRICS
+from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS
+
+if TYPE_CHECKING:
+    from fundus_seg.data.mask_files import MaskPairs
+    from fundus_seg.progress import Progress
 
 TableFormat = Literal["rich", "markdown", "latex", "csv", "json"]
 
@@ -44,6 +48,7 @@ Operator = Annotated[
     str | None,
     typer.Option(help=f"Operator (default: tvconv), one of: {', '.join(OPERATORS)}; or your own, as {_PLUGIN}."),
 ]
+Operators = Annotated[str, typer.Option(help="Operators, separated by commas; see `fundus-seg train --help`.")]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,6 +71,8 @@ Scoring = Annotated[
     ),
 ]
 Metrics = Annotated[str, typer.Option(help=f"Metrics, separated by commas, any of: {', '.join(METRICS)}.")]
+METRICS_SHOWN = ",".join(DEFAULT_METRICS)
+"""Metrics of a table, unless the user names others."""
 Plots = Annotated[
     Path | None,
     typer.Option(help="Folder for box plots, Bland-Altman plots and learning curves, as PNG and SVG."),
@@ -144,10 +151,9 @@ Trackers = Annotated[
 ]
 
 
-def names(text: str | Iterable[str]) -> list[str]:
-    """The names in `a, b`, or in each of several such texts."""
-    texts = [text] if isinstance(text, str) else text
-    return [name.strip() for each in texts for name in each.split(",")]
+def names(text: str) -> list[str]:
+    """The names in `a, b`."""
+    return [name.strip() for name in text.split(",")]
 
 
 def labels(texts: Iterable[str]) -> dict[str, str]:
@@ -163,6 +169,17 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--label {text}: write OLD=NEW, as --label tvconv-lr=0.0003-47b65c81=slow")
         found[old] = new
     return found
+
+
+def mask_pairs(
+    pred: Sequence[str], truth: Sequence[str], pred_coding: str | None, truth_coding: str | None, progress: Progress
+) -> MaskPairs:
+    """The masks that the options name."""
+    from fundus_seg.data.domain_file import read_coding
+    from fundus_seg.data.mask_files import pair_masks
+
+    codings = [read_coding(text) if text else None for text in (pred_coding, truth_coding)]
+    return pair_masks(pred, truth, prediction_coding=codings[0], truth_coding=codings[1], progress=progress)
 
 
 def paragraphs(text: str | None) -> str:

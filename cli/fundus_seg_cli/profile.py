@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import OPERATORS
-from fundus_seg_cli.options import Config, Format, Overrides, names
+from fundus_seg_cli.options import Config, Format, Operators, Overrides, names
 from fundus_seg_cli.table import print_report
+
+_ALL = ",".join(OPERATORS)
 
 
 def profile(
-    op: Annotated[
-        list[str] | None, typer.Option(help="Operators, separated by commas or repeated (default: all).")
-    ] = None,
+    ops: Operators = _ALL,
     size: Annotated[
         int | None, typer.Option(help="Height and width of the photographs, a multiple of 16 (default: data.size).")
     ] = None,
@@ -28,9 +28,7 @@ def profile(
     from fundus_seg.config import load_recipe
     from fundus_seg.protocol import check_side
 
-    settings = [
-        load_recipe(config, overrides=overrides or [], arguments={"model.op": name}) for name in names(op or OPERATORS)
-    ]
+    settings = [load_recipe(config, overrides=overrides or [], arguments={"model.op": name}) for name in names(ops)]
 
     specs = list({each.model.op: each.network_spec() for each in settings}.values())
     side = size if size is not None else specs[0]["image_size"]

@@ -23,6 +23,8 @@ SILENCE = 60.0
 class Terminal:
     """Shows progress on standard error, so that standard output holds results alone.
 
+    A line that was shown is not shown again: many runs are scored on the same photographs, and left out is left out.
+
     Attributes:
         told: what the command left out so far.
         warned: the warnings about the data that it gave, each once.
@@ -34,10 +36,11 @@ class Terminal:
         self.told: list[LeftOut] = []
         self.warned: list[str] = []
         self.said: float | None = None
+        self.shown: set[str] = set()
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
-        """A bar on a terminal; elsewhere a line when the first task begins, and in long ones a line a minute."""
+        """A bar on a terminal; elsewhere a line when the first task begins, and in long ones a line per minute."""
         if not self.console.is_terminal:
             yield self._lines(description, total)
             return
@@ -64,12 +67,15 @@ class Terminal:
 
     def line(self, text: str) -> None:
         """One line that stays; control characters in it are shown, not obeyed."""
-        self.console.print(printable(text, keep="\n"))
-        self.said = time.monotonic()
+        if text not in self.shown:
+            self.console.print(printable(text, keep="\n"))
+            self.said = time.monotonic()
+            self.shown.add(text)
 
     def left_out(self, what: str, reason: str, names: Iterable[object], fix: str = "") -> None:
         """One line about what is left out, which `check` remembers."""
-        if told := left_out(what, reason, names, fix):
+        told = left_out(what, reason, names, fix)
+        if told and told not in self.told:
             self.told.append(told)
             self.line(str(told))
 

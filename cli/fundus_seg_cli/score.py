@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import Missing
-from fundus_seg_cli.options import Format, Metrics, PredictionCoding, Predictions, Strict, TruthCoding, Truths, names
+from fundus_seg_cli.options import (
+    METRICS_SHOWN,
+    Format,
+    Metrics,
+    PredictionCoding,
+    Predictions,
+    Strict,
+    TruthCoding,
+    Truths,
+    mask_pairs,
+    names,
+)
 from fundus_seg_cli.table import print_report
 
 
@@ -35,7 +46,7 @@ def score(
         Path | None, typer.Option(help="Folder to keep the case records in; `fundus-seg evaluate` shows them there.")
     ] = None,
     form: Format = "rich",
-    metrics: Metrics = "dsc,hd,hd95",
+    metrics: Metrics = METRICS_SHOWN,
     strict: Strict = False,
 ) -> None:
     """Score any tool's masks (PNG, BMP, TIFF, NIfTI) as runs are scored, and print the table.
@@ -44,8 +55,6 @@ def score(
     lies turned or mirrored is refused where the pictures that it is compared with show it.
     """
     from fundus_seg.config import load_scoring
-    from fundus_seg.data.domain_file import read_coding
-    from fundus_seg.data.mask_files import pair_masks
     from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg_cli.progress import Terminal
 
@@ -54,13 +63,7 @@ def score(
     protocol = load_scoring(scoring)
     if raw:
         protocol = protocol.model_copy(update={"largest_component": False, "fill_holes": False})
-    pairs = pair_masks(
-        pred,
-        truth,
-        prediction_coding=read_coding(pred_coding) if pred_coding else None,
-        truth_coding=read_coding(truth_coding) if truth_coding else None,
-        progress=progress,
-    )
+    pairs = mask_pairs(pred, truth, pred_coding, truth_coding, progress)
 
     from fundus_seg.evaluation import score_masks
     from fundus_seg.reporting import score_table

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 _LONGEST_WORD = 24
 """Columns of a word that is never broken, as no number is; longer ones are names, and broken where they must be."""
 _PADDING = 1
-"""Columns between two columns of a table."""
+_GAP = _PADDING + 1
+"""Columns between two columns of a table: the padding, and the blank that stands for a rule."""
 
 
 def print_report(report: Report, form: TableFormat, left_out: Iterable[LeftOut] = ()) -> None:
@@ -46,7 +48,7 @@ def print_report(report: Report, form: TableFormat, left_out: Iterable[LeftOut] 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column as it is printed; a line end in the heading is meant."""
+    """A column as it is printed; one of values stands to the right."""
 
     heading: str
     texts: Sequence[str]
@@ -54,25 +56,43 @@ class _Column:
 
     @property
     def natural(self) -> int:
-        """Its width if nothing is broken."""
-        return max(cell_len(line) for text in (self.heading, *self.texts) for line in text.split("\n"))
+        """Its width if no text is broken; a heading of values is broken between words."""
+        heading = self._words if self.right else [self.heading]
+        return max(map(cell_len, (*heading, *self.texts)), default=0)
 
     @property
     def least(self) -> int:
         """Its width if texts are broken between words, and headings and long names anywhere."""
         words = [cell_len(word) for text in self.texts for word in text.split()]
-        heading = min(max(map(cell_len, self.heading.split()), default=0), _LONGEST_WORD // 2)
+        heading = min(max(map(cell_len, self._words), default=0), _LONGEST_WORD // 2)
         return max(min(max(words, default=0), _LONGEST_WORD), heading)
+
+    @property
+    def _words(self) -> list[str]:
+        """The words of the heading; what stands in brackets is one word."""
+        return re.findall(r"(?:\[[^\[\]]*\]|\([^()]*\)|\S)+", self.heading)
+
+    def heading_in(self, width: int) -> str:
+        """The heading in lines of a width: broken between words, in long names behind dashes, or else anywhere."""
+        lines = [""]
+        for word in self._words:
+            pieces = [word] if cell_len(word) <= width else re.findall(r"[^-]*-|[^-]+", word)
+            for number, piece in enumerate(pieces):
+                joint = " " if number == 0 and lines[-1] else ""
+                if cell_len(lines[-1] + joint + piece) <= width:
+                    lines[-1] += joint + piece
+                else:
+                    lines.append(piece)
+        return "\n".join(line for line in lines if line)
 
 
 def _print_rich(table: Table) -> None:
-    """With a rule between groups of rows, each label named once; below one another where a row is too wide."""
+    """Print a table; where its rows are too wide, their values stand below one another."""
     rows = [[shown(text) for text in row] for row in table.rows]
     labels = len(table.labels)
     texts = list(zip(*rows, strict=True)) or [()] * (labels + len(table.columns))
     columns = [
-        # A heading of values is no wider than its longest word.
-        _Column(shown(name) if number < labels else "\n".join(shown(name).split(" ")), texts[number], number >= labels)
+        _Column(shown(name), texts[number], number >= labels)
         for number, name in enumerate((*table.labels, *table.columns))
     ]
     where = console()
@@ -95,7 +115,7 @@ def _widths(columns: Sequence[_Column], width: int) -> list[int] | None:
     """The columns' widths, the widest made narrower until all fit; None if they cannot."""
     widths = [column.natural for column in columns]
     least = [min(column.least, column.natural) for column in columns]
-    room = width - _PADDING * (len(columns) - 1)
+    room = width - _GAP * (len(columns) - 1)
     if sum(least) > room:
         return None
     while sum(widths) > room:
@@ -111,7 +131,8 @@ def _print_grid(
         box=rules(where), collapse_padding=True, padding=(0, _PADDING, 0, 0), pad_edge=False, show_edge=False
     )
     for column, width in zip(columns, widths, strict=True):
-        grid.add_column(Text(column.heading), justify="right" if column.right else "left", width=width, overflow="fold")
+        justify: Literal["right", "left"] = "right" if column.right else "left"
+        grid.add_column(Text(column.heading_in(width)), justify=justify, width=width, overflow="fold")
     before: Sequence[str] = ()
     for number, row in enumerate(rows):
         groups = ["" if row[:end] == before[:end] else row[end - 1] for end in range(1, len(table.labels))]
@@ -150,8 +171,9 @@ def _print_wrapped(where: Console, text: str, *, indent: int, style: str = "") -
 def print_check(found: RootCheck) -> None:
     """Print a row for each split, then a line for each problem, errors first, then how many there are.
 
-    The columns: commonest frame, masks' greys from the most to the least common, cases, empty structures, cups that
-    touch the background, discs cut by the frame, then mean and SD of the vertical ratios.
+    The columns: commonest frame, masks' greys from the most to the least common, then numbers of cases: all, those
+    without a disc, those without a cup, those whose cup touches the background, and those whose disc the frame cuts;
+    then mean and SD of the vertical ratios.
     """
     from fundus_seg.reporting.table import Table
 
@@ -160,13 +182,13 @@ def print_check(found: RootCheck) -> None:
             f"{split.domain} {split.split}",
             _commonest(split.frames, 1),
             _commonest(split.greys, 3),
-            *map(str, (split.cases, split.empty_disc + split.empty_cup, split.cup_touches_background, split.disc_cut)),
+            *map(str, (split.cases, split.empty_disc, split.empty_cup, split.cup_touches_background, split.disc_cut)),
             _mean_sd(split.disc_to_frame),
             _mean_sd(split.cup_to_disc),
         )
         for split in found.splits
     )
-    values = ("cases", "empty", "touch", "cut", "disc/frame", "cup/disc")
+    values = ("cases", "no disc", "no cup", "cup touches", "disc cut", "disc/frame", "cup/disc")
     _print_rich(Table(found.root, ("split", "frame", "greys"), values, rows, ()))
     errors, warnings = found.problems("error"), found.problems("warning")
     for severity, problems in (("error", errors), ("warning", warnings)):

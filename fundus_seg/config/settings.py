@@ -263,12 +263,8 @@ class MachineSettings(Section):
 MACHINE_SETTINGS = tuple(f"train.{name}" for name in MachineSettings.model_fields)
 
 
-class ResolvedTrain(TrainConfig):
+class ResolvedTrain(MachineSettings, TrainConfig):
     """How the network is trained, with what was chosen for the machine."""
-
-    threads: Positive
-    precision: Precision
-    channels_last: bool
 
 
 class ResolvedRun(PlannedRun):

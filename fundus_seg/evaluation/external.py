@@ -20,7 +20,7 @@ from fundus_seg.builtins import Missing
 from fundus_seg.data.mask_files import MaskPairs
 from fundus_seg.data.witness import Watch
 from fundus_seg.digests import short_hash
-from fundus_seg.errors import Problems, RunError, UsageError
+from fundus_seg.errors import Problems, RunError, UsageError, counted
 from fundus_seg.evaluation.records import (
     Evaluation,
     EvaluationMeta,
@@ -78,7 +78,7 @@ def score_masks(
     cases = sorted({*pairs.names, *pairs.unpredicted} - set(unpredicted))
     progress.left_out("case", "not predicted and in no mean", unpredicted, "--missing empty counts them as missed")
     if pairs.unpredicted and not unpredicted:
-        progress.line(f"cases without a prediction: {len(pairs.unpredicted)}, counted as missed")
+        progress.line(f"{counted(len(pairs.unpredicted), 'case')} without a prediction: counted as missed")
     rows: list[dict[str, Any]] = []
     predictions: dict[str, str] = {}
     truths: dict[str, str] = {}
@@ -105,7 +105,7 @@ def score_masks(
             f"in all {exchanged} predictions the disc lies inside its cup: give the discs first, then cups"
         )
     if changed:
-        progress.line(f"post-processing of the protocol changed {changed} of {len(pairs.names)} predictions")
+        progress.line(f"post-processing of the protocol changed {changed} of {counted(len(pairs.names), 'prediction')}")
     for structure, predicted, true in zip(STRUCTURES, *held, strict=True):
         if true and not predicted:
             progress.line(f"no prediction holds a {structure}: its row counts them as missed")
@@ -173,17 +173,28 @@ def external_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
 
 
 def comparable(
-    external: Sequence[Evaluation], own: Sequence[Evaluation], *, progress: Progress = SILENT
+    external: Sequence[Evaluation],
+    own: Sequence[Evaluation],
+    *,
+    scoring: Scoring | None = None,
+    progress: Progress = SILENT,
 ) -> list[Evaluation]:
     """Those external evaluations that may stand in one table with the runs' own; `progress` is told of the others.
 
+    The true masks of a domain are those of the runs. Where no run is scored on the domain, they are those of the tools
+    that predicted every case, if these agree; a tool that did not is then left out.
+
     Args:
         external: evaluations of masks that other tools made.
-        own: evaluations of runs, by whose protocol and true masks the others must be scored; none allows all.
+        own: evaluations of runs, by whose protocol and true masks the others must be scored.
+        scoring: the protocol where there is no evaluation of a run; None allows all.
         progress: told which evaluations are left out, and why.
     """
     protocols = {evaluation.meta.protocol_digest for evaluation in own or external}
-    truths = {evaluation.meta.run.holdout: evaluation.meta.truth_digest for evaluation in own}
+    if scoring and not own:
+        protocols = {scoring.digest()}
+    truths = _agreed_truths([each for each in external if each.meta.protocol_digest in protocols])
+    truths |= {evaluation.meta.run.holdout: evaluation.meta.truth_digest for evaluation in own}
     kept = []
     left_out: dict[tuple[str, str], list[Path]] = {}
     for evaluation in external:
@@ -195,12 +206,21 @@ def comparable(
             continue
         elif meta.unpredicted:
             why = (
-                f"{len(meta.unpredicted)} cases without a prediction, beside runs that have them all",
+                f"{counted(len(meta.unpredicted), 'case')} without a prediction, beside scores of all cases",
                 "`fundus-seg score --missing empty` counts them as missed",
             )
         else:
-            why = f"of other true masks of {meta.run.holdout} than the runs", "give `fundus-seg score` the same"
+            why = f"of other true masks of {meta.run.holdout} than the others", "give `fundus-seg score` the same"
         left_out.setdefault(why, []).append(evaluation.path)
     for (reason, fix), paths in left_out.items():
         progress.left_out("external evaluation", reason, paths, fix)
     return kept
+
+
+def _agreed_truths(evaluations: Sequence[Evaluation]) -> dict[str, str]:
+    """The digest of the true masks of each domain, where that of all tools that predicted every case is the same."""
+    found: dict[str, set[str]] = {}
+    for evaluation in evaluations:
+        if not evaluation.meta.unpredicted:
+            found.setdefault(evaluation.meta.run.holdout, set()).add(evaluation.meta.truth_digest)
+    return {holdout: digests.pop() for holdout, digests in found.items() if len(digests) == 1}

@@ -89,7 +89,7 @@ METRICS = {
         score=lambda pair: metrics.average_symmetric_surface_distance(pair.distances),
     ),
 }
-"""By column of the case records, in the order of the columns."""
+"""The metrics by their columns of the case records, in the order of these."""
 DEFAULT_METRICS = ("dsc", "hd", "hd95")
 
 

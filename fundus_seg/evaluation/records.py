@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fundus_seg.builtins import OPERATORS, CheckpointName
 from fundus_seg.digests import file_digest, short_hash
-from fundus_seg.errors import RunError
+from fundus_seg.errors import RunError, counted
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.score_case import FAULTS, SIZES
 from fundus_seg.progress import SILENT, Progress
@@ -141,7 +141,7 @@ def _fault(cases: pd.DataFrame, metrics: list[str]) -> str | None:
     """What no evaluation of whole cases can hold, in words; None if there is no such thing."""
     each = cases.groupby(["domain", "case"], sort=False, dropna=False)["structure"].agg(tuple)
     if cases.empty or len(each) * len(STRUCTURES) != len(cases) or any(set(rows) != set(STRUCTURES) for rows in each):
-        return f"{len(cases)} rows that are not one of {' and '.join(STRUCTURES)} for each case"
+        return f"{counted(len(cases), 'row')}, not one of {' and '.join(STRUCTURES)} for each case"
     for name in [*SIZES, *FAULTS, *metrics]:
         values = cases[name].dropna() if name in metrics else cases[name]  # a metric may be undefined
         most = _MOST[METRICS[name].unit] if name in metrics else float(np.finfo(np.float64).max)

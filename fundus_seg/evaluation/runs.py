@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fundus_seg.builtins import CheckpointName, Inference, PictureFormat
-from fundus_seg.errors import UntrustedError
+from fundus_seg.errors import UntrustedError, counted
 from fundus_seg.evaluation.external import comparable, external_evaluations
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_run import evaluate
@@ -71,8 +71,9 @@ def evaluate_runs(
     pairs: list[tuple[Evaluation, Evaluation]] = []
     drawn: list[Path] = []
     untrusted: list[tuple[Path, UntrustedError]] = []
-    for run in trained_runs(folders, least=0 if from_tools else 1, progress=progress):
-        names = checkpoints_of(run, progress=progress) if checkpoints == "all" else [checkpoints]
+    trained = trained_runs(folders, least=0 if from_tools else 1, progress=progress)
+    for run in trained:
+        names = checkpoints_of(run) if checkpoints == "all" else [checkpoints]
         for name in names:
             try:
                 evaluation = evaluate(
@@ -98,22 +99,21 @@ def evaluate_runs(
 
                 written = write_overlays(run, evaluation, overlays, data, form=overlay_format, progress=progress)
                 if written:
-                    progress.line(f"{len(written)} overlays in {written[0].parent}")
+                    progress.line(f"{counted(len(written), 'overlay')} in {written[0].parent}")
                 drawn += written
     if untrusted and not evaluations:
         raise untrusted[0][1]
     trust = " ".join(dict.fromkeys(f"--trust {error.operator}" for _, error in untrusted))
     progress.left_out("run", "of an operator that is code of your own", [path for path, _ in untrusted], trust)
-    evaluations += comparable(from_tools, evaluations, progress=progress)
+    if checkpoints == "all":
+        unprobed = [run.path for run in trained if "oracle" not in checkpoints_of(run)]
+        progress.left_out("run", "trained without --probe-holdout, in the column of selection oracle", unprobed)
+    evaluations += comparable(from_tools, evaluations, scoring=scoring, progress=progress)
     return EvaluatedRuns(evaluations, pairs, drawn)
 
 
-def checkpoints_of(run: RunFolder, *, progress: Progress = SILENT) -> list[CheckpointName]:
+def checkpoints_of(run: RunFolder) -> list[CheckpointName]:
     """The checkpoints of a trained run, one for each selection: `last`, its own and, if it was probed, `oracle`.
-
-    Args:
-        run: its config.yaml is read.
-        progress: told that a run has no `oracle`.
 
     Raises:
         RunError: config.yaml is not that of a run.
@@ -122,6 +122,4 @@ def checkpoints_of(run: RunFolder, *, progress: Progress = SILENT) -> list[Check
     if is_probed(run.read_config()):
         by_selection["oracle"] = "oracle"
     by_selection[recorded_settings(run).train.selection] = "best"
-    if "oracle" not in by_selection:
-        progress.line(f"{run.path}: trained without --probe-holdout, missing in the column of selection oracle")
     return list(by_selection.values())

@@ -84,7 +84,7 @@ def evaluate(
         if checkpoint == "oracle":
             fix = "train it anew with --probe-holdout, in another --out"
         raise RunError(f"{weights}: no such checkpoint; {fix}")
-    cases = cases_to_score(scored, run, content["inputs"], root, config)
+    cases = cases_to_score(scored, run, content, root, config)
     meta = EvaluationMeta(
         protocol=scoring,
         protocol_digest=scoring.digest(),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.config import PlannedRun, ResolvedRun
 from fundus_seg.data.cache import load_resized, odd_masks, split_digest
+from fundus_seg.data.coding import CODINGS, Annotation, Merge
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot, open_root
-from fundus_seg.errors import DataError, RunError
+from fundus_seg.digests import file_digest
+from fundus_seg.errors import DataError, FundusSegError, RunError, counted
 from fundus_seg.evaluation.records import Scored
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
@@ -39,25 +44,26 @@ def data_of(content: Mapping[str, Any], data: str | Path | None, *, progress: Pr
 
 
 def cases_to_score(
-    scored: Scored, run: RunFolder, inputs: Mapping[str, str], root: DataRoot, config: PlannedRun
+    scored: Scored, run: RunFolder, content: Mapping[str, Any], root: DataRoot, config: PlannedRun
 ) -> list[Case]:
     """The cases, domain by domain. Their files are compared with those that the run was made with, but not decoded.
 
     Args:
         scored: the holdout's test split, or those halves of the source domains' test splits that chose no checkpoint.
         run: named in errors.
-        inputs: digests of the splits that the run was made with, by `domain/split`.
+        content: all that its config.yaml holds; `inputs` are the digests of the splits that the run was made with.
         root: where the photographs are.
         config: the run's resolved settings.
 
     Raises:
-        DataError: a split is not what the run was made with, or a source domain has no case in its `calibrate` half.
+        DataError: a split is not what the run was made with, and how it differs; or a source domain has no case in its
+            `calibrate` half.
     """
     if scored == "holdout":
-        return _test_cases(run, inputs, root, config.holdout)
+        return _test_cases(run, content, root, config.holdout)
     cases: list[Case] = []
     for domain in config.data.sources:
-        own = _test_cases(run, inputs, root, domain)
+        own = _test_cases(run, content, root, domain)
         kept = [case for case in own if source_half(case.name) == "calibrate"]
         if not kept:
             raise DataError(
@@ -99,12 +105,43 @@ def truth_name(case: Case, scored: Scored) -> str:
     return case.name if scored == "holdout" else f"{case.domain}/{case.name}"
 
 
-def _test_cases(run: RunFolder, inputs: Mapping[str, str], root: DataRoot, domain: str) -> list[Case]:
+def _test_cases(run: RunFolder, content: Mapping[str, Any], root: DataRoot, domain: str) -> list[Case]:
     cases = root.cases(domain, "test")
-    digest, recorded = split_digest(cases), inputs.get(f"{domain}/test")
+    digest, recorded = split_digest(cases), content["inputs"].get(f"{domain}/test")
     if digest != recorded:
         raise DataError(
-            f"{root.path}: {domain}/test is not what {run.path} was made with "
-            f"(digest {digest}, recorded {recorded}); give its data with --data"
+            f"{root.path}: {domain}/test is not what {run.path} was made with (digest {digest}, recorded {recorded}): "
+            f"{_difference(cases, domain, recorded, content['provenance'])}; give its data with --data"
         )
     return list(cases)
+
+
+def _difference(cases: Sequence[Case], domain: str, recorded: str | None, provenance: Mapping[str, Any]) -> str:
+    """How cases differ from those that a run was made with, as far as that can be told."""
+    for coding, merge in product((*CODINGS.values(), None), get_args(Merge)):
+        if split_digest([replace(case, annotation=Annotation(coding, merge)) for case in cases]) == recorded:
+            return (
+                "photographs and masks are the same, but the coding of the masks, or how annotators are merged, differs"
+            )
+    where = provenance.get("data_root")
+    there: tuple[Case, ...] = ()
+    with suppress(FundusSegError):
+        there = open_root(where).cases(domain, "test")
+    if not there or split_digest(there) != recorded:
+        return f"photographs, masks, names or coding; which of them cannot be told, since {where} has changed too"
+    before = {case.name: case for case in there}
+    both = [(case, before[case.name]) for case in cases if case.name in before]
+    photographs = sum(file_digest(one.image) != file_digest(other.image) for one, other in both)
+    masks = sum(_mask_digests(one) != _mask_digests(other) for one, other in both)
+    found = {
+        f"{counted(len(cases) - len(both), 'further case')}": len(cases) > len(both),
+        f"{counted(len(there) - len(both), 'missing case')}": len(there) > len(both),
+        f"{photographs} of {counted(len(both), 'photograph')} with other content": photographs,
+        f"{masks} of {counted(len(both), 'mask')} with other content": masks,
+        "another coding of masks": any(one.annotation != other.annotation for one, other in both),
+    }
+    return f"compared with {where} it has {', '.join(text for text, differs in found.items() if differs)}"
+
+
+def _mask_digests(case: Case) -> list[list[str]]:
+    return [[file_digest(path) for path in files] for files in case.masks]

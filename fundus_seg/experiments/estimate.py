@@ -18,7 +18,7 @@ class Estimate:
         runs: how many runs are left.
         seconds: how long they will train, one after the other, without those of the operators in `unknown`.
         bytes: how much disk space they will take, likewise.
-        unknown: operators, as folders name them, that have no finished run to estimate from.
+        unknown: operators, with their recipes, that have no finished run to estimate from.
     """
 
     runs: int
@@ -48,19 +48,15 @@ def estimate(runs: Sequence[GridRun], left: Sequence[GridRun]) -> Estimate:
     finished: dict[str, set[RunFolder]] = {}
     for run in runs:
         found = (RunFolder(marker.parent) for marker in run.folder.path.parent.glob("seed-*/TRAINED"))
-        finished.setdefault(_operator(run), set()).update(found)
+        finished.setdefault(run.operator, set()).update(found)
     seconds = size = 0.0
     for run in left:
-        if alike := finished[_operator(run)]:
+        if alike := finished[run.operator]:
             remaining = 1 - len(epoch_seconds(run.folder)) / run.config.train.epochs
             seconds += remaining * _mean(sum(epoch_seconds(folder)) for folder in alike)
             size += _mean(_bytes(folder) for folder in alike)
-    unknown = tuple(dict.fromkeys(_operator(run) for run in left if not finished[_operator(run)]))
+    unknown = tuple(dict.fromkeys(run.operator for run in left if not finished[run.operator]))
     return Estimate(len(left), seconds, int(size), unknown)
-
-
-def _operator(run: GridRun) -> str:
-    return run.folder.path.parent.name
 
 
 def _bytes(folder: RunFolder) -> int:

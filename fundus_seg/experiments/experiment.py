@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from fundus_seg.errors import RunError
+from fundus_seg.errors import RunError, counted
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.experiments.executors import Executor
 from fundus_seg.experiments.grid_run import GridRun, Outcome, clear_failure, read_scores
@@ -41,7 +41,7 @@ class Result:
         """How many runs failed, then a line for each."""
         total = len(self.failures) + len(self.evaluations)
         listed = "".join(f"\n  {failure.run.name}: {failure.reason}" for failure in self.failures)
-        return f"{len(self.failures)} of {total} runs failed; --retry-failed takes them up again:{listed}"
+        return f"{len(self.failures)} of {counted(total, 'run')} failed; --retry-failed takes them up again:{listed}"
 
     def check(self) -> None:
         """Raise a RunError that lists the failed runs, if there are any."""

@@ -12,7 +12,7 @@ from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import FundusSegError, RunError
 from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.runs.folder import RunFolder
-from fundus_seg.runs.identity import run_folder
+from fundus_seg.runs.identity import operator_name, run_folder
 from fundus_seg.runs.lease import holder
 from fundus_seg.runs.record import recorded_settings
 
@@ -66,7 +66,12 @@ class GridRun:
     @property
     def name(self) -> str:
         """The run's name in messages: `A tvconv seed 0`."""
-        return f"{self.config.holdout} {self.folder.path.parent.name} seed {self.config.seed}"
+        return f"{self.config.holdout} {self.operator} seed {self.config.seed}"
+
+    @property
+    def operator(self) -> str:
+        """Its operator and recipe, as folders and tables name them: `tvconv-lr=0.0003-47b65c81`."""
+        return operator_name(self.config.operator, self.recipe)
 
     @property
     def evaluation(self) -> Path:

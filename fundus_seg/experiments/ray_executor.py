@@ -29,7 +29,7 @@ from fundus_seg.data.files import SPLITS, Split
 from fundus_seg.data.layout import PHANTOM, DataRoot, open_root
 from fundus_seg.data.shipping import pack, unpack, unpacked
 from fundus_seg.digests import short_hash
-from fundus_seg.errors import FundusSegError, RunError, UsageError, one_line
+from fundus_seg.errors import FundusSegError, RunError, UsageError, counted, one_line
 from fundus_seg.experiments.executors import RETRIES, Executor, Work
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def _cancel(ray: Any, waiting: dict[Any, GridRun]) -> None:
         if waiting and time.monotonic() > limit:
             names = ", ".join(run.name for run in waiting.values())
             raise RunError(
-                f"the Ray cluster has not ended {len(waiting)} cancelled runs in {_PATIENCE:g} s ({names}); they may "
-                "still hold its cores: look with `ray status`, end them with `ray stop --force`"
+                f"the Ray cluster has not ended {counted(len(waiting), 'cancelled run')} in {_PATIENCE:g} s ({names}); "
+                "they may still hold its cores: look with `ray status`, end them with `ray stop --force`"
             )
 
 

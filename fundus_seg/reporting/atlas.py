@@ -122,7 +122,7 @@ def _measured(case: Case, witness: Witness) -> dict[str, object]:
 
 
 def domain_shift(cases: pd.DataFrame) -> pd.DataFrame:
-    """How far each domain is from all others together: a row a domain, a column a measure of MEASURES.
+    """How far each domain is from all others together: a row per domain, a column per measure of MEASURES.
 
     |value| is the Wasserstein-1 distance (W1: how far, on average, values must be moved to turn the one distribution
     into the other) in units of s, the SD within domains, s² the mean of their variances; its sign is that of the mean
@@ -140,7 +140,7 @@ def domain_shift(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shifts(values: pd.Series, domains: pd.Series) -> dict[str, float]:
-    """Of one measure, by domain; undefined values are left out."""
+    """The shift of each domain by one measure; undefined values are left out."""
     groups = {str(key): group.to_numpy(float) for key, group in values.dropna().groupby(domains[values.notna()])}
     variances = [group.var(ddof=1) for group in groups.values() if len(group) > 1]
     within = math.sqrt(float(np.mean(variances))) if variances else math.nan

@@ -40,8 +40,7 @@ def measures_table(atlas: Atlas) -> Report:
         "contrast: SD of L*; unevenness: SD of the quadratic surface fitted to L* outside the disc; sharpness: SD of "
         "the Laplacian of L*; disc contrast: L* of the disc - L* around it; cup contrast: L* of cup - L* of rim",
         "disc diameter: of the circle of its area, in % of the square root of the frame's; CDR: cup-to-disc ratio",
-        *([f"{undefined} cases have a measure that is not defined (an empty disc or cup)"] if undefined else []),
-        *_left_out(atlas),
+        *([f"cases with a measure that is not defined (an empty disc or cup): {undefined}"] if undefined else []),
     )
     return Report(frame, Table(_title(atlas, "Domains"), ("measure",), tuple(groups), tuple(rows), notes))
 
@@ -66,7 +65,6 @@ def shift_table(atlas: Atlas) -> Report:
         "Wasserstein-1 distance between the domain and all others, which weigh alike, in SDs within domains; + where "
         "the domain lies above the others" + ("; bold: the farthest domain" if bold else ""),
         *_split_note(atlas.cases),
-        *_left_out(atlas),
     )
     title = _title(atlas, "How far each domain is from the rest")
     frame = shift.rename_axis("domain").reset_index().melt("domain", var_name="measure", value_name="distance")
@@ -97,16 +95,12 @@ def _quartiles(domain: str, measure: str, values: pd.Series) -> dict[str, object
 
 
 def _quartiles_text(median: float, first: float, third: float) -> str:
-    """`35.8 [26.3, 41.1]`, with three digits; the median alone where all are equal; `-` where none is defined."""
+    """`35.8 [26.3, 41.1]`, three digits of the largest; the median alone where all are equal; `-` where it is NaN."""
     if math.isnan(median):
         return "-"
-    return _digits(median) if first == third else f"{_digits(median)} [{_digits(first)}, {_digits(third)}]"
-
-
-def _digits(value: float) -> str:
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    largest = max(map(abs, (first, median, third)))
+    digits = 0 if largest >= 100 else 1 if largest >= 10 else 2
+    return f"{median:.{digits}f}" if first == third else f"{median:.{digits}f} [{first:.{digits}f}, {third:.{digits}f}]"
 
 
 def _split_note(cases: pd.DataFrame) -> tuple[str, ...]:
@@ -120,10 +114,6 @@ def _split_note(cases: pd.DataFrame) -> tuple[str, ...]:
         return ()
     each = ", ".join(f"{domain} {distance:.2f}" for domain, distance in distances.items())
     return (f"for comparison, the median |distance| between train and test of one domain: {each}",)
-
-
-def _left_out(atlas: Atlas) -> tuple[str, ...]:
-    return (f"left out: {len(atlas.problems)} files with problems",) if atlas.problems else ()
 
 
 def _title(atlas: Atlas, what: str) -> str:

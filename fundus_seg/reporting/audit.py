@@ -31,7 +31,8 @@ from fundus_seg.metrics.surface import (
 from fundus_seg.reporting.audit_pairs import Pair
 from fundus_seg.reporting.table import Report, Table
 
-METRICS = ("dsc", "hd", "hd95", "hd95_max", "asd", "assd", "nsd")
+AUDITED = ("dsc", "hd", "hd95", "hd95_max", "asd", "assd", "nsd")
+"""Metrics that are compared."""
 NSD_TOLERANCE = 2.0
 """Tolerance of NSD in the audit, in the units of the spacing."""
 AGREEMENT = {"arithmetic": 1e-6, "MedPy": 1e-6, "MONAI": 1e-3}
@@ -52,7 +53,7 @@ REASONS = {
 """Why a library's value differs from ours: by its metric, or by what is empty."""
 
 Scores = dict[str, float]
-"""By metric; NaN where it is undefined or the library raises. A metric that a library lacks is missing."""
+"""Values by metric; NaN where it is undefined or the library raises. A metric that a library lacks is missing."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def compare(pairs: Iterable[Pair]) -> list[Comparison]:
                 others={source: scores[metric] for source, scores in others.items() if metric in scores},
                 emptiness=pair.emptiness,
             )
-            for metric in METRICS
+            for metric in AUDITED
         ]
     return compared
 
@@ -132,7 +133,7 @@ def cases_table(compared: Sequence[Comparison]) -> Report:
     The frame has the same rows: metric, library, masks, differing, largest_difference and the pair that it is of.
     """
     rows = []
-    for metric in METRICS:
+    for metric in AUDITED:
         for library in _libraries(compared):
             both = [each for each in compared if each.metric == metric and library in each.others]
             if not both:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 
 import pandas as pd
 
@@ -48,12 +49,15 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
     names = captions_of(evaluations)
     ratios = labelled(case_ratios(evaluations), names)
     invalid = labelled(joined(evaluations, _invalid), names)
-    frame = pd.concat([_errors(ratios, names), _counts(invalid, names)], ignore_index=True)
+    runs = ratios.groupby(["holdout", "column", "seed"])[list(_ERRORS)].mean().reset_index()
+    frames = [_cells(runs, _ERRORS, names, _error), _cells(invalid, _INVALID, names, _count)]
+    frame = pd.concat(frames, ignore_index=True)
     counts = ["runs", "invalid", "predictions"]
     frame[counts] = frame[counts].astype("Int64")
     notes = (
         *(_undefined_note(name, ratios[ratios["column"] == name]) for name in names.values()),
-        "undefined: no disc predicted; excluded: no true disc or cup; neither is in an error",
+        "undefined: no disc predicted; excluded: no true disc or cup; neither is in an error; both are counted over "
+        "the cases of all runs",
         "error: |predicted - true ratio| of cup to disc, v of their rows, h of their columns, a of their pixels; mean "
         "over cases, then over runs",
         "n of N: of the predictions of all runs, those with cup pixels outside the disc, or whose disc or cup has "
@@ -73,30 +77,29 @@ def _invalid(evaluation: Evaluation) -> pd.DataFrame:
     return (cases[list(FAULTS)] > _ALLOWED[list(FAULTS)]).groupby(cases["case"]).any().reset_index()
 
 
-def _errors(ratios: pd.DataFrame, names: Mapping[Column, str]) -> pd.DataFrame:
-    runs = ratios.groupby(["holdout", "column", "seed"])[list(_ERRORS)].mean()
-    rows = []
-    for measure in _ERRORS:
-        cells = {where: own for where, own in runs[measure].dropna().groupby(["holdout", "column"])}
-        for holdout in sorted(set(ratios["holdout"])):
-            for column, name in names.items():
-                values = cells.get((holdout, name), pd.Series(dtype=float))
-                mean, sd = mean_sd(values)
-                row = {"measure": measure, "holdout": holdout, **asdict(column)}
-                rows.append({**row, "mean": mean, "sd": sd, "runs": len(values)})
-    return pd.DataFrame(rows)
+def _cells(
+    rows: pd.DataFrame,
+    measures: Iterable[str],
+    names: Mapping[Column, str],
+    numbers: Callable[[pd.Series], dict[str, float]],
+) -> pd.DataFrame:
+    """A row for each measure, unseen domain and column, with the numbers of the measure's values there."""
+    cells = {where: own for where, own in rows.groupby(["holdout", "column"])}
+    where = product(measures, sorted(set(rows["holdout"])), names.items())
+    return pd.DataFrame(
+        {"measure": measure, "holdout": holdout, **asdict(column)}
+        | numbers(cells.get((holdout, name), rows[:0])[measure])
+        for measure, holdout, (column, name) in where
+    )
 
 
-def _counts(invalid: pd.DataFrame, names: Mapping[Column, str]) -> pd.DataFrame:
-    cells = {where: own for where, own in invalid.groupby(["holdout", "column"])}
-    rows = []
-    for measure in _INVALID:
-        for holdout in sorted(set(invalid["holdout"])):
-            for column, name in names.items():
-                predictions = cells.get((holdout, name), invalid[:0])
-                row = {"measure": measure, "holdout": holdout, **asdict(column)}
-                rows.append({**row, "invalid": int(predictions[measure].sum()), "predictions": len(predictions)})
-    return pd.DataFrame(rows)
+def _error(runs: pd.Series) -> dict[str, float]:
+    mean, sd = mean_sd(runs.dropna())
+    return {"mean": mean, "sd": sd, "runs": runs.count()}
+
+
+def _count(cases: pd.Series) -> dict[str, float]:
+    return {"invalid": int(cases.sum()), "predictions": len(cases)}
 
 
 def _layout_rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:

@@ -8,11 +8,14 @@ from dataclasses import asdict, replace
 
 import pandas as pd
 
-from fundus_seg.errors import UsageError
+from fundus_seg.errors import ProtocolError, UsageError, counted, unknown_name
+from fundus_seg.evaluation.external import comparable
 from fundus_seg.evaluation.metric_table import METRICS, check_metrics
 from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import Scoring
 from fundus_seg.reporting.frames import captions_of, case_values, labelled
-from fundus_seg.reporting.notes import counts_and_protocol, table_title
+from fundus_seg.reporting.notes import SCORE_AGAIN, counts_and_protocol, table_title
 from fundus_seg.reporting.table import Report, Table, difference_text, p_text
 from fundus_seg.runs.identity import Column
 from fundus_seg.statistics.comparison import ComparedCell, OperatorComparison, compare_operators
@@ -21,27 +24,30 @@ from fundus_seg.statistics.intervals import MINIMAL_RUNS
 
 def operators_table(
     evaluations: Sequence[Evaluation],
-    names: Sequence[str] | None = None,
+    names: Sequence[str | Column] | None = None,
     *,
     metric: str = "dsc",
     sought: float = 1.0,
+    progress: Progress = SILENT,
 ) -> Report:
     """Two operators compared by one metric, the first minus the second.
 
-    The frame has a row for each cell that is compared, and one over `all` where no cell is missing: metric, unit,
+    The frame has a row for each cell that is compared, and one over all of them where no cell is missing: metric, unit,
     structure, holdout, COLUMN_FIELDS of the first and of the second operator (`first_operator`, ...), then the numbers
-    of `ComparedCell`, the sought difference, and what the interval was resampled over.
+    of `ComparedCell`, the sought difference, and what the interval was resampled over. Structure and holdout are NA in
+    the row over all.
 
     The title says how checkpoints were chosen, and PHANTOM where it is one; the notes say what the numbers are, what
     was not compared, the counts and the protocol.
 
     Args:
-        evaluations: of runs, of masks that another tool made, or of both; those of the two operators among them.
-        names: the two columns: each by its operator, by operator and recipe as `operator-recipe`, or by its caption,
-            whichever leaves no doubt. None where there are just two, of which the later in a table's order is the first
-            here.
+        evaluations: of runs, of masks that another tool made, or of both; those of the two operators among them. What
+            the others are does not matter.
+        names: the two columns, as in `columns_named`. None where there are just two, of which the later in a table's
+            order is the first here.
         metric: a key of `METRICS`.
         sought: the difference, in the metric's unit, to say the needed runs for.
+        progress: told which evaluations are left out, since they are older than the metric.
 
     Raises:
         UsageError: not two columns, or an unknown one or metric.
@@ -49,20 +55,95 @@ def operators_table(
     """
     check_metrics([metric])
     captions = captions_of(evaluations)
-    values = labelled(case_values(evaluations), captions)
-    pair = [_caption(name, captions) for name in names] if names else [*reversed(captions.values())]
+    pair = columns_named(names, captions) if names else [*reversed(captions)]
     if len(pair) != 2:
         raise UsageError(f"two operators are compared: name them with --ops, of {', '.join(captions.values())}")
-    first, second = pair
+    own = _with_metric([each for each in evaluations if each.meta.column in pair], metric, progress)
+    values = labelled(case_values(own), captions)
+    first, second = (captions[column] for column in pair)
     comparison = _within_range(compare_operators(values, first, second, metric=metric, sought=sought))
-    columns = {caption: column for column, caption in captions.items()}
-    own = [evaluation for evaluation in evaluations if captions[evaluation.meta.column] in pair]
     notes = (
-        *_notes(comparison, [caption for caption in pair if columns[caption].external]),
-        *counts_and_protocol(own, values[values["column"].isin(pair)], [metric]),
+        *_notes(comparison, [captions[column] for column in pair if column.external]),
+        *counts_and_protocol(own, values, [metric]),
     )
     title = table_title(f"{METRICS[metric].heading}, unseen domains: {first} and {second}", own)
-    return Report(_frame(comparison, columns[first], columns[second]), _layout(comparison, title, notes))
+    return Report(_frame(comparison, *pair), _layout(comparison, title, notes))
+
+
+def columns_named(names: Sequence[str | Column], captions: Mapping[Column, str]) -> list[Column]:
+    """The columns that are meant by names.
+
+    Args:
+        names: for each column its caption, its operator and recipe as `operator-recipe`, or its operator, if no other
+            column has the same; or the column itself.
+        captions: the captions of all columns.
+
+    Raises:
+        UsageError: a name that no column has, or several.
+    """
+    return [name if isinstance(name, Column) else _column(name, captions) for name in names]
+
+
+def _column(name: str, captions: Mapping[Column, str]) -> Column:
+    by_caption = [column for column, caption in captions.items() if caption == name]
+    exact = [column for column in captions if column.name == name]
+    same_operator = [column for column in captions if column.operator == name]
+    for fitting in (by_caption, exact, same_operator):
+        if len(fitting) == 1:
+            return fitting[0]
+    if same_operator or exact:
+        several = ", ".join(captions[column] for column in exact or same_operator)
+        raise UsageError(f"operator '{name}' has several columns: name one of {several}")
+    raise UsageError(unknown_name("operator", name, captions.values()))
+
+
+def comparable_columns(
+    evaluations: Sequence[Evaluation],
+    names: Sequence[str] | None = None,
+    *,
+    scoring: Scoring | None = None,
+    progress: Progress = SILENT,
+) -> tuple[list[Evaluation], list[Column] | None]:
+    """The evaluations that can be compared, for `operators_table`, and the columns that are meant by names.
+
+    Args:
+        evaluations: of runs, of masks that another tool made, or of both.
+        names: as in `columns_named`; all others are then no matter. None keeps every column.
+        scoring: the protocol, if one was asked for.
+        progress: told which masks of other tools are left out (`comparable`).
+
+    Raises:
+        UsageError: as `columns_named`.
+        ProtocolError: nothing of a named column is left.
+    """
+    captions = captions_of(evaluations)
+    pair = columns_named(names, captions) if names else None
+    asked = [each for each in evaluations if pair is None or each.meta.column in pair]
+    own = [each for each in asked if not each.meta.external]
+    external = [each for each in asked if each.meta.external]
+    kept = [*own, *comparable(external, own, scoring=scoring, progress=progress)]
+    there = {each.meta.column for each in kept}
+    for column in pair or ():
+        if column not in there:
+            raise ProtocolError(f"{captions[column]}: none of its scores can stand beside the others, as said above")
+    return kept, pair
+
+
+def _with_metric(evaluations: Sequence[Evaluation], metric: str, progress: Progress) -> list[Evaluation]:
+    """The evaluations whose records hold the metric.
+
+    Raises:
+        ProtocolError: none of one column does.
+    """
+    kept = [each for each in evaluations if metric in each.cases]
+    lacking = [each for each in evaluations if metric not in each.cases]
+    there = {each.meta.column for each in kept}
+    for each in lacking:
+        if each.meta.column not in there:
+            raise ProtocolError(f"{each.path}: older than the metric {metric}, which it lacks; {SCORE_AGAIN}")
+    paths = [each.path for each in lacking]
+    progress.left_out("evaluation", f"older than the metric {metric}", paths, SCORE_AGAIN)
+    return kept
 
 
 def _within_range(comparison: OperatorComparison) -> OperatorComparison:
@@ -77,18 +158,6 @@ def _within_range(comparison: OperatorComparison) -> OperatorComparison:
     return replace(comparison, cells=tuple(map(within, comparison.cells)), overall=overall)
 
 
-def _caption(name: str, captions: Mapping[Column, str]) -> str:
-    """The caption of the only column that is meant by a name; the name itself where no column is, or several are."""
-    if name in captions.values():
-        return name
-    exact = [caption for column, caption in captions.items() if column.name == name]
-    same_operator = [caption for column, caption in captions.items() if column.operator == name]
-    for fitting in (exact, same_operator):
-        if len(fitting) == 1:
-            return fitting[0]
-    return name
-
-
 def _frame(comparison: OperatorComparison, first: Column, second: Column) -> pd.DataFrame:
     cells = [*comparison.cells]
     if comparison.overall:
@@ -101,8 +170,8 @@ def _frame(comparison: OperatorComparison, first: Column, second: Column) -> pd.
         {
             "metric": comparison.metric,
             "unit": METRICS[comparison.metric].unit,
-            "structure": cell.structure or "all",
-            "holdout": cell.holdout or "all",
+            "structure": cell.structure,
+            "holdout": cell.holdout,
             **identity,
             "first_mean": cell.first,
             "second_mean": cell.second,
@@ -171,8 +240,8 @@ def _notes(comparison: OperatorComparison, external: Iterable[str]) -> list[str]
         f"difference: {comparison.first} minus {comparison.second} in {unit}, runs paired by seed, cases by name; all: "
         + overall,
         interval,
-        f"p: Wilcoxon's signed-rank test on case means over seeds, of these networks; Holm over the "
-        f"{len(comparison.cells)} cells; over all it pools the cases of all domains, one test on its own",
+        f"p: Wilcoxon's signed-rank test on case means over seeds, of these networks; Holm over "
+        f"{counted(len(comparison.cells), 'cell')}; over all it pools the cases of all domains, one test on its own",
         "rank-biserial: 1 where the first is larger in every case, -1 where the second is",
         "p (runs): paired t-test over runs, of other seeds too, not adjusted; detectable: the smallest difference that "
         f"this t-test finds with 80 % power; runs for {comparison.sought:g}: how many it needs to find one of "

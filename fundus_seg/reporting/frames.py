@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fundus_seg.errors import ProtocolError, UsageError, unknown_name
+from fundus_seg.errors import ProtocolError, UsageError, counted, unknown_name
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.policy import scored_values
 from fundus_seg.evaluation.records import Evaluation
@@ -96,11 +96,11 @@ def with_labels(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) ->
 
 
 def labelled(frame: pd.DataFrame, names: Mapping[Column, str]) -> pd.DataFrame:
-    """The frame with a column more, `column`: the label under which statistics and plots tell operators apart.
+    """The frame with a further column, `column`: the label under which statistics and plots tell operators apart.
 
     Args:
         frame: with COLUMN_FIELDS.
-        names: the label of each column; as a rule its caption.
+        names: the label of each column, its caption; no two columns have the same (`captions`).
     """
     rows = frame[list(COLUMN_FIELDS)].itertuples(index=False, name=None)
     return frame.assign(column=[names[Column(*fields)] for fields in rows])
@@ -127,8 +127,24 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
             if known != value:
                 raise ProtocolError(
                     f"two {trait} in one table: {known} in {other.path}, {value} in {evaluation.path}; "
-                    "evaluate them apart, or by one protocol with --scoring and --inference"
+                    f"{_remedy(trait, (other, evaluation))}"
                 )
+
+
+def _remedy(trait: str, evaluations: Sequence[Evaluation]) -> str:
+    """What the user can do about two evaluations that differ in a trait."""
+    if trait.startswith("scoring protocols"):
+        return "take one protocol for all, with --scoring and --inference"
+    if trait.startswith("sets of true masks"):
+        for each in evaluations:
+            if each.meta.unpredicted:
+                lacking = counted(len(each.meta.unpredicted), "case")
+                return (
+                    f"{each.path} lacks the predictions of {lacking}: `fundus-seg score --missing empty` counts them "
+                    "as missed"
+                )
+        return "score both with the same --truth, or leave one out"
+    return "make a table of each"
 
 
 def _traits(evaluation: Evaluation) -> dict[str, Any]:

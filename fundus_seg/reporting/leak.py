@@ -27,8 +27,8 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Report | None:
     Both are of the same runs and the same cases: the interval is of the paired differences, over runs and cases (of
     fewer than three runs over cases alone), each case the mean over structures. Domains weigh the same in the mean.
 
-    The frame has a row for each operator, recipe, preset and precision, and for each unseen domain and their `mean`:
-    holdout, difference, and the ends of its interval, low and high.
+    The frame has a row for each operator, recipe, preset and precision, and for each unseen domain, then one for their
+    mean, whose holdout is NA: holdout, difference, and the ends of its interval, low and high.
 
     Args:
         evaluations: those of any selections; other selections than these two are left out.
@@ -54,11 +54,10 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Report | None:
         both = pd.concat([by_label.get(label, values[:0]) for label in labels])
         differences, unpaired = _differences(both, *labels)
         notes += unpaired
-        cells = {holdout: [differences[holdout]] if holdout in differences else [] for holdout in holdouts}
-        cells["mean"] = list(differences.values()) if len(differences) == len(holdouts) else []
-        for holdout, cell in cells.items():
-            identity = {key: text for key, text in asdict(operator).items() if key != "selection"}
-            rows.append({**identity, "holdout": holdout, **_with_interval(cell)})
+        cells = [(holdout, [differences[holdout]] if holdout in differences else []) for holdout in holdouts]
+        cells.append((None, list(differences.values()) if len(differences) == len(holdouts) else []))
+        identity = {key: text for key, text in asdict(operator).items() if key != "selection"}
+        rows += [{**identity, "holdout": holdout, **_with_interval(cell)} for holdout, cell in cells]
     notes.append(
         f"{ORACLE} minus {SOURCE_VALIDATION}, of the same runs, with its 95 % interval over runs and cases, of fewer "
         f"than {MINIMAL_RUNS} runs over cases alone; above 0, the oracle shows more than a user of these networks "
@@ -67,8 +66,8 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Report | None:
     notes.append(protocol_note(kept[0].meta.protocol))
     frame = pd.DataFrame(rows)
     texts = [
-        (str(holdout), *map(difference_text, own["difference"], own["low"], own["high"]))
-        for holdout, own in frame.groupby("holdout", sort=False)
+        (label, *map(difference_text, own["difference"], own["low"], own["high"]))
+        for label, (_, own) in zip([*holdouts, "mean"], frame.groupby("holdout", sort=False, dropna=False), strict=True)
     ]
     title = table_title(f"Leak meter, {METRICS[_METRIC].heading}", kept)
     return Report(frame, Table(title, ("unseen",), tuple(operators.values()), tuple(texts), tuple(notes)))
@@ -77,7 +76,7 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Report | None:
 def _differences(
     values: pd.DataFrame, oracle_label: str, own_label: str
 ) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
-    """By unseen domain, seed x case: oracle minus source-validation, mean over structures; and lines for the unpaired.
+    """Oracle minus source-validation, by unseen domain: seed x case, mean over structures; and lines for the unpaired.
 
     Args:
         values: those of the two labels.

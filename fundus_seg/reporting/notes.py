@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import pandas as pd
 
 from fundus_seg.builtins import Selection
+from fundus_seg.errors import UsageError, counted
 from fundus_seg.evaluation.metric_table import distances
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import SELECTIONS, STRUCTURES, Scoring
@@ -15,18 +17,24 @@ from fundus_seg.runs.identity import Column
 
 PHANTOM_HEADING = "PHANTOM, synthetic photographs, says nothing about patients. "
 _PENALISED = {"own": "empty prediction", "cup": "empty prediction, of the structure itself or of the cup"}
-"""By the protocol's `empty_check`."""
+"""What is penalised, by the protocol's `empty_check`."""
+SCORE_AGAIN = "remove it, then `fundus-seg evaluate` its run or `fundus-seg score` its masks again"
+"""What to do about a case record that is older than a metric."""
 
 
 def captions(columns: Iterable[Column], labels: Mapping[str, str] | None = None) -> dict[Column, str]:
     """What the columns of one table are called, in their order: `tvconv (bf16) [oracle]`.
 
     A caption is the operator with its recipe, then the preset, precision and selection where the columns differ in
-    them. A recipe that all runs share is left out, since a note says it (`recipe_notes`).
+    them. A recipe that all runs share is left out, since a note says it (`recipe_notes`). Statistics pair and merge
+    scores by these captions, so no two columns have the same one.
 
     Args:
         columns: those of one table.
         labels: short names that the user gave, by `Column.name`; they stand in place of operator and recipe.
+
+    Raises:
+        UsageError: labels by which two columns cannot be told apart.
     """
     ordered = sorted(set(columns))
     shared = shared_recipe(ordered)
@@ -46,7 +54,17 @@ def captions(columns: Iterable[Column], labels: Mapping[str, str] | None = None)
         if several_selections:
             name += f" [{column.selection}]"
         names[column] = name
-    return names
+    return _told_apart(names)
+
+
+def _told_apart(names: Mapping[Column, str]) -> dict[Column, str]:
+    """The captions, with the operator and recipe behind those that a label has given to several columns."""
+    counts = Counter(names.values())
+    found = {column: f"{name} ({column.name})" if counts[name] > 1 else name for column, name in names.items()}
+    if len(set(found.values())) < len(found):
+        twice = Counter(found.values()).most_common(1)[0][0]
+        raise UsageError(f"--label: several columns would be called {twice}; give each a label of its own")
+    return found
 
 
 def shared_recipe(columns: Iterable[Column]) -> str:
@@ -83,10 +101,12 @@ def counts_and_protocol(
     protocol = evaluations[0].meta.protocol
     notes = [f"{column}: {_counts(own)}" for column, own in cases.groupby("column", sort=False)]
     notes += [*label_notes(evaluations), *recipe_notes(evaluations), *unpredicted_notes(evaluations)]
+    notes += lacking_notes(evaluations, metrics)
     shown = [metric for metric in metrics if metric in distances()]
     beyond = int((cases.loc[~cases["penalised"], shown] > protocol.empty_distance).to_numpy().sum())
+    notes.append("penalised and excluded are counted over the cases of all runs")
     if beyond:
-        notes.append(f"{beyond} distances above the penalty of {protocol.empty_distance:g}")
+        notes.append(f"{counted(beyond, 'distance')} above the penalty of {protocol.empty_distance:g}")
     notes.append(
         f"penalised: {_PENALISED[protocol.empty_check]}, distance {protocol.empty_distance:g}; excluded: empty truth; "
         f"{protocol_note(protocol)}"
@@ -104,6 +124,18 @@ def recipe_notes(evaluations: Sequence[Evaluation]) -> list[str]:
     """A line that says how the recipe of all runs differs from the preset, if it does."""
     shared = shared_recipe(evaluation.meta.column for evaluation in evaluations)
     return [f"recipe of all runs, where it differs from the preset: {shared}"] if shared else []
+
+
+def lacking_notes(evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> list[str]:
+    """A line for each metric that some records lack, since they were written before it."""
+    notes = []
+    for metric in metrics:
+        if lacking := [each.path for each in evaluations if metric not in each.cases]:
+            notes.append(
+                f"{metric}: missing in {counted(len(lacking), 'evaluation')} older than this metric, {lacking[0]} "
+                f"first; {SCORE_AGAIN}"
+            )
+    return notes
 
 
 def unpredicted_notes(evaluations: Sequence[Evaluation]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fundus_seg.errors import counted
 from fundus_seg.experiments.estimate import epoch_seconds, estimate
 from fundus_seg.experiments.grid_run import GridRun, failure_reason, status
 from fundus_seg.reporting.table import Report, Table
@@ -24,38 +25,29 @@ def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = F
         retry_failed: whether failed runs will be taken up again.
     """
     rows = []
+    texts = []
     left = []
     for run in runs:
-        state = status(run)
-        rows.append(
-            {
-                "holdout": run.config.holdout,
-                "operator": run.config.operator,
-                "recipe": run.recipe,
-                "preset": run.config.preset,
-                "seed": run.config.seed,
-                "status": state,
-                "epochs": len(epoch_seconds(run.folder)),
-                "all_epochs": run.config.train.epochs,
-                "reason": failure_reason(run) if state == "failed" else "",
-            }
-        )
+        state, epochs = status(run), len(epoch_seconds(run.folder))
+        row = {
+            "holdout": run.config.holdout,
+            "operator": run.config.operator,
+            "recipe": run.recipe,
+            "preset": run.config.preset,
+            "seed": run.config.seed,
+            "status": state,
+            "epochs": epochs,
+            "all_epochs": run.config.train.epochs,
+            "reason": failure_reason(run) if state == "failed" else "",
+        }
+        rows.append(row)
+        progress = f"{epochs}/{run.config.train.epochs}"
+        texts.append((run.config.holdout, run.operator, str(run.config.seed), state, progress, str(row["reason"])))
         if state != "done" and (retry_failed or state != "failed"):
             left.append(run)
-    texts = [
-        (
-            run.config.holdout,
-            run.folder.path.parent.name,
-            str(row["seed"]),
-            str(row["status"]),
-            f"{row['epochs']}/{row['all_epochs']}",
-            str(row["reason"]),
-        )
-        for run, row in zip(runs, rows, strict=True)
-    ]
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row["status"] for row in rows).items())
     labels, columns = ("unseen", "operator", "seed"), ("status", "epochs", "reason")
-    layout = Table(f"{len(runs)} runs: {counts}", labels, columns, tuple(texts), _cost(runs, left, jobs))
+    layout = Table(f"{counted(len(runs), 'run')}: {counts}", labels, columns, tuple(texts), _cost(runs, left, jobs))
     return Report(pd.DataFrame(rows), layout)
 
 
@@ -68,8 +60,8 @@ def _cost(runs: Sequence[GridRun], left: Sequence[GridRun], jobs: int) -> tuple[
     notes = []
     if cost.seconds:
         notes.append(
-            f"{cost.runs} runs left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a time, "
-            f"{cost.bytes / 1e9:.2g} GB on disk; each run is estimated by the mean of the finished runs of its "
+            f"{counted(cost.runs, 'run')} left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a "
+            f"time, {cost.bytes / 1e9:.2g} GB on disk; each run is estimated by the mean of the finished runs of its "
             "operator, without its evaluation"
         )
     if cost.unknown:

@@ -36,7 +36,7 @@ def write_plots(
     Args:
         evaluations: of patients, of the phantom, or of both.
         folder: where the files are written.
-        metrics: keys of `METRICS`, a box plot each.
+        metrics: keys of `METRICS`; each gets a box plot.
 
     Raises:
         ProtocolError: evaluations that must not stand in one plot.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from fundus_seg.errors import counted
 from fundus_seg.reporting.table import Report, Table
 
 
@@ -25,7 +26,7 @@ def profile_table(profiles: pd.DataFrame) -> Report:
         "peak memory [MiB]": (profiles["peak_memory_bytes"] / 2**20).map("{:.1f}".format),
     }
     shared = profiles.iloc[0]
-    photographs = "a photograph" if shared["batch"] == 1 else f"{shared['batch']} photographs"
+    photographs = counted(shared["batch"], "photograph")
     side, built_for, rounds = shared["size"], shared["image_size"], shared["rounds"]
     layout = Table(
         title=f"Inference on {photographs} of {side}x{side} pixels: networks for {built_for}x{built_for}, "

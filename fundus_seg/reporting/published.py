@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from fundus_seg.errors import DataError, UsageError, unknown_name
+from fundus_seg.errors import DataError, UsageError, counted, unknown_name
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.statistics.equivalence import Summary
 
@@ -103,7 +103,7 @@ def _parsed(text: str, name: str, presets: tuple[str, ...]) -> PublishedTable:
     for (number, _), row in zip(numbered[1:], rows[1:], strict=True):
         where = f"{name}: line {number}"
         if len(row) != len(COLUMNS):
-            raise DataError(f"{where}: {len(row)} values for {len(COLUMNS)} columns; write one for each")
+            raise DataError(f"{where}: {counted(len(row), 'value')} for {len(COLUMNS)} columns; write one for each")
         cell = _cell(dict(zip(rows[0], row, strict=True)), where)
         key = (cell.name, cell.structure, cell.holdout, cell.operator)
         if cells.setdefault(key, cell) is not cell:

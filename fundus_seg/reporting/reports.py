@@ -66,8 +66,8 @@ def experiment_reports(evaluations: Sequence[Evaluation], *, progress: Progress 
     """
     for kind in by_kind(evaluations):
         yield score_table(kind)
-    for first, second in combinations(reversed(captions_of(evaluations).values()), 2):
+    for pair in combinations(reversed(captions_of(evaluations)), 2):
         try:
-            yield operators_table(evaluations, (first, second))
+            yield operators_table(evaluations, pair)
         except ProtocolError as error:
-            progress.line(f"{first} and {second}: {error}")
+            progress.line(str(error))

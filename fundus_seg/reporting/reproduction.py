@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -10,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from fundus_seg.errors import ProtocolError
+from fundus_seg.errors import ProtocolError, counted
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.reporting.deviations import deviations
 from fundus_seg.reporting.frames import captions_of, case_values, labelled, summarise
@@ -86,14 +87,14 @@ def published_table(runs: Sequence[ScoredRun], published: PublishedTable) -> Rep
     compared = _pairs(cases, columns, names, published)
     beside = [run.evaluation for own in columns.values() for run in own]
     places = {(names[run.evaluation.meta.column], run.config.holdout) for own in columns.values() for run in own}
-    counted = cases[pd.MultiIndex.from_frame(cases[["column", "holdout"]]).isin(places)]
+    shown = cases[pd.MultiIndex.from_frame(cases[["column", "holdout"]]).isin(places)]
     metrics = [*dict.fromkeys(each.cell.metric for each in compared)]
     notes = (
         *_notes(compared),
         *(f"published: {note}" for note in published.notes),
         *deviations({names[column]: own for column, own in columns.items()}, published),
         *(f"not published: {other}" for other in others),
-        *counts_and_protocol(beside, counted, metrics),
+        *counts_and_protocol(beside, shown, metrics),
     )
     title = table_title(f"Measured beside {published.name}, mean ± SD over runs", beside)
     return Report(pd.DataFrame([_data(pair) for pair in compared]), _layout(compared, title, notes))
@@ -235,9 +236,9 @@ def _hausdorff(cell: PublishedCell, mean: float, sd: float = math.nan) -> str:
 
 
 def _notes(compared: Sequence[_Pair]) -> list[str]:
-    verdicts = [pair.verdict for pair in compared]
+    verdicts = Counter(pair.verdict for pair in compared)
     notes = [
-        f"{len(compared)} cells: {', '.join(f'{verdicts.count(one)} {one}' for one in dict.fromkeys(verdicts))}",
+        f"{counted(len(compared), 'cell')}: {', '.join(f'{count} {verdict}' for verdict, count in verdicts.items())}",
         "reproduced: TOST p < 0.05 of a difference within 1 point or 2 pixels, for which the 90 % interval lies within "
         "them; not reproduced: the whole 95 % interval (Welch) lies beyond them; undecided: neither; not adjusted for "
         "the number of cells",

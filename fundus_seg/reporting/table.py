@@ -29,7 +29,7 @@ class Table:
         labels: names of the columns that say what a row is of.
         columns: names of the columns of values, to the right of the labels.
         rows: for each row a text for each label, then a text for each column.
-        notes: what a reader must know besides, a line each.
+        notes: further lines that a reader must know.
         bold: row and column number, counted from 0, of the values that stand out.
     """
 
@@ -45,9 +45,10 @@ class Table:
         return (row, position - len(self.labels)) in self.bold
 
     def ends_group(self, row: int) -> bool:
-        """Whether row number `row` is the last one with its first label, of several labels."""
-        last = row + 1 == len(self.rows) or self.rows[row + 1][0] != self.rows[row][0]
-        return last and len(self.labels) > 1
+        """Whether row number `row` is the last one with its first label, where rows share their first labels."""
+        firsts = [each[0] for each in self.rows]
+        last = row + 1 == len(firsts) or firsts[row + 1] != firsts[row]
+        return last and len(self.labels) > 1 and len(set(firsts)) < len(firsts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,14 @@ class Report:
 
     frame: pd.DataFrame
     layout: Table
+
+    def __str__(self) -> str:
+        """The layout as a table of Markdown."""
+        return render(self, "markdown")
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return str(self)
 
     def with_notes(self, notes: Iterable[object]) -> Report:
         """The report with further notes, as of what it leaves out (`Progress.left_out`)."""
@@ -83,8 +92,12 @@ def render(report: Report, form: str) -> str:
         "csv": _csv,
         "json": _json,
     }
+    if form == "rich":
+        raise UsageError(
+            f"format rich is for terminals, printed by the commands alone; take one of {', '.join(writers)}"
+        )
     if form not in writers:
-        raise UsageError(unknown_name("format", form, [*writers, "rich"]))
+        raise UsageError(unknown_name("format", form, writers))
     return writers[form](report)
 
 
@@ -179,8 +192,8 @@ def mean_sd_text(mean: float, sd: float = math.nan, digits: int = 2) -> str:
 
 
 def mean_interval_text(mean: float, low: float, high: float) -> str:
-    """`87.31 [85.0, 89.2]`; the mean alone where the interval is NaN."""
-    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} [{low:.1f}, {high:.1f}]"
+    """`87.31 [85.02, 89.20]`, with equal digits, so that no mean seems to lie outside; the mean alone without them."""
+    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def difference_text(difference: float, low: float = math.nan, high: float = math.nan) -> str:

@@ -19,14 +19,12 @@ from fundus_seg.errors import counted
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_metrics
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.reporting.frames import by_kind, captions_of, case_values, labelled, summarise
+from fundus_seg.reporting.frames import captions_of, case_values, labelled, summarise
 from fundus_seg.reporting.notes import counts_and_protocol, table_title
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
 from fundus_seg.runs.identity import COLUMN_FIELDS, Column
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval, mean_sd
 from fundus_seg.statistics.ties import BOLD, Best, best_columns
-
-__all__ = ["by_kind", "overall", "score_table", "title_of"]
 
 _NAMES = {"disc": "disc (OD)", "cup": "cup (OC)"}
 _BRACKETS = (
@@ -104,7 +102,8 @@ def _frame(
         over = None
         if len(values):
             scores = cells[where].pivot(index="seed", columns="case", values=metric)
-            interval = bootstrap_interval(scores.dropna(axis="columns")).within(*METRICS[metric].bounds)
+            whole = scores.dropna(how="all").dropna(axis="columns")  # no run whose records are older than the metric
+            interval = bootstrap_interval(whole).within(*METRICS[metric].bounds)
             low, high, over = interval.low, interval.high, interval.over
         numbers = {"mean": mean, "sd": sd, "runs": len(values), "low": low, "high": high, "over": over}
         bold = names[column] in best[metric, structure, holdout].columns
@@ -152,4 +151,4 @@ def title_of(evaluations: Sequence[Evaluation], what: str = "Unseen domains") ->
     counts = Counter((each.meta.column, each.meta.run.holdout) for each in evaluations).values()
     least, most = min(counts), max(counts)
     runs = counted(most, "run") if least == most else f"{least} to {counted(most, 'run')}"
-    return table_title(f"{what}, {runs} a cell", evaluations)
+    return table_title(f"{what}, {runs} per cell", evaluations)

@@ -3,11 +3,11 @@
 A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-<n>/`; in it lie
 
 - config.yaml: resolved settings, digests of the inputs, provenance
-- metrics.csv: a row an epoch
-- checkpoints/{last,best}.ckpt; of a run whose holdout was probed, oracle.ckpt, and probe.csv: a row an epoch
-- evaluations/<scoring>-<checkpoint>.csv: a row a case and structure, with a .json beside it. A row holds what cannot
-  be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay out of
-  it; so do rim widths, whose sectors have names only where it is known which eye it is
+- metrics.csv: one row per epoch
+- checkpoints/{last,best}.ckpt; of a run whose holdout was probed, oracle.ckpt, and probe.csv: one row per epoch
+- evaluations/<scoring>-<checkpoint>.csv: one row per case and structure, with a .json beside it. A row holds what
+  cannot be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay
+  out of it; so do rim widths, whose sectors have names only where it is known which eye it is
 - overlays/: contours drawn on photographs
 - tensorboard/, mlflow-run: where it is tracked (`fundus_seg.training.tracking`)
 - .lease: which process may write (`fundus_seg.runs.lease`)
@@ -114,7 +114,7 @@ class RunFolder:
 
 
 def read_epochs(path: Path) -> list[dict[str, float]]:
-    """The rows of metrics.csv or probe.csv, a row an epoch; numbers to the last bit, an empty field as NaN.
+    """The rows of metrics.csv or probe.csv, one per epoch; numbers to the last bit, an empty field as NaN.
 
     Raises:
         RunError: it cannot be read, or is not of epochs.

@@ -52,7 +52,7 @@ class Column:
     @property
     def name(self) -> str:
         """The operator and, behind a dash, the recipe."""
-        return _name(self.operator, self.recipe)
+        return operator_name(self.operator, self.recipe)
 
     @property
     def external(self) -> bool:
@@ -81,7 +81,7 @@ class RunIdentity:
     @property
     def name(self) -> str:
         """The operator and, behind a dash, the recipe: the name of the run's folder."""
-        return _name(self.operator, self.recipe)
+        return operator_name(self.operator, self.recipe)
 
     def column(self, selection: str) -> Column:
         """The column of the run's checkpoint that `selection` chose."""
@@ -118,7 +118,7 @@ def recorded_identity(run: RunFolder, config: ResolvedRun, content: Mapping[str,
         except ValidationError as error:
             raise RunError(f"{run.config}: its identity is damaged; restore the file, or train again") from error
     whole, part = config.recipe(all_domains=(config.holdout, *config.data.sources)), config.recipe(all_domains=())
-    took_part = run.path.parent.name == _name(config.operator, part)  # of an experiment with more domains
+    took_part = run.path.parent.name == operator_name(config.operator, part)  # of an experiment with more domains
     return _identity(config, part if took_part else whole)
 
 
@@ -132,12 +132,15 @@ def run_folder(config: PlannedRun, recipe: str, out: Path, *, phantom: bool) -> 
         phantom: whether the photographs are synthetic.
     """
     base = out / "phantom" if phantom else out
-    return RunFolder(base / config.preset / config.holdout / _name(config.operator, recipe) / f"seed-{config.seed}")
+    return RunFolder(
+        base / config.preset / config.holdout / operator_name(config.operator, recipe) / f"seed-{config.seed}"
+    )
 
 
 def _identity(config: ResolvedRun, recipe: str) -> RunIdentity:
     return RunIdentity(config.operator, recipe, config.preset, config.train.precision, config.holdout, config.seed)
 
 
-def _name(operator: str, recipe: str) -> str:
+def operator_name(operator: str, recipe: str) -> str:
+    """The operator and, behind a dash, what its recipe changes: so folders and tables name it."""
     return f"{operator}-{recipe}" if recipe else operator

@@ -39,7 +39,7 @@ def provenance(gpu: str | None) -> dict[str, Any]:
 
 
 def changes(recorded: Mapping[str, Any], gpu: str | None) -> list[str]:
-    """Differences between a recorded provenance and this process that can change a result's last bits, a text each."""
+    """Differences between a recorded provenance and this process that can change a result's last bits."""
     now = provenance(gpu)
     pairs = {"commit": (recorded.get("commit"), now["commit"])}
     for group in ("versions", "hardware"):

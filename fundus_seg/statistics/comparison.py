@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from fundus_seg.errors import ProtocolError, UsageError, unknown_name
+from fundus_seg.errors import ProtocolError, UsageError, counted, unknown_name
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.statistics.intervals import (
     Interval,
@@ -169,9 +169,8 @@ def _named(what: str, kind: str, items: Iterable[object]) -> list[str]:
     names = [str(item) for item in sorted(items, key=str)]
     if not names:
         return []
-    plural = "s" if len(names) > 1 else ""
     more = ", ..." if len(names) > _NAMED else ""
-    return [f"{what} {len(names)} {kind}{plural} ({', '.join(names[:_NAMED])}{more})"]
+    return [f"{what} {counted(len(names), kind)} ({', '.join(names[:_NAMED])}{more})"]
 
 
 def by_holdout(blocks: Mapping[tuple[str, str], Block]) -> list[Block]:

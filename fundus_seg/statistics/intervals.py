@@ -55,7 +55,7 @@ def mean_sd(values: ArrayLike) -> tuple[float, float]:
     """Mean and standard deviation with n - 1, as in the paper's Table 1; NaN where there is none.
 
     Args:
-        values: (R,) a value each run.
+        values: (R,) one value per run.
     """
     runs = np.asarray(values, dtype=float)
     mean = float(runs.mean()) if len(runs) else math.nan

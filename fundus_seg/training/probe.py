@@ -26,7 +26,7 @@ class HoldoutProbe:
 
     The `Observer` that `train(..., probe=True)` adds. It draws no random number and does not change the network's
     weights, so `last`, `best` and the metrics are those of a run without it, bit for bit. It writes
-    checkpoints/oracle.ckpt, the weights of the first maximum, and probe.csv, a row an epoch with the Dice of each
+    checkpoints/oracle.ckpt, the weights of the first maximum, and probe.csv, one row per epoch with the Dice of each
     structure in [0, 1].
 
     Args:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fundus_seg.errors import counted
 from fundus_seg.viz.style import dot, figure_of, legend, plot_style
 
 
@@ -67,7 +68,7 @@ def _counts(pairs: pd.DataFrame, eyes: int) -> str:
     excluded, undefined = int(truthless.sum()), int((pairs["predicted"].isna() & ~truthless).sum())
     why = [f"{count} {what}" for count, what in ((undefined, "undefined"), (excluded, "without truth")) if count]
     left_out = f" (left out: {', '.join(why)})" if why else ""
-    return f"{len(pairs) - excluded - undefined} pairs of {eyes} eyes{left_out}"
+    return f"{counted(len(pairs) - excluded - undefined, 'pair')} of {counted(eyes, 'eye')}{left_out}"
 
 
 def limits_of_agreement(differences: pd.Series, eyes: pd.Series) -> tuple[float, float, float]:

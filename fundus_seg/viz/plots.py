@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from fundus_seg.viz.style import MEDIAN, box, figure_of, legend, line, plot_style
 
+Floats = NDArray[np.floating]
 _GOLDEN = 0.618034  # its multiples, modulo 1, spread any number of dots evenly, and the same each time
 
 
@@ -45,15 +47,7 @@ def draw_boxes(
             for number, column in enumerate(columns):
                 cells = [here[(here["column"] == column) & (here["holdout"] == holdout)] for holdout in holdouts]
                 centres = np.arange(len(holdouts)) + (number - (len(columns) - 1) / 2) * pitch
-                axes.boxplot(
-                    [cell["value"].to_numpy() for cell in cells],
-                    positions=centres,
-                    widths=0.8 * pitch,
-                    patch_artist=True,
-                    showfliers=False,
-                    boxprops=box(number),
-                    medianprops=MEDIAN,
-                )
+                _boxes(axes, [cell["value"].to_numpy() for cell in cells], centres, 0.8 * pitch, number)
                 for centre, cell in zip(centres, cells, strict=True):
                     _dots(axes, centre, 0.6 * pitch, cell)
             axes.set(ylabel=f"{structure}: {label}", xlim=(-0.5, len(holdouts) - 0.5))
@@ -71,14 +65,31 @@ def draw_boxes(
 
 def _dots(axes: Axes, centre: float, width: float, cell: pd.DataFrame) -> None:
     """The cases of one box, with their numbers above it."""
-    spread = (_GOLDEN * np.arange(len(cell)) % 1 - 0.5) * width
     penalised = cell["penalised"].to_numpy(bool)
-    across, values = centre + spread, cell["value"].to_numpy()
+    across, values = centre + _spread(len(cell), width), cell["value"].to_numpy()
     axes.scatter(across[~penalised], values[~penalised], s=4, color="black", alpha=0.5, linewidths=0, zorder=3)
     missed = axes.scatter(across[penalised], values[penalised], s=9, color="white", linewidths=0.7, zorder=3)
     missed.set_edgecolor("black")
     count = f"{len(cell)}" + (f" ({penalised.sum()})" if penalised.any() else "")
     axes.annotate(count, (centre, 1), xycoords=("data", "axes fraction"), fontsize=6, ha="center", va="bottom")
+
+
+def _boxes(axes: Axes, values: Sequence[Floats], centres: Sequence[float] | Floats, width: float, number: int) -> None:
+    """Boxes of column or domain `number`; every value is drawn beside them, so none is drawn as a flier."""
+    axes.boxplot(
+        values,
+        positions=centres,
+        widths=width,
+        patch_artist=True,
+        showfliers=False,
+        boxprops=box(number),
+        medianprops=MEDIAN,
+    )
+
+
+def _spread(count: int, width: float) -> Floats:
+    """Offsets of dots, by which few of them cover one another."""
+    return (_GOLDEN * np.arange(count) % 1 - 0.5) * width
 
 
 def draw_learning_curves(epochs: pd.DataFrame, *, curves: Mapping[str, str], title: str) -> Figure:
@@ -123,24 +134,16 @@ def draw_small_multiples(cases: pd.DataFrame, *, labels: Mapping[str, str], titl
         title: title of the figure.
     """
     domains = list(dict.fromkeys(cases["domain"]))
-    across = min(7, len(labels))
-    down = -(-len(labels) // across)
+    columns = min(7, len(labels))
+    rows = -(-len(labels) // columns)
     with plot_style():
-        figure, grid = figure_of(title, (max(1.6 * across, 4.5), 1.7 * down + 0.5), down, across)
+        figure, grid = figure_of(title, (max(1.6 * columns, 4.5), 1.7 * rows + 0.5), rows, columns)
         for axes, (measure, label) in zip(grid.flat, labels.items(), strict=False):
             for number, domain in enumerate(domains):
                 values = cases.loc[cases["domain"] == domain, measure].dropna().to_numpy()
-                axes.boxplot(
-                    values,
-                    positions=[number],
-                    widths=0.7,
-                    patch_artist=True,
-                    showfliers=False,
-                    boxprops=box(number),
-                    medianprops=MEDIAN,
-                )
-                spread = (_GOLDEN * np.arange(len(values)) % 1 - 0.5) * 0.6
-                axes.scatter(number + spread, values, s=2, color="black", alpha=0.35, linewidths=0, zorder=3)
+                _boxes(axes, [values], [number], 0.7, number)
+                across = number + _spread(len(values), 0.6)
+                axes.scatter(across, values, s=2, color="black", alpha=0.35, linewidths=0, zorder=3)
             axes.set_title(label)
             axes.set_xlim(-0.6, len(domains) - 0.4)
             axes.set_xticks(range(len(domains)), domains)
