@@ -173,7 +173,7 @@ class TestCodings:
                 recognised = LABELS if values == "labels" else values
                 assert f"as recognised: {recognised}" in command(*predicted).err, name
             else:
-                assert "--truth" in command(*predicted, code=1).err, name
+                assert "--truth-coding" in command(*predicted, code=1).err, name
         assert not Path("runs").exists()
 
     def test_check_warns_of_stray_truth_and_leaves_it_as_it_is(self, case, command):
@@ -366,7 +366,7 @@ class TestRuns:
     def test_slurm_s_variables_change_nothing(self, shell, tmp_path):
         done = shell("c16_slurm_ntasks.sh", tmp_path / "out")
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
-        assert (tmp_path / "out/runs/tiny/A/tvconv/seed-0/checkpoints/best.ckpt").is_file()
+        assert [path.name for path in (tmp_path / "out/runs").rglob("best.ckpt")] == ["best.ckpt"]
 
     def test_a_run_behind_a_link_stands_in_the_table(self, shell, tmp_path):
         done = shell("c17_linked_runs.sh", tmp_path / "out")
