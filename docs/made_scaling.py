@@ -77,7 +77,7 @@ def run_cost() -> str:
 
 def run_counts() -> str:
     """What the terms of a run's time count, and what its evaluation and its writing come to."""
-    largest, batch = max(TRAIN.values()), _paper().train.batch_per_domain
+    largest, batch, epochs = max(TRAIN.values()), _paper().train.batch_per_domain, _paper().train.epochs
     tests = [sum(TEST.values()) - count for count in TEST.values()]
     inference = milliseconds("cpu.md", "inference: tvconv, channels last")
     scoring = milliseconds("distances.md", "whole case")
@@ -85,8 +85,8 @@ def run_counts() -> str:
     rows = [
         ("steps of an epoch, whatever the holdout", f"⌈{largest} / {batch}⌉ = {steps_of_an_epoch()}"),
         ("cases that validate: half of the sources' test cases", f"half of {min(tests)} to {max(tests)}"),
-        ("written in an epoch of tvconv, at most [MB]", f"{epoch / 1e6:.0f}"),
-        ("written in a run of tvconv, at most [GB]", f"{_paper().train.epochs * epoch / 1e9:.1f}"),
+        ("written in a save of tvconv, at most [MB]", f"{epoch / 1e6:.0f}"),
+        ("written in a run of tvconv, saved after every epoch, at most [GB]", f"{epochs * epoch / 1e9:.1f}"),
         (
             "inference and scoring of 80 cases, tvconv, CPU [s]",
             f"80 · ({inference:.0f} + {scoring:.1f}) ms = {80 * (inference + scoring) / 1e3:.1f}",

@@ -22,7 +22,7 @@ from fundus_seg.experiments.grid import run_grid
 from fundus_seg.experiments.leave_one_out import plan
 
 EPOCHS = 8  # so many that a kill meant to fall between two of them does, on a busy machine too
-SETTINGS = [f"train.epochs={EPOCHS}"]
+SETTINGS = [f"train.epochs={EPOCHS}", "train.save_every=0"]
 OPS = ["conv", "tvconv"]
 
 context = multiprocessing.get_context("forkserver")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +18,33 @@ from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.runs.folder import RunFolder, find_runs
-from fundus_seg.training import train
+from fundus_seg.training import fit, train
 
-WRITES = 10  # of an undisturbed run whose best epoch is its first, with its evaluation
+PACES = {
+    "each epoch": (["train.save_every=0"], 10),
+    "every third": (["train.epochs=5", "train.save_every=2.5"], 13),  # by the test's clock: after epochs 3 and 5
+}
+"""How often a run is saved, and the writes of an undisturbed one whose best epoch is its first, with its evaluation."""
 
 # A server with everything imported hands out processes that start at once.
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload([__name__, "fundus_seg.evaluation.score_run", "fundus_seg.training"])
 
 
-def whole_run(root: Path, out: Path, op: str, fatal_write: int, after_rename: bool) -> None:
+class Clock:
+    """In place of `time` in the loop: a second passes whenever it is asked, so that saves do not hang on real time."""
+
+    perf_counter = staticmethod(time.perf_counter)
+
+    def __init__(self) -> None:
+        self.monotonic = itertools.count().__next__
+
+
+def whole_run(root: Path, out: Path, op: str, pace: str, fatal_write: int, after_rename: bool) -> None:
     """Train and evaluate; die at the n-th write of a file of the run, before or after it has taken its place."""
-    settings = load_config("tiny", overrides=["train.threads=1"], arguments={"holdout": "A", "model.op": op})
+    arguments = {"holdout": "A", "model.op": op}
+    settings = load_config("tiny", overrides=["train.threads=1", *PACES[pace][0]], arguments=arguments)
+    fit.time = Clock()  # type: ignore[assignment]
     writes = 0
     replace = Path.replace
 
@@ -46,10 +63,10 @@ def whole_run(root: Path, out: Path, op: str, fatal_write: int, after_rename: bo
     evaluate(train(settings, open_root(root), out))
 
 
-def survive(root: Path, out: Path, op: str, fatal_writes: list[tuple[int, bool]]) -> RunFolder:
+def survive(root: Path, out: Path, op: str, pace: str, fatal_writes: list[tuple[int, bool]]) -> RunFolder:
     """Run to the end through one death after another."""
     for fatal_write, after_rename in [*fatal_writes, (-1, False)]:
-        process = context.Process(target=whole_run, args=(root, out, op, fatal_write, after_rename))
+        process = context.Process(target=whole_run, args=(root, out, op, pace, fatal_write, after_rename))
         process.start()
         process.join(300)
         assert process.exitcode == (0 if fatal_write < 0 else -signal.SIGKILL)
@@ -68,22 +85,25 @@ def outcome(run: RunFolder) -> tuple[object, ...]:
     return metrics, evaluations, run.checkpoint("best").read_bytes(), state
 
 
-@pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
-def test_killed_run_ends_as_an_undisturbed_one(draw_root, tmp_path, op):
+@pytest.mark.parametrize(
+    ("op", "pace"), [*((op, "each epoch") for op in ("conv", "depthwise", "tvconv")), ("tvconv", "every third")]
+)
+def test_killed_run_ends_as_an_undisturbed_one(draw_root, tmp_path, op, pace):
     root = draw_root()
     rng = np.random.default_rng([ord(letter) for letter in op])
     # Writes of a first life: config, best, metrics, last, ... The first death leaves a whole epoch to go on from,
     # the second falls anywhere in what is left.
     deaths = [(int(rng.integers(4, 6)), True), (int(rng.integers(1, 4)), bool(rng.integers(2)))]
-    killed = survive(root, tmp_path / "killed", op, deaths)
-    assert outcome(killed) == outcome(survive(root, tmp_path / "whole", op, []))
+    killed = survive(root, tmp_path / "killed", op, pace, deaths)
+    assert outcome(killed) == outcome(survive(root, tmp_path / "whole", op, pace, []))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
 @pytest.mark.parametrize("after_rename", [False, True], ids=["before", "after"])
-def test_killed_at_every_single_write(draw_root, tmp_path, op, after_rename):
+@pytest.mark.parametrize("pace", PACES)
+def test_killed_at_every_single_write(draw_root, tmp_path, op, after_rename, pace):
     root = draw_root()
-    expected = outcome(survive(root, tmp_path / "whole", op, []))
-    for write in range(1, WRITES + 1):
-        assert outcome(survive(root, tmp_path / str(write), op, [(write, after_rename)])) == expected, write
+    expected = outcome(survive(root, tmp_path / "whole", op, pace, []))
+    for write in range(1, PACES[pace][1] + 1):
+        assert outcome(survive(root, tmp_path / str(write), op, pace, [(write, after_rename)])) == expected, write

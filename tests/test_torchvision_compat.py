@@ -35,8 +35,23 @@ torchvision_compat.import_module("json")
 assert not hasattr(torch.ops.torchvision, "nms")
 """
 
+COMPILER_DEFERRED = """
+import sys
+from fundus_seg import torchvision_compat
+import fundus_seg.models
+assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
+with torchvision_compat._compiler_deferred():
+    from torch._dynamo import disable
+    from torch._dynamo.utils import is_compile_supported
+double = disable(lambda number: 2 * number)
+assert (double(2), double(3)) == (4, 6)
+import torch._dynamo.utils
+assert is_compile_supported("cpu") == torch._dynamo.utils.is_compile_supported("cpu")
+assert torch.compile(double, backend="eager")(4) == 8
+"""
 
-@pytest.mark.parametrize("program", [SECOND_CALL, ALREADY_DECLARED, NO_TORCHVISION])
+
+@pytest.mark.parametrize("program", [COMPILER_DEFERRED, SECOND_CALL, ALREADY_DECLARED, NO_TORCHVISION])
 def test_in_a_fresh_process(program: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

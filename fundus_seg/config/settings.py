@@ -145,6 +145,8 @@ class TrainConfig(Section):
     """bf16: autocast, weights in float32; null: bf16 where the hardware supports it; recorded, and kept on resume."""
     channels_last: Annotated[bool | None, BeforeItExisted(False)] = None
     """Memory layout of the network; null: true; recorded, and kept on resume."""
+    save_every: Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeItExisted(0.0)] = 30.0
+    """Seconds that pass at least between two saves of a run; it trains the same with any; 0: after every epoch."""
 
     @model_validator(mode="after")
     def _check_devices(self) -> Self:
@@ -180,6 +182,7 @@ class Recipe(Section):
     def training_settings(self) -> dict[str, Any]:
         """Everything that trains, as dotted settings: of the scoring the threshold alone, since it selects."""
         flat = flatten(self.model_dump(mode="json"))
+        del flat["train.save_every"]
         return {key: value for key, value in flat.items() if not key.startswith("scoring.") or key == _SELECTS}
 
     def network_spec(self) -> dict[str, Any]:

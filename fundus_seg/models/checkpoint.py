@@ -111,7 +111,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _canonical(value: Any) -> Any:
-    """A copy of nested plain containers in which equal strings are one object.
+    """A copy of nested plain containers in which equal strings are one object and tensors are on the CPU.
 
     A pickle refers back to a string that it has met, but not to an equal one. Strings that were read from a checkpoint
     are equal to those in the code, but not the same.
@@ -126,7 +126,7 @@ def _canonical(value: Any) -> Any:
         return copy
     if isinstance(value, (list, tuple)):
         return type(value)(map(_canonical, value))
-    return value
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -20,7 +20,7 @@ from fundus_seg.errors import CheckpointError, UsageError, unknown_name
 from fundus_seg.protocol import DEEP_STRIDE
 from fundus_seg.torchvision_compat import import_module
 
-smp_encoders = import_module("segmentation_models_pytorch.encoders")
+smp_encoders = import_module("segmentation_models_pytorch.encoders", compiler=False)
 
 LOW_STRIDE = 4
 _NAME = re.compile(r"[\w.+-]+", re.ASCII)

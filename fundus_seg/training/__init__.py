@@ -2,5 +2,6 @@
 
 from fundus_seg.training.fit import train
 from fundus_seg.training.method import Method
+from fundus_seg.training.observer import Observer
 
-__all__ = ["Method", "train"]
+__all__ = ["Method", "Observer", "train"]

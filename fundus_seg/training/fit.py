@@ -2,7 +2,8 @@
 
 The loop is explicit, on Lightning Fabric, which places the network and its batches on the device, or on each of several
 devices its share of a batch (`devices.py`). Each epoch reseeds every generator from (seed, epoch), so what a run
-computes does not depend on where it was interrupted.
+computes does not depend on where it was interrupted. Its state is saved now and then (`train.save_every`): on a GPU an
+epoch takes less time than writing it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from fundus_seg.training.methods import build_method
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.probe import HoldoutProbe
 from fundus_seg.training.run_data import RunData, load_run_data
-from fundus_seg.training.selection import score, validation_dice, weights_state
+from fundus_seg.training.selection import KeptWeights, score, validation_dice, weights_state
 from fundus_seg.training.task import check_losses, find_loss
 
 
@@ -52,6 +53,10 @@ class _State:
     epoch: int = 0
     best: float = -math.inf
     history: list[dict[str, Any]] = field(default_factory=list)
+    saved: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.saved = self.epoch
 
 
 def train(
@@ -113,7 +118,9 @@ def train(
             try:
                 _fit(folder, resolved, fabric, state, data, observers, progress)
             except KeyboardInterrupt:
-                progress.line(f"interrupted after epoch {state.epoch}; the same command goes on from there")
+                progress.line(
+                    f"interrupted in epoch {state.epoch + 1}; the same command goes on after epoch {state.saved}"
+                )
                 raise
             folder.mark("TRAINED")
     sizes = (f"{name} {folder.checkpoint(name).stat().st_size / 1e6:.1f} MB" for name in ("best", "last"))
@@ -132,6 +139,7 @@ def _fit(
 ) -> None:
     batches = DomainBatches(data.sources, config.train, seed=config.seed, device=fabric.device)
     epochs = config.train.epochs
+    best, last_save = KeptWeights(folder.checkpoint("best")), time.monotonic()
     if state.epoch:
         progress.line(f"{folder.path}: going on after epoch {state.epoch} of {epochs}")
     while state.epoch < epochs:
@@ -156,8 +164,17 @@ def _fit(
         state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
         for observer in observers:
             observer.on_epoch_end(state.history[-1], state.network)
+        weights = weights_state(state.network, config, state.epoch, data.origin)
+        if improved:
+            best.keep(weights)
+        write_rows(folder.metrics, state.history)
         finished = state.epoch == epochs
-        _write_epoch(folder, config, state, origin=data.origin, improved=improved, finished=finished)
+        if finished or time.monotonic() - last_save >= config.train.save_every:
+            for observer in observers:
+                observer.on_save()
+            best.save()
+            _save(folder, state, weights, finished=finished)
+            last_save = time.monotonic()
         progress.line(_epoch_line(row, epochs))
 
 
@@ -236,24 +253,13 @@ def _memory_format(config: ResolvedRun) -> torch.memory_format:
     return torch.channels_last if config.train.channels_last else torch.contiguous_format
 
 
-def _write_epoch(
-    folder: RunFolder,
-    config: ResolvedRun,
-    state: _State,
-    *,
-    origin: Mapping[str, Any],
-    improved: bool,
-    finished: bool,
-) -> None:
-    """`best` and metrics first, `last` at the end: a run killed in between repeats its epoch and rewrites them."""
-    weights = weights_state(state.network, config, state.epoch, origin)
-    if improved:
-        write_checkpoint(folder.checkpoint("best"), weights)
-    write_rows(folder.metrics, state.history)
+def _save(folder: RunFolder, state: _State, weights: Mapping[str, Any], *, finished: bool) -> None:
+    """Write `last`, after all else: a run that is killed before repeats the epochs since its last save."""
     last = {**weights, "best": state.best, "history": state.history}
     if not finished:
         last["optimizer"] = state.optimizer.state_dict()
     write_checkpoint(folder.checkpoint("last"), last)
+    state.saved = state.epoch
 
 
 def _dice_text(row: Mapping[str, Any]) -> dict[str, str]:

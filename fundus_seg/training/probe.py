@@ -13,18 +13,18 @@ from fundus_seg.config import ResolvedRun
 from fundus_seg.data.cache import load_resized
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import DataError, RunError
-from fundus_seg.models.checkpoint import write_checkpoint
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_rows
 from fundus_seg.runs.folder import RunFolder, read_epochs
-from fundus_seg.training.selection import ValidationSet, score, validation_dice, weights_state
+from fundus_seg.training.observer import Observer
+from fundus_seg.training.selection import KeptWeights, ValidationSet, score, validation_dice, weights_state
 
 
-class HoldoutProbe:
+class HoldoutProbe(Observer):
     """Scores the holdout's test split after each epoch, as selection `oracle` does, and keeps the best weights.
 
-    The `Observer` that `train(..., probe=True)` adds. It draws no random number and does not change the network's
+    `train(..., probe=True)` adds it. It draws no random number and does not change the network's
     weights, so `last`, `best` and the metrics are those of a run without it, bit for bit. It writes
     checkpoints/oracle.ckpt, the weights of the first maximum, and probe.csv, one row per epoch with the Dice of each
     structure in [0, 1].
@@ -55,9 +55,10 @@ class HoldoutProbe:
                 )
         self._folder, self._config = folder, config
         self._holdout = {config.holdout: ValidationSet.whole(split)}
+        self._oracle = KeptWeights(folder.checkpoint("oracle"))
         self._rows: list[dict[str, float]] = []
         with contextlib.suppress(RunError):
-            # A run that was killed before it wrote `last` repeats that epoch, and the probe repeats its row.
+            # A run that was killed repeats the epochs since its last save, and the probe repeats their rows.
             self._rows = read_epochs(folder.probe)[: len(history)]
         if len(self._rows) < len(history) or (history and not folder.checkpoint("oracle").exists()):
             raise RunError(
@@ -69,9 +70,12 @@ class HoldoutProbe:
         """Score the network, and keep its weights if it is better than in every epoch before."""
         dice_of = self._dice(network)
         if score(dice_of) > max(map(_score, self._rows), default=-math.inf):
-            weights = weights_state(network, self._config, row["epoch"], self.origin)
-            write_checkpoint(self._folder.checkpoint("oracle"), weights)
+            self._oracle.keep(weights_state(network, self._config, row["epoch"], self.origin))
         self._rows.append({"epoch": row["epoch"], **{f"dice_{name}": value for name, value in dice_of.items()}})
+
+    def on_save(self) -> None:
+        """Write what the holdout has chosen, and its rows."""
+        self._oracle.save()
         write_rows(self._folder.probe, self._rows)
 
     def _dice(self, network: nn.Module) -> dict[str, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from fundus_seg.config import Recipe
 from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.metrics import dice
 from fundus_seg.models import scale_photographs
-from fundus_seg.models.checkpoint import network_state
+from fundus_seg.models.checkpoint import network_state, write_checkpoint
 from fundus_seg.protocol import STRUCTURES
 
 _BATCH = 16
@@ -72,6 +74,35 @@ def weights_state(network: nn.Module, config: Recipe, epoch: int, origin: Mappin
     scoring = config.scoring.model_dump(mode="json")
     usage = {"image_interpolation": config.data.image_interpolation, "scoring": scoring, **origin}
     return {**network_state(network, usage), "epoch": epoch}
+
+
+class KeptWeights:
+    """The weights that are best so far: in memory until they are saved, since a better epoch may follow at once.
+
+    Args:
+        path: the checkpoint that they are saved in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._state: Mapping[str, Any] | None = None
+
+    def keep(self, state: Mapping[str, Any]) -> None:
+        """Copy the weights of a state as `weights_state` gives it, in place of those that were kept before."""
+        weights = copy.copy(state["model"])  # a state dict, with what it says of its modules
+        for name, value in weights.items():
+            weights[name] = value.to("cpu", copy=True)
+        self._state = {**state, "model": weights}
+
+    def save(self) -> None:
+        """Write the weights that were kept since the last save, if there are any.
+
+        Raises:
+            RunError: the checkpoint cannot be written.
+        """
+        if self._state is not None:
+            write_checkpoint(self._path, self._state)
+            self._state = None
 
 
 @torch.inference_mode()

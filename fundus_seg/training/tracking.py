@@ -27,7 +27,7 @@ _NO_METRICS = {"epoch", "seconds"}
 _log = logging.getLogger(__name__)
 
 
-class TensorBoardTracker:
+class TensorBoardTracker(Observer):
     """Writes event files into the run's subfolder tensorboard/, anew when a run resumes: each epoch is there once."""
 
     def on_begin(self, folder: RunFolder, config: ResolvedRun, history: Sequence[Mapping[str, Any]]) -> None:
@@ -53,7 +53,7 @@ class TensorBoardTracker:
             self._logger.log_metrics(_metrics(row), step=row["epoch"])
 
 
-class MLflowTracker:
+class MLflowTracker(Observer):
     """Logs a run to the store that MLFLOW_TRACKING_URI names; the file mlflow-run in its folder keeps its identifier.
 
     A run that resumes continues its MLflow run, and logs only the epochs that are missing there. An interrupted run
