@@ -108,7 +108,7 @@ class MLflowTracker(Observer):
             del self._due[0]
 
 
-TRACKERS: dict[Tracker, type[TensorBoardTracker] | type[MLflowTracker]] = {
+TRACKERS: dict[Tracker, type[Observer]] = {
     "tensorboard": TensorBoardTracker,
     "mlflow": MLflowTracker,
 }
