@@ -77,3 +77,6 @@ class _Start:
 
     def on_epoch_end(self, *_: Any) -> None:
         """Do nothing."""
+
+    def on_save(self) -> None:
+        """Do nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -11,7 +11,7 @@ from fundus_seg.config import ResolvedRun
 from fundus_seg.runs.folder import RunFolder
 
 
-class Observer:
+class Observer(Protocol):
     """Is called after every epoch of a run; changes nothing that the run computes or selects. Here, it does nothing."""
 
     def on_begin(self, folder: RunFolder, config: ResolvedRun, history: Sequence[Mapping[str, Any]]) -> None:
