@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import sys
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from fundus_seg.errors import CheckpointError, FundusSegError, UntrustedError, UsageError
-from fundus_seg.models.deeplab import assemble, build_model
-from fundus_seg.models.encoders import build_encoder
+from fundus_seg.models.deeplab import assemble
+from fundus_seg.models.encoders import build_encoder, encoder_shapes
+from fundus_seg.models.shapes import without_numbers
 from fundus_seg.plugins import is_plugin, is_unnamed
 from fundus_seg.runs.atomic import atomic_path
 
@@ -145,8 +147,7 @@ def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     if is_unnamed(op):
         raise UntrustedError(path, str(op))
     try:
-        _check_shapes(spec, content["model"])
-        network = build_model(**spec)
+        network = _network(spec, content["model"])
         network.load_state_dict(content["model"])
     except (FundusSegError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
@@ -165,26 +166,30 @@ def _checked_spec(path: Path, spec: object) -> dict[str, Any]:
     return spec
 
 
-def _check_shapes(spec: dict[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights of other names or shapes than those of the network, which is built without memory.
+def _network(spec: dict[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network of a spec; weights of other names or shapes are refused before it takes memory.
 
     Raises:
         UsageError: the network cannot be built.
         ValueError: the first tensor that differs.
     """
-    try:
-        with torch.device("meta"):
-            body = build_encoder(spec["encoder"])
-    except UsageError:  # some encoders compute with numbers while they are built, which this device has none of
-        body = build_encoder(spec["encoder"])
-    try:
-        with torch.device("meta"):
-            expected = {name: tuple(value.shape) for name, value in assemble(body, **spec).state_dict().items()}
-    except UsageError:
-        if is_plugin(spec["op"]):  # code that the caller trusts, and that may not work without numbers
-            return
-        raise
     given = {name: tuple(value.shape) for name, value in weights.items()}
+    with contextlib.suppress(UsageError):  # some encoders compute with numbers while they are built
+        expected = {f"encoder.{name}": shape for name, shape in encoder_shapes(spec["encoder"]).items()}
+        _compare(expected, {name: shape for name, shape in given.items() if name.startswith("encoder.")})
+    body = build_encoder(spec["encoder"])
+    try:
+        with without_numbers():
+            whole = assemble(body, **spec).state_dict()
+    except UsageError:
+        if not is_plugin(spec["op"]):  # code that the caller trusts, and that may not work without numbers
+            raise
+    else:
+        _compare({name: tuple(value.shape) for name, value in whole.items()}, given)
+    return assemble(body, **spec)
+
+
+def _compare(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:
     for name in [*expected, *given]:
         if expected.get(name) != given.get(name):
             wanted, found = (shapes.get(name, "not there") for shapes in (expected, given))

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fundus_seg.errors import CheckpointError, UsageError, unknown_name
+from fundus_seg.models.shapes import NoFilling, without_numbers
 from fundus_seg.protocol import DEEP_STRIDE
 from fundus_seg.torchvision_compat import import_module
 
@@ -77,26 +78,48 @@ def build_encoder(name: str, weights: str | Path | None = None) -> Encoder:
         UsageError: the encoder is unknown, names a place to fetch it from, or cannot give features at strides 4 and 16.
         CheckpointError: the weights cannot be downloaded or read, or leave a part of the encoder unset.
     """
+    with _unfit(name):
+        encoder = Encoder(_body(name, pretrained=weights == "imagenet"))
+    if weights not in (None, "none", "imagenet"):
+        _load(encoder.body, Path(weights), name)
+    return encoder
+
+
+def encoder_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in the state dict of an `Encoder`, which is not built: it takes no memory.
+
+    Raises:
+        UsageError: the encoder is unknown, or cannot be built without numbers.
+    """
+    with _unfit(name), without_numbers():
+        return {f"body.{key}": tuple(value.shape) for key, value in _body(name).state_dict().items()}
+
+
+def _body(name: str, *, pretrained: bool = False) -> nn.Module:
+    with NoFilling():  # the library builds encoders of timm twice, first without numbers
+        body: Any = smp_encoders.get_encoder(name, depth=5, output_stride=DEEP_STRIDE, weights=None)
+    if pretrained:
+        body = _pretrained(name)
+    if name == "mobilenet_v2":
+        body.features[-1] = nn.Identity()  # not removed: the library counts the layers to find the last features
+    return body  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _unfit(name: str) -> Iterator[None]:
+    """Within, what the library raises where it has no such encoder, or none of these strides, is an error of ours."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"encoder {name!r}: write the name of an encoder alone, such as mobilenet_v2 or tu-convnext_tiny; "
             "a place to fetch it from is not taken"
         )
     try:
-        body = smp_encoders.get_encoder(name, depth=5, output_stride=DEEP_STRIDE, weights=None)
-        if weights == "imagenet":
-            body = _pretrained(name)
-        if name == "mobilenet_v2":
-            body.features[-1] = nn.Identity()  # not removed: the library counts the layers to find the last features
-        encoder = Encoder(body)
+        yield
     except KeyError as error:
         near = difflib.get_close_matches(name, smp_encoders.get_encoder_names(), n=5, cutoff=0)
         raise UsageError(unknown_name("encoder", name, [*near, "...", "tu-<any timm model>"])) from error
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"encoder '{name}' does not fit DeepLabV3+: {_first_line(error)}") from error
-    if weights not in (None, "none", "imagenet"):
-        _load(encoder.body, Path(weights), name)
-    return encoder
 
 
 def _pretrained(name: str) -> Any:
