@@ -102,7 +102,7 @@ def _body(name: str, *, pretrained: bool = False) -> nn.Module:
         body = _pretrained(name)
     if name == "mobilenet_v2":
         body.features[-1] = nn.Identity()  # not removed: the library counts the layers to find the last features
-    return body  # type: ignore[no-any-return]
+    return body
 
 
 @contextmanager

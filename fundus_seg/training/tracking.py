@@ -10,7 +10,7 @@ import contextlib
 import importlib.util
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -108,7 +108,7 @@ class MLflowTracker(Observer):
             del self._due[0]
 
 
-TRACKERS: dict[Tracker, type[Observer]] = {
+TRACKERS: dict[Tracker, Callable[[], Observer]] = {
     "tensorboard": TensorBoardTracker,
     "mlflow": MLflowTracker,
 }
