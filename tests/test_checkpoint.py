@@ -20,6 +20,7 @@ from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError
 from fundus_seg.models import build_model, encoders
 from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint, write_checkpoint
+from fundus_seg.models.deeplab import assemble
 from fundus_seg.training import fit, train
 
 USAGE = {"image_interpolation": "lanczos", "scoring": {}}
@@ -76,9 +77,13 @@ class TestSpec:
         self, state: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, reason: str
     ) -> None:
         write_checkpoint(tmp_path / "bad.ckpt", {**state, "model_spec": {**state["model_spec"], **change}})
-        monkeypatch.setattr(
-            "fundus_seg.models.checkpoint.build_model", lambda **_: pytest.fail("a network with memory was built")
-        )
+
+        def without_memory(*arguments: Any, **spec: Any) -> Any:
+            if torch.get_default_device().type != "meta":
+                pytest.fail("a network with memory was built")
+            return assemble(*arguments, **spec)
+
+        monkeypatch.setattr("fundus_seg.models.checkpoint.assemble", without_memory)
         with pytest.raises(CheckpointError, match=reason) as caught:
             load_network(tmp_path / "bad.ckpt")
         assert str(caught.value).startswith(f"{tmp_path}/bad.ckpt: ")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,40 +65,62 @@ def _triton_backend() -> ModuleType | None:
     return triton_backend
 
 
-@torch.library.custom_op("fundus_seg::translation_variant_conv2d", mutates_args=())
-def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w), in the layout of x."""
+def _forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
     last = is_channels_last(x)
     compute = backend(x).forward
     return compute(map_in(x, last), kernel_in(weight, last), k, stride, dilation)
 
 
-@torch.library.custom_op("fundus_seg::translation_variant_conv2d_grad_x", mutates_args=())
-def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
-    """Maps grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W), in the layout of grad."""
+def _grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
     last = is_channels_last(grad)
     compute = backend(grad).grad_x
     return compute(map_in(grad, last), kernel_in(weight, last), size, k, stride, dilation)
 
 
-@torch.library.custom_op("fundus_seg::translation_variant_conv2d_grad_weight", mutates_args=())
-def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w), in the layout of grad."""
+def _grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
     last = is_channels_last(grad)
     compute = backend(grad).grad_weight
     return compute(map_in(grad, last), map_in(x, last), k, stride, dilation)
 
 
-@forward.register_fake
-def _(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    return empty_map_like(x, weight.shape[2:])
+_LIBRARY = torch.library.Library("fundus_seg", "DEF")
+"""Not by `torch.library.custom_op`, whose first call imports the whole of torch's compiler."""
 
 
-@grad_x.register_fake
-def _(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
-    return empty_map_like(grad, size)
+def _operator(name: str, tensors: str, compute: Callable[..., Tensor], shape: Callable[..., Tensor]) -> Any:
+    """Declare an operator of some tensors and the geometry.
+
+    Args:
+        name: of the operator, in the namespace `fundus_seg`.
+        tensors: its first arguments, in the language of torch's schemas.
+        compute: the function for tensors on the CPU and on CUDA.
+        shape: the function for tensors without numbers.
+    """
+    _LIBRARY.define(f"{name}({tensors}, SymInt k, SymInt stride, SymInt dilation) -> Tensor")
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, compute, device)
+    torch.library.register_fake(f"fundus_seg::{name}", shape, lib=_LIBRARY)
+    return getattr(torch.ops.fundus_seg, name)
 
 
-@grad_weight.register_fake
-def _(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
-    return empty_kernel_like(grad, k)
+forward = _operator(
+    "translation_variant_conv2d",
+    "Tensor x, Tensor weight",
+    _forward,
+    lambda x, weight, *_: empty_map_like(x, weight.shape[2:]),
+)
+"""Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w), in the layout of x."""
+grad_x = _operator(
+    "translation_variant_conv2d_grad_x",
+    "Tensor grad, Tensor weight, SymInt[] size",
+    _grad_x,
+    lambda grad, weight, size, *_: empty_map_like(grad, size),
+)
+"""Maps grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W), in the layout of grad."""
+grad_weight = _operator(
+    "translation_variant_conv2d_grad_weight",
+    "Tensor grad, Tensor x",
+    _grad_weight,
+    lambda grad, x, k, *_: empty_kernel_like(grad, k),
+)
+"""Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w), in the layout of grad."""
