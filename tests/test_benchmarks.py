@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
@@ -136,17 +135,6 @@ def test_a_data_root_as_large_as_the_paper_s(tmp_path: Path, monkeypatch: pytest
     root = open_root(gpu_table.as_many_as_the_paper(tmp_path / "root", per_domain=3))
     assert root.phantom and root.domains == ("A", "B")
     assert [len(root.cases(domain, split)) for domain in "AB" for split in ("train", "test")] == [5, 2, 3, 4]
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_our_upsampling_has_the_gradient_of_torch_s(memory_format: torch.memory_format) -> None:
-    from upsampling import own_resize
-
-    x = torch.randn(2, 3, 4, 5, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
-    grad = torch.randn(2, 3, 16, 10, dtype=torch.float64).to(memory_format=memory_format)
-    outputs = own_resize(x, (16, 10)), F.interpolate(x, size=(16, 10), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(*outputs)
-    torch.testing.assert_close(*(torch.autograd.grad(output, x, grad)[0] for output in outputs))
 
 
 def test_the_parts_of_a_gpu_step(monkeypatch: pytest.MonkeyPatch) -> None:
