@@ -254,7 +254,7 @@ class TestCancellation:
     def test_after_a_deadline_it_is_given_up_in_a_line(self, monkeypatch):
         monkeypatch.setattr(module, "_PATIENCE", 0.0)
         ray = SimpleNamespace(cancel=lambda ref, force: None, wait=lambda refs, num_returns, timeout: ([], refs))
-        with pytest.raises(RunError, match=r"has not ended 1 cancelled runs in 0 s \(A conv seed 0\); .*`ray status`"):
+        with pytest.raises(RunError, match=r"has not ended 1 cancelled run in 0 s \(A conv seed 0\); .*`ray status`"):
             module._cancel(ray, {"a": SimpleNamespace(name="A conv seed 0")})
 
     def test_a_worker_whose_token_is_gone_ends(self, tmp_path):
