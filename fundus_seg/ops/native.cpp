@@ -17,6 +17,9 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -61,23 +64,44 @@ template <class T> inline Lanes<T> load(const T* from) {
   return values;
 }
 
+// A float's upper half is the bfloat16. What the compiler makes of __builtin_convertvector is up to ten instructions
+// where x86 has one.
+inline FloatBits widened(const BFloat16Bits& half) {
+#if defined(__AVX512F__)
+  return (FloatBits)_mm512_cvtepu16_epi32((__m256i)half) << 16;
+#elif defined(__AVX2__)
+  return (FloatBits)_mm256_cvtepu16_epi32((__m128i)half) << 16;
+#elif defined(__SSE2__)
+  __m128i low;
+  std::memcpy(&low, &half, sizeof half);
+  return (FloatBits)_mm_unpacklo_epi16(__m128i{}, low);
+#else
+  return __builtin_convertvector(half, FloatBits) << 16;
+#endif
+}
+
+inline BFloat16Bits upper_half(const FloatBits& bits) {
+#if defined(__SSE2__) && !defined(__AVX2__)
+  const __m128i low = _mm_srai_epi32((__m128i)bits, 16), packed = _mm_packs_epi32(low, low);
+  BFloat16Bits half;
+  std::memcpy(&half, &packed, sizeof half);
+  return half;
+#else
+  return __builtin_convertvector(bits >> 16, BFloat16Bits);
+#endif
+}
+
 inline Lanes<float> load(const BFloat16* from) {
   BFloat16Bits half;
   std::memcpy(&half, from, sizeof half);
-  const FloatBits bits = __builtin_convertvector(half, FloatBits) << 16;
-  Lanes<float> values;
-  std::memcpy(&values, &bits, sizeof values);
-  return values;
+  return (Lanes<float>)widened(half);
 }
 
 template <class T> inline void store(T* to, const Lanes<T>& values) { std::memcpy(to, &values, sizeof values); }
 
 inline void store(BFloat16* to, const Lanes<float>& values) {  // to nearest, ties to even; NaN stays NaN
-  FloatBits bits;
-  std::memcpy(&bits, &values, sizeof bits);
-  const FloatBits nan = (bits & 0x7fffffffu) > 0x7f800000u;
-  const FloatBits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const BFloat16Bits half = __builtin_convertvector((nan & 0x7fc0u) | (~nan & rounded), BFloat16Bits);
+  const FloatBits bits = (FloatBits)values, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const BFloat16Bits half = upper_half(values == values ? rounded : bits | 0x7fc00000u);
   std::memcpy(to, &half, sizeof half);
 }
 
@@ -411,9 +435,13 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
 
 template <class S> class Planes {
  public:
-  Planes(int64_t planes, int64_t rows, int64_t cols, int64_t stride, int64_t left, int64_t pitch)
-      : size((rows * stride * pitch + 15) / 16 * 16), rows(rows), cols(cols), stride(stride), left(left), pitch(pitch),
-        buffer(planes * size + pitch), values(buffer.data()) {}
+  Planes(int64_t planes, int64_t rows, int64_t cols, int64_t stride, int64_t padding)
+      : left(whole((padding + stride - 1) / stride) * stride),
+        pitch(left / stride + whole((cols + stride - 1) / stride)),
+        size(rows * stride * pitch),
+        rows(rows), cols(cols), stride(stride),
+        buffer(planes * size + left + pitch),
+        values(buffer.data()) {}
 
   int64_t place(int64_t row, int64_t col) const {
     return ((col + left) % stride * rows + row) * pitch + (col + left) / stride;
@@ -422,25 +450,23 @@ template <class S> class Planes {
   template <class T> void read(const T* from, int64_t plane) {
     for (int64_t col = 0; col < std::min(stride, cols); col++) {
       S* to = values + plane * size + place(0, col);
-      const int64_t fits = std::min((cols - col + stride - 1) / stride, pitch - (col + left) / stride);
-      for (int64_t row = 0; row < rows; row++)
-        for (int64_t n = 0; n < fits; n += lanes<T>)
-          store(to + row * pitch + n, load(from + row * cols + col + n * stride, fits - n, stride), fits - n);
+      const int64_t count = (cols - col + stride - 1) / stride;
+      for (int64_t row = 0; row < rows; row++, to += pitch)
+        for (int64_t n = 0; n < count; n += lanes<S>)
+          store(to + n, load(from + row * cols + col + n * stride, count - n, stride), count - n);
     }
   }
 
-  const int64_t size;
+  const int64_t left, pitch, size;  // of the zeros, in columns; of a row of one phase; of a plane
 
  private:
-  const int64_t rows, cols, stride, left, pitch;
+  static int64_t whole(int64_t count) { return (count + lanes<S> - 1) / lanes<S> * lanes<S>; }
+  const int64_t rows, cols, stride;
   Buffer<S> buffer;
 
  public:
   S* const values;
 };
-
-template <class T> int64_t run_of(const Geometry& g) { return (g.out_cols + lanes<T> - 1) / lanes<T> * lanes<T>; }
-template <class T> int64_t pitch_of(const Geometry& g) { return run_of<T>(g) + 2 * g.padding() / g.stride + 2; }
 
 template <class T>
 void gather_first(const T* source, const T* kernel, T* target, const Gather& gather, int threads) {
@@ -448,14 +474,13 @@ void gather_first(const T* source, const T* kernel, T* target, const Gather& gat
   const bool transposed = gather.transposed;
   const int64_t cols = gather.cols(), source_size = gather.source_rows() * gather.source_cols();
   const int64_t target_size = gather.rows() * cols, step = transposed ? g.stride : 1, phases = std::min(step, cols);
-  const int64_t left = (g.padding() + step - 1) / step, pitch = pitch_of<T>(g);
-  const int64_t kernel_pitch = transposed ? pitch : run_of<T>(g);
-  const int64_t apart = (transposed ? 0 : g.dilation * kernel_pitch) - g.k * g.out_rows * kernel_pitch;
   const std::vector<Pair> pairs = pairs_of_rows(gather);
 #pragma omp parallel num_threads(threads)
   {
-    Planes<Scalar<T>> maps(kImages, gather.source_rows(), gather.source_cols(), g.stride / step, left, pitch);
-    Planes<Scalar<T>> kernels(1, g.taps() * g.out_rows, g.out_cols, 1, transposed ? left : 0, kernel_pitch);
+    const int64_t beside = (g.padding() + step - 1) / step;
+    Planes<Scalar<T>> maps(kImages, gather.source_rows(), gather.source_cols(), g.stride / step, beside);
+    Planes<Scalar<T>> kernels(1, g.taps() * g.out_rows, g.out_cols, 1, transposed ? beside : 0);
+    const int64_t apart = (transposed ? 0 : g.dilation * kernels.pitch) - g.k * g.out_rows * kernels.pitch;
     std::vector<Terms> terms;
     for (const Pair& pair : pairs)
       for (int64_t phase = 0; phase < phases; phase++)
@@ -503,7 +528,7 @@ template <class T> void grad_weight_first(const T* grad, const T* x, T* grad_wei
   const Gather gather{g, false};
 #pragma omp parallel num_threads(threads)
   {
-    Planes<Scalar<T>> maps(g.batch, g.in_rows, g.in_cols, g.stride, g.padding(), pitch_of<T>(g));
+    Planes<Scalar<T>> maps(g.batch, g.in_rows, g.in_cols, g.stride, g.padding());
     std::vector<std::vector<Term>> terms(g.out_rows);
     for (int64_t i = 0; i < g.out_rows; i++)
       for (int64_t t = 0; t < g.taps(); t++) {
