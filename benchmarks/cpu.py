@@ -8,11 +8,10 @@ All jobs run in this one process. The table is written to `cpu.md`, with the tar
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,6 +65,7 @@ def main() -> None:
     options.add_argument("--note", default="", help="a sentence for the page, on what else ran on the machine")
     arguments = options.parse_args()
     warnings.filterwarnings("ignore")  # of the compiler that torch.compile brings
+    os.environ.pop(native.LEVEL_VARIABLE, None)
     torch.manual_seed(0)
     to_copy = passes(arguments.rounds)
     rows, timings = operator(arguments.rounds)
@@ -285,24 +285,14 @@ def lower_levels() -> tuple[str, ...]:
 
 
 def at_level(level: str, job: Job) -> Job:
-    """The job with the instructions of another level."""
+    """The job with the instructions of another level; the best one that there is computes after it."""
 
     def forced() -> None:
-        with computing_at(level):
-            job()
+        os.environ[native.LEVEL_VARIABLE] = level
+        job()
+        del os.environ[native.LEVEL_VARIABLE]
 
     return forced
-
-
-@contextlib.contextmanager
-def computing_at(level: str) -> Iterator[None]:
-    """Within it the C++ kernel computes with the instructions of the level."""
-    before = os.environ.get(native.LEVEL_VARIABLE, "")
-    os.environ[native.LEVEL_VARIABLE] = level
-    try:
-        yield
-    finally:
-        os.environ[native.LEVEL_VARIABLE] = before
 
 
 def forward(function: Callable[..., Tensor], *operands: object) -> Job:
