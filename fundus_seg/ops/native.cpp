@@ -65,10 +65,10 @@ template <class T> inline Lanes<T> load(const T* from) {
 }
 
 // A float's upper half is the bfloat16. What the compiler makes of __builtin_convertvector is up to ten instructions
-// where x86 has one.
+// where x86 has one. (GCC 12 warns of its own header where the one of 512 bits has no mask.)
 inline FloatBits widened(const BFloat16Bits& half) {
 #if defined(__AVX512F__)
-  return (FloatBits)_mm512_cvtepu16_epi32((__m256i)half) << 16;
+  return (FloatBits)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)half) << 16;
 #elif defined(__AVX2__)
   return (FloatBits)_mm256_cvtepu16_epi32((__m128i)half) << 16;
 #elif defined(__SSE2__)
@@ -104,8 +104,6 @@ inline void store(BFloat16* to, const Lanes<float>& values) {  // to nearest, ti
   const BFloat16Bits half = upper_half(values == values ? rounded : bits | 0x7fc00000u);
   std::memcpy(to, &half, sizeof half);
 }
-
-
 
 // Up to `count` values, `step` apart in memory; the lanes beyond them are zero, or are not stored.
 template <class T> inline Lanes<T> load(const T* from, int64_t count, int64_t step = 1) {
@@ -209,6 +207,15 @@ template <class Add> Terms terms_of(const Gather& gather, const Pair& pair, int6
 // Loops that must be unrolled for their sums to stay in registers.
 #define EACH(i, n) _Pragma("GCC unroll 16") for (int64_t i = 0; i < n; i++)
 
+// Calls work(n, how many) for every run of `lanes` among the values n = 0 .. count - 1; where it is whole, the compiler
+// knows that.
+template <class T, class Work> inline void each_run(int64_t count, Work work) {
+  int64_t n = 0;
+  for (; n + lanes<T> <= count; n += lanes<T>) work(n, lanes<T>);
+  if (n < count) work(n, count - n);
+}
+#define RUN [&](int64_t n, int64_t some) __attribute__((always_inline))
+
 // Targets of `rows` rows and I images, `*_apart` from one image to the next, `count` values that are `step` apart.
 template <int64_t rows, int64_t I, class S, class K, class T>
 inline void sum_terms(const Terms& terms, const S* source, int64_t source_apart, const K* kernel, T* first, T* second,
@@ -237,13 +244,14 @@ inline void sum_terms(const Terms& terms, const S* source, int64_t source_apart,
   if (rows == 2) EACH(b, I) store(second + b * target_apart, z[b], count, step);
 }
 
+// The same for a pair's rows, which lie `first` and `second` from the target; the second is negative if there is none.
 template <int64_t I, class S, class K, class T>
-inline void sum_pair(const Terms& terms, const S* source, int64_t source_apart, const K* kernel, T* first, T* second,
-                     int64_t target_apart, int64_t count, int64_t step) {
-  if (second)
-    sum_terms<2, I>(terms, source, source_apart, kernel, first, second, target_apart, count, step);
+inline void sum_pair(const Terms& terms, const S* source, int64_t source_apart, const K* kernel, T* target,
+                     int64_t first, int64_t second, int64_t target_apart, int64_t count, int64_t step = 1) {
+  if (second >= 0)
+    sum_terms<2, I>(terms, source, source_apart, kernel, target + first, target + second, target_apart, count, step);
   else
-    sum_terms<1, I>(terms, source, source_apart, kernel, first, second, target_apart, count, step);
+    sum_terms<1, I, S, K, T>(terms, source, source_apart, kernel, target + first, nullptr, target_apart, count, step);
 }
 
 // The gradient of the kernel: for each term the sum over the images of source * grad.
@@ -280,11 +288,8 @@ constexpr int64_t kPiece = 128, kImages = 4, kPairs = 2;
 template <int64_t I, int64_t piece, class T>
 void pack(const T* from, int64_t from_apart, int64_t positions, int64_t channels, int64_t here, Scalar<T>* to) {
   for (int64_t position = 0; position < positions; position++, from += channels)
-    for (int64_t b = 0; b < I; b++, to += piece) {
-      int64_t c = 0;
-      for (; c + lanes<T> <= here; c += lanes<T>) store(to + c, load(from + b * from_apart + c));
-      if (c < here) store(to + c, load(from + b * from_apart + c, here - c));
-    }
+    for (int64_t b = 0; b < I; b++, to += piece)
+      each_run<T>(here, RUN { store(to + n, load(from + b * from_apart + n, some)); });
 }
 
 template <int64_t I, class T>
@@ -336,12 +341,14 @@ void gather_images_last(const T* source, const T* kernel, T* target, const Gathe
       for (int64_t piece = 0; piece < pieces; piece++)
         for (int64_t b = 0; b < batch; b += I) {
           const int64_t c0 = piece * kPiece, here = std::min(kPiece, g.channels - c0);
-          const int64_t low = band_of[band].low, positions = std::max<int64_t>(0, band_of[band].high - low) * source_cols;
+          const int64_t low = band_of[band].low, rows = std::max<int64_t>(0, band_of[band].high - low);
+          const int64_t positions = rows * source_cols;
           const T* from = source + low * source_cols * g.channels;
           pack<I, kPiece>(from + b * source_apart + c0, source_apart, positions, g.channels, here, packed);
           // What comes next is fetched meanwhile: other images, or other channels of the first ones.
           const bool more = b + I < batch;
-          const int64_t next_c0 = more ? c0 : c0 + kPiece, next_bytes = std::min(kPiece, g.channels - next_c0) * sizeof(T);
+          const int64_t next_c0 = more ? c0 : c0 + kPiece;
+          const int64_t next_bytes = std::min(kPiece, g.channels - next_c0) * sizeof(T);
           const T* const next = from + (more ? b + I : 0) * source_apart + next_c0;
           const int64_t share = (positions + kPairs * cols - 1) / (kPairs * cols);
           int64_t fetched = 0;
@@ -354,16 +361,12 @@ void gather_images_last(const T* source, const T* kernel, T* target, const Gathe
                   for (int64_t t = 0; t < g.taps() && row >= 0; t++)
                     prefetch(kernel + next_c0 + row * kernel_row + col * kernel_col + t * g.channels, next_bytes);
               const Terms& sum = terms[p * cols + col];
-              T* to = target + b * target_apart + c0;
-              T* first = to + (pairs[p].first * cols + col) * g.channels;
-              T* second = pairs[p].second < 0 ? nullptr : to + (pairs[p].second * cols + col) * g.channels;
-              int64_t c = 0;
-              for (; c + lanes<T> <= here; c += lanes<T>)
-                sum_pair<I>(sum, packed + c, kPiece, kernel + c0 + c, first + c, second ? second + c : second,
-                            target_apart, lanes<T>, 1);
-              if (c < here)
-                sum_pair<I>(sum, packed + c, kPiece, kernel + c0 + c, first + c, second ? second + c : second,
-                            target_apart, here - c, 1);
+              const int64_t first = (pairs[p].first * cols + col) * g.channels;
+              const int64_t second = pairs[p].second < 0 ? -1 : (pairs[p].second * cols + col) * g.channels;
+              T* const to = target + b * target_apart + c0;
+              each_run<T>(here, RUN {
+                sum_pair<I>(sum, packed + n, kPiece, kernel + c0 + n, to + n, first, second, target_apart, some);
+              });
             }
         }
   }
@@ -376,7 +379,8 @@ void gather_last(const T* source, const T* kernel, T* target, const Gather& gath
   if (fours) gather_images_last<kImages>(source, kernel, target, gather, fours, threads);
   if (fours < g.batch)
     gather_images_last<1>(source + fours * gather.source_rows() * gather.source_cols() * g.channels, kernel,
-                          target + fours * gather.rows() * gather.cols() * g.channels, gather, g.batch - fours, threads);
+                          target + fours * gather.rows() * gather.cols() * g.channels, gather, g.batch - fours,
+                          threads);
 }
 
 template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weight, const Geometry& g, int threads) {
@@ -399,7 +403,8 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
           for (int64_t b = 0; b < g.batch; b++)
             pack<1, piece>(x + b * x_apart + (low * g.in_cols + n) * g.channels + c0, 0, 1, g.channels, here,
                            buffer.data() + (n * g.batch + b) * piece);
-        const int64_t positions = (high - low) * g.in_cols, share = (positions + rows * g.out_cols - 1) / (rows * g.out_cols);
+        const int64_t positions = (high - low) * g.in_cols;
+        const int64_t share = (positions + rows * g.out_cols - 1) / (rows * g.out_cols);
         int64_t fetched = 0;
         for (int64_t i = i0; i < i1; i++)
           for (int64_t j = 0; j < g.out_cols; j++) {
@@ -418,11 +423,9 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
               else
                 terms.push_back({((row - low) * g.in_cols + col) * g.batch * piece, t * g.channels});
             }
-            int64_t c = 0;
-            for (; c + lanes<T> <= here; c += lanes<T>)
-              correlate(terms, buffer.data() + c, piece, grad + position + c, grad_apart, g.batch, to + c, lanes<T>);
-            if (c < here)
-              correlate(terms, buffer.data() + c, piece, grad + position + c, grad_apart, g.batch, to + c, here - c);
+            each_run<T>(here, RUN {
+              correlate(terms, buffer.data() + n, piece, grad + position + n, grad_apart, g.batch, to + n, some);
+            });
           }
       }
   }
@@ -452,8 +455,7 @@ template <class S> class Planes {
       S* to = values + plane * size + place(0, col);
       const int64_t count = (cols - col + stride - 1) / stride;
       for (int64_t row = 0; row < rows; row++, to += pitch)
-        for (int64_t n = 0; n < count; n += lanes<S>)
-          store(to + n, load(from + row * cols + col + n * stride, count - n, stride), count - n);
+        each_run<S>(count, RUN { store(to + n, load(from + row * cols + col + n * stride, some, stride), some); });
     }
   }
 
@@ -488,7 +490,8 @@ void gather_first(const T* source, const T* kernel, T* target, const Gather& gat
           for (int64_t v = 0; v < g.k; v++) {
             const int64_t t = u * g.k + v, n = phase + g.padding() - g.dilation * v;
             if (transposed && n % g.stride) continue;
-            const int64_t by = kernels.place(t * g.out_rows + (transposed ? row : target_row), transposed ? n / step : 0);
+            const int64_t kernel_row = t * g.out_rows + (transposed ? row : target_row);
+            const int64_t by = kernels.place(kernel_row, transposed ? n / step : 0);
             into.push_back({maps.place(row, transposed ? n / step : -n), by});
           }
         }));
@@ -503,21 +506,18 @@ void gather_first(const T* source, const T* kernel, T* target, const Gather& gat
         for (int64_t m = 0; m < images && (more || c + 1 < g.channels); m++)
           prefetch(next + m * g.channels * source_size, source_size * sizeof(T));
         T* const to = target + (b * g.channels + c) * target_size;
-        for (size_t n = 0; n < terms.size(); n++) {
-          const Pair& pair = pairs[n / phases];
-          const int64_t phase = n % phases, count = (cols - phase + step - 1) / step;
-          for (int64_t q = 0; q < count; q += lanes<T>) {
-            T* first = to + pair.first * cols + phase + q * step;
-            T* second = pair.second < 0 ? nullptr : to + pair.second * cols + phase + q * step;
+        for (size_t p = 0; p < terms.size(); p++) {
+          const Pair& pair = pairs[p / phases];
+          const int64_t phase = p % phases, count = (cols - phase + step - 1) / step;
+          each_run<T>(count, RUN {
+            T* const at = to + phase + n * step;
+            const int64_t first = pair.first * cols, second = pair.second * cols;
             if (images == 1)
-              sum_pair<1>(terms[n], maps.values + q, 0, kernels.values + q, first, second, 0, count - q, step);
-            else if (step == 1 && count - q >= lanes<T>)
-              sum_pair<kImages>(terms[n], maps.values + q, maps.size, kernels.values + q, first, second,
-                                g.channels * target_size, lanes<T>, 1);
+              sum_pair<1>(terms[p], maps.values + n, 0, kernels.values + n, at, first, second, 0, some, step);
             else
-              sum_pair<kImages>(terms[n], maps.values + q, maps.size, kernels.values + q, first, second,
-                                g.channels * target_size, count - q, step);
-          }
+              sum_pair<kImages>(terms[p], maps.values + n, maps.size, kernels.values + n, at, first, second,
+                                g.channels * target_size, some, step);
+          });
         }
       }
     }
@@ -549,11 +549,9 @@ template <class T> void grad_weight_first(const T* grad, const T* x, T* grad_wei
         const T* const by = grad + c * g.out_size() + i * g.out_cols;
         for (int64_t t = 0; t < g.taps(); t++)
           if (gather.source(i, t / g.k, g.in_rows) < 0) std::fill_n(to + t * g.out_size(), g.out_cols, T{});
-        int64_t q = 0;
-        for (; q + lanes<T> <= g.out_cols; q += lanes<T>)
-          correlate(terms[i], maps.values + q, maps.size, by + q, apart, g.batch, to + q, lanes<T>);
-        if (q < g.out_cols)
-          correlate(terms[i], maps.values + q, maps.size, by + q, apart, g.batch, to + q, g.out_cols - q);
+        each_run<T>(g.out_cols, RUN {
+          correlate(terms[i], maps.values + n, maps.size, by + n, apart, g.batch, to + n, some);
+        });
       }
     }
   }
