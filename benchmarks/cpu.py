@@ -93,21 +93,28 @@ def passes(rounds: int) -> list[str]:
                 x, grad = (map_in(torch.randn(BATCH, CHANNELS, SIDE, SIDE).to(dtype), last) for _ in range(2))
                 weight = kernel_in(torch.randn(CHANNELS, TAPS, SIDE, SIDE).to(dtype), last)
                 half = torch.zeros((2 * x.numel() + weight.numel()) // 2, dtype=dtype)
-                jobs: dict[str, Job] = {"copy": partial(torch.empty_like(half).copy_, half)}
-                for name, operands in (
-                    ("forward", (x, weight, 3, 1, 1)),
-                    ("grad_x", (grad, weight, (SIDE, SIDE), 3, 1, 1)),
-                    ("grad_weight", (grad, x, 3, 1, 1)),
-                ):
-                    jobs[f"torch: {name}"] = forward(getattr(portable, name), *operands)
-                    for level in native.levels():
-                        jobs[f"{level}: {name}"] = at_level(level, forward(getattr(native, name), *operands))
+                copied = partial(torch.empty_like(half).copy_, half)
+                operands: dict[str, tuple[object, ...]] = {
+                    "forward": (x, weight, 3, 1, 1),
+                    "grad_x": (grad, weight, (SIDE, SIDE), 3, 1, 1),
+                    "grad_weight": (grad, x, 3, 1, 1),
+                }
+                jobs: dict[str, Job] = {}
+                for name, given in operands.items():
+                    for level in native.levels():  # each just after its copy, which leaves the caches alike for all
+                        jobs[f"copy, {level}: {name}"] = copied
+                        jobs[f"{level}: {name}"] = at_level(level, forward(getattr(native, name), *given))
+                for name, given in operands.items():
+                    jobs[f"torch: {name}"] = forward(getattr(portable, name), *given)
                 time = side_by_side(jobs, rounds=rounds, warm_up=2)
                 for level in native.levels():
                     cells = []
-                    for name in ("forward", "grad_x", "grad_weight"):
+                    for name in operands:
                         ours = f"{level}: {name}"
-                        cells += [str(time.ratio(ours, "copy")), f"{time.ratio(f'torch: {name}', ours).median:.1f}"]
+                        cells += [
+                            str(time.ratio(ours, f"copy, {ours}")),
+                            f"{time.ratio(f'torch: {name}', ours).median:.1f}",
+                        ]
                     layout = "channels last" if last else "contiguous"
                     rows.append(f"| {level} | {threads} | {str(dtype)[6:]} | {layout} | {' | '.join(cells)} |")
     torch.set_num_threads(threads_before)

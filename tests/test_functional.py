@@ -313,6 +313,10 @@ class TestLevels:
         monkeypatch.setenv(native.LEVEL_VARIABLE, "baseline")
         assert native.level() == native.levels()[-1] == "baseline"
 
+    def test_each_has_a_library_of_its_own(self) -> None:
+        libraries = {native._loaded(level)._handle for level in native.levels()}
+        assert len(libraries) == len(native.levels())
+
     @pytest.mark.parametrize(
         ("capability", "levels"),
         [

@@ -198,7 +198,8 @@ def _load(path: Path, cache: Path) -> ctypes.CDLL:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if not path.stem.endswith(f"-{digest[:16]}"):
             raise _DamagedError(f"{path}: not what the compiler wrote")
-        opened = Path(f"/proc/self/fd/{file.fileno()}")
+        # The copy stays open: the loader takes a name that it has met before for the library that it has loaded before.
+        opened = Path(f"/proc/self/fd/{os.dup(file.fileno())}")
         try:
             return ctypes.CDLL(str(opened if opened.exists() else path))
         except OSError as error:
