@@ -13,7 +13,7 @@ import torch
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.models import build_model
-from fundus_seg.ops import translation_variant_conv2d
+from fundus_seg.ops import native, translation_variant_conv2d
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1, "generator_channels": 4}
@@ -63,6 +63,16 @@ def test_ratios_are_taken_within_each_round() -> None:
     assert "".join(calls) == "ababab"
 
 
+def test_a_job_runs_at_the_level_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cpu import at_level
+
+    monkeypatch.delenv(native.LEVEL_VARIABLE, raising=False)
+    before, found = native.level(), []
+    at_level("baseline", lambda: found.append(native.level()))()
+    assert found == ["baseline"]
+    assert native.level() == before
+
+
 @pytest.mark.slow
 def test_the_page_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import cpu
@@ -73,6 +83,8 @@ def test_the_page_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     cpu.main()
     text = page.read_text("utf8")
     assert "| inference, batch 1, 64x64, tvconv, baked | depthwise |" in text
+    for level in native.levels():
+        assert f"| {level} | 1 | bfloat16 | channels last |" in text
     assert "nan" not in text
 
 
