@@ -57,16 +57,19 @@ def compare(
     renamed = labels(label or [])
     protocol = load_scoring(scoring) if scoring else None
     folders, progress = runs or [Path("runs")], Terminal()
+    published = None
+    if to:
+        from fundus_seg.reporting.published import read_published
+
+        published = read_published(to)
     check_folders(folders)
 
     from fundus_seg.evaluation.external import external_evaluations  # pandas, only once the arguments are right
     from fundus_seg.reporting.compare import comparable_columns, operators_table
     from fundus_seg.reporting.frames import with_labels
-    from fundus_seg.reporting.published import read_published
     from fundus_seg.reporting.reproduction import published_table
     from fundus_seg.reporting.runs import scored_runs
 
-    published = read_published(to) if to else None
     elsewhere = external_evaluations(folders)
     if published and elsewhere:
         paths = [evaluation.path for evaluation in elsewhere]
