@@ -89,8 +89,8 @@ def outcome(run: RunFolder) -> tuple[object, ...]:
 def test_killed_run_ends_as_an_undisturbed_one(draw_root, tmp_path, pace):
     root = draw_root()
     rng = np.random.default_rng(len(pace))
-    # Writes of a first life: config, metrics, best, last, ... The first death leaves a whole epoch to go on from, if each
-    # is saved; the second falls anywhere in what is left.
+    # Writes of a first life: config, metrics, best, last, ... The first death leaves a whole epoch to go on from, if
+    # each is saved; the second falls anywhere in what is left.
     deaths = [(int(rng.integers(4, 6)), True), (int(rng.integers(1, 4)), bool(rng.integers(2)))]
     killed = survive(root, tmp_path / "killed", "tvconv", pace, deaths)
     assert outcome(killed) == outcome(survive(root, tmp_path / "whole", "tvconv", pace, []))
