@@ -404,6 +404,16 @@ class TestOrientation:
         with pytest.raises(DataError, match=rf"{side}: masks agree .* better {turn} \(mean Dice 100\.0\)"):
             pairs_of(tmp_path / "pred", tmp_path / "truth")
 
+    def test_headers_that_turn_one_side_only_are_named_though_both_are_nifti(self, tmp_path):
+        for side, step in (("pred", -1.0), ("truth", 1.0)):
+            (tmp_path / side).mkdir()
+            for number in range(6):
+                labels = coded(lopsided(number), 0, 1, 2).T[..., None]
+                affine = np.diag([step if number < 3 else -1.0, -1.0, 1.0, 1.0])
+                nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / side / f"eye{number}.nii.gz")
+        with pytest.raises(DataError, match=r"pred: masks agree .* better mirrored left to right .* of 3 cases"):
+            pairs_of(tmp_path / "pred", tmp_path / "truth")
+
     @pytest.mark.parametrize("count", [1, 2, 6])
     def test_poor_predictions_are_scored_as_they_are(self, truth, tmp_path, count):
         rng = np.random.default_rng(0)

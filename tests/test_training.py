@@ -190,9 +190,13 @@ def test_no_holdout_case_trains_or_selects(draw_root, tmp_path):
     assert_same_run(plain, train(settings(), other, tmp_path / "other"))
 
 
-def test_a_photograph_that_a_source_shares_with_the_holdout_is_refused(root, tmp_path):
+@pytest.mark.parametrize("again", [False, True], ids=["copied", "saved again"])
+def test_a_photograph_that_a_source_shares_with_the_holdout_is_refused(root, tmp_path, again):
     scored = root.path / "Domain1/test/ROIs/image/Atest2.png"
-    (root.path / "Domain3/train/ROIs/image/Ctrain1.png").write_bytes(scored.read_bytes())
+    copy = root.path / "Domain3/train/ROIs/image/Ctrain1.png"
+    copy.write_bytes(scored.read_bytes())
+    if again:
+        Image.open(scored).save(copy, compress_level=1)
     with pytest.raises(DataError, match=r"C/train/Ctrain1: the same photograph as A/test/Atest2"):
         train(settings(), root, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

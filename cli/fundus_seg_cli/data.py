@@ -63,6 +63,7 @@ def check(
         print_check(found)
     if found.problems("error"):
         raise typer.Exit(1)
+    progress.warned += map(str, found.problems("warning"))  # which are printed already
     progress.check(strict=strict)
 
 

@@ -75,7 +75,7 @@ def read_masks(case: Case, witness: Witness | None = None) -> NDArray[np.bool_]:
         seen: NDArray[np.bool_] | DataError
         try:
             seen = read_files(files, case.annotation)
-            by_annotator.append(seen)
+            by_annotator.append(nested(seen))
         except DataError as error:
             problems.found += error.problems
             seen = error
@@ -90,14 +90,19 @@ def read_masks(case: Case, witness: Witness | None = None) -> NDArray[np.bool_]:
     return merged(by_annotator, case.annotation.merge)
 
 
-def read_files(files: Sequence[Path], annotation: Annotation, *, nested: bool = True) -> NDArray[np.bool_]:
+def nested(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The masks (2, H, W) with the cup within the disc: the disc is the union of both."""
+    return np.stack([masks[0] | masks[1], masks[1]])
+
+
+def read_files(files: Sequence[Path], annotation: Annotation) -> NDArray[np.bool_]:
     """Read the masks (2, H, W) bool of one coded file, or of two binary files, disc and cup.
+
+    The disc of two binary files is as its file shows it, and may lack pixels of the cup.
 
     Args:
         files: one file or two.
         annotation: their coding; the merge is not used.
-        nested: whether the disc of two binary files is the union of both. If not, the disc is as its file shows it,
-            and may lack pixels of the cup.
 
     Raises:
         DataError: a file cannot be read, is not in the coding, or the two differ in size.
@@ -110,7 +115,7 @@ def read_files(files: Sequence[Path], annotation: Annotation, *, nested: bool = 
     disc, cup = (read_binary_mask(file, inside) for file, inside in zip(files, limits, strict=True))
     if disc.shape != cup.shape:
         raise DataError(f"{frame_text(cup)} pixels, but {disc_file} has {frame_text(disc)}", cup_file)
-    return np.stack([disc | cup if nested else disc, cup])
+    return np.stack([disc, cup])
 
 
 class FundusDataset:

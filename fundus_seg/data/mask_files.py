@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.coding import Annotation, Coding, Thresholds
-from fundus_seg.data.dataset import read_files
+from fundus_seg.data.dataset import nested, read_files
 from fundus_seg.data.files import NAME, WILDCARDS, Pattern, left_over
 from fundus_seg.data.io import Photograph, frame_text, read_image
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.listing import MASKS, Skipped, in_folder, summary, tell
 from fundus_seg.data.names import case_hint, matched, name_of, told_apart
-from fundus_seg.data.nifti import is_nifti
+from fundus_seg.data.nifti import PICTURE, is_nifti, lying
 from fundus_seg.data.orientation import Turns
 from fundus_seg.data.recognise import Side, settle_codings
 from fundus_seg.data.witness import Watch, Witness
@@ -62,12 +62,13 @@ class MaskFiles:
         group = "the truth" if self.nested else "the predictions"
         files = self.files[name]
         try:
-            masks = read_files(files, self.annotation, nested=self.nested)
+            masks = read_files(files, self.annotation)
         except DataError as error:
             witness.see(group, files, self.annotation, error)
             raise
         witness.see(group, files, self.annotation, masks)
         if self.nested:
+            masks = nested(masks)
             mixed = image is not None and is_nifti(image) != is_nifti(files[0])
             witness.look(group, files[0], masks, photograph, mixed=mixed)
         return masks
@@ -304,32 +305,31 @@ def _unreadable(sides: Iterable[Side], error: DataError) -> DataError:
 
 
 def _refuse_turned(pairs: MaskPairs, progress: Progress) -> None:
-    """Compare masks in NIfTI files with masks in pictures in all eight ways that one may lie on the other.
+    """Compare masks in NIfTI files with masks that lie otherwise in all eight ways that one may lie on the other.
+
+    Those are masks in pictures, and in NIfTI files whose headers turn them otherwise.
 
     Raises:
         DataError: another way than the one in which the files are read fits much better.
     """
-    mixed = [
-        name
-        for name in pairs.names
-        if len({is_nifti(side.files[name][0]) for side in (pairs.predictions, pairs.truths)}) > 1
-    ]
-    turns = Turns()
-    if not mixed:
-        return
-    nifti, pictures = pairs.predictions, pairs.truths
-    if is_nifti(pictures.files[mixed[0]][0]):
-        nifti, pictures = pictures, nifti
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in pairs.names:
+        ways = (lying(pairs.predictions.files[name][0]), lying(pairs.truths.files[name][0]))
+        if ways[0] != ways[1]:
+            groups.setdefault(ways, []).append(name)
+    for (predicted, _), names in sorted(groups.items()):
+        nifti, others = pairs.predictions, pairs.truths
+        if predicted == PICTURE:
+            nifti, others = others, nifti
+        turns = Turns()
 
-    def compare(name: str) -> None:
-        with contextlib.suppress(DataError):  # told where the masks are scored
-            turns.add(
-                *(read_files(side.files[name], side.annotation, nested=side.nested) for side in (nifti, pictures))
-            )
+        def compare(name: str, turns: Turns = turns, nifti: MaskFiles = nifti, others: MaskFiles = others) -> None:
+            with contextlib.suppress(DataError):  # told where the masks are scored
+                turns.add(*(nested(read_files(side.files[name], side.annotation)) for side in (nifti, others)))
 
-    map_on_cores(compare, mixed, description="comparing orientations", progress=progress)
-    folder = nifti.files[mixed[0]][0].parent
-    with about(folder):
-        doubt = turns.refuse_other()
-    if doubt:
-        progress.line(f"{folder}: {doubt}")
+        map_on_cores(compare, names, description="comparing orientations", progress=progress)
+        first = nifti.files[names[0]][0]
+        with about(first.parent):
+            doubt = turns.refuse_other()
+        if doubt:
+            progress.warn(f"{first.parent}: {doubt}")

@@ -37,6 +37,21 @@ def directions(image: Any) -> tuple[bool, int, int]:
     return (True, -int(second), -int(first)) if axis == 1 else (False, -int(first), -int(second))
 
 
+PICTURE = "picture"
+
+
+def lying(path: Path) -> str:
+    """How a file's pixels lie: as those of a picture, or as the header of a NIfTI says; equal texts, equal ways."""
+    import nibabel
+
+    if not is_nifti(path):
+        return PICTURE
+    try:
+        return str(directions(nibabel.load(path)))
+    except Exception:  # of many kinds; told where the file is read
+        return PICTURE
+
+
 def write_labels(path: Path, labels: NDArray[np.uint8], like: Path | None = None) -> None:
     """Write labels (H, W) as a gzipped NIfTI.
 

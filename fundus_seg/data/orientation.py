@@ -70,11 +70,11 @@ class Turns:
         )
         much = 1 - best <= _MOST_LEFT * (1 - as_read) and gain > max(_LEAST_GAIN, _GAIN_OF_ONE_CASE / cases)
         if much and better >= _NEARLY_ALL:
-            raise DataError(f"{text}: the header does not say how they lie; {_FIX}")
+            raise DataError(f"{text}: the header does not say how they lie; {NIFTI_FIX}")
         return f"{text}; look at some" if better >= _MOST and gain > _LEAST_GAIN else None
 
 
-_FIX = (
+NIFTI_FIX = (
     "export them as PNG, or labels (height, width) as "
     "nibabel.Nifti1Image(labels.T[..., None], numpy.diag([-1, -1, 1, 1]))"
 )
@@ -87,7 +87,7 @@ def brightness(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> list[float
         The correlations of the labels 0, 1 and 2 with the photograph's greys; none if either is flat.
     """
     side = (_SIDE, _SIDE)
-    grey = cv2.resize(image.mean(axis=2, dtype=np.float32), side, interpolation=cv2.INTER_AREA)
+    grey = cv2.resize(image, side, interpolation=cv2.INTER_AREA).mean(axis=2, dtype=np.float32)
     small = cv2.resize(masks.sum(axis=0, dtype=np.float32), side, interpolation=cv2.INTER_AREA)
     if grey.std() < 1 or not small.std():
         return []
@@ -117,7 +117,7 @@ def misfit(found: Sequence[Sequence[float]]) -> tuple[str, bool] | None:
         return None
     text = (
         f"the masks lie on the bright part of their photographs better {way} (mean correlation {best:.2f}) than as "
-        f"their header says ({as_read:.2f}), in {better:.0%} of {len(values)} cases; {_FIX}"
+        f"they are read ({as_read:.2f}), in {better:.0%} of {len(values)} cases"
     )
     return text, best - as_read > _NO_DOUBT
 

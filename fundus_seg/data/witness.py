@@ -8,6 +8,7 @@ read again to name what they show.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ from fundus_seg.data.coding import (
     within,
 )
 from fundus_seg.data.io import Photograph, read_binary_mask, read_image
-from fundus_seg.data.orientation import brightness, check_fit, misfit, undecided
+from fundus_seg.data.orientation import NIFTI_FIX, brightness, check_fit, misfit, undecided
 from fundus_seg.data.recognise import MOST_MASKS, coding_text
 from fundus_seg.data.stray import stray_parts
 from fundus_seg.errors import DataError, Problem, Problems, SharedFaultError
@@ -43,14 +44,16 @@ MOST_ODD = 0.1
 _FEW = 2
 """Up to so many files that share a fault are named one by one."""
 
-Kind = Literal["coding", "no disc", "no cup", "stray", "turned by EXIF", "turned NIfTI"]
+Kind = Literal["coding", "no disc", "no cup", "cup outside", "stray", "same mask", "turned by EXIF", "turned"]
 _WHAT: dict[Kind, str] = {
     "coding": "contradict their coding",
     "no disc": "have no disc",
     "no cup": "have no cup",
-    "stray": "have stray parts",
+    "cup outside": "have a cup that leaves its disc",
+    "stray": "have stray parts or holes",
+    "same mask": "are the mask of another case",
     "turned by EXIF": "may lie on their photographs as these are stored, not as EXIF turns them",
-    "turned NIfTI": "may lie on their photographs another way than they are read",
+    "turned": "may lie on their photographs another way than they are read",
 }
 
 
@@ -112,10 +115,14 @@ class Suspicion:
 
 
 class _Coded(NamedTuple):
-    """The files of one mask, and how they look: `sound`, `doubtful`, without disc or cup, or not decoded."""
+    """The files of one mask, how they look (`sound`, `doubtful`, without disc or cup, or not decoded), and a leak.
+
+    The leak is the number of the cup's pixels that lie outside a disc that holds others of them.
+    """
 
     files: tuple[Path, ...]
     looks: Literal["sound", "doubtful", "no disc", "no cup", "unread"]
+    leak: int = 0
 
 
 @dataclass
@@ -127,6 +134,8 @@ class _Group:
     cases: list[Path] = field(default_factory=list)
     oddities: dict[Kind, list[Problem]] = field(default_factory=dict)
     brightness: list[tuple[Path, list[float]]] = field(default_factory=list)
+    mixed: bool = False
+    drawn: dict[bytes, list[Path]] = field(default_factory=dict)
     faults: list[Problem] = field(default_factory=list)
 
 
@@ -151,8 +160,8 @@ class Witness:
         """Look at the masks (2, H, W) of one case as its files were decoded, or at the error why they were not."""
         if isinstance(seen, DataError):
             self.fault(group, seen)
-        looks = "unread" if isinstance(seen, DataError) else _looks(seen)
-        self._coded.setdefault((group, annotation), []).append(_Coded(files, looks))
+        coded = _Coded(files, "unread") if isinstance(seen, DataError) else _Coded(files, _looks(seen), _leak(seen))
+        self._coded.setdefault((group, annotation), []).append(coded)
 
     def fault(self, group: str, error: DataError) -> None:
         """Remember a fault that other files of the group may share."""
@@ -197,8 +206,11 @@ class Witness:
             odd["stray"] = f"{stray}: look at it, since truth is never cleaned"
         if photograph is not None and (doubt := undecided(photograph, masks)):
             odd["turned by EXIF"] = doubt
-        if photograph is not None and mixed:
+        if photograph is not None:
+            seen.mixed |= mixed
             seen.brightness.append((path, brightness(photograph.pixels, masks)))
+        if disc:
+            seen.drawn.setdefault(hashlib.blake2b(np.packbits(masks).tobytes()).digest(), []).append(path)
         seen.cases.append(path)
         seen.discs += disc
         seen.cups += cup
@@ -210,11 +222,21 @@ class Witness:
         problems: list[Problem] = []
         oddities: list[Oddity] = []
         explained: set[Path] = set()
+        doubted: set[Path] = set()
         for (group, annotation), seen in sorted(self._coded.items(), key=lambda item: item[0][0]):
             found, odd = self._against_coding(group, annotation, seen, explained)
             problems += found
             if odd:
                 oddities.append(Oddity("coding", group, len(seen), tuple(odd)))
+                doubted |= {Path(each.path) for each in odd if each.path is not None}
+            leaks = tuple(
+                Problem(f"{each.leak} pixels of the cup lie outside the disc, which is extended by them", each.files[0])
+                for each in sorted(seen)
+                if each.leak and not (explained | doubted) & set(each.files)
+            )
+            if leaks:
+                oddities.append(Oddity("cup outside", group, len(seen), leaks))
+        oddities += self._same_masks()
         for group, of_group in sorted(self._groups.items()):
             problems += _shared_faults(group, of_group, explained)
             if len(of_group.cases) > 1 and not of_group.discs and not explained & set(of_group.cases):
@@ -223,13 +245,25 @@ class Witness:
                 text = f"{count} of {count} masks of {group} have no disc; first {first.name}: outline the discs"
                 problems.append(Problem(text, first.parent))
                 explained |= set(of_group.cases)
-            oddities += _oddities(group, of_group, explained)
-            for problem in _turned_nifti(group, of_group):
+            oddities += _oddities(group, of_group, explained | doubted)
+            for problem in _turned(group, of_group, explained):
                 if isinstance(problem, Oddity):
                     oddities.append(problem)
                 else:
                     problems.append(problem)
         return Suspicion(tuple(problems), tuple(oddities), frozenset(explained))
+
+    def _same_masks(self) -> Iterator[Oddity]:
+        """The masks of each group that are pixel for pixel that of another case, in this group or in an earlier one."""
+        owners: dict[bytes, Path] = {}
+        for group, seen in sorted(self._groups.items()):
+            same = []
+            for digest, paths in sorted(seen.drawn.items(), key=lambda item: min(item[1])):
+                for path in sorted(paths):
+                    if (owner := owners.setdefault(digest, path)) != path:
+                        same.append(Problem(f"the same mask as {owner}: one of them is of another eye", path))
+            if same:
+                yield Oddity("same mask", group, len(seen.cases), tuple(same))
 
     def _against_coding(
         self, group: str, annotation: Annotation, seen: Sequence[_Coded], explained: set[Path]
@@ -285,7 +319,8 @@ class Watch:
 
 def _looks(masks: NDArray[np.bool_]) -> Literal["sound", "doubtful", "no disc", "no cup"]:
     """How masks (2, H, W) look, as decoded: doubtful if their coding may be another one."""
-    disc, cup = masks
+    cup = masks[1]
+    disc = masks[0] | cup
     if not disc.any():
         return "no disc"
     if corners(disc).mean() > 0.5:
@@ -296,6 +331,16 @@ def _looks(masks: NDArray[np.bool_]) -> Literal["sound", "doubtful", "no disc", 
     if not cup.any():
         return "no cup"
     return "doubtful" if contact(~disc, rim) < MOST_CONTACT * contact(~disc, cup) else "sound"
+
+
+def _leak(masks: NDArray[np.bool_]) -> int:
+    """How many pixels of the cup lie outside the disc, of masks (2, H, W) as they were decoded.
+
+    0 where hardly any do, or hardly any do not: borders drawn on two grids, and a rim that was saved as the disc.
+    """
+    disc, cup = masks
+    outside, whole = int((cup & ~disc).sum()), int(cup.sum())
+    return outside if 0.01 * whole < outside < 0.99 * whole else 0
 
 
 def _shared_faults(group: str, seen: _Group, explained: set[Path]) -> Iterator[Problem]:
@@ -312,7 +357,7 @@ def _shared_faults(group: str, seen: _Group, explained: set[Path]) -> Iterator[P
 
 
 def _oddities(group: str, seen: _Group, explained: set[Path]) -> Iterator[Oddity]:
-    """The oddities of a group's masks, but of those that a pattern explains."""
+    """The oddities of a group's masks, but of those whose coding explains them."""
     for kind, found in seen.oddities.items():
         problems = tuple(sorted((each for each in found if each.path not in explained), key=str))
         if problems:
@@ -320,15 +365,17 @@ def _oddities(group: str, seen: _Group, explained: set[Path]) -> Iterator[Oddity
             yield Oddity(kind, group, len(seen.cases), problems, whole)
 
 
-def _turned_nifti(group: str, seen: _Group) -> Iterator[Problem | Oddity]:
-    """A group whose masks in NIfTI lie another way on their photographs than they are read."""
-    if said := misfit([found for _, found in seen.brightness]):
+def _turned(group: str, seen: _Group, explained: set[Path]) -> Iterator[Problem | Oddity]:
+    """A group whose masks lie another way on their photographs than they are read; an error for NIfTI on pictures."""
+    found = {path: each for path, each in seen.brightness if path not in explained}
+    paths = sorted(found)
+    if said := misfit([found[path] for path in paths]):
         text, certain = said
-        paths = sorted(path for path, _ in seen.brightness)
-        if certain:
+        text += f"; {NIFTI_FIX}" if seen.mixed else "; look whether they are mirrored or turned"
+        if certain and seen.mixed:
             yield Problem(f"{group}: {text}", paths[0].parent)
         else:
-            yield Oddity("turned NIfTI", group, len(seen.cases), tuple(Problem(text, each) for each in paths), True)
+            yield Oddity("turned", group, len(seen.cases), tuple(Problem(text, each) for each in paths), True)
 
 
 @dataclass(frozen=True)

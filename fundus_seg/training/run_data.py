@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fundus_seg.config import PlannedRun
 from fundus_seg.data.cache import ResizedSplit, load_resized
@@ -95,10 +97,14 @@ def _origin(sources: _Splits, root: DataRoot) -> dict[str, Any]:
 
 
 def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[Problem]:
-    """The photographs that a source shares with the holdout's test split; `data check` finds altered copies too."""
+    """The photographs that a source shares with the holdout's test split, saved in whatever form.
+
+    They are told by their pixels at the training size. `data check` finds altered copies too.
+    """
     if holdout not in loaded["test"]:
         return []
-    scored = dict(zip(loaded["test"][holdout].photographs, loaded["test"][holdout].names, strict=True))
+    unseen = loaded["test"][holdout]
+    scored = dict(zip(map(_pixels, unseen.images), unseen.names, strict=True))
     return [
         Problem(
             f"the same photograph as {holdout}/test/{scored[digest]}, which is to be unseen; "
@@ -108,9 +114,13 @@ def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[Problem]:
         for split, domains in loaded.items()
         for domain, each in domains.items()
         if domain != holdout
-        for name, digest in zip(each.names, each.photographs, strict=True)
+        for name, digest in zip(each.names, map(_pixels, each.images), strict=True)
         if digest in scored
     ]
+
+
+def _pixels(image: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(image.tobytes()).digest()
 
 
 def _validation_sets(config: PlannedRun, tests: _Splits) -> dict[str, ValidationSet]:
