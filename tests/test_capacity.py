@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fundus_seg.config import load_config, resolve_sources
 from fundus_seg import container
+from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.experiments import capacity
 from fundus_seg.experiments.capacity import run_bytes, worker_slots
 from fundus_seg.experiments.grid_run import GridRun

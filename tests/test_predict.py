@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drawn_masks import pairs_of
+from drawn_masks import DrawnModel, pairs_of
 from PIL import Image
 
 from fundus_seg import load_model
@@ -340,11 +340,10 @@ class Told(Silent):
         return "\n".join(self.lines)
 
 
-class Drawn:
+class Drawn(DrawnModel):
     """A model whose disc and cup are circles; `before` is called with the number of each photograph."""
 
     framing = Framing(0.3, 0.8)
-    phantom = False
 
     def __init__(self, disc=0.5, cup=0.2, before=lambda number: None):
         self.radii, self.before, self.calls = (disc / 2, cup / 2), before, 0
@@ -437,7 +436,11 @@ class TestGoingOn:
         assert told.lines[-1].startswith("stopped: 2 of 4 photographs are done; the same command goes on")
 
     def test_nothing_is_said_to_be_done_in_a_folder_that_was_deleted(self, drawn, checkpoint, folder, tmp_path):
-        drawn(before=stop_at(3, lambda: shutil.rmtree(tmp_path / "out")))
+        def delete():
+            while (tmp_path / "out").exists():  # the masks before this one are being written
+                shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+        drawn(before=stop_at(3, delete))
         told = Told()
         with pytest.raises(RunError, match="deleted while this process wrote there"):
             predict_folder(checkpoint, [folder], tmp_path / "out", progress=told)

@@ -158,7 +158,7 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat, *, like: 
         return
     greys = np.full(256, BACKGROUND, np.uint8)
     greys[1:3] = RIM, CUP
-    path.write_bytes(_png(cv2.LUT(labels, greys)))
+    path.write_bytes(_png(np.asarray(cv2.LUT(labels, greys), np.uint8)))
 
 
 def _png(greys: NDArray[np.uint8]) -> bytes:

@@ -25,7 +25,7 @@ from fundus_seg.protocol import DEEP_STRIDE, Scoring
 from fundus_seg.runs.folder import RunFolder
 
 _BYTES_PER_PIXEL = 85 * 2**20 / 256**2
-"""Memory of a GPU for each pixel that the network sees: the tensors of training (docs/scaling.md), more than it needs."""
+"""Memory of a GPU for each pixel that the network sees: what training takes (docs/scaling.md), more than enough."""
 _MOST_AT_ONCE = 32
 
 
@@ -84,6 +84,11 @@ class Predictor:
             return 1
         fitting = torch.cuda.mem_get_info(self.device)[0] / 2 / (_BYTES_PER_PIXEL * self.size**2)
         return 2 ** int(math.log2(min(max(fitting, 1), _MOST_AT_ONCE)))
+
+    @property
+    def threads(self) -> int:
+        """How many of the processor's cores the network takes while it works."""
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Masks (2, H, W) bool of a photograph (H, W, 3) uint8; raises what `raw_masks` raises."""
