@@ -239,7 +239,8 @@ def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
             orientation = image.getexif().get(_ORIENTATION)
             turned = orientation in range(2, 9)
             upright = ImageOps.exif_transpose(image) if turned else image
-            return _Decoded(np.asarray(upright.convert("RGB")), image.format in _LOSSY, orientation if turned else 1)
+            coloured = upright if upright.mode == "RGB" else upright.convert("RGB")
+            return _Decoded(np.asarray(coloured), image.format in _LOSSY, orientation if turned else 1)
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -337,6 +337,7 @@ class _Job:
         predictor = self.predictor
         largest = 0  # bytes of one photograph on its way
         room = memory_free() * _SHARE_OF_MEMORY
+        threads = 1 + max(1, core_count() - predictor.threads)  # one of them may wait for the disk
 
         def read(item: tuple[str, Path]) -> _Photograph:
             nonlocal largest
@@ -388,7 +389,7 @@ class _Job:
             finish,
             settle,
             batch=predictor.batch,
-            threads=(threads := max(1, core_count() - predictor.threads)),
+            threads=threads,
             window=lambda: int(min(predictor.batch + 2 * threads, room / largest if largest else 1)),
         )
 

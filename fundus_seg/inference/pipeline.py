@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
+
+_NICER = 5
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -88,9 +93,16 @@ def overlapped(
 @contextlib.contextmanager
 def _threads(number: int) -> Iterator[Callable[..., Future[Any]]]:
     """A function that calls another in one of some threads, with the context variables of the caller."""
-    with ThreadPoolExecutor(number) as pool:
+    with ThreadPoolExecutor(number, initializer=_yield_to_others) as pool:
 
         def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
             return pool.submit(contextvars.copy_context().run, partial(function, *arguments))
 
         yield submit
+
+
+def _yield_to_others() -> None:
+    """Lower the priority of this thread, so that `compute` keeps its core however many threads there are."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
