@@ -56,6 +56,7 @@ def predict_folder(
     truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
     shard: Shard | None = None,
+    cores: int | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Predict the masks of photographs and write `out/masks/NAME.png` (or `.nii.gz`) and `out/cases.csv`.
@@ -92,6 +93,7 @@ def predict_folder(
         precision: as in `Predictor`.
         shard: the part of the photographs to do; None: all. Shards may be done at the same time on machines that share
             `out`. The table of a shard lies in `out/shards`, until the last that ends, or any later call, joins all.
+        cores: the number of cores to use; None: all that this process may use.
         progress: gets what is left out, what was done before, and what the reader should be warned of.
 
     Returns:
@@ -106,7 +108,7 @@ def predict_folder(
             photograph with a name that is given; or it cannot be written.
         BusyError: another process is writing there.
     """
-    job = _Job.of(
+    job = PredictionJob.of(
         model,
         images,
         out,
@@ -120,16 +122,16 @@ def predict_folder(
         progress=progress,
     )
     with leased(job.table.folder, check=lambda: refuse_others(out, shard)):
-        done = job.run(progress)
+        done = job.run(cores or core_count(), progress)
     if shard and job.join():
         table = job.whole.path
     else:
         table = job.table.path
     if shard:
         progress.line(f"shard {shard}: {done} of {len(job.given)} photographs are done; its table is in {table}")
-    if job.unusable.found and not shard:
+    elif job.unusable.found:
         progress.line(f"{done} of {len(job.given)} photographs are done; the others cannot be used")
-    job.unusable.refuse(f"photographs cannot be used (the other {done} are done)")
+    job.refuse_unusable(done)
     return table
 
 
@@ -203,7 +205,7 @@ def _plan(
 
 
 @dataclass(frozen=True)
-class _Job:
+class PredictionJob:
     """What one command does.
 
     Attributes:
@@ -239,15 +241,15 @@ class _Job:
         images: Sequence[Path],
         out: Path,
         *,
-        recursive: bool,
-        form: MaskFormat,
-        overlay: PictureFormat | None,
-        truth: Sequence[str],
-        truth_coding: Coding | Thresholds | None,
-        precision: Precision,
-        shard: Shard | None,
-        progress: Progress,
-    ) -> _Job:
+        recursive: bool = False,
+        form: MaskFormat = "png",
+        overlay: PictureFormat | None = None,
+        truth: Sequence[str] = (),
+        truth_coding: Coding | Thresholds | None = None,
+        precision: Precision = "fp32",
+        shard: Shard | None = None,
+        progress: Progress = SILENT,
+    ) -> PredictionJob:
         """Check the arguments of `predict_folder`, then load the model; errors are those of `predict_folder`."""
         if not model.exists():
             raise CheckpointError(f"{model}: no such run or checkpoint")
@@ -292,7 +294,7 @@ class _Job:
         framing = self.predictor.framing
         return {"framing": framing and asdict(framing)}
 
-    def run(self, progress: Progress) -> int:
+    def run(self, cores: int, progress: Progress) -> int:
         """Do what is missing, under the lease of the table's folder; how many of the given photographs are done."""
         rows = done_rows(self.whole) or {}
         if self.shard:
@@ -307,7 +309,7 @@ class _Job:
         witness = Witness("--truth-coding")
         try:
             with progress.task("predicting", total=len(plan.to_do)) as advance:
-                self._predict(plan.to_do, done, witness, advance)
+                self._predict(plan.to_do, done, witness, cores, advance)
         except (KeyboardInterrupt, SystemExit, RunError):
             if self.table.path.exists():  # else the folder was deleted
                 count = f"{len(done)} of {len(self.given)} photographs are done"
@@ -321,23 +323,53 @@ class _Job:
         return len(done)
 
     def join(self) -> bool:
-        """Join the tables of all shards into one, unless one of them is missing or still at work."""
+        """Join the tables of all shards into one, unless another command is at work; whether that was done."""
         with contextlib.suppress(BusyError):
-            with leased(self.output.path, check=lambda: refuse_others(self.output.path, None)):
-                rows = done_rows(self.whole) or {}
-                self.whole.begin((rows[name] for name in self._in_order(rows)), self.about)
-                remove_shards(self.output.path)
+            with self._alone():
+                self._join(done_rows(self.whole) or {})
             return True
         return False
 
+    def collect(self, progress: Progress) -> tuple[int, Sequence[Path]]:
+        """Join the tables of shards that other machines have done, and tell the warnings.
+
+        Returns:
+            How many photographs are done, and those whose rows come from other files than are seen here, or whose masks
+            are gone, which are left undone.
+        """
+        with self._alone():
+            plan = _plan(self.output, done_rows(self.whole) or {}, self.photographs, self.truths)
+            self._join(plan.rows)
+        done = [row for name, row in plan.rows.items() if name in self.photographs]
+        progress.line(f"{self.output.path}: {len(done)} of {len(self.given)} photographs are done")
+        tell_warnings(done, self.predictor.framing, progress)
+        return len(done), plan.again
+
+    def refuse_unusable(self, done: int) -> None:
+        """Raise a DataError that lists the photographs that cannot be used, if there are any; `done` are the others."""
+        self.unusable.refuse(f"photographs cannot be used (the other {done} are done)")
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """The lease of the whole folder, while no shard is at work."""
+        return leased(self.output.path, check=lambda: refuse_others(self.output.path, None))
+
+    def _join(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        self.whole.begin((rows[name] for name in self._in_order(rows)), self.about)
+        remove_shards(self.output.path)
+
     def _predict(
-        self, to_do: Mapping[str, Path], done: dict[str, Mapping[str, Any]], witness: Witness, advance: Advance
+        self,
+        to_do: Mapping[str, Path],
+        done: dict[str, Mapping[str, Any]],
+        witness: Witness,
+        cores: int,
+        advance: Advance,
     ) -> None:
         """Predict photographs; `done` gets a row for each, in their order."""
         predictor = self.predictor
         largest = 0  # bytes of one photograph on its way
-        room = memory_free() * _SHARE_OF_MEMORY
-        threads = 1 + max(1, core_count() - predictor.threads)  # one of them may wait for the disk
+        room = memory_free() * _SHARE_OF_MEMORY * cores / core_count()
+        threads = 1 + max(1, cores - predictor.threads)  # one of them may wait for the disk
 
         def read(item: tuple[str, Path]) -> _Photograph:
             nonlocal largest

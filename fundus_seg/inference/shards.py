@@ -45,6 +45,11 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"shard {self}"
+
     def holds(self, name: str) -> bool:
         """Whether the photograph of this name belongs to the shard."""
         digest = hashlib.sha256(name.encode("utf8", "surrogatepass")).digest()
