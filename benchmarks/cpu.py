@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from fundus_seg.hardware import machine
 from fundus_seg.models import bake, build_model
-from fundus_seg.ops import dispatch, native, translation_variant_conv2d
+from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
 from fundus_seg.ops.layout import kernel_in, map_in
 from fundus_seg.profiling import peak_memory
 from fundus_seg.training.task import binary_cross_entropy
@@ -60,18 +62,63 @@ def main() -> None:
     )
     options.add_argument("--image", type=int, default=IMAGE, help="height and width of photographs")
     options.add_argument("--batch", type=int, default=BATCH, help="photographs in a training step")
+    options.add_argument("--note", default="", help="a sentence for the page, on what else ran on the machine")
     arguments = options.parse_args()
     warnings.filterwarnings("ignore")  # of the compiler that torch.compile brings
+    os.environ.pop(native.LEVEL_VARIABLE, None)
     torch.manual_seed(0)
+    to_copy = passes(arguments.rounds)
     rows, timings = operator(arguments.rounds)
     for more_rows, more_timings in (
         training(max(2, arguments.rounds // 3), arguments.batch, arguments.image),
         inference(2 * arguments.rounds, arguments.image),
     ):
         rows, timings = rows + more_rows, timings | more_timings
-    text = report(rows, timings)
+    text = report(to_copy, rows, timings, arguments.note)
     print(text)
     arguments.out.write_text(text, "utf8")
+
+
+def passes(rounds: int) -> list[str]:
+    """Each pass of the operator at every level of instructions, against a copy that moves as many bytes.
+
+    All three passes move two maps and one kernel. The copy reads half of these bytes and writes the other half.
+    """
+    rows = []
+    threads_before = torch.get_num_threads()
+    for threads in sorted({1, threads_before}):
+        torch.set_num_threads(threads)
+        for dtype in (torch.float32, torch.bfloat16):
+            for last in (False, True):
+                x, grad = (map_in(torch.randn(BATCH, CHANNELS, SIDE, SIDE).to(dtype), last) for _ in range(2))
+                weight = kernel_in(torch.randn(CHANNELS, TAPS, SIDE, SIDE).to(dtype), last)
+                half = torch.zeros((2 * x.numel() + weight.numel()) // 2, dtype=dtype)
+                copied = partial(torch.empty_like(half).copy_, half)
+                operands: dict[str, tuple[object, ...]] = {
+                    "forward": (x, weight, 3, 1, 1),
+                    "grad_x": (grad, weight, (SIDE, SIDE), 3, 1, 1),
+                    "grad_weight": (grad, x, 3, 1, 1),
+                }
+                jobs: dict[str, Job] = {}
+                for name, given in operands.items():
+                    for level in native.levels():  # each just after its copy, which leaves the caches alike for all
+                        jobs[f"copy, {level}: {name}"] = copied
+                        jobs[f"{level}: {name}"] = at_level(level, forward(getattr(native, name), *given))
+                for name, given in operands.items():
+                    jobs[f"torch: {name}"] = forward(getattr(portable, name), *given)
+                time = side_by_side(jobs, rounds=rounds, warm_up=2)
+                for level in native.levels():
+                    cells = []
+                    for name in operands:
+                        ours = f"{level}: {name}"
+                        cells += [
+                            str(time.ratio(ours, f"copy, {ours}")),
+                            f"{time.ratio(f'torch: {name}', ours).median:.1f}",
+                        ]
+                    layout = "channels last" if last else "contiguous"
+                    rows.append(f"| {level} | {threads} | {str(dtype)[6:]} | {layout} | {' | '.join(cells)} |")
+    torch.set_num_threads(threads_before)
+    return rows
 
 
 def operator(rounds: int) -> tuple[list[Row], dict[str, Spread]]:
@@ -102,6 +149,8 @@ def operator(rounds: int) -> tuple[list[Row], dict[str, Spread]]:
     for name in ("TVConv", "TVConv, channels last"):
         for passes in ("forward", "forward + backward"):
             jobs[f"{name}, torch operations: {passes}"] = on_torch_operations(jobs[f"{name}: {passes}"])
+            for level in lower_levels():
+                jobs[f"{name}, {level}: {passes}"] = at_level(level, jobs[f"{name}: {passes}"])
     time = side_by_side(jobs, rounds=rounds, warm_up=2)
     memory = {
         name: peak_memory(jobs[f"{name}: forward + backward"]) for name in ("naive", "TVConv", "TVConv, channels last")
@@ -112,6 +161,16 @@ def operator(rounds: int) -> tuple[list[Row], dict[str, Spread]]:
         Row(f"{what}, forward", "naive", time.ratio("naive: forward", "TVConv: forward"), 15),
         Row(f"{what}, {both}", "naive", time.ratio(f"naive: {both}", f"TVConv: {both}"), 10),
         Row(f"{what}, {both}, {last}", "naive", time.ratio(f"naive: {both}", f"TVConv, {last}: {both}")),
+        *(
+            Row(
+                f"{what}, {passes}, {level}",
+                "naive",
+                time.ratio(f"naive: {passes}", f"TVConv, {level}: {passes}"),
+                reach,
+            )
+            for level in lower_levels()
+            for passes, reach in (("forward", 15), (both, 10))
+        ),
         Row(
             f"{what}, forward, cached kernel",
             "depthwise `F.conv2d`",
@@ -159,10 +218,13 @@ def training(rounds: int, batch: int, size: int) -> tuple[list[Row], dict[str, S
     jobs = {}
     for variant, (dtype, memory_format) in variants.items():
         for op in ("naive", "tvconv", "depthwise"):
-            if variant in (plain, best) or op == "tvconv":
+            if op != "naive" or variant in (plain, best):
                 network = network_of(op, size).to(memory_format=memory_format)
                 in_layout = images.contiguous(memory_format=memory_format)
                 jobs[f"{op}, {variant}"] = training_step(network, in_layout, masks, dtype)
+                if op == "tvconv" and memory_format == torch.channels_last:
+                    for level in lower_levels():
+                        jobs[f"{op}, {variant}, {level}"] = at_level(level, jobs[f"{op}, {variant}"])
     time = side_by_side(jobs, rounds=rounds)
     what = f"training step, batch {batch}, {size}x{size}"
     rows = []
@@ -170,8 +232,14 @@ def training(rounds: int, batch: int, size: int) -> tuple[list[Row], dict[str, S
         ours = f"tvconv, {variant}"
         rows += [
             Row(f"{what}, {ours}", "the same net, naive", time.ratio(f"naive, {variant}", ours), 1.35),
-            Row(f"{what}, {ours}", "depthwise", time.ratio(ours, f"depthwise, {variant}"), 1.35, faster=False),
         ]
+    for variant in variants:
+        for ours in (f"tvconv, {variant}", *(f"tvconv, {variant}, {level}" for level in lower_levels())):
+            if ours in jobs:
+                reach = None if "contiguous" in variant else 1.15
+                rows.append(
+                    Row(f"{what}, {ours}", "depthwise", time.ratio(ours, f"depthwise, {variant}"), reach, faster=False)
+                )
     rows.append(
         Row(f"{what}, tvconv, {best}", f"naive, {plain}", time.ratio(f"naive, {plain}", f"tvconv, {best}"), 2.5)
     )
@@ -189,6 +257,9 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
         last = copy.deepcopy(networks[name]).to(memory_format=torch.channels_last)
         jobs[f"{name}, channels last"] = forward(last, image_last)
         jobs[f"{name}, bf16, channels last"] = forward(torch.autocast("cpu", dtype=torch.bfloat16)(last), image_last)
+    for form in ("channels last", "bf16, channels last"):
+        for level in lower_levels():
+            jobs[f"tvconv, {form}, {level}"] = at_level(level, jobs[f"tvconv, {form}"])
     time = side_by_side(jobs, rounds=rounds, warm_up=2)
     what = f"inference, batch 1, {size}x{size}"
     rows = [
@@ -197,6 +268,12 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
             Row(f"{what}, tvconv, {form}", rival, time.ratio(f"naive{ending}", f"tvconv, {form}"))
             for form in ("channels last", "bf16, channels last")
             for rival, ending in (("the same, naive", f", {form}"), ("naive, fp32, contiguous", ""))
+        ),
+        *(
+            Row(f"{what}, {ours}", f"depthwise{form}", time.ratio(ours, f"depthwise{form}"), 1.1, faster=False)
+            for form in ("", ", channels last", ", bf16, channels last")
+            for ours in (f"tvconv{form}", *(f"tvconv{form}, {level}" for level in lower_levels()))
+            if ours in jobs
         ),
         Row(f"{what}, tvconv, baked", "depthwise", time.ratio("tvconv, baked", "depthwise"), 1.15, faster=False),
         Row(
@@ -209,7 +286,23 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
     return rows, {f"inference: {name}": time.milliseconds(name) for name in jobs}
 
 
-def forward(function: Callable[..., Tensor], *operands: Tensor) -> Job:
+def lower_levels() -> tuple[str, ...]:
+    """The levels of instructions below the one that computes, where the C++ kernel can be compiled."""
+    return native.levels()[1:] if native.unavailable() is None else ()
+
+
+def at_level(level: str, job: Job) -> Job:
+    """The job with the instructions of another level; the best one that there is computes after it."""
+
+    def forced() -> None:
+        os.environ[native.LEVEL_VARIABLE] = level
+        job()
+        del os.environ[native.LEVEL_VARIABLE]
+
+    return forced
+
+
+def forward(function: Callable[..., Tensor], *operands: object) -> Job:
     """The forward pass alone, without recording gradients."""
 
     def job() -> None:
@@ -261,7 +354,7 @@ def network_of(op: str, size: int) -> nn.Module:
     return naive_network(image_size=size) if op == "naive" else build_model(op, image_size=size)
 
 
-def report(rows: list[Row], timings: Mapping[str, Spread]) -> str:
+def report(to_copy: list[str], rows: list[Row], timings: Mapping[str, Spread], note: str = "") -> str:
     """The text of the page: the machine, the ratios, and the times that they are computed from."""
     reason = native.unavailable()
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -272,10 +365,24 @@ def report(rows: list[Row], timings: Mapping[str, Spread]) -> str:
         "# TVConv on the CPU",
         "",
         f"{machine()}. bf16 instructions: {', '.join(features) or 'none'}. "
-        f"Backend: {'portable (' + reason + ')' if reason else 'native (C++)'}.",
+        f"Backend: {'portable (' + reason + ')' if reason else f'native (C++), {native.level()}'}.",
         "",
         "Written by `make bench`, in one process. In every round each job runs once; ratios are taken within a round.",
-        "Shown are the median over the rounds and, in brackets, the quartiles.",
+        f"Shown are the median over the rounds and, in brackets, the quartiles. {note}".rstrip(),
+        "",
+        f"## Each pass against a copy: ({BATCH},{CHANNELS},{SIDE},{SIDE}), k 3",
+        "",
+        "Time of a pass / time of a copy that reads and writes as many bytes in all, with as many threads. To reach:",
+        "at most 2.5, and 6 with the baseline. The column after each is torch's operations / ours, to be at least 1.",
+        "Every level of instructions ran on the processor above; `FUNDUS_SEG_CPU_LEVEL` forced the lower ones.",
+        "",
+        "| level | threads | dtype | layout | forward | torch | gradient of x | torch | gradient of kernels | torch |",
+        "|---|---:|---|---|---:|---:|---:|---:|---:|---:|",
+        *to_copy,
+        "",
+        "## Ratios",
+        "",
+        f"At the level `{native.level()}`, unless a row names another.",
         "",
         "| what | against | ratio | to reach | reached |",
         "|---|---|---:|---:|---|",
@@ -283,6 +390,8 @@ def report(rows: list[Row], timings: Mapping[str, Spread]) -> str:
         "",
         f"The least that must be moved: forward {(2 * maps + kernels) / 1e6:.0f} MB (input, kernels, output), "
         f"backward {(3 * maps + 2 * kernels) / 1e6:.0f} MB. A copy of the input moves {copied:.0f} GB/s here.",
+        "",
+        "## Times",
         "",
         "| job | milliseconds |",
         "|---|---:|",

@@ -79,8 +79,7 @@ for each in $parts; do
         steps) part steps 110 python3 benchmarks/gpu_step.py ;;
         table) part table 110 python3 benchmarks/gpu_table.py ;;
         grid) part grid 150 python3 benchmarks/gpu_table.py --jobs 4 ;;
-        grid-own) part grid-own 120 python3 benchmarks/gpu_table.py --jobs 4 --own-upsampling ;;
-        grid-own-12) part grid-own-12 120 python3 benchmarks/gpu_table.py --jobs 12 --epochs 4 --own-upsampling ;;
+        grid-12) part grid-12 150 python3 benchmarks/gpu_table.py --jobs 12 --epochs 4 ;;
         tiles) part tiles 100 python3 benchmarks/gpu_operator.py --part tiles --rounds 10 --processes 14 ;;
         *) echo "no such part: $each" ;;
     esac

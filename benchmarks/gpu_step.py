@@ -3,9 +3,9 @@
     python benchmarks/gpu_step.py
 
 The steps of each operator are computed in several ways that take turns: as in a run (deterministic kernels, bf16,
-channels last), with torch's fastest kernels, with our own deterministic gradient of bilinear upsampling, and so on.
+channels last), with torch's fastest kernels, with torch's deterministic gradient of bilinear upsampling, and so on.
 Further parts measure the upsampling alone, the places where the host waits within a step, a profile of one step, and
-the step as a CUDA graph. "Our upsampling" is the experiment in upsampling.py; no run uses it.
+the step as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fundus_seg.config import RunConfig, load_config
-from fundus_seg.models import build_model, scale_photographs
+from fundus_seg.models import build_model, deeplab, scale_photographs
+from fundus_seg.ops.upsampling import Upsampling
 from fundus_seg.seeding import reproducible
 from fundus_seg.training.task import find_loss
 from gpu_table import OPS, mark, waits_noted
 from timing import Spread
-from upsampling import own_resize, upsampled_by_us
 
 DOMAINS = 3
 """Source domains of a step."""
@@ -39,7 +40,7 @@ class Way:
     """A way to compute a step."""
 
     deterministic: bool = True
-    own_upsampling: bool = False
+    torch_upsampling: bool = False
     bf16: bool = True
     channels_last: bool = True
     search: bool = False
@@ -50,7 +51,8 @@ class Way:
     @contextlib.contextmanager
     def set(self) -> Iterator[None]:
         """Within it, torch computes in this way."""
-        upsampling = upsampled_by_us() if self.own_upsampling else contextlib.nullcontext()
+        resize = patch.object(deeplab, "upsample_bilinear", interpolated)
+        upsampling = resize if self.torch_upsampling else contextlib.nullcontext()
         searches = torch.backends.cudnn.benchmark
         with reproducible(torch.get_num_threads()), upsampling:
             torch.use_deterministic_algorithms(self.deterministic)
@@ -63,14 +65,14 @@ class Way:
 
 WAYS = {
     "as a run": Way(),
-    "fastest kernels": Way(deterministic=False),
-    "our upsampling": Way(own_upsampling=True),
+    "fastest kernels": Way(deterministic=False, torch_upsampling=True),
+    "torch's upsampling": Way(torch_upsampling=True),
     "contiguous": Way(channels_last=False),
-    "fastest kernels, cuDNN searching": Way(deterministic=False, search=True),
+    "fastest kernels, cuDNN searching": Way(deterministic=False, torch_upsampling=True, search=True),
 }
 
 
-CAPTURED = Way(own_upsampling=True, captured=True)
+CAPTURED = Way(captured=True)
 
 
 class Training:
@@ -163,10 +165,10 @@ def steps_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str
             share = each.device.median / own
             lines.append(f"| {op} | {name} | {each.device} | {each.host} | {each.memory:.1f} | {share:.2f} |")
         deterministic = 1 - steps["fastest kernels"].device.median / own
-        ours = steps["our upsampling"].device.median
+        theirs = steps["torch's upsampling"].device.median
         summary.append(
             f"summary: {op}: a step takes {own:.1f} ms; determinism is {deterministic:.0%} of it; "
-            f"with our upsampling {ours:.1f} ms."
+            f"with torch's deterministic upsampling {theirs:.1f} ms."
         )
     return "\n".join([*lines, "", *summary, ""])
 
@@ -206,7 +208,11 @@ def upsampling_report(configs: dict[str, RunConfig], device: str, rounds: int) -
         f"({batch}, {config.model.aspp_channels}, {deep}, {deep}) to {low}": (config.model.aspp_channels, deep, low),
         f"({batch}, 2, {low}, {low}) to {size}": (2, low, size),
     }
-    ways = {"deterministic": (True, resize), "torch's own kernel": (False, resize), "ours": (True, own_resize)}
+    ways = {
+        "torch's, deterministic": (True, interpolated),
+        "torch's own kernel": (False, interpolated),
+        "ours": (True, Upsampling.apply),
+    }
     lines = ["| bf16, channels last | upsampling | forward [ms] | forward + backward [ms] |", "|---|---|---:|---:|"]
     total = dict.fromkeys(ways, 0.0)
     for place, (channels, before, after) in places.items():
@@ -222,8 +228,8 @@ def upsampling_report(configs: dict[str, RunConfig], device: str, rounds: int) -
             total[name] += both.median
             lines.append(f"| {place} | {name} | {forward} | {both} |")
         with reproducible(torch.get_num_threads()):
-            ours, again = (differentiated(own_resize, x, grad, (after, after)) for _ in range(2))
-        exact = differentiated(resize, x.double(), grad.double(), (after, after))
+            ours, again = (differentiated(Upsampling.apply, x, grad, (after, after)) for _ in range(2))
+        exact = differentiated(interpolated, x.double(), grad.double(), (after, after))
         error = float((ours.double() - exact).norm() / exact.norm())
         lines.append(
             f"| {place} | ours: gradient's error {error:.1e}; same bits twice: {torch.equal(ours, again)} | | |"
@@ -240,8 +246,8 @@ def differentiated(
     return torch.autograd.grad(function(x, size), x, grad)[0]
 
 
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Upsampling as in `fundus_seg.models.deeplab`."""
+def interpolated(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear upsampling by torch alone."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
@@ -296,14 +302,14 @@ def profile_report(configs: dict[str, RunConfig], device: str, rounds: int) -> s
 
 
 def graph_report(configs: dict[str, RunConfig], device: str, rounds: int) -> str:
-    """Table of steps as CUDA graphs, with our upsampling: the host then does not start each kernel by itself."""
+    """Table of steps as CUDA graphs: the host then does not start each kernel by itself."""
     lines, summary = ["| operator | way | step [ms] |", "|---|---|---:|"], []
     for op, config in configs.items():
         training = Training(config, CAPTURED, device)
         with CAPTURED.set():
             time_of = milliseconds(training.step, device, rounds)
-        lines.append(f"| {op} | our upsampling, as a CUDA graph | {time_of} |")
-        summary.append(f"summary: {op}: with our upsampling, as a CUDA graph, a step takes {time_of.median:.1f} ms.")
+        lines.append(f"| {op} | as a CUDA graph | {time_of} |")
+        summary.append(f"summary: {op}: as a CUDA graph, a step takes {time_of.median:.1f} ms.")
     return "\n".join([*lines, "", *summary, ""])
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import itertools
 import json
 import math
@@ -52,7 +51,6 @@ from fundus_seg.protocol import DOMAINS
 from fundus_seg.training import fit, train
 from fundus_seg.training.run_data import load_run_data
 from timing import Spread
-from upsampling import upsampled_by_us
 
 OPS = ("conv", "depthwise", "tvconv")
 HOLDOUTS, SEEDS, EPOCHS = 4, 10, 40
@@ -137,12 +135,11 @@ class TimedBatches(DomainBatches):
 
 
 @contextlib.contextmanager
-def timed_batches(own_upsampling: bool = False) -> Iterator[None]:
+def timed_batches() -> Iterator[None]:
     """Within it, runs use TimedBatches, whose records are cleared first."""
-    upsampling = upsampled_by_us() if own_upsampling else contextlib.nullcontext()
     for record in (TimedBatches.marks, TimedBatches.starts, TimedBatches.waits):
         record.clear()
-    with patch.object(fit, "DomainBatches", TimedBatches), upsampling:
+    with patch.object(fit, "DomainBatches", TimedBatches):
         yield
 
 
@@ -177,9 +174,6 @@ def main() -> int:
         "--epochs", type=int, default=5, help="epochs of each run, at least four; the first is not counted"
     )
     options.add_argument("--jobs", type=int, help="measure a grid whose N workers share the GPU")
-    options.add_argument(
-        "--own-upsampling", action="store_true", help="use the upsampling of upsampling.py, an experiment"
-    )
     options.add_argument("--prepare", action="store_true", help="only draw, decode and resize the photographs")
     arguments = options.parse_args()
     if arguments.prepare:
@@ -191,17 +185,16 @@ def main() -> int:
         return 1
     root = open_root(arguments.data or as_many_as_the_paper(cache_folder() / "phantom-as-many-as-the-paper"))
     machine = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    machine += ", our upsampling" if arguments.own_upsampling else ""
     if arguments.jobs:
         with tempfile.TemporaryDirectory() as out:
-            lines, start = measure_grid(root, Path(out), arguments.jobs, arguments.epochs, arguments.own_upsampling)
+            lines, start = measure_grid(root, Path(out), arguments.jobs, arguments.epochs)
         print(grid_report(lines, start, arguments.jobs, machine))
         return 0
     settings = [*common_settings(arguments.epochs), "train.precision=bf16", "train.channels_last=true"]
     costs = {}
     for op in ("conv", *OPS):  # the first run also pays what a process pays once, so it is repeated
         config = load_config("paper", overrides=settings, arguments={"holdout": root.domains[0], "model.op": op})
-        cost = measure(config, root, arguments.own_upsampling)
+        cost = measure(config, root)
         if not costs:
             print(f"A process's first run: {cost.once:.1f} s once, {cost.evaluation:.1f} s evaluation.", flush=True)
         costs[op] = cost
@@ -234,10 +227,10 @@ def as_many_as_the_paper(folder: Path, per_domain: int = 12) -> Path:
     return folder
 
 
-def measure(config: RunConfig, root: DataRoot, own_upsampling: bool = False) -> Cost:
+def measure(config: RunConfig, root: DataRoot) -> Cost:
     """Train and evaluate one run in a temporary folder, after its photographs have been resized."""
     load_run_data(resolve_sources(config, root.domains, where=root.path), root)
-    with tempfile.TemporaryDirectory() as out, timed_batches(own_upsampling):
+    with tempfile.TemporaryDirectory() as out, timed_batches():
         started = time.time()
         run = train(config, root, Path(out))
         trained = time.time()
@@ -297,25 +290,22 @@ def planned_runs(root: DataRoot, out: Path, seeds: int, epochs: int) -> list[Gri
     return plan(root, out, ops=OPS, seeds=range(seeds), holdouts=root.domains[:1], overrides=settings)
 
 
-def measure_grid(
-    root: DataRoot, out: Path, jobs: int, epochs: int, own_upsampling: bool = False
-) -> tuple[list[Timeline], float]:
+def measure_grid(root: DataRoot, out: Path, jobs: int, epochs: int) -> tuple[list[Timeline], float]:
     """Run a short grid of at least two runs per worker; give the runs' times and the seconds until the first began."""
     runs = planned_runs(root, out, math.ceil(2 * jobs / len(OPS)), epochs)
     prepare(runs)
     started = time.time()
-    work = functools.partial(timed_run, own_upsampling=own_upsampling)
-    for run, outcome in processes([0] * jobs)(work, runs):
+    for run, outcome in processes([0] * jobs)(timed_run, runs):
         if outcome.state != "done":
             print(f"{run.name}: {outcome.reason}\n{outcome.details}", flush=True)
     lines = [read_timeline(run) for run in runs if (run.folder.path / "timeline.json").exists()]
     return lines, min(line.begun for line in lines) - started
 
 
-def timed_run(run: GridRun, own_upsampling: bool = False) -> Outcome:
+def timed_run(run: GridRun) -> Outcome:
     """`complete_run`, which also writes the run's timeline into its folder."""
     begun = time.time()
-    with timed_batches(own_upsampling):
+    with timed_batches():
         outcome = complete_run(run)
     if outcome.state == "done":
         trained = (run.folder.path / "TRAINED").stat().st_mtime

@@ -9,6 +9,7 @@ reader of YAML 1.1.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -71,8 +72,9 @@ def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
+@functools.lru_cache(maxsize=64)  # a grid of many runs reads the same presets and overrides for each of them
 def compose(text: str) -> yaml.Node | None:
-    """The top node of a YAML document; None if the document is empty.
+    """The top node of a YAML document, which nobody may change; None if the document is empty.
 
     Raises:
         YamlError: the text is not valid YAML, or longer than `MOST_CHARACTERS`.

@@ -8,6 +8,8 @@ import warnings
 
 # Two test processes share two cores: with a second thread each, they would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A warning of the compiler about our C++ is an error here, though not where the package runs.
+os.environ["CXX"] = f"{os.environ.get('CXX', 'c++')} -Wall -Wextra -Wpsabi -Werror"
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.models import build_model
-from fundus_seg.ops import translation_variant_conv2d
+from fundus_seg.ops import native, translation_variant_conv2d
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1, "generator_channels": 4}
@@ -64,6 +63,16 @@ def test_ratios_are_taken_within_each_round() -> None:
     assert "".join(calls) == "ababab"
 
 
+def test_a_job_runs_at_the_level_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cpu import at_level
+
+    monkeypatch.delenv(native.LEVEL_VARIABLE, raising=False)
+    before, found = native.level(), []
+    at_level("baseline", lambda: found.append(native.level()))()
+    assert found == ["baseline"]
+    assert native.level() == before
+
+
 @pytest.mark.slow
 def test_the_page_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import cpu
@@ -74,6 +83,8 @@ def test_the_page_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     cpu.main()
     text = page.read_text("utf8")
     assert "| inference, batch 1, 64x64, tvconv, baked | depthwise |" in text
+    for level in native.levels():
+        assert f"| {level} | 1 | bfloat16 | channels last |" in text
     assert "nan" not in text
 
 
@@ -136,17 +147,6 @@ def test_a_data_root_as_large_as_the_paper_s(tmp_path: Path, monkeypatch: pytest
     root = open_root(gpu_table.as_many_as_the_paper(tmp_path / "root", per_domain=3))
     assert root.phantom and root.domains == ("A", "B")
     assert [len(root.cases(domain, split)) for domain in "AB" for split in ("train", "test")] == [5, 2, 3, 4]
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_our_upsampling_has_the_gradient_of_torch_s(memory_format: torch.memory_format) -> None:
-    from upsampling import own_resize
-
-    x = torch.randn(2, 3, 4, 5, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
-    grad = torch.randn(2, 3, 16, 10, dtype=torch.float64).to(memory_format=memory_format)
-    outputs = own_resize(x, (16, 10)), F.interpolate(x, size=(16, 10), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(*outputs)
-    torch.testing.assert_close(*(torch.autograd.grad(output, x, grad)[0] for output in outputs))
 
 
 def test_the_parts_of_a_gpu_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -306,17 +306,16 @@ class TestResolution:
             planned(*overrides)
 
     def test_the_machine_decides_what_neither_the_settings_nor_the_record_do(self):
-        new = resolve_machine(planned("train.precision=fp32"), None, MACHINE)
+        new = resolve_machine(planned("train.precision=fp32"), MACHINE)
         assert (new.train.threads, new.train.precision, new.train.channels_last) == (3, "fp32", True)
-        elsewhere = MachineSettings(threads=8, precision="bf16", channels_last=False)
-        assert resolve_machine(planned(), new, elsewhere) == new
-        again = resolve_machine(planned("train.threads=2"), new, elsewhere)
+        assert resolve_machine(planned(), new.train) == new
+        again = resolve_machine(planned("train.threads=2"), new.train)
         assert (again.train.threads, again.train.precision) == (2, "fp32")
 
     def test_nothing_is_left_open_in_what_a_run_records(self):
         with pytest.raises(ValueError, match=r"train\.threads"):
             ResolvedRun.model_validate(planned().model_dump())
-        assert resolve_machine(planned(), None, MACHINE).model_dump().keys() == RunConfig.model_fields.keys()
+        assert resolve_machine(planned(), MACHINE).model_dump().keys() == RunConfig.model_fields.keys()
 
 
 class TestRecord:
@@ -331,7 +330,7 @@ class TestRecord:
     def test_repeats_its_run(self, tmp_path):
         recorded = load_recorded(RECORD, ResolvedRun)
         repeated = resolve_sources(load_config(str(RECORD)), "ABCD", where=Path())
-        assert resolve_machine(repeated, None, MACHINE) == recorded
+        assert resolve_machine(repeated, MACHINE) == recorded
         assert recorded_provenance(str(RECORD))["data_root"] == "phantom"
         assert recorded_provenance("tiny") == {}
         (tmp_path / "config.yaml").write_bytes(RECORD.read_bytes())
@@ -362,7 +361,7 @@ class TestRecord:
 
     def test_of_a_run_is_of_the_same_run_after_a_setting_is_added(self, tmp_path, monkeypatch):
         folder, inputs = RunFolder(tmp_path), {"A/test": "1"}
-        resolved = resolve_machine(planned(), None, MACHINE)
+        resolved = resolve_machine(planned(), MACHINE)
         record(
             folder,
             resolved,
@@ -391,7 +390,7 @@ class TestRecord:
 
         def begin(warmup):
             plan = LaterPlan.model_validate({**tiny, "train": {**tiny["train"], "warmup": warmup}})
-            return take_up(folder, plan, inputs, probed=False, machine=MACHINE)
+            return take_up(folder, plan, inputs, probed=False, machine=lambda: MACHINE)
 
         tiny = planned().model_dump()
         monkeypatch.setattr("fundus_seg.runs.record.ResolvedRun", LaterRun)

@@ -15,15 +15,21 @@ from reference_ops import four_loops
 from torch import Tensor
 
 from fundus_seg.cache_folder import cache_folder
+from fundus_seg.errors import UsageError
 from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
 from fundus_seg.ops.layout import is_channels_last, kernel_in, map_in
 
 
-@pytest.fixture(params=["native", "portable"])
-def backend(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Runs a test with each backend of the CPU; the tests need a compiler."""
+@pytest.fixture(params=[*native.levels(), "portable"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs a test with each backend of the CPU, `native` at every level that this machine has; they need a compiler."""
+    if request.param == "portable":
+        with dispatch.using("portable"):
+            yield
+        return
+    monkeypatch.setenv(native.LEVEL_VARIABLE, request.param)
     assert native.unavailable() is None
-    with dispatch.using(request.param):
+    with dispatch.using("native"):
         yield
 
 
@@ -46,7 +52,7 @@ def operands(
 
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float64: 1e-12}
-SIZES = [(1, 1, (1, 1)), (1, 7, (1, 9)), (5, 19, (17, 3)), (4, 33, (13, 21)), (9, 70, (6, 6)), (4, 1040, (3, 4))]
+SIZES = [(1, 1, (1, 1)), (1, 7, (9, 1)), (5, 19, (17, 3)), (4, 33, (13, 21)), (9, 70, (6, 6)), (4, 1040, (3, 4))]
 
 
 class TestShapes:
@@ -246,8 +252,9 @@ class TestPrecision:
         assert weight.grad is not None
         assert x.grad.dtype == weight.grad.dtype == torch.float32
 
+    @pytest.mark.usefixtures("backend")
     def test_threads_change_no_bit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        x, weight = (tensor.float() for tensor in operands(channels=40, size=(9, 9)))
+        x, weight = (tensor.float() for tensor in operands(batch=5, channels=140, size=(9, 9)))
         monkeypatch.setattr(native, "_WORTH_A_REGION", 0)
         before = torch.get_num_threads()
         for channels_last in (False, True):
@@ -259,6 +266,79 @@ class TestPrecision:
             torch.set_num_threads(before)
             for a, b in zip(*found, strict=True):
                 assert torch.equal(a, b)
+
+    @pytest.mark.usefixtures("backend")
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_addresses_change_no_bit(self, dtype: torch.dtype, channels_last: bool) -> None:
+        """Operands begin anywhere in their storage."""
+
+        def moved(tensor: Tensor, by: int) -> Tensor:
+            storage = torch.full((tensor.numel() + by,), torch.nan, dtype=dtype)
+            there = storage[by:].as_strided(tensor.shape, tensor.stride(), by)
+            return there.copy_(tensor)
+
+        x, weight = (tensor.to(dtype) for tensor in operands(batch=5, channels=37, size=(7, 19)))
+        x, weight = map_in(x, channels_last), kernel_in(weight, channels_last)
+        expected = derivatives(translation_variant_conv2d, x, weight)
+        for by in (1, 3, 8):
+            found = derivatives(translation_variant_conv2d, moved(x, by), moved(weight, by))
+            for a, b in zip(found, expected, strict=True):
+                assert torch.equal(a, b)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("stride", [1, 2])
+    def test_levels_and_layouts_change_no_bit(
+        self, dtype: torch.dtype, stride: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All levels but x86-64's baseline, which has no fused multiply-add."""
+        x, weight = (tensor.to(dtype) for tensor in operands(stride=stride, batch=6, channels=131, size=(8, 17)))
+        found = []
+        for level in native.levels()[:-1] or native.levels():
+            monkeypatch.setenv(native.LEVEL_VARIABLE, level)
+            for last in (False, True):
+                operands_ = map_in(x, last), kernel_in(weight, last)
+                found.append(derivatives(lambda x, w: translation_variant_conv2d(x, w, stride=stride), *operands_))
+        for other in found[1:]:
+            for a, b in zip(found[0], other, strict=True):
+                assert torch.equal(a, b)
+
+
+class TestLevels:
+    """Instructions of the processor, chosen by an environment variable."""
+
+    def test_the_best_one_computes_unless_another_is_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(native.LEVEL_VARIABLE, raising=False)
+        assert native.level() == native.levels()[0]
+        monkeypatch.setenv(native.LEVEL_VARIABLE, "baseline")
+        assert native.level() == native.levels()[-1] == "baseline"
+
+    def test_each_has_a_library_of_its_own(self) -> None:
+        libraries = {native._loaded(level)._handle for level in native.levels()}
+        assert len(libraries) == len(native.levels())
+
+    @pytest.mark.parametrize(
+        ("capability", "levels"),
+        [
+            ("AVX512", ("avx512", "avx2", "baseline")),
+            ("AVX2", ("avx2", "baseline")),
+            ("DEFAULT", ("baseline",)),
+            ("SVE256", ("baseline",)),
+        ],
+    )
+    def test_one_that_the_machine_lacks_is_refused(
+        self, capability: str, levels: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        monkeypatch.setattr(native, "levels", functools.cache(native.levels.__wrapped__))
+        assert native.levels() == levels
+        for name in {"avx512", "avx2", "neon"} - set(levels):
+            monkeypatch.setenv(native.LEVEL_VARIABLE, name)
+            with pytest.raises(UsageError) as refused:
+                translation_variant_conv2d(*operands())
+            assert str(refused.value) == (
+                f"$FUNDUS_SEG_CPU_LEVEL={name}: this machine has {', '.join(levels)}; set one of them, or none"
+            )
 
 
 class TestBackends:
@@ -319,9 +399,10 @@ class TestCompiledLibrary:
 
     @pytest.fixture
     def library(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-        """The library, in a cache folder of the test's own."""
+        """The library of the best level, in a cache folder of the test's own."""
         assert native.unavailable() is None
-        shutil.copytree(cache_folder() / "compiled", tmp_path / "compiled")
+        folder, name = cache_folder() / "compiled", native._name(native.level())
+        shutil.copytree(folder, tmp_path / "compiled", ignore=lambda _, files: {f for f in files if name not in f})
         monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path))
         (library,) = tmp_path.rglob("*.so")
         return library
@@ -362,7 +443,7 @@ class TestCompiledLibrary:
             return load(name)
 
         monkeypatch.setattr(native.ctypes, "CDLL", swapped)
-        assert native._loaded().forward_first_float32
+        assert native._loaded(native.level()).forward_float32
 
     @pytest.mark.parametrize("kept", [0, 5000, -1])
     def test_a_damaged_library_is_built_again(
@@ -377,7 +458,7 @@ class TestCompiledLibrary:
         monkeypatch.setattr(native, "_compile", compiled)
         library.unlink()  # not written over: this process has it mapped
         library.write_bytes(whole[:kept])
-        assert native._loaded().forward_first_float32
+        assert native._loaded(native.level()).forward_float32
         assert library.read_bytes() == whole
 
 

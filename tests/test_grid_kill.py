@@ -46,7 +46,19 @@ def whole_grid(root, out, log=None):
 
 def command(root, out, jobs):
     program = str(Path(sys.executable).with_name("fundus-seg"))
-    options = ["--data", root, "--out", out, "--config", "tiny", "--set", *SETTINGS, "--runs", 1, "--holdouts", "A"]
+    options = [
+        "--data",
+        root,
+        "--out",
+        out,
+        "--config",
+        "tiny",
+        *(part for each in SETTINGS for part in ("--set", each)),
+        "--runs",
+        1,
+        "--holdouts",
+        "A",
+    ]
     return subprocess.Popen(
         [program, "benchmark", *map(str, options), "--ops", ",".join(OPS), "--jobs", str(jobs), "--format", "markdown"],
         stdout=subprocess.PIPE,

@@ -99,14 +99,14 @@ def test_a_probed_run_that_is_interrupted_goes_on_to_the_same_bits(root, tmp_pat
 @pytest.fixture
 def stop_after_one_epoch(monkeypatch):
     """Runs are interrupted in their second epoch."""
-    original = fit._write_epoch
+    original = fit._save
 
-    def stopped(folder, config, state, **options):
+    def stopped(folder, state, *rest, **options):
         if state.epoch == 2:
             raise KeyboardInterrupt
-        original(folder, config, state, **options)
+        original(folder, state, *rest, **options)
 
-    monkeypatch.setattr(fit, "_write_epoch", stopped)
+    monkeypatch.setattr(fit, "_save", stopped)
 
 
 def test_a_probe_joins_no_run_late_and_leaves_none_early(root, tmp_path, stop_after_one_epoch):

@@ -39,15 +39,15 @@ def mlflow(tmp_path, monkeypatch):
 
 def interrupt(root, out, name, monkeypatch):
     """A run that was stopped in its second epoch, after its observers were told of it."""
-    original = fit._write_epoch
+    original = fit._save
 
-    def stopped(folder, config, state, **options):
+    def stopped(folder, state, *rest, **options):
         if state.epoch == 2:
             raise KeyboardInterrupt
-        original(folder, config, state, **options)
+        original(folder, state, *rest, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fit, "_write_epoch", stopped)
+        patch.setattr(fit, "_save", stopped)
         tracked(root, out, name)
     (run,) = find_runs([out])
     return run
@@ -76,15 +76,15 @@ def test_tensorboard_shows_every_epoch_once_and_the_settings(root, tmp_path, mon
 
 def test_a_run_that_was_not_tracked_is_shown_from_its_start(root, tmp_path, monkeypatch):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    original = fit._write_epoch
+    original = fit._save
 
-    def stopped(folder, config, state, **options):
-        original(folder, config, state, **options)
+    def stopped(folder, state, *rest, **options):
+        original(folder, state, *rest, **options)
         if state.epoch == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fit, "_write_epoch", stopped)
+        patch.setattr(fit, "_save", stopped)
         train(settings("train.epochs=3"), root, tmp_path)
     run = tracked(root, tmp_path, "tensorboard")
     events = event_accumulator.EventAccumulator(str(run.path / "tensorboard"))

@@ -279,11 +279,9 @@ def test_stray_parts_are_one_line(said, tmp_path):
             assert "0.png: the disc has 2 components" in each
 
 
+@pytest.mark.parametrize("said", [check, train, evaluate, atlas, predict], indirect=True)  # those that see photographs
 @pytest.mark.parametrize("clear", [True, False])
 def test_masks_on_the_stored_pixels_of_photographs_that_exif_turns(said, tmp_path, clear):
-    if said.command in ("score", "audit"):
-        pytest.skip("sees no photographs")
-
     def turn(path: Path, photograph):
         exif = Image.Exif()
         exif[0x0112] = 6

@@ -79,8 +79,6 @@ def benchmark(
     from fundus_seg.errors import counted
     from fundus_seg.experiments import choose_executor, plan, run_experiment
     from fundus_seg.experiments.executors import runs_at_once
-    from fundus_seg.reporting import experiment_reports, overview_table, with_labels, write_plots
-    from fundus_seg_cli.grid_progress import GridProgress
     from fundus_seg_cli.progress import Terminal
 
     progress, renamed = Terminal(), labels(label or [])
@@ -95,6 +93,10 @@ def benchmark(
         overrides=overrides or [],
         probe=probe_holdout,
     )
+
+    from fundus_seg.reporting import experiment_reports, overview_table, with_labels, write_plots
+    from fundus_seg_cli.grid_progress import GridProgress
+
     if dry_run:
         at_once = runs_at_once(executor, planned, jobs)
         print_report(overview_table(planned, at_once, retry_failed=retry_failed), form)

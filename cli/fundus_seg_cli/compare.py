@@ -43,13 +43,8 @@ def compare(
     """
     from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError
-    from fundus_seg.evaluation.external import external_evaluations
     from fundus_seg.evaluation.metric_table import check_metrics
-    from fundus_seg.reporting.compare import comparable_columns, operators_table
-    from fundus_seg.reporting.frames import with_labels
-    from fundus_seg.reporting.published import read_published
-    from fundus_seg.reporting.reproduction import published_table
-    from fundus_seg.reporting.runs import scored_runs
+    from fundus_seg.runs.folder import check_folders
     from fundus_seg_cli.progress import Terminal
 
     given = {"--ops": ops, "--metric": metric, "--difference": difference}
@@ -60,9 +55,21 @@ def compare(
         )
     check_metrics([metric or "dsc"])
     renamed = labels(label or [])
-    published = read_published(to) if to else None
     protocol = load_scoring(scoring) if scoring else None
     folders, progress = runs or [Path("runs")], Terminal()
+    published = None
+    if to:
+        from fundus_seg.reporting.published import read_published
+
+        published = read_published(to)
+    check_folders(folders)
+
+    from fundus_seg.evaluation.external import external_evaluations  # pandas, only once the arguments are right
+    from fundus_seg.reporting.compare import comparable_columns, operators_table
+    from fundus_seg.reporting.frames import with_labels
+    from fundus_seg.reporting.reproduction import published_table
+    from fundus_seg.reporting.runs import scored_runs
+
     elsewhere = external_evaluations(folders)
     if published and elsewhere:
         paths = [evaluation.path for evaluation in elsewhere]

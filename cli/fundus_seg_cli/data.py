@@ -84,13 +84,16 @@ def atlas(
     """Show what each domain is like, and how far it is from the others: colour, light, sharpness, disc size, ratios."""
     from fundus_seg.data import open_root
     from fundus_seg.data.files import SPLITS
-    from fundus_seg.reporting.atlas import make_atlas
-    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, write_plot
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
     splits = tuple(each for each in SPLITS if split in ("all", each))
-    found = make_atlas(open_root(root, least=1, progress=progress), splits, progress=progress)
+    opened = open_root(root, least=1, progress=progress)
+
+    from fundus_seg.reporting.atlas import make_atlas  # pandas, only once the arguments are right
+    from fundus_seg.reporting.atlas_tables import measures_table, shift_table, write_plot
+
+    found = make_atlas(opened, splits, progress=progress)
     for problem in found.problems:
         progress.line(f"{problem}")
     paths = [problem.path or problem.text for problem in found.problems]

@@ -78,6 +78,7 @@ def evaluate(
     from fundus_seg.errors import UsageError, counted
     from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.plugins import load
+    from fundus_seg.runs.folder import check_folders
     from fundus_seg_cli.progress import Terminal
 
     if all_selections and checkpoint:
@@ -88,12 +89,14 @@ def evaluate(
     renamed = labels(label or [])
     for name in trust or []:
         load(name)
+    folders = runs or [Path("runs")]
+    check_folders(folders)
 
-    from fundus_seg.evaluation import evaluate_runs
+    from fundus_seg.evaluation import evaluate_runs  # pandas, only once the arguments are right
     from fundus_seg.reporting import evaluation_reports, with_labels
 
     found = evaluate_runs(
-        runs or [Path("runs")],
+        folders,
         data,
         checkpoints="all" if all_selections else checkpoint or "best",
         in_domain=in_domain,

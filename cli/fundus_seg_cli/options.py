@@ -48,7 +48,9 @@ Operator = Annotated[
     str | None,
     typer.Option(help=f"Operator (default: tvconv), one of: {', '.join(OPERATORS)}; or your own, as {_PLUGIN}."),
 ]
-Operators = Annotated[str, typer.Option(help="Operators, separated by commas; see `fundus-seg train --help`.")]
+_OPERATORS = "Operators, separated by commas; see `fundus-seg train --help`."
+Operators = Annotated[str, typer.Option(help=_OPERATORS)]
+AllOperators = Annotated[str, typer.Option(help=_OPERATORS, show_default="all of them")]
 Trust = Annotated[
     list[str] | None,
     typer.Option(

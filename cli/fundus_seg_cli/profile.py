@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from fundus_seg.builtins import OPERATORS
-from fundus_seg_cli.options import Config, Format, Operators, Overrides, names
+from fundus_seg_cli.options import AllOperators, Config, Format, Overrides, names
 from fundus_seg_cli.table import print_report
 
 _ALL = ",".join(OPERATORS)
 
 
 def profile(
-    ops: Operators = _ALL,
+    ops: AllOperators = _ALL,
     size: Annotated[
         int | None, typer.Option(help="Height and width of the photographs, a multiple of 16 (default: data.size).")
     ] = None,

@@ -49,19 +49,15 @@ def resolve_sources(config: RunConfig, domains: Sequence[str], *, where: Path) -
     return _replaced(config, PlannedRun, "data", sources=sources)
 
 
-def resolve_machine(config: PlannedRun, recorded: ResolvedRun | None, machine: MachineSettings) -> ResolvedRun:
+def resolve_machine(config: PlannedRun, choices: MachineSettings) -> ResolvedRun:
     """The settings with nothing left open.
 
     Args:
         config: settings of the run.
-        recorded: settings that the same run recorded when it began; None for a new run.
-        machine: what is fast on this machine.
+        choices: what is fast on this machine, or what the same run recorded when it began.
     """
-    source = recorded.train if recorded else machine
-    left_open = {
-        name: getattr(source, name) for name in MachineSettings.model_fields if getattr(config.train, name) is None
-    }
-    return _replaced(config, ResolvedRun, "train", **left_open)
+    names = [name for name in MachineSettings.model_fields if getattr(config.train, name) is None]
+    return _replaced(config, ResolvedRun, "train", **{name: getattr(choices, name) for name in names})
 
 
 def _replaced(config: RunConfig, model: type[_Run], section: str, **values: object) -> _Run:

@@ -236,7 +236,7 @@ class Witness:
     ) -> tuple[list[Problem], list[Problem]]:
         """The patterns of a group, and its single odd masks; `explained` gets the files of the patterns."""
         problems, oddities = [], []
-        lacking = not any(each.looks in ("sound", "doubtful") for each in seen)
+        lacking = all(each.looks in ("no disc", "no cup") for each in seen)
         doubtful = sorted(each.files for each in seen if lacking or each.looks in ("doubtful", "unread"))
         total = len(seen) if lacking else sum(each.looks != "no disc" for each in seen)
         against = dict(_against(doubtful, annotation, lacking=lacking))

@@ -24,12 +24,15 @@ def scored_values(evaluation: Evaluation) -> pd.DataFrame:
     all NaN, so that pandas' means leave it out. A metric that the records lack, since they are older than it, is NaN.
     """
     cases = evaluation.cases
-    values = cases.reindex(columns=["case", "structure", *METRICS])
     excluded = cases["truth_pixels"] == 0
     penalised = ~excluded & cases["hd"].isna()
-    values[overlaps()] *= 100
-    values.loc[penalised, [name for name in distances() if name in cases]] = evaluation.meta.protocol.empty_distance
-    return values.assign(penalised=penalised, excluded=excluded)
+    values = cases.reindex(columns=list(METRICS)).to_numpy(np.float64, copy=True)
+    values[:, np.isin(list(METRICS), overlaps())] *= 100
+    there = np.isin(list(METRICS), [name for name in distances() if name in cases])
+    values[np.ix_(penalised.to_numpy(bool), there)] = evaluation.meta.protocol.empty_distance
+    scores = dict(zip(METRICS, values.T, strict=True))
+    columns = {"case": cases["case"], "structure": cases["structure"], **scores}
+    return pd.DataFrame({**columns, "penalised": penalised, "excluded": excluded})
 
 
 def cup_to_disc_ratios(evaluation: Evaluation) -> pd.DataFrame:

@@ -139,15 +139,18 @@ def read_evaluation(path: Path) -> Evaluation:
 
 def _fault(cases: pd.DataFrame, metrics: list[str]) -> str | None:
     """What no evaluation of whole cases can hold, in words; None if there is no such thing."""
-    each = cases.groupby(["domain", "case"], sort=False, dropna=False)["structure"].agg(tuple)
-    if cases.empty or len(each) * len(STRUCTURES) != len(cases) or any(set(rows) != set(STRUCTURES) for rows in each):
+    each = set(zip(cases["domain"], cases["case"], strict=True))
+    rows = set(zip(cases["domain"], cases["case"], cases["structure"], strict=True))
+    if rows != {(*case, structure) for case in each for structure in STRUCTURES} or not 0 < len(cases) == len(rows):
         return f"{counted(len(cases), 'row')}, not one of {' and '.join(STRUCTURES)} for each case"
-    for name in [*SIZES, *FAULTS, *metrics]:
-        values = cases[name].dropna() if name in metrics else cases[name]  # a metric may be undefined
-        most = _MOST[METRICS[name].unit] if name in metrics else float(np.finfo(np.float64).max)
-        wrong = values[~values.between(0, most)]
-        if len(wrong):
-            return f"a {name} of {wrong.iloc[0]} in case {cases['case'][wrong.index[0]]}"
+    largest = float(np.finfo(np.float64).max)
+    most = {**dict.fromkeys([*SIZES, *FAULTS], largest), **{name: _MOST[METRICS[name].unit] for name in metrics}}
+    values = cases[list(most)].to_numpy(np.float64).T
+    undefined = np.isnan(values) & np.isin(list(most), metrics)[:, None]  # as a metric may be
+    wrong = ~undefined & ~((values >= 0) & (values <= np.array([*most.values()])[:, None]))
+    for column, row in np.argwhere(wrong)[:1]:
+        name = [*most][column]
+        return f"a {name} of {cases[name].iloc[row]} in case {cases['case'].iloc[row]}"
     return None
 
 

@@ -110,7 +110,8 @@ def choose_executor(
                     f"train.devices {devices} with --executor processes: a worker process cannot start the processes "
                     "of a run over several devices; choose --executor serial"
                 )
-            return processes(available_slots(runs, jobs))
+            # Torch is asked for GPUs only where there is work.
+            return lambda work, planned: processes(available_slots(runs, jobs))(work, planned)
         case "ray":
             from fundus_seg.experiments.ray_executor import ray_executor
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fundus_seg.errors import RunError, counted
-from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.experiments.executors import Executor
+from fundus_seg.experiments.grid import prepare, run_grid
 from fundus_seg.experiments.grid_run import GridRun, Outcome, clear_failure, read_scores
 from fundus_seg.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from fundus_seg.evaluation.records import Evaluation
 
 OnOutcome = Callable[[GridRun, Outcome], None]
 """Called with each run as it ends."""
@@ -74,8 +78,6 @@ def run_experiment(
         UsageError: a plugin or the executor cannot be used.
         DataError: no run is done, and none has photographs that can be used.
     """
-    from fundus_seg.experiments.grid import prepare, run_grid  # only now torch and lightning
-
     if retry_failed:
         for run in runs:
             clear_failure(run)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from fundus_seg.config import MachineSettings
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError
 from fundus_seg.experiments.executors import Executor
 from fundus_seg.experiments.grid_run import GridRun, Outcome, record_failure, settled, status
-from fundus_seg.experiments.work import complete_run
-from fundus_seg.hardware import machine_choices
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.record import take_up
 from fundus_seg.training.run_data import load_run_data
@@ -37,7 +36,6 @@ def prepare(runs: Sequence[GridRun], *, progress: Progress = SILENT) -> dict[Gri
         alike.setdefault(_inputs_of(run), []).append(run)
     errors: list[DataError] = []
     faults: dict[GridRun, Outcome] = {}
-    machine = machine_choices()
     for group in alike.values():
         try:
             root = open_root(group[0].data, progress=progress)
@@ -48,7 +46,7 @@ def prepare(runs: Sequence[GridRun], *, progress: Progress = SILENT) -> dict[Gri
                 faults |= dict.fromkeys(needed, Outcome.of_error(error))
             continue
         for run in group:
-            take_up(run.folder, run.config, inputs, probed=run.probe, machine=machine)
+            take_up(run.folder, run.config, inputs, probed=run.probe, machine=_machine_choices)
     if errors and len(errors) == len(alike) and not any(status(run) == "done" for run in runs):
         raise errors[0]
     return faults
@@ -79,10 +77,18 @@ def _settle(runs: Sequence[GridRun], executor: Executor) -> Iterator[tuple[GridR
     theirs = {run: outcome for run in runs if (outcome := settled(run))}
     yield from theirs.items()
     if ours := [run for run in runs if run not in theirs]:
+        from fundus_seg.experiments.work import complete_run  # only now torch and lightning
+
         for run, outcome in executor(complete_run, ours):
             if outcome.state == "failed":
                 record_failure(run, outcome)
             yield run, outcome
+
+
+def _machine_choices() -> MachineSettings:
+    from fundus_seg.hardware import machine_choices  # imports torch, only for a new run
+
+    return machine_choices()
 
 
 def _inputs_of(run: GridRun) -> object:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fundus_seg.config import PlannedRun, RunConfig, resolve_sources
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import FundusSegError, RunError
-from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import operator_name, run_folder
 from fundus_seg.runs.lease import holder
 from fundus_seg.runs.record import recorded_settings
+
+if TYPE_CHECKING:
+    from fundus_seg.evaluation.records import Evaluation
 
 Status = Literal["done", "running", "failed", "trained", "started", "missing"]
 """`done`: trained and evaluated; `started`: interrupted, and will go on after its last whole epoch."""
@@ -154,6 +156,8 @@ def read_scores(run: GridRun) -> Evaluation:
         RunError: the case records are damaged.
     """
     try:
+        from fundus_seg.evaluation.records import read_evaluation  # pandas, which no plan needs
+
         return read_evaluation(run.evaluation)
     except RunError:
         (run.folder.path / "DONE").unlink(missing_ok=True)

@@ -279,7 +279,7 @@ def _cancel(ray: Any, waiting: dict[Any, Any]) -> None:
             names = ", ".join(run.name for run in waiting.values())
             raise RunError(
                 f"the Ray cluster has not ended {counted(len(waiting), 'cancelled run')} in {_PATIENCE:g} s ({names}); "
-                "they may still hold its cores: look with `ray status`, end them with `ray stop --force`"
+                "cores may still be taken: look with `ray status`, end them with `ray stop --force`"
             )
 
 

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundus_seg.builtins import OPERATORS
@@ -14,6 +13,7 @@ from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
 from fundus_seg.models.encoders import Encoder, build_encoder
 from fundus_seg.models.operators import BranchSettings, tried
+from fundus_seg.ops.upsampling import upsample_bilinear
 from fundus_seg.plugins import find, is_plugin
 from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, check_side
 
@@ -117,7 +117,7 @@ class DeepLabV3Plus(nn.Module):
             fit = "x".join(str(-(-side // DEEP_STRIDE) * DEEP_STRIDE) for side in (height, width))
             raise ValueError(f"images are {height}x{width}: resize or pad both to multiples of {DEEP_STRIDE} ({fit}).")
         low, deep = self.encoder(x)
-        return _resize(self.decoder(low, self.aspp(deep)), (height, width))
+        return upsample_bilinear(self.decoder(low, self.aspp(deep)), (height, width))
 
 
 class Decoder(nn.Module):
@@ -131,7 +131,7 @@ class Decoder(nn.Module):
 
     def forward(self, low: Tensor, deep: Tensor) -> Tensor:
         """Maps low (B, low_channels, h, w) and deep (B, channels, h', w') to logits (B, outputs, h, w)."""
-        deep = _resize(deep, low.shape[2:])
+        deep = upsample_bilinear(deep, low.shape[2:])
         logits: Tensor = self.classify(self.fuse(torch.cat([self.reduce(low), deep], dim=1)))
         return logits
 
@@ -139,7 +139,3 @@ class Decoder(nn.Module):
 def scale_photographs(images: Tensor) -> Tensor:
     """uint8 photographs, of any shape, scaled to what the network takes: float32 in [-1, 1]."""
     return images.float() / 127.5 - 1
-
-
-def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -5,13 +5,21 @@
 //   channels first   x (B, C, H, W), weight (C, k*k, h, w): lanes run along the positions of one channel
 //   channels last    x (B, H, W, C), weight (h, w, k*k, C): lanes run along the channels of one position
 //
-// Sums are taken in float (in double for double), in an order that depends on neither the number of threads nor the
-// compiler's choice of registers; a bfloat16 is rounded once, when it is stored. `native.py` compiles and calls this.
+// Sums are taken in float (in double for double), tap by tap or image by image, in an order that depends on neither the
+// number of threads nor the layout nor the width of registers; a bfloat16 is rounded once, when it is stored. Where the
+// processor multiplies and adds in one instruction (all but plain x86-64), a product is not rounded before it is added.
+//
+// A value of x is used k*k times. So each thread copies what it works on into a small buffer of sums' own type, where
+// it lies close together: a bfloat16 is widened once, and neither the pages nor the sets of the cache run short.
+// `native.py` compiles and calls this.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -23,8 +31,6 @@ struct Geometry {
   int64_t taps() const { return k * k; }
   int64_t in_size() const { return in_rows * in_cols; }
   int64_t out_size() const { return out_rows * out_cols; }
-  // Where tap u of output i reads the padded input, whose row 0 is `padding` rows above the image.
-  int64_t padded(int64_t i, int64_t u) const { return stride * i + dilation * u; }
   int64_t padding() const { return dilation * (k / 2); }
 };
 
@@ -32,18 +38,25 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-// `Lanes` is 64 bytes of sums; the compiler maps it to whatever registers the machine has.
+#if defined(__AVX512F__)
+constexpr int64_t kRegister = 64;
+#elif defined(__AVX__)
+constexpr int64_t kRegister = 32;
+#else
+constexpr int64_t kRegister = 16;
+#endif
+
 template <class T> struct Sums {
   typedef T Scalar;
-  typedef T Lanes __attribute__((vector_size(64)));
+  typedef T Lanes __attribute__((vector_size(kRegister)));
 };
 template <> struct Sums<BFloat16> : Sums<float> {};
 template <class T> using Scalar = typename Sums<T>::Scalar;
 template <class T> using Lanes = typename Sums<T>::Lanes;
-template <class T> constexpr int64_t lanes = 64 / sizeof(Scalar<T>);
+template <class T> constexpr int64_t lanes = kRegister / sizeof(Scalar<T>);
 
-typedef uint32_t FloatBits __attribute__((vector_size(64)));
-typedef uint16_t BFloat16Bits __attribute__((vector_size(32)));
+typedef uint32_t FloatBits __attribute__((vector_size(kRegister)));
+typedef uint16_t BFloat16Bits __attribute__((vector_size(kRegister / 2)));
 
 template <class T> inline Lanes<T> load(const T* from) {
   Lanes<T> values;
@@ -51,354 +64,528 @@ template <class T> inline Lanes<T> load(const T* from) {
   return values;
 }
 
+// A float's upper half is the bfloat16. What the compiler makes of __builtin_convertvector is up to ten instructions
+// where x86 has one. (GCC 12 warns of its own header where the one of 512 bits has no mask.)
+inline FloatBits widened(const BFloat16Bits& half) {
+#if defined(__AVX512F__)
+  return (FloatBits)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)half) << 16;
+#elif defined(__AVX2__)
+  return (FloatBits)_mm256_cvtepu16_epi32((__m128i)half) << 16;
+#elif defined(__SSE2__)
+  __m128i low;
+  std::memcpy(&low, &half, sizeof half);
+  return (FloatBits)_mm_unpacklo_epi16(__m128i{}, low);
+#else
+  return __builtin_convertvector(half, FloatBits) << 16;
+#endif
+}
+
+inline BFloat16Bits upper_half(const FloatBits& bits) {
+#if defined(__SSE2__) && !defined(__AVX2__)
+  const __m128i low = _mm_srai_epi32((__m128i)bits, 16), packed = _mm_packs_epi32(low, low);
+  BFloat16Bits half;
+  std::memcpy(&half, &packed, sizeof half);
+  return half;
+#else
+  return __builtin_convertvector(bits >> 16, BFloat16Bits);
+#endif
+}
+
 inline Lanes<float> load(const BFloat16* from) {
   BFloat16Bits half;
   std::memcpy(&half, from, sizeof half);
-  const FloatBits bits = __builtin_convertvector(half, FloatBits) << 16;
-  Lanes<float> values;
-  std::memcpy(&values, &bits, sizeof values);
-  return values;
+  return (Lanes<float>)widened(half);
 }
 
 template <class T> inline void store(T* to, const Lanes<T>& values) { std::memcpy(to, &values, sizeof values); }
 
 inline void store(BFloat16* to, const Lanes<float>& values) {  // to nearest, ties to even; NaN stays NaN
-  FloatBits bits;
-  std::memcpy(&bits, &values, sizeof bits);
-  const FloatBits nan = (bits & 0x7fffffffu) > 0x7f800000u;
-  const FloatBits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const BFloat16Bits half = __builtin_convertvector((nan & 0x7fc0u) | (~nan & rounded), BFloat16Bits);
+  const FloatBits bits = (FloatBits)values, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const BFloat16Bits half = upper_half(values == values ? rounded : bits | 0x7fc00000u);
   std::memcpy(to, &half, sizeof half);
 }
 
-// Fewer values than `Lanes` holds, `step` apart in memory; those that are missing are zero.
+// Up to `count` values, `step` apart in memory; the lanes beyond them are zero, or are not stored.
 template <class T> inline Lanes<T> load(const T* from, int64_t count, int64_t step = 1) {
+  if (count >= lanes<T> && step == 1) return load(from);
   T some[lanes<T>] = {};
-  for (int64_t n = 0; n < count; n++) some[n] = from[n * step];
+  for (int64_t n = 0; n < std::min(count, lanes<T>); n++) some[n] = from[n * step];
   return load(some);
 }
 
 template <class T> inline void store(T* to, const Lanes<T>& values, int64_t count, int64_t step = 1) {
+  if (count >= lanes<T> && step == 1) return store(to, values);
   T some[lanes<T>];
   store(some, values);
-  for (int64_t n = 0; n < count; n++) to[n * step] = some[n];
+  for (int64_t n = 0; n < std::min(count, lanes<T>); n++) to[n * step] = some[n];
 }
 
-// `count` values, `step` apart in memory, to and from sums that lie side by side.
-template <class T> inline void read(const T* from, int64_t step, int64_t count, Scalar<T>* to) {
+// Ask for memory that is read soon, into the second level of the cache: what is in use fills the first.
+inline void prefetch(const void* from, int64_t bytes) {
+  for (int64_t n = 0; n < bytes; n += 64) __builtin_prefetch(static_cast<const char*>(from) + n, 0, 2);
+}
+
+// `count` zeros, aligned for every register.
+template <class S> class Buffer {
+ public:
+  explicit Buffer(int64_t count) : values(count + 64 / sizeof(S)) {}
+  S* data() {
+    const auto beyond = reinterpret_cast<uintptr_t>(values.data()) % 64;
+    return values.data() + (64 - beyond) / sizeof(S);
+  }
+
+ private:
+  std::vector<S> values;
+};
+
+// The arithmetic ------------------------------------------------------------------------------------------------------
+//
+// The forward pass and the gradient of x are the same sum, and differ in which source each target takes by which tap:
+//
+//   forward           target: output i    source: input stride*i + dilation*u - padding
+//   gradient of x     target: input i     source: output (i - dilation*u + padding) / stride, where that is whole
+
+struct Gather {
+  const Geometry& g;
+  bool transposed;  // the gradient of x
+
+  int64_t rows() const { return transposed ? g.in_rows : g.out_rows; }
+  int64_t cols() const { return transposed ? g.in_cols : g.out_cols; }
+  int64_t source_rows() const { return transposed ? g.out_rows : g.in_rows; }
+  int64_t source_cols() const { return transposed ? g.out_cols : g.in_cols; }
+
+  // The source of target i by tap u, along an axis with so many sources; -1 if there is none.
+  int64_t source(int64_t i, int64_t u, int64_t sources) const {
+    const int64_t n = transposed ? i - g.dilation * u + g.padding() : g.stride * i + g.dilation * u - g.padding();
+    if (n < 0 || (transposed && n % g.stride)) return -1;
+    const int64_t at = transposed ? n / g.stride : n;
+    return at < sources ? at : -1;
+  }
+};
+
+// Two rows of targets that have k-1 rows of sources in common: what the first takes by tap u, the second takes by u-1.
+struct Pair {
+  int64_t first, second;  // the second is -1 if the first is alone
+};
+
+inline std::vector<Pair> pairs_of_rows(const Gather& gather) {
+  std::vector<Pair> pairs;
+  const int64_t apart = gather.g.dilation, rows = gather.rows();
+  for (int64_t row = 0; row < rows; row++) {
+    if (gather.g.stride > 1 || (row / apart % 2 == 0 && row + apart >= rows))
+      pairs.push_back({row, -1});
+    else if (row / apart % 2 == 0)
+      pairs.push_back(gather.transposed ? Pair{row + apart, row} : Pair{row, row + apart});
+  }
+  return pairs;
+}
+
+// Offsets of the operands of one product.
+struct Term {
+  int64_t source, kernel;
+};
+
+// The products that a pair sums, in the order of the taps; where both take a source, the second's kernel is `apart`.
+struct Terms {
+  std::vector<Term> first, both, second;
+  int64_t apart;
+};
+
+// add(terms, target row, source row, u) appends the terms of one row of taps.
+template <class Add> Terms terms_of(const Gather& gather, const Pair& pair, int64_t apart, Add add) {
+  Terms terms{{}, {}, {}, apart};
+  const int64_t k = gather.g.k;
+  for (int64_t u = 0; u < k; u++) {
+    const int64_t row = gather.source(pair.first, u, gather.source_rows());
+    if (row >= 0) add(u > 0 && pair.second >= 0 ? terms.both : terms.first, pair.first, row, u);
+  }
+  const int64_t row = pair.second >= 0 ? gather.source(pair.second, k - 1, gather.source_rows()) : -1;
+  if (row >= 0) add(terms.second, pair.second, row, k - 1);
+  return terms;
+}
+
+// Loops that must be unrolled for their sums to stay in registers.
+#define EACH(i, n) _Pragma("GCC unroll 16") for (int64_t i = 0; i < n; i++)
+
+// Calls work(n, how many) for every run of `lanes` among the values n = 0 .. count - 1; where it is whole, the compiler
+// knows that.
+template <class T, class Work> inline void each_run(int64_t count, Work work) {
   int64_t n = 0;
-  if (step == 1)
-    for (; n + lanes<T> <= count; n += lanes<T>) store(to + n, load(from + n));
-  for (; n < count; n += lanes<T>) {
-    const int64_t some = std::min(lanes<T>, count - n);
-    store(to + n, load(from + n * step, some, step), some);
+  for (; n + lanes<T> <= count; n += lanes<T>) work(n, lanes<T>);
+  if (n < count) work(n, count - n);
+}
+#define RUN [&](int64_t n, int64_t some) __attribute__((always_inline))
+
+// Targets of `rows` rows and I images, `*_apart` from one image to the next, `count` values that are `step` apart.
+template <int64_t rows, int64_t I, class S, class K, class T>
+inline void sum_terms(const Terms& terms, const S* source, int64_t source_apart, const K* kernel, T* first, T* second,
+                      int64_t target_apart, int64_t count, int64_t step) {
+  Lanes<T> a[I], z[I];
+  EACH(b, I) a[b] = z[b] = Lanes<T>{};
+  for (const Term& term : terms.first) {
+    const Lanes<T> w = load(kernel + term.kernel, count);
+    EACH(b, I) a[b] += load(source + term.source + b * source_apart) * w;
+  }
+  if (rows == 2) {
+    for (const Term& term : terms.both) {
+      const Lanes<T> w = load(kernel + term.kernel, count), v = load(kernel + terms.apart + term.kernel, count);
+      EACH(b, I) {
+        const Lanes<T> x = load(source + term.source + b * source_apart);
+        a[b] += x * w;
+        z[b] += x * v;
+      }
+    }
+    for (const Term& term : terms.second) {
+      const Lanes<T> w = load(kernel + term.kernel, count);
+      EACH(b, I) z[b] += load(source + term.source + b * source_apart) * w;
+    }
+  }
+  EACH(b, I) store(first + b * target_apart, a[b], count, step);
+  if (rows == 2) EACH(b, I) store(second + b * target_apart, z[b], count, step);
+}
+
+// The same for a pair's rows, which lie `first` and `second` from the target; the second is negative if there is none.
+template <int64_t I, class S, class K, class T>
+inline void sum_pair(const Terms& terms, const S* source, int64_t source_apart, const K* kernel, T* target,
+                     int64_t first, int64_t second, int64_t target_apart, int64_t count, int64_t step = 1) {
+  if (second >= 0)
+    sum_terms<2, I>(terms, source, source_apart, kernel, target + first, target + second, target_apart, count, step);
+  else
+    sum_terms<1, I, S, K, T>(terms, source, source_apart, kernel, target + first, nullptr, target_apart, count, step);
+}
+
+// The gradient of the kernel: for each term the sum over the images of source * grad.
+template <int64_t n, class S, class T>
+inline void correlate_terms(const Term* terms, const S* source, int64_t source_apart, const T* grad,
+                            int64_t grad_apart, int64_t images, T* kernel, int64_t count) {
+  Lanes<T> sum[n];
+  const S* from[n];
+  EACH(t, n) sum[t] = Lanes<T>{};
+  EACH(t, n) from[t] = source + terms[t].source;
+  for (int64_t b = 0; b < images; b++) {
+    const Lanes<T> by = load(grad + b * grad_apart, count);
+    EACH(t, n) sum[t] += load(from[t] + b * source_apart) * by;
+  }
+  EACH(t, n) store(kernel + terms[t].kernel, sum[t], count);
+}
+
+template <class... Rest> inline void correlate(const std::vector<Term>& terms, Rest... rest) {
+  const int64_t taps = terms.size();
+  int64_t t = 0;
+  for (; t + 9 <= taps; t += 9) correlate_terms<9>(&terms[t], rest...);
+  for (; t + 3 <= taps; t += 3) correlate_terms<3>(&terms[t], rest...);
+  for (; t < taps; t++) correlate_terms<1>(&terms[t], rest...);
+}
+
+// Channels last -------------------------------------------------------------------------------------------------------
+//
+// A thread takes a band of rows of targets and a piece of the channels, for the whole batch. Pieces are the inner loop,
+// so that a page of memory is left only when all of its channels are done.
+
+constexpr int64_t kPiece = 128, kImages = 4, kPairs = 2;
+
+// Copies a piece of I images, at so many positions, so that it lies (position, image, channel).
+template <int64_t I, int64_t piece, class T>
+void pack(const T* from, int64_t from_apart, int64_t positions, int64_t channels, int64_t here, Scalar<T>* to) {
+  for (int64_t position = 0; position < positions; position++, from += channels)
+    for (int64_t b = 0; b < I; b++, to += piece)
+      each_run<T>(here, RUN { store(to + n, load(from + b * from_apart + n, some)); });
+}
+
+template <int64_t I, class T>
+void gather_images_last(const T* source, const T* kernel, T* target, const Gather& gather, int64_t batch, int threads) {
+  const Geometry& g = gather.g;
+  const int64_t cols = gather.cols(), source_cols = gather.source_cols();
+  const int64_t source_apart = gather.source_rows() * source_cols * g.channels;
+  const int64_t target_apart = gather.rows() * cols * g.channels;
+  const int64_t kernel_col = g.taps() * g.channels, kernel_row = g.out_cols * kernel_col;
+  const std::vector<Pair> pairs = pairs_of_rows(gather);
+  const int64_t count = pairs.size(), bands = (count + kPairs - 1) / kPairs;
+  const int64_t pieces = (g.channels + kPiece - 1) / kPiece;
+
+  struct Band {
+    int64_t low, high;  // rows of sources
+  };
+  std::vector<Band> band_of(bands, {gather.source_rows(), 0});
+  for (int64_t p = 0; p < count; p++)
+    for (int64_t target_row : {pairs[p].first, pairs[p].second})
+      for (int64_t u = 0; u < g.k && target_row >= 0; u++) {
+        const int64_t row = gather.source(target_row, u, gather.source_rows());
+        Band& band = band_of[p / kPairs];
+        if (row >= 0) band = {std::min(band.low, row), std::max(band.high, row + 1)};
+      }
+  int64_t most = 0;
+  for (const Band& band : band_of) most = std::max(most, band.high - band.low);
+
+  const int64_t apart = (gather.transposed ? 0 : g.dilation * kernel_row) - g.k * g.channels;
+  std::vector<Terms> terms;
+  for (int64_t p = 0; p < count; p++)
+    for (int64_t col = 0; col < cols; col++)
+      terms.push_back(terms_of(gather, pairs[p], apart, [&](auto& into, int64_t target_row, int64_t row, int64_t u) {
+        for (int64_t v = 0; v < g.k; v++) {
+          const int64_t from = gather.source(col, v, source_cols), t = u * g.k + v;
+          if (from < 0) continue;
+          const int64_t at = ((row - band_of[p / kPairs].low) * source_cols + from) * I * kPiece;
+          const int64_t by = gather.transposed ? row * kernel_row + from * kernel_col
+                                               : target_row * kernel_row + col * kernel_col;
+          into.push_back({at, by + t * g.channels});
+        }
+      }));
+
+#pragma omp parallel num_threads(threads)
+  {
+    Buffer<Scalar<T>> buffer(std::max<int64_t>(most, 0) * source_cols * I * kPiece);
+    Scalar<T>* const packed = buffer.data();
+#pragma omp for collapse(2) schedule(static)
+    for (int64_t band = 0; band < bands; band++)
+      for (int64_t piece = 0; piece < pieces; piece++)
+        for (int64_t b = 0; b < batch; b += I) {
+          const int64_t c0 = piece * kPiece, here = std::min(kPiece, g.channels - c0);
+          const int64_t low = band_of[band].low, rows = std::max<int64_t>(0, band_of[band].high - low);
+          const int64_t positions = rows * source_cols;
+          const T* from = source + low * source_cols * g.channels;
+          pack<I, kPiece>(from + b * source_apart + c0, source_apart, positions, g.channels, here, packed);
+          // What comes next is fetched meanwhile: other images, or other channels of the first ones.
+          const bool more = b + I < batch;
+          const int64_t next_c0 = more ? c0 : c0 + kPiece;
+          const int64_t next_bytes = std::min(kPiece, g.channels - next_c0) * sizeof(T);
+          const T* const next = from + (more ? b + I : 0) * source_apart + next_c0;
+          const int64_t share = (positions + kPairs * cols - 1) / (kPairs * cols);
+          int64_t fetched = 0;
+          for (int64_t p = band * kPairs; p < std::min((band + 1) * kPairs, count); p++)
+            for (int64_t col = 0; col < cols; col++) {
+              for (int64_t n = 0; n < share && fetched < positions; n++, fetched++)
+                EACH(m, I) prefetch(next + m * source_apart + fetched * g.channels, next_bytes);
+              if (!more)
+                for (int64_t row : {pairs[p].first, pairs[p].second})
+                  for (int64_t t = 0; t < g.taps() && row >= 0; t++)
+                    prefetch(kernel + next_c0 + row * kernel_row + col * kernel_col + t * g.channels, next_bytes);
+              const Terms& sum = terms[p * cols + col];
+              const int64_t first = (pairs[p].first * cols + col) * g.channels;
+              const int64_t second = pairs[p].second < 0 ? -1 : (pairs[p].second * cols + col) * g.channels;
+              T* const to = target + b * target_apart + c0;
+              each_run<T>(here, RUN {
+                sum_pair<I>(sum, packed + n, kPiece, kernel + c0 + n, to + n, first, second, target_apart, some);
+              });
+            }
+        }
   }
 }
 
-template <class T> inline void write(const Scalar<T>* from, int64_t count, T* to, int64_t step) {
-  int64_t n = 0;
-  if (step == 1)
-    for (; n + lanes<T> <= count; n += lanes<T>) store(to + n, load(from + n));
-  for (; n < count; n += lanes<T>) {
-    const int64_t some = std::min(lanes<T>, count - n);
-    store(to + n * step, load(from + n, some), some, step);
+template <class T>
+void gather_last(const T* source, const T* kernel, T* target, const Gather& gather, int threads) {
+  const Geometry& g = gather.g;
+  const int64_t fours = g.batch / kImages * kImages;
+  if (fours) gather_images_last<kImages>(source, kernel, target, gather, fours, threads);
+  if (fours < g.batch)
+    gather_images_last<1>(source + fours * gather.source_rows() * gather.source_cols() * g.channels, kernel,
+                          target + fours * gather.rows() * gather.cols() * g.channels, gather, g.batch - fours,
+                          threads);
+}
+
+template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weight, const Geometry& g, int threads) {
+  constexpr int64_t piece = 64, rows = 2;  // the images of the whole batch stay in the cache
+  const Gather gather{g, false};
+  const int64_t pieces = (g.channels + piece - 1) / piece;
+  const int64_t x_apart = g.in_size() * g.channels, grad_apart = g.out_size() * g.channels;
+  const int64_t spread = g.dilation * (g.k - 1) + 1, bands = (g.out_rows + rows - 1) / rows;
+#pragma omp parallel num_threads(threads)
+  {
+    Buffer<Scalar<T>> buffer(std::min(g.in_rows, (rows - 1) * g.stride + spread) * g.in_cols * g.batch * piece);
+#pragma omp for collapse(2) schedule(static)
+    for (int64_t band = 0; band < bands; band++)
+      for (int64_t block = 0; block < pieces; block++) {
+        const int64_t c0 = block * piece, here = std::min(piece, g.channels - c0);
+        const int64_t i0 = band * rows, i1 = std::min(i0 + rows, g.out_rows);
+        const int64_t low = std::max<int64_t>(0, g.stride * i0 - g.padding());
+        const int64_t high = std::min(g.in_rows, g.stride * (i1 - 1) - g.padding() + spread);
+        for (int64_t n = 0; n < (high - low) * g.in_cols; n++)
+          for (int64_t b = 0; b < g.batch; b++)
+            pack<1, piece>(x + b * x_apart + (low * g.in_cols + n) * g.channels + c0, 0, 1, g.channels, here,
+                           buffer.data() + (n * g.batch + b) * piece);
+        const int64_t positions = (high - low) * g.in_cols;
+        const int64_t share = (positions + rows * g.out_cols - 1) / (rows * g.out_cols);
+        int64_t fetched = 0;
+        for (int64_t i = i0; i < i1; i++)
+          for (int64_t j = 0; j < g.out_cols; j++) {
+            const int64_t position = (i * g.out_cols + j) * g.channels + c0;
+            const int64_t next_bytes = std::min(piece, g.channels - c0 - piece) * (int64_t)sizeof(T);
+            for (int64_t n = 0; n < share && fetched < positions; n++, fetched++)
+              for (int64_t b = 0; b < g.batch; b++)
+                prefetch(x + b * x_apart + (low * g.in_cols + fetched) * g.channels + c0 + piece, next_bytes);
+            for (int64_t b = 0; b < g.batch; b++) prefetch(grad + b * grad_apart + position + piece, next_bytes);
+            T* to = grad_weight + (i * g.out_cols + j) * g.taps() * g.channels + c0;
+            std::vector<Term> terms;
+            for (int64_t t = 0; t < g.taps(); t++) {
+              const int64_t row = gather.source(i, t / g.k, g.in_rows), col = gather.source(j, t % g.k, g.in_cols);
+              if (row < 0 || col < 0)
+                std::fill_n(to + t * g.channels, here, T{});
+              else
+                terms.push_back({((row - low) * g.in_cols + col) * g.batch * piece, t * g.channels});
+            }
+            each_run<T>(here, RUN {
+              correlate(terms, buffer.data() + n, piece, grad + position + n, grad_apart, g.batch, to + n, some);
+            });
+          }
+      }
   }
 }
 
 // Channels first ------------------------------------------------------------------------------------------------------
 //
-// One channel of one image lies zero-padded in a buffer that is cut into stride x stride phases (for stride 1, one).
-// There the input of tap t at output position p is `image[tap[t] + p]`, with p counted along rows `pitch` long: every
-// tap is one long run, whatever the size of the map. The few positions at the ends of rows that are no outputs are
-// computed and dropped; their kernels and gradients are zero.
+// A thread takes one channel. Its rows lie with zeros beside them, and cut into stride phases of columns, so that the
+// sources of one tap for a row of targets are a run, whatever falls outside of the image.
 
-template <class T> class Channel {
+template <class S> class Planes {
  public:
-  explicit Channel(const Geometry& g) : g(g) {
-    const int64_t reach = g.dilation * (g.k - 1) / g.stride;
-    const int64_t rows = g.out_rows + reach;
-    pitch = g.out_cols + reach;
-    const int64_t used = (g.out_rows - 1) * pitch + g.out_cols;
-    size = (used + lanes<T> - 1) / lanes<T> * lanes<T>;
-    const auto place = [&](int64_t row, int64_t col) {
-      return (row % g.stride * g.stride + col % g.stride) * rows * pitch + row / g.stride * pitch + col / g.stride;
-    };
-    for (int64_t t = 0; t < g.taps(); t++) tap.push_back(place(g.padded(0, t / g.k), g.padded(0, t % g.k)));
-    for (int64_t row = 0; row < g.in_rows; row++)
-      for (int64_t col = 0; col < std::min(g.stride, g.in_cols); col++) {
-        const int64_t padded_row = row + g.padding(), padded_col = col + g.padding();
-        const int64_t fits = std::min((g.in_cols - col + g.stride - 1) / g.stride, pitch - padded_col / g.stride);
-        if (padded_row / g.stride < rows && fits > 0)
-          runs.push_back({place(padded_row, padded_col), row * g.in_cols + col, fits});
-      }
-    image.resize(g.stride * g.stride * rows * pitch + lanes<T>);
-    kernel.resize(g.taps() * size);
-    map.resize(size);
+  Planes(int64_t planes, int64_t rows, int64_t cols, int64_t stride, int64_t padding)
+      : left(whole((padding + stride - 1) / stride) * stride),
+        pitch(left / stride + whole((cols + stride - 1) / stride)),
+        size(rows * stride * pitch),
+        rows(rows), cols(cols), stride(stride),
+        buffer(planes * size + left + pitch),
+        values(buffer.data()) {}
+
+  int64_t place(int64_t row, int64_t col) const {
+    return ((col + left) % stride * rows + row) * pitch + (col + left) / stride;
   }
 
-  void read_image(const T* x) {
-    for (const Run& run : runs) read(x + run.pixel, g.stride, run.count, image.data() + run.place);
-  }
-  void write_image(T* x) const {
-    std::fill(x, x + g.in_size(), T{});  // a stride passes over pixels
-    for (const Run& run : runs) write(image.data() + run.place, run.count, x + run.pixel, g.stride);
-  }
-  void read_map(const T* values) { read_rows(values, map.data()); }
-  void write_map(T* values) const { write_rows(map.data(), values); }
-  void read_kernel(const T* weight) {
-    for (int64_t t = 0; t < g.taps(); t++) read_rows(weight + t * g.out_size(), kernel.data() + t * size);
-  }
-  void write_kernel(T* weight) const {
-    for (int64_t t = 0; t < g.taps(); t++) write_rows(kernel.data() + t * size, weight + t * g.out_size());
+  template <class T> void read(const T* from, int64_t plane) {
+    for (int64_t col = 0; col < std::min(stride, cols); col++) {
+      S* to = values + plane * size + place(0, col);
+      const int64_t count = (cols - col + stride - 1) / stride;
+      for (int64_t row = 0; row < rows; row++, to += pitch)
+        each_run<S>(count, RUN { store(to + n, load(from + row * cols + col + n * stride, some, stride), some); });
+    }
   }
 
-  // map = sum over taps of kernel * image
-  void convolve() {
-    int64_t p = 0;
-    for (; p + 4 * lanes<T> <= size; p += 4 * lanes<T>) convolve_at<4>(p);
-    for (; p < size; p += lanes<T>) convolve_at<1>(p);
-  }
-  // image = its transpose
-  void spread() {
-    std::fill(image.begin(), image.end(), Scalar<T>(0));
-    for (int64_t t = 0; t < g.taps(); t++)
-      multiply_add(image.data() + tap[t], kernel.data() + t * size, map.data());
-  }
-  // kernel += the outer product at every position
-  void correlate() {
-    for (int64_t t = 0; t < g.taps(); t++)
-      multiply_add(kernel.data() + t * size, image.data() + tap[t], map.data());
-  }
-  void clear_kernel() { std::fill(kernel.begin(), kernel.end(), Scalar<T>(0)); }
+  const int64_t left, pitch, size;  // of the zeros, in columns; of a row of one phase; of a plane
 
  private:
-  struct Run {
-    int64_t place, pixel, count;  // in the buffer, in the image; pixels are a stride apart
-  };
+  static int64_t whole(int64_t count) { return (count + lanes<S> - 1) / lanes<S> * lanes<S>; }
+  const int64_t rows, cols, stride;
+  Buffer<S> buffer;
 
-  const Geometry& g;
-  int64_t pitch, size;
-  std::vector<int64_t> tap;
-  std::vector<Run> runs;
-  std::vector<Scalar<T>> image, kernel, map;
-
-  void read_rows(const T* from, Scalar<T>* to) const {
-    for (int64_t i = 0; i < g.out_rows; i++) read(from + i * g.out_cols, 1, g.out_cols, to + i * pitch);
-  }
-  void write_rows(const Scalar<T>* from, T* to) const {
-    for (int64_t i = 0; i < g.out_rows; i++) write(from + i * pitch, g.out_cols, to + i * g.out_cols, 1);
-  }
-  template <int64_t n> inline void convolve_at(int64_t p) {
-    Lanes<T> sum[n] = {};
-    for (int64_t t = 0; t < g.taps(); t++) {
-      const Scalar<T>* x = image.data() + tap[t] + p;
-      const Scalar<T>* w = kernel.data() + t * size + p;
-      for (int64_t m = 0; m < n; m++) sum[m] += load(x + m * lanes<T>) * load(w + m * lanes<T>);
-    }
-    for (int64_t m = 0; m < n; m++) store<Scalar<T>>(map.data() + p + m * lanes<T>, sum[m]);
-  }
-  void multiply_add(Scalar<T>* sum, const Scalar<T>* a, const Scalar<T>* b) const {
-    for (int64_t p = 0; p < size; p += lanes<T>) store<Scalar<T>>(sum + p, load(sum + p) + load(a + p) * load(b + p));
-  }
+ public:
+  S* const values;
 };
 
-// Calls work(channel's buffers, c) for every channel c: one parallel region, each thread with buffers of its own.
-template <class T, class Work> void each_channel(const Geometry& g, int threads, Work work) {
+template <class T>
+void gather_first(const T* source, const T* kernel, T* target, const Gather& gather, int threads) {
+  const Geometry& g = gather.g;
+  const bool transposed = gather.transposed;
+  const int64_t cols = gather.cols(), source_size = gather.source_rows() * gather.source_cols();
+  const int64_t target_size = gather.rows() * cols, step = transposed ? g.stride : 1, phases = std::min(step, cols);
+  const std::vector<Pair> pairs = pairs_of_rows(gather);
 #pragma omp parallel num_threads(threads)
   {
-    Channel<T> channel(g);
+    const int64_t beside = (g.padding() + step - 1) / step;
+    Planes<Scalar<T>> maps(kImages, gather.source_rows(), gather.source_cols(), g.stride / step, beside);
+    Planes<Scalar<T>> kernels(1, g.taps() * g.out_rows, g.out_cols, 1, transposed ? beside : 0);
+    const int64_t apart = (transposed ? 0 : g.dilation * kernels.pitch) - g.k * g.out_rows * kernels.pitch;
+    std::vector<Terms> terms;
+    for (const Pair& pair : pairs)
+      for (int64_t phase = 0; phase < phases; phase++)
+        terms.push_back(terms_of(gather, pair, apart, [&](auto& into, int64_t target_row, int64_t row, int64_t u) {
+          for (int64_t v = 0; v < g.k; v++) {
+            const int64_t t = u * g.k + v, n = phase + g.padding() - g.dilation * v;
+            if (transposed && n % g.stride) continue;
+            const int64_t kernel_row = t * g.out_rows + (transposed ? row : target_row);
+            const int64_t by = kernels.place(kernel_row, transposed ? n / step : 0);
+            into.push_back({maps.place(row, transposed ? n / step : -n), by});
+          }
+        }));
 #pragma omp for schedule(static)
-    for (int64_t c = 0; c < g.channels; c++) work(channel, c);
+    for (int64_t c = 0; c < g.channels; c++) {
+      kernels.read(kernel + c * g.taps() * g.out_size(), 0);
+      for (int64_t b = 0, images; b < g.batch; b += images) {
+        images = b + kImages <= g.batch ? kImages : 1;
+        for (int64_t m = 0; m < images; m++) maps.read(source + ((b + m) * g.channels + c) * source_size, m);
+        const bool more = b + images < g.batch;
+        const T* const next = source + ((more ? b + images : 0) * g.channels + c + !more) * source_size;
+        for (int64_t m = 0; m < images && (more || c + 1 < g.channels); m++)
+          prefetch(next + m * g.channels * source_size, source_size * sizeof(T));
+        T* const to = target + (b * g.channels + c) * target_size;
+        for (size_t p = 0; p < terms.size(); p++) {
+          const Pair& pair = pairs[p / phases];
+          const int64_t phase = p % phases, count = (cols - phase + step - 1) / step;
+          each_run<T>(count, RUN {
+            T* const at = to + phase + n * step;
+            const int64_t first = pair.first * cols, second = pair.second * cols;
+            if (images == 1)
+              sum_pair<1>(terms[p], maps.values + n, 0, kernels.values + n, at, first, second, 0, some, step);
+            else
+              sum_pair<kImages>(terms[p], maps.values + n, maps.size, kernels.values + n, at, first, second,
+                                g.channels * target_size, some, step);
+          });
+        }
+      }
+    }
   }
-}
-
-template <class T> void forward_first(const T* x, const T* weight, T* out, const Geometry& g, int threads) {
-  each_channel<T>(g, threads, [&](Channel<T>& channel, int64_t c) {
-    channel.read_kernel(weight + c * g.taps() * g.out_size());
-    for (int64_t b = 0; b < g.batch; b++) {
-      channel.read_image(x + (b * g.channels + c) * g.in_size());
-      channel.convolve();
-      channel.write_map(out + (b * g.channels + c) * g.out_size());
-    }
-  });
-}
-
-template <class T> void grad_x_first(const T* grad, const T* weight, T* grad_x, const Geometry& g, int threads) {
-  each_channel<T>(g, threads, [&](Channel<T>& channel, int64_t c) {
-    channel.read_kernel(weight + c * g.taps() * g.out_size());
-    for (int64_t b = 0; b < g.batch; b++) {
-      channel.read_map(grad + (b * g.channels + c) * g.out_size());
-      channel.spread();
-      channel.write_image(grad_x + (b * g.channels + c) * g.in_size());
-    }
-  });
 }
 
 template <class T> void grad_weight_first(const T* grad, const T* x, T* grad_weight, const Geometry& g, int threads) {
-  each_channel<T>(g, threads, [&](Channel<T>& channel, int64_t c) {
-    channel.clear_kernel();
-    for (int64_t b = 0; b < g.batch; b++) {
-      channel.read_image(x + (b * g.channels + c) * g.in_size());
-      channel.read_map(grad + (b * g.channels + c) * g.out_size());
-      channel.correlate();
-    }
-    channel.write_kernel(grad_weight + c * g.taps() * g.out_size());
-  });
-}
-
-// Channels last -------------------------------------------------------------------------------------------------------
-
-// For one target position: which source positions it sums, and with which kernels (offsets of their first channels).
-struct Terms {
-  std::vector<int64_t> source, kernel;
-};
-
-// The terms of output position (i, j), whose sources are input positions.
-inline Terms terms_of_output(const Geometry& g, int64_t i, int64_t j) {
-  Terms terms;
-  for (int64_t t = 0; t < g.taps(); t++) {
-    const int64_t row = g.padded(i, t / g.k) - g.padding(), col = g.padded(j, t % g.k) - g.padding();
-    if (row < 0 || row >= g.in_rows || col < 0 || col >= g.in_cols) continue;
-    terms.source.push_back((row * g.in_cols + col) * g.channels);
-    terms.kernel.push_back(((i * g.out_cols + j) * g.taps() + t) * g.channels);
-  }
-  return terms;
-}
-
-// The terms of input position (row, col), whose sources are the output positions that read it.
-inline Terms terms_of_input(const Geometry& g, int64_t row, int64_t col) {
-  Terms terms;
-  for (int64_t t = 0; t < g.taps(); t++) {
-    const int64_t i = row - g.padded(0, t / g.k) + g.padding(), j = col - g.padded(0, t % g.k) + g.padding();
-    if (i < 0 || i % g.stride || i / g.stride >= g.out_rows) continue;
-    if (j < 0 || j % g.stride || j / g.stride >= g.out_cols) continue;
-    const int64_t position = i / g.stride * g.out_cols + j / g.stride;
-    terms.source.push_back(position * g.channels);
-    terms.kernel.push_back((position * g.taps() + t) * g.channels);
-  }
-  return terms;
-}
-
-// For I images, `*_apart` elements from each other, and N times `lanes` channels: target = sum of source * kernel.
-template <class T, int64_t I, int64_t N>
-inline void sum_terms(const Terms& terms, const T* source, int64_t source_apart, const T* kernel, T* target,
-                      int64_t target_apart) {
-  Lanes<T> sum[I][N] = {};
-  for (size_t t = 0; t < terms.source.size(); t++)
-    for (int64_t n = 0; n < N; n++) {
-      const Lanes<T> weight = load(kernel + terms.kernel[t] + n * lanes<T>);
-      for (int64_t b = 0; b < I; b++)
-        sum[b][n] += load(source + terms.source[t] + b * source_apart + n * lanes<T>) * weight;
-    }
-  for (int64_t b = 0; b < I; b++)
-    for (int64_t n = 0; n < N; n++) store(target + b * target_apart + n * lanes<T>, sum[b][n]);
-}
-
-// The same for one image and the last channels, too few to fill `Lanes`.
-template <class T>
-inline void sum_last_terms(const Terms& terms, const T* source, const T* kernel, T* target, int64_t count) {
-  Lanes<T> sum = {};
-  for (size_t t = 0; t < terms.source.size(); t++)
-    sum += load(source + terms.source[t], count) * load(kernel + terms.kernel[t], count);
-  store(target, sum, count);
-}
-
-// target (B, rows, cols, C) from source (B, source_size, C). A thread takes a row of targets and a block of channels:
-// long enough for the prefetcher, short enough that the row's kernels stay in its cache for the whole batch.
-template <class T, class TermsOf>
-void gather_last(const T* source, int64_t source_size, const T* kernel, T* target, int64_t rows, int64_t cols,
-                 const Geometry& g, int threads, TermsOf terms_of) {
-  constexpr int64_t kBlock = 1024, kImages = 4, kLanes = lanes<T>;
-  const int64_t blocks = (g.channels + kBlock - 1) / kBlock;
-  const int64_t source_apart = source_size * g.channels, target_apart = rows * cols * g.channels;
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-  for (int64_t block = 0; block < blocks; block++)
-    for (int64_t row = 0; row < rows; row++) {
-      std::vector<Terms> terms;
-      for (int64_t col = 0; col < cols; col++) terms.push_back(terms_of(g, row, col));
-      const int64_t last = std::min((block + 1) * kBlock, g.channels);
-      for (int64_t b = 0; b < g.batch; b += kImages) {
-        const int64_t images = std::min(kImages, g.batch - b);
-        for (int64_t col = 0; col < cols; col++) {
-          const T* from = source + b * source_apart;
-          T* to = target + b * target_apart + (row * cols + col) * g.channels;
-          for (int64_t c = block * kBlock; c < last;) {
-            if (images == kImages && c + 2 * kLanes <= last) {
-              sum_terms<T, kImages, 2>(terms[col], from + c, source_apart, kernel + c, to + c, target_apart);
-              c += 2 * kLanes;
-            } else if (c + kLanes <= last) {
-              for (int64_t m = 0; m < images; m++)
-                sum_terms<T, 1, 1>(terms[col], from + m * source_apart + c, 0, kernel + c, to + m * target_apart + c, 0);
-              c += kLanes;
-            } else {
-              for (int64_t m = 0; m < images; m++)
-                sum_last_terms(terms[col], from + m * source_apart + c, kernel + c, to + m * target_apart + c, last - c);
-              c = last;
-            }
+  const Gather gather{g, false};
+#pragma omp parallel num_threads(threads)
+  {
+    Planes<Scalar<T>> maps(g.batch, g.in_rows, g.in_cols, g.stride, g.padding());
+    std::vector<std::vector<Term>> terms(g.out_rows);
+    for (int64_t i = 0; i < g.out_rows; i++)
+      for (int64_t t = 0; t < g.taps(); t++) {
+        const int64_t row = gather.source(i, t / g.k, g.in_rows);
+        if (row >= 0) terms[i].push_back({maps.place(row, g.dilation * (t % g.k) - g.padding()), t * g.out_size()});
+      }
+#pragma omp for schedule(static)
+    for (int64_t c = 0; c < g.channels; c++) {
+      for (int64_t b = 0; b < g.batch; b++) maps.read(x + (b * g.channels + c) * g.in_size(), b);
+      const int64_t apart = g.channels * g.out_size();
+      for (int64_t i = 0; i < g.out_rows; i++) {
+        if (c + 1 < g.channels)
+          for (int64_t b = i * g.batch / g.out_rows; b < (i + 1) * g.batch / g.out_rows; b++) {
+            prefetch(x + (b * g.channels + c + 1) * g.in_size(), g.in_size() * sizeof(T));
+            prefetch(grad + (b * g.channels + c + 1) * g.out_size(), g.out_size() * sizeof(T));
           }
-        }
+        T* const to = grad_weight + c * g.taps() * g.out_size() + i * g.out_cols;
+        const T* const by = grad + c * g.out_size() + i * g.out_cols;
+        for (int64_t t = 0; t < g.taps(); t++)
+          if (gather.source(i, t / g.k, g.in_rows) < 0) std::fill_n(to + t * g.out_size(), g.out_cols, T{});
+        each_run<T>(g.out_cols, RUN {
+          correlate(terms[i], maps.values + n, maps.size, by + n, apart, g.batch, to + n, some);
+        });
       }
     }
+  }
 }
 
-template <class T> void forward_last(const T* x, const T* weight, T* out, const Geometry& g, int threads) {
-  gather_last(x, g.in_size(), weight, out, g.out_rows, g.out_cols, g, threads, terms_of_output);
+template <class T> void forward(const T* x, const T* weight, T* out, const Geometry& g, bool last, int threads) {
+  (last ? gather_last<T> : gather_first<T>)(x, weight, out, {g, false}, threads);
 }
 
-template <class T> void grad_x_last(const T* grad, const T* weight, T* grad_x, const Geometry& g, int threads) {
-  gather_last(grad, g.out_size(), weight, grad_x, g.in_rows, g.in_cols, g, threads, terms_of_input);
+template <class T> void grad_x(const T* grad, const T* weight, T* grad_x, const Geometry& g, bool last, int threads) {
+  (last ? gather_last<T> : gather_first<T>)(grad, weight, grad_x, {g, true}, threads);
 }
 
-template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weight, const Geometry& g, int threads) {
-  constexpr int64_t kLanes = lanes<T>, kBlock = 4 * kLanes;  // few: the batch's images of three rows stay in cache
-  const int64_t blocks = (g.channels + kBlock - 1) / kBlock;
-  const int64_t x_apart = g.in_size() * g.channels, grad_apart = g.out_size() * g.channels;
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-  for (int64_t block = 0; block < blocks; block++)
-    for (int64_t i = 0; i < g.out_rows; i++)
-      for (int64_t j = 0; j < g.out_cols; j++)
-        for (int64_t t = 0; t < g.taps(); t++) {
-          const int64_t row = g.padded(i, t / g.k) - g.padding(), col = g.padded(j, t % g.k) - g.padding();
-          const bool inside = row >= 0 && row < g.in_rows && col >= 0 && col < g.in_cols;
-          const int64_t images = inside ? g.batch : 0;
-          const int64_t first = block * kBlock, last = std::min(first + kBlock, g.channels);
-          const T* from = x + (row * g.in_cols + col) * g.channels;
-          const T* by = grad + (i * g.out_cols + j) * g.channels;
-          T* to = grad_weight + ((i * g.out_cols + j) * g.taps() + t) * g.channels;
-          if (last - first == kBlock) {
-            Lanes<T> sum[4] = {};
-            for (int64_t b = 0; b < images; b++)
-              for (int64_t n = 0; n < 4; n++)
-                sum[n] += load(from + b * x_apart + first + n * kLanes) * load(by + b * grad_apart + first + n * kLanes);
-            for (int64_t n = 0; n < 4; n++) store(to + first + n * kLanes, sum[n]);
-          } else {
-            for (int64_t c = first; c < last; c += kLanes) {
-              const int64_t count = std::min(kLanes, last - c);
-              Lanes<T> sum = {};
-              for (int64_t b = 0; b < images; b++)
-                sum += load(from + b * x_apart + c, count) * load(by + b * grad_apart + c, count);
-              store(to + c, sum, count);
-            }
-          }
-        }
+template <class T>
+void grad_weight(const T* grad, const T* x, T* grad_weight, const Geometry& g, bool last, int threads) {
+  (last ? grad_weight_last<T> : grad_weight_first<T>)(grad, x, grad_weight, g, threads);
 }
 
 }  // namespace
 
-// What `native.py` calls: NAME_LAYOUT_TYPE(two operands, result, the nine sizes of `Geometry` in order, threads).
-#define EXPORT(name, type, suffix)                                                                            \
-  extern "C" void name##_##suffix(const void* a, const void* b, void* result, const int64_t* s, int threads) { \
-    const Geometry g{s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8]};                                   \
-    name(static_cast<const type*>(a), static_cast<const type*>(b), static_cast<type*>(result), g, threads);   \
+// What `native.py` calls: NAME_TYPE(two operands, result, the nine sizes of `Geometry` in order, channels last?,
+// threads).
+#define EXPORT(name, type, suffix)                                                                          \
+  extern "C" void name##_##suffix(const void* a, const void* b, void* result, const int64_t* s, int last,   \
+                                  int threads) {                                                            \
+    const Geometry g{s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8]};                                 \
+    name(static_cast<const type*>(a), static_cast<const type*>(b), static_cast<type*>(result), g, last != 0, \
+         threads);                                                                                          \
   }
 #define EXPORT_TYPES(name)      \
   EXPORT(name, float, float32)  \
   EXPORT(name, double, float64) \
   EXPORT(name, BFloat16, bfloat16)
 
-EXPORT_TYPES(forward_first)
-EXPORT_TYPES(grad_x_first)
-EXPORT_TYPES(grad_weight_first)
-EXPORT_TYPES(forward_last)
-EXPORT_TYPES(grad_x_last)
-EXPORT_TYPES(grad_weight_last)
+EXPORT_TYPES(forward)
+EXPORT_TYPES(grad_x)
+EXPORT_TYPES(grad_weight)

@@ -1,4 +1,4 @@
-"""The CPU backend: `native.cpp`, compiled once on each machine by its C++ compiler.
+"""The CPU backend: `native.cpp`, compiled once on each machine, for its instructions, by its C++ compiler.
 
 It reads and writes every operand once, in one parallel region. Where there is no compiler, `unavailable()` says why,
 and the backend `portable` computes instead.
@@ -29,14 +29,19 @@ from torch import Tensor
 
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder, remove
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import one_line
+from fundus_seg.errors import UsageError, one_line
 from fundus_seg.ops.layout import empty_kernel_like, empty_map_like, is_channels_last
 from fundus_seg.runs.atomic import flush_to_disk
 
 SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
-_INSTRUCTIONS = {"AVX512": "-march=x86-64-v4", "AVX2": "-march=x86-64-v3"}
-"""Compiler flag by CPU capability; other machines take the compiler's default."""
+LEVEL_VARIABLE = "FUNDUS_SEG_CPU_LEVEL"
+_LEVELS: dict[str, tuple[str, ...]] = {
+    "avx512": ("-march=x86-64-v4",),
+    "avx2": ("-march=x86-64-v3",),
+    "baseline": (),
+}
+"""The compiler's flags by level of instructions, best first; the last is the compiler's default (SSE2, NEON)."""
 _WORTH_A_REGION = 2**18
 """Multiply-adds from which more than one thread is used, since short parallel regions stall on a busy machine."""
 _PATIENCE_S = 120.0
@@ -45,13 +50,43 @@ _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "
 
 
 def supports(x: Tensor) -> bool:
-    """Whether this backend computes with tensors of this device and dtype here."""
+    """Whether this backend computes with tensors of this device and dtype here.
+
+    Raises:
+        UsageError: as `level`.
+    """
     return x.device.type == "cpu" and x.dtype in _DTYPES and unavailable() is None
 
 
 def unavailable() -> str | None:
-    """Why the library cannot be used on this machine, in one line; None if it can. The first call may compile it."""
-    return _library()[1]
+    """Why the library cannot be used on this machine, in one line; None if it can. The first call may compile it.
+
+    Raises:
+        UsageError: as `level`.
+    """
+    return _library(level())[1]
+
+
+@functools.cache
+def levels() -> tuple[str, ...]:
+    """The levels of instructions that this machine has, best first: of "avx512", "avx2" and "baseline"."""
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    names = tuple(_LEVELS)
+    return names[names.index(capability) if capability in names else -1 :]
+
+
+def level() -> str:
+    """The level of instructions that computes: $FUNDUS_SEG_CPU_LEVEL, or else the best that this machine has.
+
+    Levels with fused multiply-adds (all but "baseline" on x86-64) give the same bits.
+
+    Raises:
+        UsageError: the variable names a level that there is not, or that this machine lacks.
+    """
+    name = os.environ.get(LEVEL_VARIABLE) or levels()[0]
+    if name not in levels():
+        raise UsageError(f"${LEVEL_VARIABLE}={name}: this machine has {', '.join(levels())}; set one of them, or none")
+    return name
 
 
 def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
@@ -86,21 +121,20 @@ def _call(
         return out
     longest = max(shape_in[2:])  # beyond it a stride or a dilation changes nothing but the size of a buffer
     geometry = (k, min(stride, longest), min(dilation, longest))
-    library, _ = _library()
+    library, _ = _library(level())
     assert library is not None
-    layout = "last" if is_channels_last(a) else "first"
     sizes = (ctypes.c_int64 * 9)(*shape_in, *shape_out[2:], *geometry)
     threads = torch.get_num_threads() if out.numel() * k**2 >= _WORTH_A_REGION else 1
     pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (a, b, out))
-    getattr(library, f"{name}_{layout}_{_DTYPES[a.dtype]}")(*pointers, sizes, threads)
+    getattr(library, f"{name}_{_DTYPES[a.dtype]}")(*pointers, sizes, is_channels_last(a), threads)
     return out
 
 
 @functools.cache
-def _library() -> tuple[ctypes.CDLL | None, str | None]:
-    """The compiled library, or the reason why there is none, which is also warned of once."""
+def _library(level: str) -> tuple[ctypes.CDLL | None, str | None]:
+    """The library compiled for the level, or the reason why there is none, which is also warned of once."""
     try:
-        return _loaded(), None
+        return _loaded(level), None
     # RuntimeError: no home folder, hence no cache
     except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
         reason = one_line(error)
@@ -108,7 +142,7 @@ def _library() -> tuple[ctypes.CDLL | None, str | None]:
         return None, reason
 
 
-def _loaded() -> ctypes.CDLL:
+def _loaded(level: str) -> ctypes.CDLL:
     """The library from the cache folder, built if it is missing, and once more if it is damaged.
 
     Its name holds a hash of all that it depends on, then a hash of itself, by which a damaged one is told.
@@ -116,16 +150,23 @@ def _loaded() -> ctypes.CDLL:
     Raises:
         OSError: there is no compiler, it fails, the cache folder cannot be written, or another user can write there.
     """
-    instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability())
-    flags = [*_FLAGS, *([instructions] if instructions else [])]
-    content = SOURCE.read_bytes() + " ".join([platform.machine(), *platform.libc_ver(), *flags]).encode()
-    cache, name = cache_folder(), f"{SOURCE.stem}-{hashlib.sha256(content).hexdigest()[:16]}"
+    cache, name = cache_folder(), _name(level)
     folder = cache / "compiled"
     for path in sorted(folder.glob(f"{name}-*.so")):
         with contextlib.suppress(_DamagedError):
             return _load(path, cache)
         remove(path)
-    return _load(_compile(os.environ.get("CXX", "c++").split(), flags, folder, name), cache)
+    return _load(_compile(os.environ.get("CXX", "c++").split(), _flags(level), folder, name), cache)
+
+
+def _flags(level: str) -> list[str]:
+    return [*_FLAGS, *_LEVELS[level]]
+
+
+def _name(level: str) -> str:
+    """The library's name up to the hash of itself, with a hash of all that it depends on."""
+    on = " ".join([platform.machine(), *platform.libc_ver(), *_flags(level)])
+    return f"{SOURCE.stem}-{hashlib.sha256(SOURCE.read_bytes() + on.encode()).hexdigest()[:16]}"
 
 
 class _DamagedError(OSError):
@@ -157,7 +198,8 @@ def _load(path: Path, cache: Path) -> ctypes.CDLL:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if not path.stem.endswith(f"-{digest[:16]}"):
             raise _DamagedError(f"{path}: not what the compiler wrote")
-        opened = Path(f"/proc/self/fd/{file.fileno()}")
+        # The copy stays open: the loader takes a name that it has met before for the library that it has loaded before.
+        opened = Path(f"/proc/self/fd/{os.dup(file.fileno())}")
         try:
             return ctypes.CDLL(str(opened if opened.exists() else path))
         except OSError as error:

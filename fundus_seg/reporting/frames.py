@@ -42,7 +42,7 @@ def joined(evaluations: Sequence[Evaluation], of_cases: Callable[[Evaluation], p
     for evaluation in in_order(evaluations):
         run, rows = evaluation.meta.run, of_cases(evaluation)
         fields = {**asdict(evaluation.meta.column), "holdout": run.holdout, "seed": run.seed}
-        frames.append(rows.assign(**fields)[[*RUN_FIELDS, *rows.columns]])
+        frames.append(pd.DataFrame({**dict.fromkeys(RUN_FIELDS), **fields, **rows}, index=rows.index))
     return pd.concat(frames, ignore_index=True)
 
 

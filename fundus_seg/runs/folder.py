@@ -21,7 +21,7 @@ import csv
 import math
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,13 @@ def folders_below(paths: Sequence[Path], *, progress: Progress = SILENT) -> list
     return sorted(found.values())
 
 
+def check_folders(paths: Iterable[Path]) -> None:
+    """Raise a RunError that names the first path that does not exist."""
+    for path in paths:
+        if not path.exists():
+            raise RunError(f"{path}: no such folder; train a run first, or name the folder of one")
+
+
 def find_runs(paths: Sequence[Path], *, least: int = 1, progress: Progress = SILENT) -> list[RunFolder]:
     """Every run folder at or below the given paths, behind symbolic links too, sorted, each once.
 
@@ -179,9 +186,7 @@ def find_runs(paths: Sequence[Path], *, least: int = 1, progress: Progress = SIL
     Raises:
         RunError: a path does not exist, or fewer than `least` runs lie below them.
     """
-    for path in paths:
-        if not path.exists():
-            raise RunError(f"{path}: no such folder; train a run first, or name the folder of one")
+    check_folders(paths)
     found = [RunFolder(folder) for folder in folders_below(paths, progress=progress)]
     runs = [run for run in found if run.config.is_file()]
     if len(runs) < least:

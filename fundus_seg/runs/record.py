@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +20,7 @@ def take_up(
     inputs: Mapping[str, str],
     *,
     probed: bool,
-    machine: MachineSettings,
+    machine: Callable[[], MachineSettings],
 ) -> ResolvedRun:
     """The settings to run with in `folder`, nothing left open: for a new run, or for the same run if it is there.
 
@@ -29,7 +29,7 @@ def take_up(
         config: settings, sources named.
         inputs: digests of what the settings name but do not contain: data, encoder weights.
         probed: whether the holdout is to be probed.
-        machine: what is fast on this machine.
+        machine: gives what is fast on this machine; asked for a new run.
 
     Raises:
         RunError: the folder holds a run of other settings or inputs, whose differing keys are named; or a run that was
@@ -37,10 +37,10 @@ def take_up(
         ConfigError: the folder's config.yaml holds other settings than those of a run.
     """
     if not folder.begun:
-        return resolve_machine(config, None, machine)
+        return resolve_machine(config, machine())
     there = folder.read_config()
     recorded = recorded_settings(folder)
-    resolved = resolve_machine(config, recorded, machine)
+    resolved = resolve_machine(config, recorded.train)
     before = recorded.training_settings() | flatten({"inputs": there["inputs"]})
     now = resolved.training_settings() | flatten({"inputs": dict(inputs)})
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))

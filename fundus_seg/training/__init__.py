@@ -1,7 +1,5 @@
-"""Training of one run."""
+"""Training of one run. The exports are imported when they are asked for: the data of a run is read without torch."""
 
-from fundus_seg.training.fit import train
-from fundus_seg.training.method import Method
-from fundus_seg.training.observer import Observer
+import lazy_loader
 
-__all__ = ["Method", "Observer", "train"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the names are in __init__.pyi

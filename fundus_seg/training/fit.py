@@ -92,7 +92,7 @@ def train(
     folder = run_folder(planned, planned.recipe(all_domains=root.experiment), out, phantom=root.phantom)
     if probe:
         observers = [*observers, HoldoutProbe(root, data.origin, progress=progress)]
-    resolved = take_up(folder, planned, data.inputs, probed=probe, machine=machine_choices())
+    resolved = take_up(folder, planned, data.inputs, probed=probe, machine=machine_choices)
     tell_changes(folder, gpu_name(), progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")

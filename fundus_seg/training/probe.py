@@ -18,7 +18,8 @@ from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_rows
 from fundus_seg.runs.folder import RunFolder, read_epochs
 from fundus_seg.training.observer import Observer
-from fundus_seg.training.selection import KeptWeights, ValidationSet, score, validation_dice, weights_state
+from fundus_seg.training.run_data import ValidationSet
+from fundus_seg.training.selection import KeptWeights, score, validation_dice, weights_state
 
 
 class HoldoutProbe(Observer):

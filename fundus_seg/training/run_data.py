@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,21 @@ from fundus_seg.metrics.framing import Framing
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import SELECTIONS, source_half
-from fundus_seg.training.selection import ValidationSet
 
 _Splits = dict[str, ResizedSplit]
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """The cases of one domain that may choose a checkpoint: indices into a split at the training size."""
+
+    split: ResizedSplit
+    cases: Sequence[int]
+
+    @classmethod
+    def whole(cls, split: ResizedSplit) -> ValidationSet:
+        """Every case of a split."""
+        return cls(split, range(len(split.names)))
 
 
 @dataclass(frozen=True)

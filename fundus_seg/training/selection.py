@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fundus_seg.config import Recipe
-from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.metrics import dice
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import network_state, write_checkpoint
 from fundus_seg.protocol import STRUCTURES
+from fundus_seg.training.run_data import ValidationSet
 
 _BATCH = 16
-
-
-@dataclass(frozen=True)
-class ValidationSet:
-    """The cases of one domain that may choose a checkpoint: indices into a split at the training size."""
-
-    split: ResizedSplit
-    cases: Sequence[int]
-
-    @classmethod
-    def whole(cls, split: ResizedSplit) -> ValidationSet:
-        """Every case of a split."""
-        return cls(split, range(len(split.names)))
 
 
 def validation_dice(

@@ -1,50 +1,48 @@
-"""An experiment that no run uses: bilinear upsampling whose gradient is deterministic and fast on CUDA.
+"""Bilinear upsampling whose gradient is deterministic and fast on CUDA.
 
-torch has no deterministic kernel for that gradient. In deterministic mode it gathers four neighbours instead, and the
-gradient of the gathering is a sort and a sum. Here the forward pass is torch's own kernel, and the gradient is
-R_h' G R_w, where the matrices R interpolate the rows and the columns.
+torch has no deterministic kernel for that gradient: in deterministic mode it gathers four neighbours instead, and the
+gradient of the gathering is a sort and a sum, half of a training step. Here the gradient of G is R_h' G R_w, where the
+matrices R interpolate rows and columns (benchmarks/gpu.md).
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fundus_seg.models import deeplab
+
+def upsample_bilinear(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps x (B, C, h, w) to the size (H, W): `F.interpolate` with half-pixel centres, and its gradient.
+
+    Where torch must be deterministic on CUDA, the gradient is the one of this module; it can be differentiated once.
+    """
+    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+        out: Tensor = Upsampling.apply(x, tuple(size))
+        return out
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-@contextlib.contextmanager
-def upsampled_by_us() -> Iterator[None]:
-    """Within it, the network uses this upsampling."""
-    with patch.object(deeplab, "_resize", own_resize):
-        yield
+class Upsampling(torch.autograd.Function):
+    """`upsample_bilinear` with the gradient of this module, on any device."""
 
-
-def own_resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear upsampling of x (B, C, h, w) to the size (H, W)."""
-    out: Tensor = _Upsampling.apply(x, tuple(size))
-    return out
-
-
-class _Upsampling(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps x (B, C, h, w) to (B, C, *size) by torch's own kernel, which is deterministic."""
         ctx.size = x.shape[2:]
         out: Tensor = torch._C._nn.upsample_bilinear2d(x, size, False, None)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Maps the gradient (B, C, H, W) to (B, C, h, w) by two products of matrices, in its memory layout."""
         (height, width), (rows, columns) = ctx.size, grad.shape[2:]
-        to_rows = interpolation(height, rows, grad.dtype, grad.device)  # (rows, height)
-        to_columns = interpolation(width, columns, grad.dtype, grad.device)  # (columns, width)
+        to_rows = _interpolation(height, rows, grad.dtype, grad.device)  # (rows, height)
+        to_columns = _interpolation(width, columns, grad.dtype, grad.device)  # (columns, width)
         batch, channels = grad.shape[:2]
         if grad.is_contiguous():  # (B, C, rows, columns)
             planes = (grad.reshape(-1, columns) @ to_columns).view(batch * channels, rows, width)
@@ -58,7 +56,7 @@ class _Upsampling(torch.autograd.Function):
 
 
 @functools.cache
-def interpolation(before: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _interpolation(before: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The matrix (after, before) that interpolates a line of `before` values at `after` places."""
     each = torch.eye(before, dtype=torch.float64)[None]
     return F.interpolate(each, size=after, mode="linear", align_corners=False)[0].t().to(device, dtype)
