@@ -41,7 +41,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=4)
     arguments = options.parse_args()
     torch.set_num_threads(1)
-    os.environ["RAY_worker_niceness"] = "0"  # on this machine the cluster's workers shall not yield to its rival
+    os.environ.update(RAY_worker_niceness="0")  # on this machine the cluster's workers shall not yield to its rival
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _draw(folder)

@@ -23,7 +23,7 @@ SEEDS = 10
 TENSORS_MIB = {"conv": 66, "depthwise": 85, "tvconv": 64}
 """Tensors of a training step for each photograph, measured with `peak_memory` at batches of 2 and 6, at 256x256."""
 PHOTOGRAPHS = 100_000
-MASK_KB = 2
+MASK_KB = 4
 """Size of the mask file of a photograph of 800x800 with a disc and a cup, measured with `benchmarks/predict.py`."""
 EIGHT_TO_FOUR = 1.39
 """How many times as long as a step of 4 photographs one of 8 takes, tvconv, measured with one thread."""

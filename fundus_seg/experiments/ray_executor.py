@@ -57,6 +57,8 @@ _PATIENCE = 120.0
 """Seconds after which a run that has been cancelled and does not end is given up."""
 _SHARDS_PER_SLOT = 4
 """Shards for each that is done at a time: the last ones to end then leave little time idle."""
+_LEAST_IN_SHARD = 100
+"""Photographs of a shard, if there are more shards than are done at a time: each loads the model."""
 _LOOK = 1.0
 """Seconds between two looks of a worker at the file that tells it to go on."""
 
@@ -165,7 +167,7 @@ def predict_on_ray(
         if unseen := _survey(ray, nodes, token, roots):
             raise RunError(f"{min(unseen)}: some node does not see it; put it on a path that all nodes share")
         slots = sum(_slots(node["Resources"], gpus) for node in nodes)
-        count = max(1, min(len(job.given), _SHARDS_PER_SLOT * slots))
+        count = min(len(job.given), max(slots, min(_SHARDS_PER_SLOT * slots, len(job.given) // _LEAST_IN_SHARD)))
         shards = [Shard(number, count) for number in range(1, count + 1)]
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_predict_shard)
         waiting = {task.remote(arguments, each, trust, token): each for each in shards}
