@@ -172,14 +172,18 @@ def predict_on_ray(
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_predict_shard)
         waiting = {task.remote(arguments, each, trust, token): each for each in shards}
         ends: dict[Shard, _ShardEnd] = {}
-        with progress.task("predicting shards", total=count) as advance:
-            for shard, ended in _ended(ray, waiting, at_work):
-                try:
-                    ends[shard] = ray.get(ended)
-                except ray.exceptions.RayError:
-                    ends[shard] = _ShardEnd(failure=_outcome(ray, ended).reason)
-                job.unusable.found += ends[shard].problems
-                advance()
+        try:
+            with progress.task("predicting shards", total=count) as advance:
+                for shard, ended in _ended(ray, waiting, at_work):
+                    try:
+                        ends[shard] = ray.get(ended)
+                    except ray.exceptions.RayError:
+                        ends[shard] = _ShardEnd(failure=_outcome(ray, ended).reason)
+                    job.unusable.found += ends[shard].problems
+                    advance()
+        except (KeyboardInterrupt, SystemExit):
+            progress.line(f"stopped: {len(ends)} of {counted(count, 'shard')} are done; the same command goes on")
+            raise
     done, differing = job.collect(progress)
     if failed := {shard: end.failure for shard, end in ends.items() if end.failure}:
         first = min(failed, key=lambda shard: shard.number)
