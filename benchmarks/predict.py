@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -88,7 +87,12 @@ def main() -> None:
 
 
 def _throughput(predictor: Predictor, folder: Path, size: str, count: int, rounds: int) -> Timings:
-    """Rounds of `predict_folder` with a model that is loaded, and of its network alone on the same batches."""
+    """Rounds of `predict_folder` with a model that is loaded, and of its network alone on the same batches.
+
+    `own` and `others` are the seconds of the processor that the network's thread and the other threads took in
+    `predict`, `bare` those of the network alone: they hardly depend on what else the machine does.
+    """
+    processor: dict[str, list[float]] = {"own": [], "others": [], "bare": []}
     photographs = folder / size
     photographs.mkdir()
     width, height = map(int, size.split("x"))
@@ -102,14 +106,20 @@ def _throughput(predictor: Predictor, folder: Path, size: str, count: int, round
 
     def ours() -> None:
         made.append(folder / f"{size}-{len(made)}")
+        whole, own = time.process_time(), time.thread_time()
         with patch("fundus_seg.inference.predict.load_model", lambda *_, **__: predictor):
             predict_folder(checkpoint, [photographs], made[-1])
+        processor["own"].append(time.thread_time() - own)
+        processor["others"].append(time.process_time() - whole - processor["own"][-1])
 
     def bare() -> None:
+        before = time.thread_time()
         for image in prepared:
             predictor.logits_of_batch([image], image.shape)
+        processor["bare"].append(time.thread_time() - before)
 
-    return side_by_side({"predict": ours, "network": bare}, rounds=rounds)
+    timed = side_by_side({"predict": ours, "network": bare}, rounds=rounds)
+    return Timings({**timed.seconds, **{name: seconds[-rounds:] for name, seconds in processor.items()}})
 
 
 def _steps(predictor: Predictor, folder: Path, size: str) -> dict[str, float]:
@@ -155,7 +165,8 @@ def _memory(folder: Path, count: int) -> float:
 def _peak_memory(place: Path) -> float:
     torch.set_num_threads(1)
     predict_folder(place / "model.ckpt", [place / "photographs"], place / "out")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text()  # not ru_maxrss, which a process inherits from its parent
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def report(timings: dict[str, Timings], steps: dict[str, dict[str, float]], memory: Sequence[float], many: int) -> str:
@@ -178,6 +189,21 @@ def report(timings: dict[str, Timings], steps: dict[str, dict[str, float]], memo
         ratio = of_size.ratio("network", "predict")
         reached = "yes" if ratio.median >= THROUGHPUT else "no"
         lines.append(f"| {size} | {each['network']} | {each['predict']} | {ratio} | >= {THROUGHPUT:g} | {reached} |")
+    lines += [
+        "",
+        "The same in time of the processor, which other work on the machine hardly changes. With a core for the network's",
+        "thread and another for the others, the slower sets the pace:",
+        "",
+        "| photographs | network alone [ms] | its thread in predict [ms] | other threads [ms] | throughput at most |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for size, of_size in timings.items():
+        alone, own, others = (
+            Spread.of([1e3 * value / SIZES[size] for value in of_size.seconds[name]])
+            for name in ("bare", "own", "others")
+        )
+        at_most = min(1, alone.median / max(own.median, others.median))
+        lines.append(f"| {size} | {alone} | {own} | {others} | {at_most:.2f} |")
     lines += ["", "What the other core does for each photograph, in milliseconds of its time:", ""]
     lines += [f"| step | {' | '.join(steps)} |", f"|---|{'---:|' * len(steps)}"]
     totals = {size: {**of_size, "together": sum(of_size.values())} for size, of_size in steps.items()}

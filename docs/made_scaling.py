@@ -143,9 +143,11 @@ def grid() -> str:
 
 def predicting() -> str:
     """What `predict` costs beside its network, as `make bench` measures it."""
-    sizes = [cells for cells in benchmark_rows("predict.md") if len(cells) == 6][2:]
-    rows = [(cells[0], *cells[1:4], f"{3600e3 / float(cells[2].split()[0]):.0f}") for cells in sizes]
-    header = ("photographs", "network [ms] (M)", "predict [ms] (M)", "throughput over the network's (M)", "an hour (C)")
+    tables = benchmark_rows("predict.md")
+    walls = [cells for cells in tables if len(cells) == 6][2:]
+    processor = [cells for cells in tables if len(cells) == 5][2:]
+    rows = [(wall[0], *wall[1:4], of[4]) for wall, of in zip(walls, processor, strict=True)]
+    header = ("photographs", "network [ms]", "predict [ms]", "throughput over the network's", "with a core for each")
     return table(header, rows, numbers=4)
 
 

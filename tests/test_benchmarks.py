@@ -186,7 +186,8 @@ def test_predict_is_compared_on_masks_of_usual_size(tmp_path: Path) -> None:
     steps = _steps(predictor, tmp_path, "96x80")
     assert len(list((tmp_path / "96x80-1/masks").iterdir())) == 3
     assert min(timings.seconds["predict"]) > 0 and len(steps) == 7
-    made = Timings({"predict": [2.4, 2.4], "network": [2.4, 2.4]})
+    made = Timings({key: [2.4, 2.4] for key in ("predict", "network", "bare", "own", "others")})
+    assert len(timings.seconds["others"]) == len(timings.seconds["predict"]) == 2
     text = report({"800x800": made, "2124x2056": made}, {"800x800": steps}, [100, 105], 1000)
     assert "| 800x800 | 100.00 (100.00-100.00) | 100.00 (100.00-100.00) | 1.00 (1.00-1.00) | >= 0.9 | yes |" in text
     assert "| ratio | 1.05 | <= 1.1 | yes |" in text
