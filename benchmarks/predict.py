@@ -191,8 +191,8 @@ def report(timings: dict[str, Timings], steps: dict[str, dict[str, float]], memo
         lines.append(f"| {size} | {each['network']} | {each['predict']} | {ratio} | >= {THROUGHPUT:g} | {reached} |")
     lines += [
         "",
-        "The same in time of the processor, which other work on the machine hardly changes. With a core for the network's",
-        "thread and another for the others, the slower sets the pace:",
+        "The same in time of the processor, which other work on the machine hardly changes. With a core for the",
+        "network's thread and another for the others, the slower sets the pace:",
         "",
         "| photographs | network alone [ms] | its thread in predict [ms] | other threads [ms] | throughput at most |",
         "|---|---:|---:|---:|---:|",
