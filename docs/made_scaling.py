@@ -163,8 +163,8 @@ def predicting_on_ray() -> str:
     each, fixed = (float(measured[row][1].split()[0]) for row in (1, 4))
     rows = [(*cells, "M") for cells in measured]
     for cores in (2, 16, 64, 256):
-        hours = (fixed + PHOTOGRAPHS * each * 2 / cores) / 3600
-        rows.append((f"{PHOTOGRAPHS} photographs on {cores} such cores [h]", f"{hours:.1f}", "C"))
+        minutes = (fixed + PHOTOGRAPHS * each * 2 / cores) / 60
+        rows.append((f"{PHOTOGRAPHS} photographs on {cores} such cores [min]", f"{minutes:.0f}", "C"))
     rows.append(
         (
             f"masks of {PHOTOGRAPHS} photographs of 800x800, {MASK_KB} kB each [GB]",
