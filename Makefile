@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
 
-.PHONY: demo test test-all bench bench-grid docs lint clean
+.PHONY: demo test test-all bench bench-grid bench-ray docs lint clean
 
 demo: .venv/installed
 	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
@@ -18,9 +18,13 @@ test-all: lint .venv/ray
 bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/distances.py
+	$(BIN)/python benchmarks/predict.py
 
 bench-grid: .venv/installed
 	$(BIN)/python benchmarks/grid.py
+
+bench-ray: .venv/ray
+	$(BIN)/python benchmarks/predict_ray.py
 
 docs: .venv/installed
 	$(BIN)/python docs/make.py

@@ -22,6 +22,9 @@ TRAIN, TEST = {"A": 50, "B": 99, "C": 320, "D": 320}, {"A": 51, "B": 60, "C": 80
 SEEDS = 10
 TENSORS_MIB = {"conv": 66, "depthwise": 85, "tvconv": 64}
 """Tensors of a training step for each photograph, measured with `peak_memory` at batches of 2 and 6, at 256x256."""
+PHOTOGRAPHS = 100_000
+MASK_KB = 4
+"""Size of the mask file of a photograph of 800x800 with a disc and a cup, measured with `benchmarks/predict.py`."""
 EIGHT_TO_FOUR = 1.39
 """How many times as long as a step of 4 photographs one of 8 takes, tvconv, measured with one thread."""
 
@@ -138,6 +141,40 @@ def grid() -> str:
     return table(("quantity", "value"), rows, numbers=1)
 
 
+def predicting() -> str:
+    """What `predict` costs beside its network, as `make bench` measures it."""
+    tables = benchmark_rows("predict.md")
+    walls = [cells for cells in tables if len(cells) == 6][2:]
+    processor = [cells for cells in tables if len(cells) == 5][2:]
+    rows = [(wall[0], *wall[1:4], of[4]) for wall, of in zip(walls, processor, strict=True)]
+    header = ("photographs", "network [ms]", "predict [ms]", "throughput over the network's", "with a core for each")
+    return table(header, rows, numbers=4)
+
+
+def predicting_memory() -> str:
+    """The memory of `predict`, as `make bench` measures it."""
+    rows = [cells[:2] for cells in benchmark_rows("predict.md") if len(cells) == 4 and not set(cells[0]) <= set("-")]
+    return table(("peak memory of predict (M)", "value"), rows[1:], numbers=1)
+
+
+def predicting_on_ray() -> str:
+    """What `predict` costs on a Ray cluster, as `make bench-ray` measures it, and what that comes to for many."""
+    measured = [cells for cells in benchmark_rows("predict_ray.md") if cells[0] not in ("what", "---")]
+    each, fixed = (float(measured[row][1].split()[0]) for row in (1, 4))
+    rows = [(*cells, "M") for cells in measured]
+    for cores in (2, 16, 64, 256):
+        minutes = (fixed + PHOTOGRAPHS * each * 2 / cores) / 60
+        rows.append((f"{PHOTOGRAPHS} photographs on {cores} such cores [min]", f"{minutes:.0f}", "C"))
+    rows.append(
+        (
+            f"masks of {PHOTOGRAPHS} photographs of 800x800, {MASK_KB} kB each [GB]",
+            f"{PHOTOGRAPHS * MASK_KB / 1e6:.1f}",
+            "C",
+        )
+    )
+    return table(("quantity", "value", "source"), rows, numbers=1)
+
+
 @cache
 def network(op: str) -> torch.nn.Module:
     """The paper's network, without values."""
@@ -180,4 +217,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "fixed-part": fixed_part,
     "experiment-cost": experiment_cost,
     "grid": grid,
+    "predict": predicting,
+    "predict-memory": predicting_memory,
+    "predict-ray": predicting_on_ray,
 }

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 _GROUPS = Path("/sys/fs/cgroup")
 """Where the groups are mounted: one tree in version 2, one for each controller in version 1."""
 _MEMBERSHIP = Path("/proc/self/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 _UNLIMITED = 2**60
 """Version 1 says so for no limit, or more."""
 
@@ -50,6 +52,15 @@ def memory_left() -> float:
                 if most < _UNLIMITED:
                     left.append(max(0, most - max(0, taken - _statistic(group / "memory.stat", droppable))))
     return min(left)
+
+
+def memory_free() -> float:
+    """How many bytes of memory programs may still take, of the machine and of the container; infinite if none tells."""
+    try:
+        available = re.search(r"^MemAvailable: *(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
+    except OSError:
+        available = None
+    return min(int(available[1]) * 1024 if available else math.inf, memory_left())
 
 
 def _statistic(path: Path, name: str) -> int:

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
+from fundus_seg.inference.predict import Predictor
 from fundus_seg.models import build_model
 from fundus_seg.ops import native, translation_variant_conv2d
 
@@ -169,3 +171,23 @@ def test_the_gpu_table_says_that_there_is_no_gpu(
     monkeypatch.setattr(sys, "argv", ["gpu_table.py"])
     assert gpu_table.main() == 1
     assert capsys.readouterr().err == "error: no CUDA device here: run this on a machine with an NVIDIA GPU.\n"
+
+
+def test_predict_is_compared_on_masks_of_usual_size(tmp_path: Path) -> None:
+    from predict import Drawn, _steps, _throughput, report
+    from timing import Timings
+
+    torch.manual_seed(0)
+    predictor = Predictor(Drawn(build_model("tvconv", **TINY)), device=torch.device("cpu"))  # type: ignore[arg-type]
+    disc, cup = predictor(np.zeros((80, 80, 3), np.uint8))
+    assert 0.1 < disc.mean() < 0.4
+    assert 0 < cup.mean() < disc.mean()
+    timings = _throughput(predictor, tmp_path, "96x80", 3, 2)
+    steps = _steps(predictor, tmp_path, "96x80")
+    assert len(list((tmp_path / "96x80-1/masks").iterdir())) == 3
+    assert min(timings.seconds["predict"]) > 0 and len(steps) == 7
+    made = Timings({key: [2.4, 2.4] for key in ("predict", "network", "bare", "own", "others")})
+    assert len(timings.seconds["others"]) == len(timings.seconds["predict"]) == 2
+    text = report({"800x800": made, "2124x2056": made}, {"800x800": steps}, [100, 105], 1000)
+    assert "| 800x800 | 100.00 (100.00-100.00) | 100.00 (100.00-100.00) | 1.00 (1.00-1.00) | >= 0.9 | yes |" in text
+    assert "| ratio | 1.05 | <= 1.1 | yes |" in text

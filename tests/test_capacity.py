@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fundus_seg import container
 from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.experiments import capacity
 from fundus_seg.experiments.capacity import run_bytes, worker_slots
@@ -26,7 +27,7 @@ def machine(monkeypatch):
 
     def make(cores, memory=100.0, gpus=()):
         monkeypatch.setattr(capacity, "core_count", lambda: cores)
-        monkeypatch.setattr(capacity, "_memory_bytes", lambda: memory * run_bytes(run()))
+        monkeypatch.setattr(capacity, "memory_free", lambda: memory * run_bytes(run()))
         monkeypatch.setattr(capacity, "_gpu_bytes", lambda gpu: gpus[gpu] * run_bytes(run()))
 
     return make
@@ -46,8 +47,8 @@ def test_cpu_jobs_are_bounded_by_cores_and_by_memory(machine):
 
 def test_a_machine_that_tells_nothing_of_its_memory_is_bounded_by_cores(monkeypatch, tmp_path):
     monkeypatch.setattr(capacity, "core_count", lambda: 4)
-    monkeypatch.setattr(capacity, "memory_left", lambda: math.inf)
-    monkeypatch.setattr(capacity, "_MEMINFO", tmp_path / "missing")
+    monkeypatch.setattr(container, "memory_left", lambda: math.inf)
+    monkeypatch.setattr(container, "_MEMINFO", tmp_path / "missing")
     assert worker_slots([run()], 0) == [None] * 4
     (tmp_path / "missing").write_text("MemTotal: 99 kB\nMemAvailable:   20000000 kB\n")
     assert len(worker_slots([run()], 0)) == int(20000000 * 1024 // run_bytes(run()))

@@ -7,7 +7,6 @@ import math
 import pytest
 
 from fundus_seg import container, cores
-from fundus_seg.experiments import capacity
 
 GIB = 2**30
 
@@ -109,8 +108,8 @@ class TestMemory:
 
     def test_workers_are_dealt_by_the_smaller_of_machine_and_container(self, groups, tmp_path, monkeypatch):
         (tmp_path / "meminfo").write_text("MemAvailable:   20000000 kB\n")
-        monkeypatch.setattr(capacity, "_MEMINFO", tmp_path / "meminfo")
+        monkeypatch.setattr(container, "_MEMINFO", tmp_path / "meminfo")
         groups("0::/\n", {"memory.max": GIB, "memory.current": 0, "memory.stat": ""})
-        assert capacity._memory_bytes() == GIB
+        assert container.memory_free() == GIB
         groups("0::/\n", {"memory.max": 2**50, "memory.current": 0, "memory.stat": ""})
-        assert capacity._memory_bytes() == 20000000 * 1024
+        assert container.memory_free() == 20000000 * 1024

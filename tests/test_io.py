@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 
+import cv2
 import nibabel
 import numpy as np
 import pytest
@@ -46,8 +47,6 @@ COLOURS = np.array([[[250, 120, 60], [0, 40, 200]], [[10, 20, 30], [255, 255, 25
 
 def deep_rgb_png(path):
     """RGB with 16 bits a channel, which PIL would cut to 8 without a word."""
-    import cv2
-
     cv2.imwrite(str(path), np.full((4, 4, 3), 40_000, dtype=np.uint16))
 
 
@@ -166,6 +165,16 @@ class TestMasks:
         disc[10:40, 16:50] = True
         Image.fromarray(disc.astype(np.uint8) * 255).save(tmp_path / "disc.jpg", quality=95)
         np.testing.assert_array_equal(read_binary_mask(tmp_path / "disc.jpg"), disc)
+
+    @pytest.mark.parametrize("frame", [(1, 1), (1, 70_000), (300, 1), (37, 41)])
+    def test_a_written_mask_is_a_plain_grey_png_to_every_decoder(self, tmp_path, frame):
+        disc, cup = np.random.default_rng(0).random((2, *frame)) < 0.5
+        write_mask(tmp_path / "mask.png", np.stack([disc, cup]), "png")
+        greys = np.where(disc & cup, 0, np.where(disc, 128, 255))
+        with Image.open(tmp_path / "mask.png") as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(image, greys)
+        np.testing.assert_array_equal(cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_UNCHANGED), greys)
 
     def test_written_png_reads_back(self, tmp_path):
         write_mask(tmp_path / "mask.png", np.stack([DISC, CUP]), "png")

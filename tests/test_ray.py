@@ -12,15 +12,21 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import RunError, UsageError
+from fundus_seg.errors import DataError, RunError, UsageError
 from fundus_seg.experiments import ray_executor as module
 from fundus_seg.experiments.executors import serial
 from fundus_seg.experiments.grid_run import GridRun, Outcome
-from fundus_seg.experiments.ray_executor import ray_executor
+from fundus_seg.experiments.ray_executor import predict_on_ray, ray_executor
 from fundus_seg.experiments.work import complete_run
+from fundus_seg.inference import folder as folder_module
+from fundus_seg.inference.folder import predict_folder
+from fundus_seg.inference.shards import Shard
+from fundus_seg.models import build_model
+from fundus_seg.models.checkpoint import network_state, write_checkpoint
 
 
 @pytest.fixture
@@ -146,7 +152,7 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(runs, cluster, tmp_pat
         unseen = replace(planned[0], data=str(tmp_path / "elsewhere"))
         sent = module._sent(ray, planned[0].data)
         with module._token(unseen.out) as token:
-            assert module._survey(ray, nodes, token, [unseen]) == {unseen.data}
+            assert module._survey(ray, nodes, token, {unseen.data}) == {unseen.data}
             digest = module._digests(planned)[planned[0]]
             look = ray.remote(module._work_on).remote(
                 lambda run: Outcome("done", run.data), unseen, sent, digest, token
@@ -163,6 +169,87 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(runs, cluster, tmp_pat
     finally:
         ray.shutdown()
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A tiny network with random weights."""
+    torch.manual_seed(0)
+    tiny = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1}
+    usage = {"image_interpolation": "lanczos", "scoring": {"threshold": 0.5}, "phantom": False}
+    write_checkpoint(tmp_path / "model.ckpt", network_state(build_model("conv", **tiny), usage))
+    return tmp_path / "model.ckpt"
+
+
+def files_of(out):
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+@pytest.mark.slow
+def test_shards_on_a_cluster_write_what_one_process_writes(draw_root, checkpoint, cluster, tmp_path, monkeypatch):
+    import ray
+
+    photographs = draw_root(size=90) / "Domain1/test/ROIs"
+    options = {"truth": [str(photographs / "mask")], "overlay": "jpeg"}
+    alone = tmp_path / "alone"
+    predict_folder(checkpoint, [photographs / "image"], alone, **options)
+    ray.init(address=cluster.address, logging_level="ERROR")
+    try:
+        table = predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "out", **options)
+        assert table == tmp_path / "out/cases.csv"
+        assert files_of(tmp_path / "out") == files_of(alone)
+        before = files_of(tmp_path / "out")
+        predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "out", **options)
+        assert files_of(tmp_path / "out") == before
+
+        # A photograph that cannot be used is listed as by one process, and a node that sees another one is named.
+        first, *_ = sorted((photographs / "image").iterdir())
+        content = first.read_bytes()
+        first.write_bytes(b"")
+        with pytest.raises(DataError, match=rf"{first.name}: not an image"):
+            predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "bad")
+        first.write_bytes(content)
+
+        inputs = folder_module._inputs
+        monkeypatch.setattr(
+            folder_module, "_inputs", lambda name, *rest: inputs(name, *rest) if name != first.stem else "0" * 16
+        )
+        with pytest.raises(RunError, match=rf"1 photograph of other content on a node than here, first {first}"):
+            predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "differs")
+        monkeypatch.undo()
+        assert first.stem not in (tmp_path / "differs/cases.csv").read_text()
+
+        with pytest.raises(RunError, match=r"elsewhere: some node does not see it"):
+            monkeypatch.setattr(module, "_look", lambda token, roots: (True, {str(tmp_path / "elsewhere")}))
+            predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "unseen")
+        monkeypatch.undo()
+
+        def dies(*_):
+            os._exit(1)
+
+        monkeypatch.setattr(module, "_predict_shard", dies)
+        with pytest.raises(
+            RunError, match=r"\d of \d shards failed, first shard 1/\d: its worker or node died 3 times"
+        ):
+            predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "dead")
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.usefixtures("local")
+def test_a_shard_that_fails_says_where_and_why(draw_root, checkpoint, tmp_path):
+    photographs = draw_root(size=90) / "Domain1/test/ROIs/image"
+    arguments = {"model": checkpoint, "images": [photographs], "out": tmp_path / "out"}
+    with module._token(tmp_path / "out") as token:
+        end = module._predict_shard(arguments, Shard(1, 1), (), token)
+        assert (end.failure, end.problems) == ("", ())
+        other = {**arguments, "precision": "bf16"}
+        end = module._predict_shard(other, Shard(1, 1), (), token)
+        assert end.failure.startswith(f"node {socket.gethostname()}: {tmp_path / 'out'}: holds other predictions")
 
 
 def test_what_a_node_sees(tmp_path):

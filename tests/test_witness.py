@@ -10,7 +10,7 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
-from drawn_masks import coded, save
+from drawn_masks import DrawnModel, coded, save
 from PIL import Image
 from small_runs import Lines
 
@@ -90,10 +90,10 @@ class Data:
         return pair_masks([str(self.folder / "pred")], self.truth, truth_coding=self.given, progress=told)
 
 
-class Circles:
+class Circles(DrawnModel):
     """A model whose disc and cup are circles."""
 
-    framing, phantom = Framing(0.1, 1.0), False
+    framing = Framing(0.1, 1.0)
 
     def __call__(self, image):
         rows, columns = np.mgrid[:SIZE, :SIZE] - SIZE / 2

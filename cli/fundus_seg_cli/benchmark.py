@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fundus_seg_cli.options import (
+    Address,
     Config,
     Data,
     Format,
@@ -50,10 +51,7 @@ def benchmark(
         int | None,
         typer.Option(min=1, help="Number of worker processes (default: what cores and free memory allow)."),
     ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Address of the Ray cluster (default: $RAY_ADDRESS, or a cluster on this machine)."),
-    ] = None,
+    address: Address = None,
     gpus_per_run: Annotated[
         float,
         typer.Option(min=0, help="With Ray: the share of a GPU for each run. 0.25 lets four runs share one; 0: CPU."),

@@ -109,6 +109,10 @@ Strict = Annotated[
         help="Exit with 3 if anything was left out or true masks are odd; a line says what, with or without it.",
     ),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Address of the Ray cluster (default: $RAY_ADDRESS, or a cluster on this machine)."),
+]
 OverlayFormat = Annotated[
     PictureFormat, typer.Option(help="Format of the pictures: jpeg is small, png keeps every pixel.")
 ]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from fundus_seg.builtins import MaskFormat, PictureFormat
+from fundus_seg.errors import UsageError
 from fundus_seg_cli.console import print_data
-from fundus_seg_cli.options import NetworkPrecision, Strict, Trust, TruthCoding
+from fundus_seg_cli.options import Address, NetworkPrecision, Strict, Trust, TruthCoding
 
 
 def predict(
@@ -48,20 +50,46 @@ def predict(
     ] = None,
     truth_coding: TruthCoding = None,
     precision: NetworkPrecision = "fp32",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Do one of N parts of the photographs, as 3/8 on the third of eight machines, all with one --out that "
+            "they share.",
+        ),
+    ] = None,
+    executor: Annotated[
+        Literal["serial", "ray"],
+        typer.Option(help="Work in this process, or in shards on a Ray cluster whose nodes share all paths."),
+    ] = "serial",
+    address: Address = None,
+    gpus_per_shard: Annotated[
+        float, typer.Option(min=0, help="With Ray: the share of a GPU for each shard at work; 0: CPU.")
+    ] = 0,
     trust: Trust = None,
     strict: Strict = False,
 ) -> None:
     """Write the masks of photographs at their own size, with a table of sizes, cup-to-disc ratios and warnings."""
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.inference.folder import predict_folder
+    from fundus_seg.inference.shards import Shard
     from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
+    part = Shard.parse(shard) if shard is not None else None
     for name in trust or []:
         load(name)
+    if executor == "serial":
+        run: Callable[..., Path] = partial(predict_folder, shard=part)
+    elif part:
+        raise UsageError("--shard with --executor ray: the cluster does all shards; leave --shard out")
+    else:
+        from fundus_seg.experiments.ray_executor import predict_on_ray
+
+        run = partial(predict_on_ray, address=address, gpus=gpus_per_shard, trust=trust or ())
     with _terminable():
-        table = predict_folder(
+        table = run(
             model,
             images,
             out,

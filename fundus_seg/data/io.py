@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -155,8 +156,27 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat, *, like: 
     if form == "nifti":
         write_labels(path, labels, like)
         return
-    greys = np.array([BACKGROUND, RIM, CUP], dtype=np.uint8)
-    Image.fromarray(greys[labels]).save(path, format="PNG")
+    greys = np.full(256, BACKGROUND, np.uint8)
+    greys[1:3] = RIM, CUP
+    path.write_bytes(_png(np.asarray(cv2.LUT(labels, greys), np.uint8)))
+
+
+def _png(greys: NDArray[np.uint8]) -> bytes:
+    """A grey PNG of pixels (H, W), made for masks: each row holds its difference from the row above, mostly zeros.
+
+    zlib's run-length strategy packs them smaller than Pillow's filters and search do, in a quarter of the time.
+    """
+    rows = np.empty((greys.shape[0], greys.shape[1] + 1), np.uint8)
+    rows[:, 0] = 2  # the filter "up"
+    rows[0, 1:] = greys[0]
+    np.subtract(greys[1:], greys[:-1], out=rows[1:, 1:])
+    packer = zlib.compressobj(level=6, strategy=zlib.Z_RLE)
+    header = struct.pack(">IIBBBBB", greys.shape[1], greys.shape[0], 8, 0, 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": packer.compress(rows.data) + packer.flush(), b"IEND": b""}
+    return _PNG + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
 
 
 def frame_text(pixels: NDArray[np.generic]) -> str:
@@ -219,7 +239,8 @@ def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
             orientation = image.getexif().get(_ORIENTATION)
             turned = orientation in range(2, 9)
             upright = ImageOps.exif_transpose(image) if turned else image
-            return _Decoded(np.asarray(upright.convert("RGB")), image.format in _LOSSY, orientation if turned else 1)
+            coloured = upright if upright.mode == "RGB" else upright.convert("RGB")
+            return _Decoded(np.asarray(coloured), image.format in _LOSSY, orientation if turned else 1)
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fundus_seg.container import memory_left
+from fundus_seg.container import memory_free
 from fundus_seg.cores import core_count
 
 if TYPE_CHECKING:
@@ -18,7 +15,6 @@ BASE_BYTES = 2e9
 """Memory of a run whatever its batch: libraries, the GPU's context, weights, Adam's means, the photographs."""
 BYTES_PER_PIXEL = 85 * 2**20 / 256**2
 """Memory of training for each pixel of a batch: depthwise's tensors, the largest measured in docs/scaling.md."""
-_MEMINFO = Path("/proc/meminfo")
 
 
 def gpu_count() -> int:
@@ -36,7 +32,7 @@ def worker_slots(runs: Sequence[GridRun], gpus: int, jobs: int | None = None) ->
         gpus: the number of GPUs in this machine; 0 for the CPU.
         jobs: the number of workers; None for as many as the cores and the free memory allow, at least one.
     """
-    free: dict[int | None, float] = {gpu: _gpu_bytes(gpu) for gpu in range(gpus)} or {None: _memory_bytes()}
+    free: dict[int | None, float] = {gpu: _gpu_bytes(gpu) for gpu in range(gpus)} or {None: memory_free()}
     need = max(map(run_bytes, runs))
     most = max(1, core_count() // max(run.threads for run in runs))
     fitting = sum(int(min(most, room / need)) for room in free.values())
@@ -59,12 +55,3 @@ def _gpu_bytes(gpu: int) -> float:
     import torch
 
     return torch.cuda.mem_get_info(gpu)[0]
-
-
-def _memory_bytes() -> float:
-    """How much memory programs may still take, of the machine and of the container; infinite if nothing tells."""
-    try:
-        available = re.search(r"^MemAvailable: *(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
-    except OSError:
-        available = None
-    return min(int(available[1]) * 1024 if available else math.inf, memory_left())

@@ -1,4 +1,4 @@
-"""The runs of an experiment on a Ray cluster.
+"""The runs of an experiment, and the shards of `predict`, on a Ray cluster.
 
 Ray queues the runs, gives each its share of a GPU, and starts a run again whose worker or node died. On CPUs the
 workers stay warm from one run to the next; on GPUs each run begins in a fresh one, since Ray binds a worker to its GPU.
@@ -27,10 +27,25 @@ from typing import TYPE_CHECKING, Any
 from fundus_seg.data.cache import split_digest
 from fundus_seg.data.files import SPLITS, Split
 from fundus_seg.data.layout import PHANTOM, DataRoot, open_root
+from fundus_seg.data.names import name_of
 from fundus_seg.data.shipping import pack, unpack, unpacked
 from fundus_seg.digests import short_hash
-from fundus_seg.errors import FundusSegError, RunError, UsageError, counted, one_line
+from fundus_seg.errors import (
+    BusyError,
+    DataError,
+    FundusSegError,
+    Problem,
+    RunError,
+    UsageError,
+    counted,
+    one_line,
+)
 from fundus_seg.experiments.executors import RETRIES, Executor, Work
+from fundus_seg.inference.folder import PredictionJob, predict_folder
+from fundus_seg.inference.shards import Shard
+from fundus_seg.plugins import load
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.runs import lease
 
 if TYPE_CHECKING:
     from fundus_seg.experiments.grid_run import GridRun, Outcome
@@ -40,6 +55,10 @@ _CANCEL = 2.0
 """Seconds after which the cancellation of a run that has not ended is repeated."""
 _PATIENCE = 120.0
 """Seconds after which a run that has been cancelled and does not end is given up."""
+_SHARDS_PER_SLOT = 4
+"""Shards for each that is done at a time: the last ones to end then leave little time idle."""
+_LEAST_IN_SHARD = 100
+"""Photographs of a shard, if there are more shards than are done at a time: each loads the model."""
 _LOOK = 1.0
 """Seconds between two looks of a worker at the file that tells it to go on."""
 
@@ -78,25 +97,179 @@ def ray_executor(*, address: str | None = None, cpus: float = 1, gpus: float = 0
             nodes = _nodes(ray, cpus, gpus)
             with contextlib.ExitStack() as at_work:
                 tokens = {out: at_work.enter_context(_token(out)) for out in {run.out for run in runs}}
-                lacking = {data for token in tokens.values() for data in _survey(ray, nodes, token, runs)}
+                roots = {run.data for run in runs} - {PHANTOM}  # every node draws the phantom by itself
+                lacking = {data for token in tokens.values() for data in _survey(ray, nodes, token, roots)}
                 parcels = {data: _sent(ray, data) for data in sorted(lacking)}
                 digests = _digests(runs)
                 task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_work_on)
                 waiting = {
                     task.remote(work, run, parcels.get(run.data), digests[run], tokens[run.out]): run for run in runs
                 }
-                try:
-                    while waiting:
-                        (ended,), _ = ray.wait(list(waiting))
-                        yield waiting.pop(ended), _outcome(ray, ended)
-                finally:
-                    at_work.close()  # tells the workers to end
-                    _cancel(ray, waiting)
+                for run, ended in _ended(ray, waiting, at_work):
+                    yield run, _outcome(ray, ended)
 
     return execute
 
 
-def _cancel(ray: Any, waiting: dict[Any, GridRun]) -> None:
+def predict_on_ray(
+    model: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    address: str | None = None,
+    gpus: float = 0,
+    truth: Sequence[str] = (),
+    trust: Sequence[str] = (),
+    progress: Progress = SILENT,
+    **options: Any,
+) -> Path:
+    """`predict_folder` on a Ray cluster, on whose nodes fundus-seg is installed: each task does a shard with one core.
+
+    Every node must see the model, the photographs, the true masks and `out`, all at the same paths. When the shards are
+    done, their tables are joined here, and the rows compared with the photographs as they are here.
+
+    Tasks, and not Ray Data: what goes in and comes out are files on a path that all nodes share, so that nothing is
+    left for Ray Data to move, and a shard already goes on where a lost worker left it.
+
+    Args:
+        model: folder of a run, or a checkpoint.
+        images: photographs, and folders of photographs.
+        out: the folder to write to.
+        address: the address of the cluster, as in `ray_executor`.
+        gpus: the share of a GPU for each shard at work; 0 for the CPU.
+        truth: true masks, as in `predict_folder`.
+        trust: operators of your own that the workers import (`plugins.load`).
+        progress: gets what `predict_folder` tells.
+        options: further arguments of `predict_folder`.
+
+    Returns:
+        The path of the CSV.
+
+    Raises:
+        UsageError: Ray is not installed.
+        RunError: a node does not see a path or cannot write to `out`; shards have failed; or a node has other files at
+            the path of a photograph. What is sound is done in any case, and the same command goes on.
+        FundusSegError: as `predict_folder`.
+    """
+    ray = _ray()
+    arguments = {
+        "model": model.absolute(),
+        "images": [path.absolute() for path in images],
+        "out": out.absolute(),
+        "truth": [str(Path(place).absolute()) for place in truth],
+        **options,
+    }
+    job = PredictionJob.of(**arguments, progress=progress)
+    roots = {str(path) for path in (model.absolute(), *arguments["images"])}
+    with _connected(ray, address), contextlib.ExitStack() as at_work:
+        token = at_work.enter_context(_token(arguments["out"]))
+        nodes = _nodes(ray, 1, gpus)
+        if unseen := _survey(ray, nodes, token, roots):
+            raise RunError(f"{min(unseen)}: some node does not see it; put it on a path that all nodes share")
+        slots = sum(_slots(node["Resources"], gpus) for node in nodes)
+        count = min(len(job.given), max(slots, min(_SHARDS_PER_SLOT * slots, len(job.given) // _LEAST_IN_SHARD)))
+        shards = [Shard(number, count) for number in range(1, count + 1)]
+        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_predict_shard)
+        waiting = {task.remote(arguments, each, trust, token): each for each in shards}
+        ends: dict[Shard, _ShardEnd] = {}
+        try:
+            with progress.task("predicting shards", total=count) as advance:
+                for shard, ended in _ended(ray, waiting, at_work):
+                    try:
+                        ends[shard] = ray.get(ended)
+                    except ray.exceptions.RayError:
+                        ends[shard] = _ShardEnd(failure=_outcome(ray, ended).reason)
+                    job.unusable.found += ends[shard].problems
+                    advance()
+        except (KeyboardInterrupt, SystemExit):
+            progress.line(f"stopped: {len(ends)} of {counted(count, 'shard')} are done; the same command goes on")
+            raise
+    done, differing = job.collect(progress)
+    if failed := {shard: end.failure for shard, end in ends.items() if end.failure}:
+        first = min(failed, key=lambda shard: shard.number)
+        raise RunError(
+            f"{len(failed)} of {counted(count, 'shard')} failed, first {first.name}: {failed[first]}; "
+            "the same command goes on with what is missing"
+        )
+    if differing:
+        node = next(ends[shard].node for shard in shards if shard.holds(name_of(differing[0])))
+        raise RunError(
+            f"{counted(len(differing), 'photograph')} of other content on a node than here, first {differing[0]} on "
+            f"{node}; make them alike, and give the command again: it does them anew"
+        )
+    job.refuse_unusable(done)
+    return job.table.path
+
+
+@dataclass(frozen=True)
+class _ShardEnd:
+    """How a shard ended.
+
+    Attributes:
+        node: where.
+        problems: what is wrong with its photographs.
+        failure: why it was not done; empty if it was.
+    """
+
+    node: str = ""
+    problems: tuple[Problem, ...] = ()
+    failure: str = ""
+
+
+def _predict_shard(arguments: dict[str, Any], shard: Shard, trust: Sequence[str], token: Path) -> _ShardEnd:
+    """Runs on a node: predict a shard, with one core.
+
+    Args:
+        arguments: those of `predict_folder`.
+        shard: the shard.
+        trust: operators to import.
+        token: file without which the process ends.
+    """
+    if not _ray().get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    node = socket.gethostname()
+    limit = time.monotonic() + 2 * lease.PATIENCE  # the worker before this one may have been lost with its lease
+    with _ending_without(token):
+        while True:
+            try:
+                for name in trust:
+                    load(name)
+                predict_folder(**arguments, shard=shard, cores=1)
+            except BusyError as error:
+                if time.monotonic() > limit:
+                    return _ShardEnd(node, failure=f"node {node}: {error}")
+                time.sleep(_LOOK)
+            except DataError as error:
+                return _ShardEnd(node, error.problems)
+            except FundusSegError as error:
+                return _ShardEnd(node, failure=f"node {node}: {one_line(error)}")
+            else:
+                return _ShardEnd(node)
+
+
+def _slots(resources: dict[str, float], gpus: float) -> int:
+    """How many shards a node with these resources does at a time."""
+    return int(min(resources["CPU"], resources["GPU"] / gpus if gpus else resources["CPU"]))
+
+
+def _ended(ray: Any, waiting: dict[Any, Any], at_work: contextlib.ExitStack) -> Iterator[tuple[Any, Any]]:
+    """Each thing that is waited for, with its reference, as it ends. Who stops early cancels what is left.
+
+    Args:
+        ray: the module.
+        waiting: the things, which have a `name`, by the references of their tasks.
+        at_work: is closed at the end, which takes the tokens away.
+    """
+    try:
+        while waiting:
+            (ended,), _ = ray.wait(list(waiting))
+            yield waiting.pop(ended), ended
+    finally:
+        at_work.close()  # tells the workers to end
+        _cancel(ray, waiting)
+
+
+def _cancel(ray: Any, waiting: dict[Any, Any]) -> None:
     """Cancel runs until all have ended.
 
     Raises:
@@ -193,9 +366,8 @@ def _nodes(ray: Any, cpus: float, gpus: float) -> list[dict[str, Any]]:
     return nodes
 
 
-def _survey(ray: Any, nodes: Sequence[dict[str, Any]], token: Path, runs: Sequence[GridRun]) -> set[str]:
-    """The data roots that some node does not see. Raises a RunError if a node cannot write beside the token."""
-    roots = {run.data for run in runs} - {PHANTOM}  # every node draws the phantom by itself
+def _survey(ray: Any, nodes: Sequence[dict[str, Any]], token: Path, roots: set[str]) -> set[str]:
+    """The paths of `roots` that some node does not see. Raises a RunError if a node cannot write beside the token."""
     out = token.parent
     pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     look = ray.remote(num_cpus=0)(_look)
@@ -218,7 +390,7 @@ def _survey(ray: Any, nodes: Sequence[dict[str, Any]], token: Path, runs: Sequen
 
 
 def _look(token: Path, roots: set[str]) -> tuple[bool, set[str]]:
-    """Runs on a node: whether the node may write beside `token`, and the data roots that it does not see."""
+    """Runs on a node: whether the node may write beside `token`, and the paths that it does not see."""
     writable = False
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=token.parent):
         writable = token.exists()

@@ -59,7 +59,7 @@ def row_of(
     disc, cup = masks
     written = (disc, cup & disc)
     row: dict[str, Any] = {"photograph": _harmless(path), "height": disc.shape[0], "width": disc.shape[1]}
-    row |= {f"{name}_pixels": int(mask.sum()) for name, mask in zip(STRUCTURES, written, strict=True)}
+    row |= {f"{name}_pixels": int(np.count_nonzero(mask)) for name, mask in zip(STRUCTURES, written, strict=True)}
     row["cup_pixels_outside_disc"] = pixels_outside(cup, disc)
     row["vertical_cdr"] = vertical_cup_to_disc_ratio(*written)
     row["framing"] = disc_framing(disc)

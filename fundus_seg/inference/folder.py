@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.builtins import MaskFormat, PictureFormat, Precision
+from fundus_seg.container import memory_free
+from fundus_seg.cores import core_count, map_on_cores
 from fundus_seg.data import listing
 from fundus_seg.data.coding import Annotation, Coding, Thresholds
 from fundus_seg.data.io import read_photograph, write_mask
@@ -21,16 +23,23 @@ from fundus_seg.data.names import by_name, case_hint, matched, name_of
 from fundus_seg.data.recognise import MOST_MASKS, Side, settle_coding
 from fundus_seg.data.witness import Witness
 from fundus_seg.digests import file_digest, short_hash
-from fundus_seg.errors import CheckpointError, DataError, Problems, RunError, about, printable
+from fundus_seg.errors import BusyError, CheckpointError, DataError, Problems, RunError, about, printable
 from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
-from fundus_seg.inference.output import Output, escaped
-from fundus_seg.progress import SILENT, Progress
+from fundus_seg.inference.output import Output, Table, escaped
+from fundus_seg.inference.pipeline import overlapped
+from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
+from fundus_seg.progress import SILENT, Advance, Progress
 from fundus_seg.protocol import PROTOCOL_VERSION
 from fundus_seg.runs.atomic import atomic_path
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.lease import leased
 from fundus_seg.viz.overlay import draw_overlay, save_picture
 
+if TYPE_CHECKING:
+    from fundus_seg.inference.predict import Predictor
+
+_SHARE_OF_MEMORY, _BYTES_PER_VALUE = 0.25, 12
+"""Of the free memory, what photographs on their way may take; and bytes of one of them for each value of its pixels."""
 _EXAMPLES = 3
 """Names that a line gives at most."""
 
@@ -46,6 +55,8 @@ def predict_folder(
     truth: Sequence[str] = (),
     truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
+    shard: Shard | None = None,
+    cores: int | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Predict the masks of photographs and write `out/masks/NAME.png` (or `.nii.gz`) and `out/cases.csv`.
@@ -66,6 +77,9 @@ def predict_folder(
     A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes
     have changed. `out/predictions.json` says what made the predictions.
 
+    The network works in the calling thread. Threads read photographs ahead of it and finish masks behind it, on the
+    cores that it leaves free, and hold no more photographs than a quarter of the free memory does.
+
     Args:
         model: folder of a run, or a checkpoint.
         images: photographs, and folders of photographs.
@@ -77,10 +91,13 @@ def predict_folder(
         truth: folder or pattern of true masks, or two of binary masks, as `find_masks` takes them.
         truth_coding: coding of the true masks; None: it is recognised.
         precision: as in `Predictor`.
+        shard: the part of the photographs to do; None: all. Shards may be done at the same time on machines that share
+            `out`. The table of a shard lies in `out/shards`, until the last that ends, or any later call, joins all.
+        cores: the number of cores to use; None: all that this process may use.
         progress: gets what is left out, what was done before, and what the reader should be warned of.
 
     Returns:
-        The path of the CSV.
+        The path of the CSV; of a shard, of its own while others are missing or at work.
 
     Raises:
         DataError: there is no photograph; `truth` holds no mask with the name of a photograph, or its coding is not
@@ -91,55 +108,31 @@ def predict_folder(
             photograph with a name that is given; or it cannot be written.
         BusyError: another process is writing there.
     """
-    if not model.exists():
-        raise CheckpointError(f"{model}: no such run or checkpoint")
-    found = listing.photographs(images, recursive=recursive, written=out)
-    unusable = Problems()
-    photographs = by_name(found.files, "photograph", unusable)
-    if not photographs:
-        unusable.refuse("photographs cannot be used")
-    truths = _truths(truth, truth_coding, photographs, progress) if truth else None
-    _keep_apart(out, photographs.values(), truths)
-    made_by = _made_by(model, form, precision)
-    output = Output(out, columns(scored=truths is not None), made_by, form, overlay)
-    output.rows()  # refuses what does not fit before anything is loaded
-    listing.tell(found.skipped, progress)
-
-    from fundus_seg.inference.predict import load_model  # imports torch, only once the arguments are right
-
-    predictor = load_model(model, precision=precision)
-    phantom = _of_phantom(model) if predictor.phantom is None else predictor.phantom
-    witness = Witness("--truth-coding")
-    with leased(out):
-        plan = _plan(output, photographs, truths)
-        output.begin(plan.rows.values(), {"framing": predictor.framing and asdict(predictor.framing)})
-        plan.tell(output, found.files, progress)
-        rows = {name: row for name, row in plan.rows.items() if name in photographs}
-        try:
-            with progress.task("predicting", total=len(plan.to_do)) as advance:
-                for name, path in plan.to_do.items():
-                    with unusable.gather():
-                        image, true = _read(name, path, truths, witness)
-                        with about(path):
-                            masks = predictor(image)
-                        inputs = _inputs(name, path, truths)
-                        row = row_of(
-                            path, image, masks, true, framing=predictor.framing, phantom=phantom, inputs=inputs
-                        )
-                        _write(output, name, path, image, masks, true, row)
-                        rows[name] = row
-                    advance()
-        except (KeyboardInterrupt, SystemExit, RunError):
-            if output.table.exists():  # else the folder was deleted
-                done = f"{len(rows)} of {len(found.files)} photographs are done"
-                progress.line(f"stopped: {done}; the same command goes on from there")
-            raise
-        tell_warnings(rows.values(), predictor.framing, progress)
-        witness.suspicion().tell(progress, but=["stray"])  # which the rows tell, those of earlier calls too
-    if unusable.found:
-        progress.line(f"{len(rows)} of {len(found.files)} photographs are done; the others cannot be used")
-    unusable.refuse(f"photographs cannot be used (the other {len(rows)} are done)")
-    return output.table
+    job = PredictionJob.of(
+        model,
+        images,
+        out,
+        recursive=recursive,
+        form=form,
+        overlay=overlay,
+        truth=truth,
+        truth_coding=truth_coding,
+        precision=precision,
+        shard=shard,
+        progress=progress,
+    )
+    with leased(job.table.folder, check=lambda: refuse_others(out, shard)):
+        done = job.run(cores or core_count(), progress)
+    if shard and job.join():
+        table = job.whole.path
+    else:
+        table = job.table.path
+    if shard:
+        progress.line(f"shard {shard}: {done} of {len(job.given)} photographs are done; its table is in {table}")
+    elif job.unusable.found:
+        progress.line(f"{done} of {len(job.given)} photographs are done; the others cannot be used")
+    job.refuse_unusable(done)
+    return table
 
 
 @dataclass(frozen=True)
@@ -156,37 +149,40 @@ class _Plan:
     to_do: Mapping[str, Path]
     again: Sequence[Path]
 
-    def tell(self, output: Output, given: Sequence[Path], progress: Progress) -> None:
-        """Say what was found of the given photographs, if anything was."""
-        names = {name_of(path) for path in given}
+    def tell(self, output: Output, given: Collection[str], progress: Progress) -> None:
+        """Say what was found of the photographs with the given names, if anything was."""
         if self.rows or self.again:
-            done = len(self.rows.keys() & names)
+            done = len(self.rows.keys() & given)
             progress.line(f"{output.path}: {done} of {len(given)} photographs are done already")
         if self.again:
             more = f" and {len(self.again) - _EXAMPLES} more" if len(self.again) > _EXAMPLES else ""
             named = ", ".join(printable(path) for path in self.again[:_EXAMPLES])
             progress.line(f"done again, since they or their files have changed: {named}{more}")
-        if count := len(self.rows.keys() - names):
+        if count := len(self.rows.keys() - given):
             which = "1 photograph of earlier calls is" if count == 1 else f"{count} photographs of earlier calls are"
             progress.line(f"{which} not given now; what was predicted of them stays")
 
 
-def _plan(output: Output, photographs: Mapping[str, Path], truths: MaskFiles | None) -> _Plan:
-    """Compare the rows of the output folder with the photographs; remove the files of those that have changed.
+def _plan(
+    output: Output, rows: Mapping[str, Mapping[str, Any]], photographs: Mapping[str, Path], truths: MaskFiles | None
+) -> _Plan:
+    """Compare rows with the photographs; remove the files of those that have changed.
 
     Raises:
-        RunError: as `Output.rows`, or rows are of other photographs of the same name.
+        RunError: rows are of other photographs of the same name.
     """
-    rows = {name_of(Path(row["photograph"])): row for row in output.rows()}
     to_do: dict[str, Path] = {}
     again: list[Path] = []
     changed, others = [], []
+    known = [name for name in photographs if name in rows]
+    digests = map_on_cores(lambda name: _inputs(name, photographs[name], truths), known)
+    inputs = dict(zip(known, digests, strict=True))
     for name, path in photographs.items():
         row = rows.get(name)
         if row is None:
             to_do[name] = path
             continue
-        same = _inputs(name, path, truths) == row["inputs"]
+        same = inputs[name] == row["inputs"]
         if same and output.is_whole(name):
             continue
         if not same and not _same_path(path, row["photograph"]):
@@ -208,27 +204,283 @@ def _plan(output: Output, photographs: Mapping[str, Path], truths: MaskFiles | N
     return _Plan({name: row for name, row in rows.items() if name not in to_do}, to_do, again)
 
 
+@dataclass(frozen=True)
+class PredictionJob:
+    """What one command does.
+
+    Attributes:
+        output: where masks and overlays go.
+        whole: the table of all photographs.
+        table: the table that this command writes: the same one, or that of its shard.
+        shard: the part to do; None: all photographs.
+        order: the names of all photographs, of other shards too, in the order in which they were given.
+        given: paths of the photographs to do, those that cannot be used among them.
+        photographs: the others, by name.
+        truths: the true masks.
+        predictor: what predicts.
+        phantom: whether it was trained on the phantom.
+        unusable: gets what is wrong with photographs.
+    """
+
+    output: Output
+    whole: Table
+    table: Table
+    shard: Shard | None
+    order: Sequence[str]
+    given: Sequence[Path]
+    photographs: Mapping[str, Path]
+    truths: MaskFiles | None
+    predictor: Predictor
+    phantom: bool
+    unusable: Problems
+
+    @classmethod
+    def of(
+        cls,
+        model: Path,
+        images: Sequence[Path],
+        out: Path,
+        *,
+        recursive: bool = False,
+        form: MaskFormat = "png",
+        overlay: PictureFormat | None = None,
+        truth: Sequence[str] = (),
+        truth_coding: Coding | Thresholds | None = None,
+        precision: Precision = "fp32",
+        shard: Shard | None = None,
+        progress: Progress = SILENT,
+    ) -> PredictionJob:
+        """Check the arguments of `predict_folder`, then load the model; errors are those of `predict_folder`."""
+        if not model.exists():
+            raise CheckpointError(f"{model}: no such run or checkpoint")
+        found = listing.photographs(images, recursive=recursive, written=out)
+        unusable = Problems()
+        photographs = by_name(found.files, "photograph", unusable)
+        if not photographs:
+            unusable.refuse("photographs cannot be used")
+        truths = _truths(truth, truth_coding, photographs, progress) if truth else None
+        _keep_apart(out, photographs.values(), truths)
+        output = Output(out, form, overlay)
+        whole = Table(out, columns(scored=truths is not None), _made_by(model, form, precision))
+        if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
+            output.refuse_unrecorded()
+        listing.tell(found.skipped, progress)
+
+        from fundus_seg.inference.predict import load_model  # imports torch, only once the arguments are right
+
+        predictor = load_model(model, precision=precision)
+        given, order = found.files, tuple(photographs)
+        if shard:
+            given = tuple(path for path in given if shard.holds(name_of(path)))
+            photographs = {name: path for name, path in photographs.items() if shard.holds(name)}
+            unusable.found = [each for each in unusable.found if each.path in given]
+        return cls(
+            output,
+            whole,
+            replace(whole, folder=shard.folder(out)) if shard else whole,
+            shard,
+            order,
+            given,
+            photographs,
+            truths,
+            predictor,
+            _of_phantom(model) if predictor.phantom is None else predictor.phantom,
+            unusable,
+        )
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the record says beside what made the predictions."""
+        framing = self.predictor.framing
+        return {"framing": framing and asdict(framing)}
+
+    def run(self, cores: int, progress: Progress) -> int:
+        """Do what is missing, under the lease of the table's folder; how many of the given photographs are done."""
+        rows = done_rows(self.whole) or {}
+        if self.shard:
+            rows = {name: row for name, row in rows.items() if self.shard.holds(name)}
+        plan = _plan(self.output, rows, self.photographs, self.truths)
+        begun = self._in_order(plan.rows)
+        self.table.begin((plan.rows[name] for name in begun), self.about)
+        if not self.shard:
+            remove_shards(self.output.path)
+        plan.tell(self.output, {name_of(path) for path in self.given}, progress)
+        done = {name: _told(row) for name, row in plan.rows.items() if name in self.photographs}
+        witness = Witness("--truth-coding")
+        try:
+            with progress.task("predicting", total=len(plan.to_do)) as advance:
+                self._predict(plan.to_do, done, witness, cores, advance)
+        except (KeyboardInterrupt, SystemExit, RunError):
+            if self.table.path.exists():  # else the folder was deleted
+                count = f"{len(done)} of {len(self.given)} photographs are done"
+                progress.line(f"stopped: {count}; the same command goes on from there")
+            raise
+        written = [*begun, *(name for name in plan.to_do if name in done)]
+        if written != self._in_order(written):
+            self._sort(self.table)
+        tell_warnings(done.values(), self.predictor.framing, progress)
+        witness.suspicion().tell(progress, but=["stray"])  # which the rows tell, those of earlier calls too
+        return len(done)
+
+    def join(self) -> bool:
+        """Join the tables of all shards into one, unless another command is at work; whether that was done."""
+        with contextlib.suppress(BusyError):
+            with self._alone():
+                self._join(done_rows(self.whole) or {})
+            return True
+        return False
+
+    def collect(self, progress: Progress) -> tuple[int, Sequence[Path]]:
+        """Join the tables of shards that other machines have done, and tell the warnings.
+
+        Returns:
+            How many photographs are done, and those whose rows come from other files than are seen here, or whose masks
+            are gone, which are left undone.
+        """
+        with self._alone():
+            plan = _plan(self.output, done_rows(self.whole) or {}, self.photographs, self.truths)
+            self._join(plan.rows)
+        done = [row for name, row in plan.rows.items() if name in self.photographs]
+        progress.line(f"{self.output.path}: {len(done)} of {len(self.given)} photographs are done")
+        tell_warnings(done, self.predictor.framing, progress)
+        return len(done), plan.again
+
+    def refuse_unusable(self, done: int) -> None:
+        """Raise a DataError that lists the photographs that cannot be used, if there are any; `done` are the others."""
+        self.unusable.refuse(f"photographs cannot be used (the other {done} are done)")
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """The lease of the whole folder, while no shard is at work."""
+        return leased(self.output.path, check=lambda: refuse_others(self.output.path, None))
+
+    def _join(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        self.whole.begin((rows[name] for name in self._in_order(rows)), self.about)
+        remove_shards(self.output.path)
+
+    def _predict(
+        self,
+        to_do: Mapping[str, Path],
+        done: dict[str, Mapping[str, Any]],
+        witness: Witness,
+        cores: int,
+        advance: Advance,
+    ) -> None:
+        """Predict photographs; `done` gets a row for each, in their order."""
+        predictor = self.predictor
+        largest = 0  # bytes of one photograph on its way
+        room = memory_free() * _SHARE_OF_MEMORY * cores / core_count()
+        threads = 1 + max(1, cores - predictor.threads)  # one of them may wait for the disk
+
+        def read(item: tuple[str, Path]) -> _Photograph:
+            nonlocal largest
+            name, path = item
+            try:
+                image, true = _read(name, path, self.truths, witness)
+                largest = max(largest, image.size * _BYTES_PER_VALUE)
+                return _Photograph(name, path, image, true, predictor.prepare(image), _inputs(name, path, self.truths))
+            except DataError as error:
+                return _Photograph(name, path, problem=error)
+
+        def compute(group: Sequence[_Photograph]) -> Sequence[_Photograph]:
+            sound = [each for each in group if each.problem is None]
+            if sound:
+                try:
+                    with about(sound[0].path):
+                        logits = predictor.logits_of_batch([each.seen for each in sound], sound[0].image.shape[:2])
+                except DataError as error:
+                    for each in sound:
+                        each.problem = error
+                else:
+                    for each, own in zip(sound, logits, strict=True):
+                        each.logits = own
+            return group
+
+        def finish(each: _Photograph) -> _Photograph:
+            if each.problem is None:
+                masks = predictor.clean(predictor.framed(each.logits, each.image.shape[:2]))
+                framing, phantom, inputs = predictor.framing, self.phantom, each.inputs
+                each.row = row_of(
+                    each.path, each.image, masks, each.true, framing=framing, phantom=phantom, inputs=inputs
+                )
+                _write(self.output, each, masks)
+            each.image = each.true = each.seen = each.logits = None  # what waits for its turn holds no pixels
+            return each
+
+        def settle(each: _Photograph) -> None:
+            with self.unusable.gather():
+                if each.problem is not None:
+                    raise each.problem
+                self.table.add(each.row)
+                done[each.name] = _told(each.row)
+            advance()
+
+        overlapped(
+            to_do.items(),
+            read,
+            compute,
+            finish,
+            settle,
+            batch=predictor.batch,
+            threads=threads,
+            window=lambda: int(min(predictor.batch + 2 * threads, room / largest if largest else 1)),
+        )
+
+    def _in_order(self, names: Iterable[str]) -> list[str]:
+        """Names in the order of the photographs, after those that were not given."""
+        place = {name: number for number, name in enumerate(self.order)}
+        return sorted(names, key=lambda name: place.get(name, -1))
+
+    def _sort(self, table: Table) -> None:
+        """Write the rows of a table in the order of the photographs."""
+        rows = {name_of(Path(row["photograph"])): row for row in table.rows() or ()}
+        table.begin((rows[name] for name in self._in_order(rows)), self.about)
+
+
+@dataclass
+class _Photograph:
+    """A photograph on its way, and what is known of it so far.
+
+    Attributes:
+        name: its name.
+        path: its file.
+        image: its pixels (H, W, 3).
+        true: its true masks (2, H, W).
+        seen: what the network sees (h, w, 3).
+        inputs: what stands for its files.
+        logits: of the network (2, h, w).
+        row: its row.
+        problem: why it cannot be used; it then goes on to its place in the order, and nothing is done.
+    """
+
+    name: str
+    path: Path
+    image: Any = None
+    true: Any = None
+    seen: Any = None
+    inputs: str | None = None
+    logits: Any = None
+    row: Mapping[str, Any] = field(default_factory=dict)
+    problem: DataError | None = None
+
+
+def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `tell_warnings` needs of a row: many rows then take little memory."""
+    return {"warning": row["warning"], "framing": row["framing"]}
+
+
 def _same_path(path: Path, recorded: str) -> bool:
     return Path(escaped(path)).absolute() == Path(recorded).absolute()
 
 
-def _write(
-    output: Output,
-    name: str,
-    path: Path,
-    image: NDArray[np.uint8],
-    masks: NDArray[np.bool_],
-    true: NDArray[np.bool_] | None,
-    row: Mapping[str, Any],
-) -> None:
-    """Write the files of one photograph, then its row."""
-    with atomic_path(output.mask(name)) as temporary:
-        write_mask(temporary, masks, output.form, like=path)
+def _write(output: Output, photograph: _Photograph, masks: NDArray[np.bool_]) -> None:
+    """Write the files of one photograph."""
+    with atomic_path(output.mask(photograph.name)) as temporary:
+        write_mask(temporary, masks, output.form, like=photograph.path)
     if output.overlay:
         written = np.stack([masks[0], masks[0] & masks[1]])
-        drawing = draw_overlay(image, written, true, name=name, texts=texts_of(row))
+        name, texts = photograph.name, texts_of(photograph.row)
+        drawing = draw_overlay(photograph.image, written, photograph.true, name=name, texts=texts)
         save_picture(drawing, output.picture(name, output.overlay), output.overlay)
-    output.add(row)
 
 
 def _made_by(model: Path, form: MaskFormat, precision: Precision) -> dict[str, Any]:

@@ -23,37 +23,24 @@ from fundus_seg.runs.atomic import append_bytes, write_json, write_text
 from fundus_seg.viz.overlay import PICTURE_SUFFIX
 
 RECORD_FORMAT = 1
+_RECORD = "predictions.json"
 _TEXTS = ("photograph", "warning", "inputs")
 """The columns that are no numbers."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """The folder `path`, and what its files are.
+    """Where the masks and overlays of photographs are written, below the folder `path`.
 
     Attributes:
         path: the folder.
-        columns: columns of the table.
-        made_by: what makes the predictions, by name: plain values, equal ones give equal predictions.
         form: format of the masks.
         overlay: format of the overlays; None: there are none.
     """
 
     path: Path
-    columns: Sequence[str]
-    made_by: Mapping[str, Any] = field(repr=False)
     form: MaskFormat
     overlay: PictureFormat | None
-
-    @property
-    def table(self) -> Path:
-        """A row for each photograph."""
-        return self.path / "cases.csv"
-
-    @property
-    def record(self) -> Path:
-        """What made the predictions."""
-        return self.path / "predictions.json"
 
     def mask(self, name: str) -> Path:
         """The mask of a photograph."""
@@ -67,8 +54,52 @@ class Output:
         """Whether the files of a photograph are there that its row promises."""
         return self.mask(name).is_file() and (self.overlay is None or self.picture(name, self.overlay).is_file())
 
-    def rows(self) -> list[dict[str, str]]:
-        """The rows of the photographs that are done; a last line that a kill has cut is none.
+    def remove(self, name: str) -> None:
+        """Remove the files of a photograph."""
+        for path in (self.mask(name), *(self.picture(name, form) for form in PICTURE_SUFFIX)):
+            path.unlink(missing_ok=True)
+
+    def refuse_unrecorded(self) -> None:
+        """Refuse masks of which no table and no record tells.
+
+        Raises:
+            RunError: there are some.
+        """
+        masks = self.path / "masks"
+        if masks.is_dir() and any(masks.iterdir()):
+            raise _unrecorded(self.path)
+
+
+def _unrecorded(folder: Path) -> RunError:
+    return RunError(f"{folder}: holds predictions without {_RECORD}, which says what made them; choose another --out")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table and the record in a folder.
+
+    Attributes:
+        folder: the folder.
+        columns: columns of the table.
+        made_by: what makes the predictions, by name: plain values, equal ones give equal predictions.
+    """
+
+    folder: Path
+    columns: Sequence[str]
+    made_by: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def path(self) -> Path:
+        """A row for each photograph."""
+        return self.folder / "cases.csv"
+
+    @property
+    def record(self) -> Path:
+        """What made the predictions."""
+        return self.folder / _RECORD
+
+    def rows(self) -> list[dict[str, str]] | None:
+        """The rows of the photographs that are done, None without a record; a last line that a kill has cut is none.
 
         Raises:
             RunError: the folder holds what something else has made, or the table is damaged.
@@ -76,28 +107,25 @@ class Output:
         try:
             record = json.loads(self.record.read_text("utf8"))
         except FileNotFoundError:
-            if self.table.exists() or self._holds_masks():
-                raise RunError(
-                    f"{self.path}: holds predictions without {self.record.name}, which says what made them; "
-                    "choose another --out"
-                ) from None
-            return []
+            if self.path.exists():
+                raise _unrecorded(self.folder) from None
+            return None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.record}: cannot be read; choose another --out") from error
         self._refuse_others(record)
-        if not self.table.exists():
+        if not self.path.exists():
             return []
         try:
-            text = self.table.read_bytes().decode("utf8", "replace")  # a kill may cut a letter in two
+            text = self.path.read_bytes().decode("utf8", "replace")  # a kill may cut a letter in two
         except OSError as error:
-            raise RunError(f"{self.table}: cannot be read ({error.strerror}); choose another --out") from error
+            raise RunError(f"{self.path}: cannot be read ({error.strerror}); choose another --out") from error
         whole = _whole_rows(text)
         if whole[:1] != [list(self.columns)] or any(len(row) != len(self.columns) for row in whole):
-            raise RunError(f"{self.table}: not rows of {', '.join(self.columns)}; choose another --out")
+            raise RunError(f"{self.path}: not rows of {', '.join(self.columns)}; choose another --out")
         rows = [dict(zip(self.columns, row, strict=True)) for row in whole[1:]]
         for row in rows:
             if wrong := [name for name, text in row.items() if name not in _TEXTS and not _is_number(text)]:
-                raise RunError(f"{self.table}: {wrong[0]} of {row['photograph']} is damaged; choose another --out")
+                raise RunError(f"{self.path}: {wrong[0]} of {row['photograph']} is damaged; choose another --out")
         return rows
 
     def begin(self, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
@@ -109,20 +137,11 @@ class Output:
         """
         write_json(self.record, {"format": RECORD_FORMAT, "made_by": dict(self.made_by), **about})
         lines = [_line(self.columns), *(_line(row[name] for name in self.columns) for row in rows)]
-        write_text(self.table, "".join(lines))
+        write_text(self.path, "".join(lines))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append the row of a photograph, whose files are in place."""
-        append_bytes(self.table, _line(row[name] for name in self.columns).encode("utf8"))
-
-    def remove(self, name: str) -> None:
-        """Remove the files of a photograph."""
-        for path in (self.mask(name), *(self.picture(name, form) for form in PICTURE_SUFFIX)):
-            path.unlink(missing_ok=True)
-
-    def _holds_masks(self) -> bool:
-        folder = self.path / "masks"
-        return folder.is_dir() and any(folder.iterdir())
+        append_bytes(self.path, _line(row[name] for name in self.columns).encode("utf8"))
 
     def _refuse_others(self, record: Any) -> None:
         there = record.get("made_by") if isinstance(record, dict) else None
@@ -135,7 +154,7 @@ class Output:
         ]
         if differing:
             raise RunError(
-                f"{self.path}: holds other predictions ({'; '.join(differing)}); choose another --out, or delete it"
+                f"{self.folder}: holds other predictions ({'; '.join(differing)}); choose another --out, or delete it"
             )
 
 

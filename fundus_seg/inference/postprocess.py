@@ -36,11 +36,14 @@ def postprocess(
 
 def clean(masks: NDArray[np.bool_], *, largest: bool = True, fill: bool = True) -> NDArray[np.bool_]:
     """`postprocess` without its threshold: the largest component of each of the (2, H, W) masks, its holes filled."""
-    if largest:
-        masks = np.stack([largest_component(mask) for mask in masks])
-    if fill:
-        masks = np.stack([fill_holes(mask) for mask in masks])
-    return masks
+    cleaned = np.zeros_like(masks)
+    for mask, into in zip(masks, cleaned, strict=True):
+        # Both steps leave background around the mask as it is, so they work on its bounding box alone.
+        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8, casting="safe"))
+        box = np.s_[top : top + height, left : left + width]
+        part = largest_component(mask[box]) if largest and width else mask[box]
+        into[box] = fill_holes(part) if fill and width else part
+    return cleaned
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,10 @@ from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
 from fundus_seg.protocol import DEEP_STRIDE, Scoring
 from fundus_seg.runs.folder import RunFolder
+
+_BYTES_PER_PIXEL = 85 * 2**20 / 256**2
+"""Memory of a GPU for each pixel that the network sees: what training takes (docs/scaling.md), more than enough."""
+_MOST_AT_ONCE = 32
 
 
 class Predictor:
@@ -67,6 +73,23 @@ class Predictor:
         self.framing = framing
         self.phantom = phantom
 
+    @cached_property
+    def batch(self) -> int:
+        """How many photographs the network sees at a time, when there are many of them.
+
+        On a CPU one: a batch is no faster there, and with several threads it changes the last bits of the logits. On a
+        GPU a power of two that half of its free memory holds. Native photographs differ in size, so each is alone.
+        """
+        if self.device.type != "cuda" or self.scoring.inference == "native":
+            return 1
+        fitting = torch.cuda.mem_get_info(self.device)[0] / 2 / (_BYTES_PER_PIXEL * self.size**2)
+        return 2 ** int(math.log2(min(max(fitting, 1), _MOST_AT_ONCE)))
+
+    @property
+    def threads(self) -> int:
+        """How many of the processor's cores the network takes while it works."""
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
+
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Masks (2, H, W) bool of a photograph (H, W, 3) uint8; raises what `raw_masks` raises."""
         return self.clean(self.raw_masks(image))
@@ -78,14 +101,20 @@ class Predictor:
             ValueError: the photograph is not such an array.
             DataError: the memory is too small for a photograph of this size, with native inference.
         """
+        frame = image.shape[:2]
+        return self.framed(self.logits_of_batch([self.prepare(image)], frame)[0], frame)
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the network sees (h, w, 3) of a photograph (H, W, 3) uint8.
+
+        Raises:
+            ValueError: the photograph is not such an array.
+        """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"a photograph is (H, W, 3) uint8, got {image.shape} {image.dtype}")
         if self.scoring.inference == "native":
-            logits = self._native_logits(image)
-        else:
-            resized = Image.fromarray(image).resize((self.size, self.size), self.interpolation)
-            logits = self.logits(np.asarray(resized)[None])[0]
-        return self.threshold(logits, image.shape[:2])
+            return np.pad(image, (*(_margins(side) for side in image.shape[:2]), (0, 0)), mode="reflect")
+        return np.asarray(Image.fromarray(image).resize((self.size, self.size), self.interpolation))
 
     @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
@@ -94,26 +123,43 @@ class Predictor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             return self.network(scale_photographs(batch)).float()
 
-    def _native_logits(self, image: NDArray[np.uint8]) -> Tensor:
-        """Logits (2, H, W) of a photograph (H, W, 3) that the network sees at its own size."""
-        height, width = image.shape[:2]
-        (top, bottom), (left, right) = (_margins(side) for side in (height, width))
-        padded = np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="reflect")
+    def logits_of_batch(self, images: Sequence[NDArray[np.uint8]], frame: Sequence[int]) -> Tensor:
+        """Logits (B, 2, h, w) of at most `batch` photographs that `prepare` has given, all of one size.
+
+        A smaller batch is filled with its last photograph: the network always computes in the same shapes, so that the
+        masks of a photograph do not depend on how many others there are.
+
+        Args:
+            images: (h, w, 3) uint8 each.
+            frame: height and width of the first photograph, for the error.
+
+        Raises:
+            DataError: the memory is too small for a photograph of this size, with native inference.
+        """
+        filled = [*images, *[images[-1]] * (self.batch - len(images))]
         try:
-            logits = self.logits(padded[None])[0]
+            return self.logits(np.stack(filled))[: len(images)]
         except MemoryError as error:
             raise DataError(
-                f"{width}x{height} pixels are too many for inference=native: crop it to the disc region, "
+                f"{frame[1]}x{frame[0]} pixels are too many for inference=native: crop it to the disc region, "
                 f"or take inference=resize ({error})"
             ) from error
-        return logits[:, top : top + height, left : left + width]
+
+    def framed(self, logits: Tensor, frame: Sequence[int]) -> NDArray[np.bool_]:
+        """Masks (2, H, W) bool, not cleaned, from the logits (2, h, w) of what `prepare` made of a frame (H, W)."""
+        if self.scoring.inference == "native":
+            (top, _), (left, _) = map(_margins, frame)
+            logits = logits[:, top : top + frame[0], left : left + frame[1]]
+        return self.threshold(logits, frame)
 
     @torch.inference_mode()
     def threshold(self, logits: Tensor, frame: Sequence[int]) -> NDArray[np.bool_]:
         """Upsample logits (2, h, w) to a frame (H, W), apply the threshold, and return masks (2, H, W) bool."""
-        height, width = frame
-        upsampled = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
-        return upsampled.sigmoid().cpu().numpy() > self.scoring.threshold
+        masks = np.empty((len(logits), *frame), np.bool_)
+        for each, mask in zip(logits, masks, strict=True):  # one after the other: half the memory, and half the time
+            upsampled = F.interpolate(each[None, None], tuple(frame), mode="bilinear", align_corners=False)[0, 0]
+            np.greater(upsampled.sigmoid().cpu().numpy(), self.scoring.threshold, out=mask)
+        return masks
 
     def clean(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Apply the protocol's post-processing to thresholded masks (2, H, W)."""

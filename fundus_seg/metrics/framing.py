@@ -31,7 +31,7 @@ def disc_framing(disc: NDArray[np.generic]) -> float:
     Returns:
         0 for an empty disc, 1.13 for one that fills the frame.
     """
-    return math.sqrt(4 / math.pi * float(disc.mean()))
+    return math.sqrt(4 / math.pi * (np.count_nonzero(disc) / disc.size))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,14 @@ _RELEASED = {"released": True}
 
 
 @contextlib.contextmanager
-def leased(folder: Path, *, patience: float = PATIENCE) -> Iterator[None]:
+def leased(folder: Path, *, patience: float = PATIENCE, check: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lease of a folder, made if it is missing; within, every write of `atomic` asks for it first.
+
+    Args:
+        folder: the folder.
+        patience: seconds without a sign of life after which its owner counts as gone.
+        check: called once the lease is held and before anything is done; its error releases the lease. Two processes
+            with different leases that each ask here for the other's never both go on.
 
     Raises:
         BusyError: another process holds it.
@@ -47,8 +53,9 @@ def leased(folder: Path, *, patience: float = PATIENCE) -> Iterator[None]:
     heart.start()
     try:
         with guarded(lease.check):
-            sweep(folder)
             try:
+                check()
+                sweep(folder)
                 yield
             finally:
                 with contextlib.suppress(RunError):  # a lost lease, a full disk: the first error is the one to tell
