@@ -98,7 +98,7 @@ class Terminal:
             counts = "; ".join(f"{each.count} {each.what}, {each.reason}" for each in self.told)
             found.append(f"something was left out: {counts}")
         if self.warned:
-            found.append(f"{counted(len(self.warned), 'warning')} about the data")
+            found.append(counted(len(self.warned), "warning"))
         if found:
             raise StrictError(f"--strict, and {'; and '.join(found)}")
 

@@ -131,7 +131,7 @@ def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, pr
 
     def tell(warning: str, text: str) -> None:
         if warning in warned:
-            progress.line(f"warning: {len(warned[warning])} of {count} photographs: {text}")
+            progress.warn(f"{len(warned[warning])} of {count} photographs: {text}")
 
     tell(PHANTOM, "not the phantom's, on which alone the model was trained; its masks say nothing about them")
     tell(ONE_COLOUR, "of one colour, with no eye to be seen; their masks say nothing")
