@@ -223,7 +223,8 @@ class TestNames:
     def test_messages_and_json_keep_names_whole(self, case, command):
         root = case("c21_messages")
         printed = command("data", "check", root, code=1)
-        problems = json.loads(command("data", "check", root, "--json", code=1).out)["problems"]
+        found = json.loads(command("data", "check", root, "--json", code=1).out)["problems"]
+        problems = [each for each in found if each["severity"] == "error"]  # their masks are copies, which is a warning
         assert {Path(each["file"]).name for each in problems} == {"scan_10:100:20.png", "od: left.png"}
         assert all(each["problem"].startswith("not an image") for each in problems)
         assert "scan_10:100:20.png: not an image" in printed.out
