@@ -33,7 +33,7 @@ from fundus_seg.data.stray import stray_parts
 from fundus_seg.data.witness import Witness
 from fundus_seg.errors import ConfigError, DataError, UsageError
 from fundus_seg.evaluation.external import score_masks
-from fundus_seg.inference.folder import _truths
+from fundus_seg.inference.truths import find_truths
 from fundus_seg.reporting.atlas import make_atlas
 from fundus_seg_cli.main import _warning_line
 
@@ -261,7 +261,7 @@ class TestTruthOfPredictions:
     def test_label_masks_are_recognised(self, tmp_path):
         for number in range(3):
             save(tmp_path / f"t/eye{number}.png", coded(eye(number), 0, 1, 2))
-        truths = _truths([str(tmp_path / "t")], None, pictures("eye1", "eye2"), Lines())
+        truths = find_truths([str(tmp_path / "t")], None, pictures("eye1", "eye2"), Lines())
         assert set(truths.files) == {"eye1", "eye2"}
         assert truths.annotation.coding == LABELS
         np.testing.assert_array_equal(truths.read("eye1", Witness()), eye(1))
@@ -269,14 +269,14 @@ class TestTruthOfPredictions:
     def test_masks_that_show_no_coding(self, tmp_path):
         disc, _ = eye()
         save(tmp_path / "rim/a.png", coded(np.stack([disc, disc & False]), 255, 128, 0))
-        truths = _truths([str(tmp_path / "rim")], None, pictures("a"), Lines())
+        truths = find_truths([str(tmp_path / "rim")], None, pictures("a"), Lines())
         np.testing.assert_array_equal(truths.read("a", Witness())[0], disc)
         save(tmp_path / "disc/a.png", coded(np.stack([disc, disc]), 0, 255, 255))
         told = r"\(a\.png shows 255 inside 0, .*: give two folders .*\); give it as --truth-coding labels"
         with pytest.raises(DataError, match=told):
-            _truths([str(tmp_path / "disc")], None, pictures("a"), Lines())
+            find_truths([str(tmp_path / "disc")], None, pictures("a"), Lines())
         with pytest.raises(DataError, match="holds no mask with the name of a photograph"):
-            _truths([str(tmp_path / "disc")], None, pictures("b"), Lines())
+            find_truths([str(tmp_path / "disc")], None, pictures("b"), Lines())
 
     def test_a_given_coding_that_the_truth_contradicts(self, truth):
         swapped = read_coding("{cup: 128, rim: 0, background: 255}")

@@ -189,7 +189,7 @@ def test_every_complaint_names_the_line(tmp_path, old, new, line, message):
         (b"", "an empty file; write the key 'domains'"),
         (b"- 1", "1: expected domains here"),
         (b"domains:", "1: expected an entry for each domain here"),
-        (b"\xff\xfe", "cannot be read .not a text file."),
+        (b"\xff\xfe", "cannot be read .not a text file in UTF-8"),
         (b"domains: {a: {images: '*.png', masks: '{name}.png'}}", "holds only domain a; training needs two or more"),
         (b"domains: {a: \x07}", "not valid YAML"),
     ],

@@ -483,7 +483,7 @@ class TestGoingOn:
             monkeypatch.setattr("importlib.metadata.version", lambda _: "99.0")
             named = "99.0 now"
         else:
-            monkeypatch.setattr("fundus_seg.inference.folder.PROTOCOL_VERSION", 99)
+            monkeypatch.setattr("fundus_seg.inference.job.PROTOCOL_VERSION", 99)
         with pytest.raises(RunError, match=rf"holds other predictions \(.*{named}.*choose another --out"):
             predict_folder(checkpoint, [folder], tmp_path / "out", **options)
         assert table.read_bytes() == before
@@ -576,7 +576,7 @@ class TestGoingOn:
         model = drawn()
         predict_folder(checkpoint, [photographs / "image"], tmp_path / "out", truth=truth)
         assert model.calls == 1
-        with pytest.raises(RunError, match="not rows of"):
+        with pytest.raises(RunError, match="made with --truth; do so again"):
             predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
 
     @pytest.mark.parametrize("value", ["many", "inf", "-1", "nan"])
@@ -708,7 +708,7 @@ class TestOverlap:
 
     def test_little_memory_changes_nothing_but_the_time(self, checkpoint, photographs, tmp_path, monkeypatch):
         predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
-        monkeypatch.setattr("fundus_seg.inference.folder.memory_free", lambda: 0)
+        monkeypatch.setattr("fundus_seg.inference.job.memory_free", lambda: 0)
         predict_folder(checkpoint, [photographs / "image"], tmp_path / "other", cores=8)
         assert written_in(tmp_path / "other") == written_in(tmp_path / "out")
 

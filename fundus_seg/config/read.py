@@ -91,7 +91,7 @@ def top_node(path: Path) -> yaml.MappingNode | None:
     try:
         text = path.read_text("utf8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
+        reason = getattr(error, "strerror", None) or "not a text file in UTF-8: save it as UTF-8"
         raise ConfigError(f"config {path}: {reason}; presets are: {', '.join(preset_names())}") from error
     with yaml_of(path):
         node = yaml_lines.compose(text)

@@ -94,7 +94,7 @@ class _Reader:
             with self.path.open("rb") as file:
                 content = file.read(4 * yaml_lines.MOST_CHARACTERS + 1).decode("utf8")
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not a text file"
+            reason = getattr(error, "strerror", None) or "not a text file in UTF-8: save it as UTF-8"
             raise DataError(f"cannot be read ({reason}); give a YAML file that describes domains", self.path) from error
         try:
             node = yaml_lines.compose(content)

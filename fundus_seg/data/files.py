@@ -105,7 +105,8 @@ class Pattern:
             reason = f"cannot be listed ({error.strerror})"
         else:
             reason = f"no {'/'.join(parts).replace(NAME, '*')} in it"
-        return Problem(f"{reason}; expected {self.text}", folder)
+        separators = "; write / between folders" if "\\" in self.text else ""
+        return Problem(f"{reason}; expected {self.text}{separators}", folder)
 
     def _parts(self) -> tuple[Path, list[str]]:
         """The folder that all files share, as it is on disk, and the names of the rest of the pattern."""

@@ -41,7 +41,8 @@ from fundus_seg.errors import (
     one_line,
 )
 from fundus_seg.experiments.executors import RETRIES, Executor, Work
-from fundus_seg.inference.folder import PredictionJob, predict_folder
+from fundus_seg.inference.folder import predict_folder
+from fundus_seg.inference.job import PredictionJob
 from fundus_seg.inference.shards import Shard
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress

@@ -120,6 +120,10 @@ class Table:
         except OSError as error:
             raise RunError(f"{self.path}: cannot be read ({error.strerror}); choose another --out") from error
         whole = _whole_rows(text)
+        scores = {each for each in whole[0] if each.startswith("dsc_")} if whole else set()
+        if scores ^ {each for each in self.columns if each.startswith("dsc_")}:
+            made = "with --truth" if scores else "without --truth"
+            raise RunError(f"{self.path}: its predictions were made {made}; do so again, or choose another --out")
         if whole[:1] != [list(self.columns)] or any(len(row) != len(self.columns) for row in whole):
             raise RunError(f"{self.path}: not rows of {', '.join(self.columns)}; choose another --out")
         rows = [dict(zip(self.columns, row, strict=True)) for row in whole[1:]]

@@ -1,0 +1,437 @@
+"""The work of one `predict_folder`, or of its shards: what is done, what is left, and how each photograph is done."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundus_seg.builtins import MaskFormat, PictureFormat, Precision
+from fundus_seg.container import memory_free
+from fundus_seg.cores import core_count, map_on_cores
+from fundus_seg.data import listing
+from fundus_seg.data.coding import Coding, Thresholds
+from fundus_seg.data.io import write_mask
+from fundus_seg.data.mask_files import MaskFiles
+from fundus_seg.data.names import by_name, name_of
+from fundus_seg.data.witness import Witness
+from fundus_seg.digests import file_digest, short_hash
+from fundus_seg.errors import BusyError, CheckpointError, DataError, Problems, RunError, about, printable
+from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
+from fundus_seg.inference.output import Output, Table, escaped
+from fundus_seg.inference.pipeline import overlapped
+from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
+from fundus_seg.inference.truths import find_truths, read_pair
+from fundus_seg.progress import SILENT, Advance, Progress
+from fundus_seg.protocol import PROTOCOL_VERSION
+from fundus_seg.runs.atomic import atomic_path
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.lease import leased
+from fundus_seg.viz.overlay import draw_overlay, save_picture
+
+if TYPE_CHECKING:
+    from fundus_seg.inference.predict import Predictor
+
+
+_SHARE_OF_MEMORY, _BYTES_PER_VALUE = 0.25, 12
+"""Of the free memory, what photographs on their way may take; and bytes of one of them for each value of its pixels."""
+_EXAMPLES = 3
+"""Names that a line gives at most."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a call finds in its output folder, and what is left to do.
+
+    Attributes:
+        rows: the rows that stay, by name.
+        to_do: the photographs to predict, by name.
+        again: those of them that had a row.
+    """
+
+    rows: Mapping[str, Mapping[str, Any]]
+    to_do: Mapping[str, Path]
+    again: Sequence[Path]
+
+    def tell(self, output: Output, given: Collection[str], progress: Progress) -> None:
+        """Say what was found of the photographs with the given names, if anything was."""
+        if self.rows or self.again:
+            done = len(self.rows.keys() & given)
+            progress.line(f"{output.path}: {done} of {len(given)} photographs are done already")
+        if self.again:
+            more = f" and {len(self.again) - _EXAMPLES} more" if len(self.again) > _EXAMPLES else ""
+            named = ", ".join(printable(path) for path in self.again[:_EXAMPLES])
+            progress.line(f"done again, since they or their files have changed: {named}{more}")
+        if count := len(self.rows.keys() - given):
+            which = "1 photograph of earlier calls is" if count == 1 else f"{count} photographs of earlier calls are"
+            progress.line(f"{which} not given now; what was predicted of them stays")
+
+
+def _plan(
+    output: Output, rows: Mapping[str, Mapping[str, Any]], photographs: Mapping[str, Path], truths: MaskFiles | None
+) -> _Plan:
+    """Compare rows with the photographs; remove the files of those that have changed.
+
+    Raises:
+        RunError: rows are of other photographs of the same name.
+    """
+    to_do: dict[str, Path] = {}
+    again: list[Path] = []
+    changed, others = [], []
+    known = [name for name in photographs if name in rows]
+    digests = map_on_cores(lambda name: _inputs(name, photographs[name], truths), known)
+    inputs = dict(zip(known, digests, strict=True))
+    for name, path in photographs.items():
+        row = rows.get(name)
+        if row is None:
+            to_do[name] = path
+            continue
+        same = inputs[name] == row["inputs"]
+        if same and output.is_whole(name):
+            continue
+        if not same and not _same_path(path, row["photograph"]):
+            others.append(f"{printable(path)} (there: {printable(row['photograph'])})")
+            continue
+        to_do[name] = path
+        again.append(path)
+        if not same:
+            changed.append(name)
+    if others:
+        named = ", ".join(others[:_EXAMPLES])
+        more = f" and {len(others) - _EXAMPLES} more" if len(others) > _EXAMPLES else ""
+        raise RunError(
+            f"{output.path}: holds the masks of other photographs with the same names ({len(others)} of those given); "
+            f"choose another --out for {named}{more}"
+        )
+    for name in changed:
+        output.remove(name)
+    return _Plan({name: row for name, row in rows.items() if name not in to_do}, to_do, again)
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """What one command does.
+
+    Attributes:
+        output: where masks and overlays go.
+        whole: the table of all photographs.
+        table: the table that this command writes: the same one, or that of its shard.
+        shard: the part to do; None: all photographs.
+        order: the names of all photographs, of other shards too, in the order in which they were given.
+        given: paths of the photographs to do, those that cannot be used among them.
+        photographs: the others, by name.
+        truths: the true masks.
+        predictor: what predicts.
+        phantom: whether it was trained on the phantom.
+        unusable: gets what is wrong with photographs.
+    """
+
+    output: Output
+    whole: Table
+    table: Table
+    shard: Shard | None
+    order: Sequence[str]
+    given: Sequence[Path]
+    photographs: Mapping[str, Path]
+    truths: MaskFiles | None
+    predictor: Predictor
+    phantom: bool
+    unusable: Problems
+
+    @classmethod
+    def of(
+        cls,
+        model: Path,
+        images: Sequence[Path],
+        out: Path,
+        *,
+        recursive: bool = False,
+        form: MaskFormat = "png",
+        overlay: PictureFormat | None = None,
+        truth: Sequence[str] = (),
+        truth_coding: Coding | Thresholds | None = None,
+        precision: Precision = "fp32",
+        shard: Shard | None = None,
+        progress: Progress = SILENT,
+    ) -> PredictionJob:
+        """Check the arguments of `predict_folder`, then load the model; errors are those of `predict_folder`."""
+        if not model.exists():
+            raise CheckpointError(f"{model}: no such run or checkpoint")
+        found = listing.photographs(images, recursive=recursive, written=out)
+        unusable = Problems()
+        photographs = by_name(found.files, "photograph", unusable)
+        if not photographs:
+            unusable.refuse("photographs cannot be used")
+        truths = find_truths(truth, truth_coding, photographs, progress) if truth else None
+        _keep_apart(out, photographs.values(), truths)
+        output = Output(out, form, overlay)
+        whole = Table(out, columns(scored=truths is not None), _made_by(model, form, precision))
+        if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
+            output.refuse_unrecorded()
+        listing.tell(found.skipped, progress)
+
+        from fundus_seg.inference.predict import load_model  # imports torch, only once the arguments are right
+
+        predictor = load_model(model, precision=precision)
+        given, order = found.files, tuple(photographs)
+        if shard:
+            given = tuple(path for path in given if shard.holds(name_of(path)))
+            photographs = {name: path for name, path in photographs.items() if shard.holds(name)}
+            unusable.found = [each for each in unusable.found if each.path in given]
+        return cls(
+            output,
+            whole,
+            replace(whole, folder=shard.folder(out)) if shard else whole,
+            shard,
+            order,
+            given,
+            photographs,
+            truths,
+            predictor,
+            _of_phantom(model) if predictor.phantom is None else predictor.phantom,
+            unusable,
+        )
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the record says beside what made the predictions."""
+        framing = self.predictor.framing
+        return {"framing": framing and asdict(framing)}
+
+    def run(self, cores: int, progress: Progress) -> int:
+        """Do what is missing, under the lease of the table's folder; how many of the given photographs are done."""
+        rows = done_rows(self.whole) or {}
+        if self.shard:
+            rows = {name: row for name, row in rows.items() if self.shard.holds(name)}
+        plan = _plan(self.output, rows, self.photographs, self.truths)
+        begun = self._in_order(plan.rows)
+        self.table.begin((plan.rows[name] for name in begun), self.about)
+        if not self.shard:
+            remove_shards(self.output.path)
+        plan.tell(self.output, {name_of(path) for path in self.given}, progress)
+        done = {name: _told(row) for name, row in plan.rows.items() if name in self.photographs}
+        witness = Witness("--truth-coding")
+        try:
+            with progress.task("predicting", total=len(plan.to_do)) as advance:
+                self._predict(plan.to_do, done, witness, cores, advance)
+        except (KeyboardInterrupt, SystemExit, RunError):
+            if self.table.path.exists():  # else the folder was deleted
+                count = f"{len(done)} of {len(self.given)} photographs are done"
+                progress.line(f"stopped: {count}; the same command goes on from there")
+            raise
+        written = [*begun, *(name for name in plan.to_do if name in done)]
+        if written != self._in_order(written):
+            self._sort(self.table)
+        tell_warnings(done.values(), self.predictor.framing, progress)
+        witness.suspicion().tell(progress, but=["stray"])  # which the rows tell, those of earlier calls too
+        return len(done)
+
+    def join(self) -> bool:
+        """Join the tables of all shards into one, unless another command is at work; whether that was done."""
+        with contextlib.suppress(BusyError):
+            with self._alone():
+                self._join(done_rows(self.whole) or {})
+            return True
+        return False
+
+    def collect(self, progress: Progress) -> tuple[int, Sequence[Path]]:
+        """Join the tables of shards that other machines have done, and tell the warnings.
+
+        Returns:
+            How many photographs are done, and those whose rows come from other files than are seen here, or whose masks
+            are gone, which are left undone.
+        """
+        with self._alone():
+            plan = _plan(self.output, done_rows(self.whole) or {}, self.photographs, self.truths)
+            self._join(plan.rows)
+        done = [row for name, row in plan.rows.items() if name in self.photographs]
+        progress.line(f"{self.output.path}: {len(done)} of {len(self.given)} photographs are done")
+        tell_warnings(done, self.predictor.framing, progress)
+        return len(done), plan.again
+
+    def refuse_unusable(self, done: int) -> None:
+        """Raise a DataError that lists the photographs that cannot be used, if there are any; `done` are the others."""
+        self.unusable.refuse(f"photographs cannot be used (the other {done} are done)")
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """The lease of the whole folder, while no shard is at work."""
+        return leased(self.output.path, check=lambda: refuse_others(self.output.path, None))
+
+    def _join(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        self.whole.begin((rows[name] for name in self._in_order(rows)), self.about)
+        remove_shards(self.output.path)
+
+    def _predict(
+        self,
+        to_do: Mapping[str, Path],
+        done: dict[str, Mapping[str, Any]],
+        witness: Witness,
+        cores: int,
+        advance: Advance,
+    ) -> None:
+        """Predict photographs; `done` gets a row for each, in their order."""
+        predictor = self.predictor
+        largest = 0  # bytes of one photograph on its way
+        room = memory_free() * _SHARE_OF_MEMORY * cores / core_count()
+        threads = 1 + max(1, cores - predictor.threads)  # one of them may wait for the disk
+
+        def read(item: tuple[str, Path]) -> _Photograph:
+            nonlocal largest
+            name, path = item
+            try:
+                image, true = read_pair(name, path, self.truths, witness)
+                largest = max(largest, image.size * _BYTES_PER_VALUE)
+                return _Photograph(name, path, image, true, predictor.prepare(image), _inputs(name, path, self.truths))
+            except DataError as error:
+                return _Photograph(name, path, problem=error)
+
+        def compute(group: Sequence[_Photograph]) -> Sequence[_Photograph]:
+            sound = [each for each in group if each.problem is None]
+            if sound:
+                try:
+                    with about(sound[0].path):
+                        logits = predictor.logits_of_batch([each.seen for each in sound], sound[0].image.shape[:2])
+                except DataError as error:
+                    for each in sound:
+                        each.problem = error
+                else:
+                    for each, own in zip(sound, logits, strict=True):
+                        each.logits = own
+            return group
+
+        def finish(each: _Photograph) -> _Photograph:
+            if each.problem is None:
+                masks = predictor.clean(predictor.framed(each.logits, each.image.shape[:2]))
+                framing, phantom, inputs = predictor.framing, self.phantom, each.inputs
+                each.row = row_of(
+                    each.path, each.image, masks, each.true, framing=framing, phantom=phantom, inputs=inputs
+                )
+                _write(self.output, each, masks)
+            each.image = each.true = each.seen = each.logits = None  # what waits for its turn holds no pixels
+            return each
+
+        def settle(each: _Photograph) -> None:
+            with self.unusable.gather():
+                if each.problem is not None:
+                    raise each.problem
+                self.table.add(each.row)
+                done[each.name] = _told(each.row)
+            advance()
+
+        overlapped(
+            to_do.items(),
+            read,
+            compute,
+            finish,
+            settle,
+            batch=predictor.batch,
+            threads=threads,
+            window=lambda: int(min(predictor.batch + 2 * threads, room / largest if largest else 1)),
+        )
+
+    def _in_order(self, names: Iterable[str]) -> list[str]:
+        """Names in the order of the photographs, after those that were not given."""
+        place = {name: number for number, name in enumerate(self.order)}
+        return sorted(names, key=lambda name: place.get(name, -1))
+
+    def _sort(self, table: Table) -> None:
+        """Write the rows of a table in the order of the photographs."""
+        rows = {name_of(Path(row["photograph"])): row for row in table.rows() or ()}
+        table.begin((rows[name] for name in self._in_order(rows)), self.about)
+
+
+@dataclass
+class _Photograph:
+    """A photograph on its way, and what is known of it so far.
+
+    Attributes:
+        name: its name.
+        path: its file.
+        image: its pixels (H, W, 3).
+        true: its true masks (2, H, W).
+        seen: what the network sees (h, w, 3).
+        inputs: what stands for its files.
+        logits: of the network (2, h, w).
+        row: its row.
+        problem: why it cannot be used; it then goes on to its place in the order, and nothing is done.
+    """
+
+    name: str
+    path: Path
+    image: Any = None
+    true: Any = None
+    seen: Any = None
+    inputs: str | None = None
+    logits: Any = None
+    row: Mapping[str, Any] = field(default_factory=dict)
+    problem: DataError | None = None
+
+
+def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `tell_warnings` needs of a row: many rows then take little memory."""
+    return {"warning": row["warning"], "framing": row["framing"]}
+
+
+def _same_path(path: Path, recorded: str) -> bool:
+    return Path(escaped(path)).absolute() == Path(recorded).absolute()
+
+
+def _write(output: Output, photograph: _Photograph, masks: NDArray[np.bool_]) -> None:
+    """Write the files of one photograph."""
+    with atomic_path(output.mask(photograph.name)) as temporary:
+        write_mask(temporary, masks, output.form, like=photograph.path)
+    if output.overlay:
+        written = np.stack([masks[0], masks[0] & masks[1]])
+        name, texts = photograph.name, texts_of(photograph.row)
+        drawing = draw_overlay(photograph.image, written, photograph.true, name=name, texts=texts)
+        save_picture(drawing, output.picture(name, output.overlay), output.overlay)
+
+
+def _made_by(model: Path, form: MaskFormat, precision: Precision) -> dict[str, Any]:
+    """What makes predictions: equal values, equal predictions. A checkpoint holds its protocol."""
+    checkpoint = RunFolder(model).checkpoint("best") if model.is_dir() else model
+    try:
+        digest = file_digest(checkpoint)[:16]
+    except OSError as error:
+        raise CheckpointError(
+            f"{checkpoint}: cannot be read ({error.strerror}); give the folder of a trained run, seed-N, or a "
+            "checkpoint"
+        ) from error
+    return {
+        "checkpoint": digest,
+        "fundus-seg": importlib.metadata.version("fundus-seg"),
+        "protocol version": PROTOCOL_VERSION,
+        "precision": precision,
+        "mask format": form,
+    }
+
+
+def _of_phantom(model: Path) -> bool:
+    """Whether a run of an older version, whose checkpoint does not say it, was trained on the phantom."""
+    try:
+        return bool(RunFolder(model).read_config()["provenance"].get("phantom"))
+    except RunError:  # a checkpoint alone
+        return False
+
+
+def _inputs(name: str, path: Path, truths: MaskFiles | None) -> str | None:
+    """What stands for the files that a photograph's row comes from; None if they cannot be read."""
+    files = truths.files.get(name, ()) if truths else ()
+    coding = str(truths.annotation) if truths and files else None
+    try:
+        return short_hash([coding, *(file_digest(file) for file in (path, *files))], digits=16)
+    except OSError:
+        return None
+
+
+def _keep_apart(out: Path, photographs: Iterable[Path], truths: MaskFiles | None) -> None:
+    """Refuse an output folder in which masks or overlays would be written among the inputs."""
+    files = [*photographs, *(path for paths in truths.files.values() for path in paths)] if truths else photographs
+    if {(out / "masks").resolve(), (out / "overlays").resolve()} & {path.parent.resolve() for path in files}:
+        raise DataError("its masks/ or overlays/ hold what was given; choose another --out", out)
