@@ -387,13 +387,19 @@ void gather_last(const T* source, const T* kernel, T* target, const Gather& gath
                           threads);
 }
 
-// Copies a piece of all images, at so many positions, so that it lies (run of channels, position, image, lane).
+// The same for all images, so that it lies (line of channels, position, image, channel).
+constexpr int64_t kLine = kRegister < 32 ? 64 : kRegister;  // narrower ones would scatter the copy
+template <class T> constexpr int64_t line = kLine / sizeof(Scalar<T>);
+
 template <class T>
-void pack_runs(const T* from, int64_t from_apart, int64_t images, int64_t positions, int64_t channels, int64_t here,
-               Scalar<T>* to) {
+void pack_lines(const T* from, int64_t from_apart, int64_t images, int64_t positions, int64_t channels, int64_t here,
+                Scalar<T>* to) {
   for (int64_t position = 0; position < positions; position++, from += channels)
-    for (int64_t b = 0; b < images; b++, to += lanes<T>)
-      each_run<T>(here, RUN { store(to + n * positions * images, load(from + b * from_apart + n, some)); });
+    for (int64_t b = 0; b < images; b++, to += line<T>)
+      for (int64_t c = 0; c < here; c += line<T>)
+        each_run<T>(std::min(line<T>, here - c), RUN {
+          store(to + c * positions * images + n, load(from + b * from_apart + c + n, some));
+        });
 }
 
 template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weight, const Geometry& g, int threads) {
@@ -418,8 +424,8 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
         const T* const x_here = x + low * g.in_cols * g.channels + c0;
         const T* const grad_here = grad + i0 * g.out_cols * g.channels + c0;
         T* const to = grad_weight + i0 * g.out_cols * g.taps() * g.channels + c0;
-        pack_runs(x_here, x_apart, g.batch, sources, g.channels, here, maps.data());
-        pack_runs(grad_here, grad_apart, g.batch, targets, g.channels, here, grads.data());
+        pack_lines(x_here, x_apart, g.batch, sources, g.channels, here, maps.data());
+        pack_lines(grad_here, grad_apart, g.batch, targets, g.channels, here, grads.data());
         for (int64_t at = 0; at < targets; at++) {
           terms[at].clear();
           for (int64_t t = 0; t < g.taps(); t++) {
@@ -429,14 +435,14 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
             if (row < 0 || col < 0)
               std::fill_n(to + by, here, T{});
             else
-              terms[at].push_back({((row - low) * g.in_cols + col) * g.batch * lanes<T>, by});
+              terms[at].push_back({((row - low) * g.in_cols + col) * g.batch * line<T>, by});
           }
         }
         const int64_t next_bytes = std::min(piece, g.channels - c0 - piece) * (int64_t)sizeof(T);
-        const int64_t steps = targets * ((here + lanes<T> - 1) / lanes<T>);
+        const int64_t steps = targets * ((here + line<T> - 1) / line<T>);
         const int64_t share = (sources + targets + steps - 1) / steps;
         int64_t fetched = 0;
-        each_run<T>(here, RUN {
+        for (int64_t c = 0; c < here; c += line<T>)
           for (int64_t at = 0; at < targets; at++) {
             for (int64_t m = 0; m < share && fetched < sources + targets && next_bytes > 0; m++, fetched++) {
               const bool source = fetched < sources;
@@ -444,10 +450,11 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
                                               : grad_here + (fetched - sources) * g.channels);
               for (int64_t b = 0; b < g.batch; b++, next += source ? x_apart : grad_apart) prefetch(next, next_bytes);
             }
-            correlate(terms[at], maps.data() + n * sources * g.batch, lanes<T>,
-                      grads.data() + (n * targets + at * lanes<T>) * g.batch, lanes<T>, g.batch, to + n, some);
+            each_run<T>(std::min(line<T>, here - c), RUN {
+              correlate(terms[at], maps.data() + c * sources * g.batch + n, line<T>,
+                        grads.data() + (c * targets + at * line<T>) * g.batch + n, line<T>, g.batch, to + c + n, some);
+            });
           }
-        });
       }
   }
 }
