@@ -288,12 +288,16 @@ template <class... Rest> inline void correlate(const std::vector<Term>& terms, R
 
 constexpr int64_t kPiece = 128, kImages = 4, kPairs = 2;
 
-// Copies a piece of I images, at so many positions, so that it lies (position, image, channel).
-template <int64_t I, int64_t piece, class T>
-void pack(const T* from, int64_t from_apart, int64_t positions, int64_t channels, int64_t here, Scalar<T>* to) {
+// Copies `here` channels of so many images and positions, so that they lie (part of channels, position, image, channel).
+template <int64_t part, class T>
+inline void pack(const T* from, int64_t from_apart, int64_t images, int64_t positions, int64_t channels, int64_t here,
+                 Scalar<T>* to) {
   for (int64_t position = 0; position < positions; position++, from += channels)
-    for (int64_t b = 0; b < I; b++, to += piece)
-      each_run<T>(here, RUN { store(to + n, load(from + b * from_apart + n, some)); });
+    for (int64_t b = 0; b < images; b++, to += part)
+      for (int64_t c = 0; c < here; c += part)
+        each_run<T>(std::min(part, here - c), RUN {
+          store(to + c * positions * images + n, load(from + b * from_apart + c + n, some));
+        });
 }
 
 template <int64_t I, class T>
@@ -348,7 +352,7 @@ void gather_images_last(const T* source, const T* kernel, T* target, const Gathe
           const int64_t low = band_of[band].low, rows = std::max<int64_t>(0, band_of[band].high - low);
           const int64_t positions = rows * source_cols;
           const T* from = source + low * source_cols * g.channels;
-          pack<I, kPiece>(from + b * source_apart + c0, source_apart, positions, g.channels, here, packed);
+          pack<kPiece>(from + b * source_apart + c0, source_apart, I, positions, g.channels, here, packed);
           // What comes next is fetched meanwhile: other images, or other channels of the first ones.
           const bool more = b + I < batch;
           const int64_t next_c0 = more ? c0 : c0 + kPiece;
@@ -387,22 +391,11 @@ void gather_last(const T* source, const T* kernel, T* target, const Gather& gath
                           threads);
 }
 
-// The same for all images, so that it lies (line of channels, position, image, channel).
-constexpr int64_t kLine = kRegister < 32 ? 64 : kRegister;  // narrower ones would scatter the copy
-template <class T> constexpr int64_t line = kLine / sizeof(Scalar<T>);
-
-template <class T>
-void pack_lines(const T* from, int64_t from_apart, int64_t images, int64_t positions, int64_t channels, int64_t here,
-                Scalar<T>* to) {
-  for (int64_t position = 0; position < positions; position++, from += channels)
-    for (int64_t b = 0; b < images; b++, to += line<T>)
-      for (int64_t c = 0; c < here; c += line<T>)
-        each_run<T>(std::min(line<T>, here - c), RUN {
-          store(to + c * positions * images + n, load(from + b * from_apart + c + n, some));
-        });
-}
+// Bytes of channels that lie together in the copy; a narrow register's would scatter it over too many places.
+constexpr int64_t kLine = kRegister < 32 ? 64 : kRegister;
 
 template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weight, const Geometry& g, int threads) {
+  constexpr int64_t line = kLine / sizeof(Scalar<T>);
   constexpr int64_t piece = 64, rows = 2;  // images and gradients of the whole batch stay in the cache
   const Gather gather{g, false};
   const int64_t pieces = (g.channels + piece - 1) / piece;
@@ -424,8 +417,8 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
         const T* const x_here = x + low * g.in_cols * g.channels + c0;
         const T* const grad_here = grad + i0 * g.out_cols * g.channels + c0;
         T* const to = grad_weight + i0 * g.out_cols * g.taps() * g.channels + c0;
-        pack_lines(x_here, x_apart, g.batch, sources, g.channels, here, maps.data());
-        pack_lines(grad_here, grad_apart, g.batch, targets, g.channels, here, grads.data());
+        pack<line>(x_here, x_apart, g.batch, sources, g.channels, here, maps.data());
+        pack<line>(grad_here, grad_apart, g.batch, targets, g.channels, here, grads.data());
         for (int64_t at = 0; at < targets; at++) {
           terms[at].clear();
           for (int64_t t = 0; t < g.taps(); t++) {
@@ -435,14 +428,14 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
             if (row < 0 || col < 0)
               std::fill_n(to + by, here, T{});
             else
-              terms[at].push_back({((row - low) * g.in_cols + col) * g.batch * line<T>, by});
+              terms[at].push_back({((row - low) * g.in_cols + col) * g.batch * line, by});
           }
         }
         const int64_t next_bytes = std::min(piece, g.channels - c0 - piece) * (int64_t)sizeof(T);
-        const int64_t steps = targets * ((here + line<T> - 1) / line<T>);
+        const int64_t steps = targets * ((here + line - 1) / line);
         const int64_t share = (sources + targets + steps - 1) / steps;
         int64_t fetched = 0;
-        for (int64_t c = 0; c < here; c += line<T>)
+        for (int64_t c = 0; c < here; c += line)
           for (int64_t at = 0; at < targets; at++) {
             for (int64_t m = 0; m < share && fetched < sources + targets && next_bytes > 0; m++, fetched++) {
               const bool source = fetched < sources;
@@ -450,9 +443,9 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
                                               : grad_here + (fetched - sources) * g.channels);
               for (int64_t b = 0; b < g.batch; b++, next += source ? x_apart : grad_apart) prefetch(next, next_bytes);
             }
-            each_run<T>(std::min(line<T>, here - c), RUN {
-              correlate(terms[at], maps.data() + c * sources * g.batch + n, line<T>,
-                        grads.data() + (c * targets + at * line<T>) * g.batch + n, line<T>, g.batch, to + c + n, some);
+            each_run<T>(std::min(line, here - c), RUN {
+              correlate(terms[at], maps.data() + c * sources * g.batch + n, line,
+                        grads.data() + (c * targets + at * line) * g.batch + n, line, g.batch, to + c + n, some);
             });
           }
       }
