@@ -1,8 +1,10 @@
 """Speed and memory of TVConv on this machine's CPU, next to the naive formulation and a depthwise convolution.
 
     make bench
+    .venv/bin/python benchmarks/cpu.py --threads 1 --batch 8    # where other work shares the machine
 
-All jobs run in this one process. The table is written to `cpu.md`, with the targets and whether they were reached.
+All jobs run in this one process. One thread is measured in CPU time, which other work on the machine changes little,
+and more threads in wall time. The table is written to `cpu.md`, with the targets and whether they were reached.
 """
 
 from __future__ import annotations
@@ -12,26 +14,34 @@ import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fundus_seg.errors import counted
 from fundus_seg.hardware import machine
 from fundus_seg.models import bake, build_model
 from fundus_seg.ops import dispatch, native, portable, translation_variant_conv2d
 from fundus_seg.ops.layout import kernel_in, map_in
 from fundus_seg.profiling import peak_memory
+from fundus_seg.runs.provenance import processor
 from fundus_seg.training.task import binary_cross_entropy
 from naive import naive_network, naive_translation_variant_conv2d
 from timing import Job, Spread, side_by_side
 
 BATCH, CHANNELS, SIDE, TAPS = 16, 1920, 16, 9
 IMAGE = 256
+
+
+def where(level: str | None = None) -> str:
+    """The processor, the level of instructions (the one that computes, by default) and the threads of a measurement."""
+    return f"{processor()}, {level or native.level()}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 @dataclass(frozen=True)
@@ -44,13 +54,15 @@ class Row:
     reach: float | None = None
     faster: bool = True
     """Whether the ratio is a speed-up, to be at least `reach`, or a cost, to be at most `reach`."""
+    on: str = field(default_factory=where)
 
     def __str__(self) -> str:
         if self.reach is None:
-            return f"| {self.what} | {self.against} | {self.ratio} | | |"
+            return f"| {self.what} | {self.against} | {self.ratio} | | | {self.on} |"
         sign = ">=" if self.faster else "<="
         held = self.ratio.median >= self.reach if self.faster else self.ratio.median <= self.reach
-        return f"| {self.what} | {self.against} | {self.ratio} | {sign} {self.reach} | {'yes' if held else 'no'} |"
+        reached = f"{sign} {self.reach} | {'yes' if held else 'no'}"
+        return f"| {self.what} | {self.against} | {self.ratio} | {reached} | {self.on} |"
 
 
 def main() -> None:
@@ -58,14 +70,16 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path(__file__).with_name("cpu.md"))
     options.add_argument(
-        "--rounds", type=int, default=15, help="of the operator; inference takes twice, training a third"
+        "--rounds", type=int, default=9, help="of the operator; inference takes twice, training a third"
     )
     options.add_argument("--image", type=int, default=IMAGE, help="height and width of photographs")
     options.add_argument("--batch", type=int, default=BATCH, help="photographs in a training step")
+    options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads that torch uses")
     options.add_argument("--note", default="", help="a sentence for the page, on what else ran on the machine")
     arguments = options.parse_args()
     warnings.filterwarnings("ignore")  # of the compiler that torch.compile brings
     os.environ.pop(native.LEVEL_VARIABLE, None)
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     to_copy = passes(arguments.rounds)
     rows, timings = operator(arguments.rounds)
@@ -93,7 +107,7 @@ def passes(rounds: int) -> list[str]:
                 x, grad = (map_in(torch.randn(BATCH, CHANNELS, SIDE, SIDE).to(dtype), last) for _ in range(2))
                 weight = kernel_in(torch.randn(CHANNELS, TAPS, SIDE, SIDE).to(dtype), last)
                 half = torch.zeros((2 * x.numel() + weight.numel()) // 2, dtype=dtype)
-                copied = partial(torch.empty_like(half).copy_, half)
+                copied = partial(torch.zeros_like(half).copy_, half)
                 operands: dict[str, tuple[object, ...]] = {
                     "forward": (x, weight, 3, 1, 1),
                     "grad_x": (grad, weight, (SIDE, SIDE), 3, 1, 1),
@@ -106,7 +120,7 @@ def passes(rounds: int) -> list[str]:
                         jobs[f"{level}: {name}"] = at_level(level, forward(getattr(native, name), *given))
                 for name, given in operands.items():
                     jobs[f"torch: {name}"] = forward(getattr(portable, name), *given)
-                time = side_by_side(jobs, rounds=rounds, warm_up=2)
+                time = side_by_side(jobs, rounds=rounds, warm_up=2, clock=clock())
                 for level in native.levels():
                     cells = []
                     for name in operands:
@@ -116,7 +130,7 @@ def passes(rounds: int) -> list[str]:
                             f"{time.ratio(f'torch: {name}', ours).median:.1f}",
                         ]
                     layout = "channels last" if last else "contiguous"
-                    rows.append(f"| {level} | {threads} | {str(dtype)[6:]} | {layout} | {' | '.join(cells)} |")
+                    rows.append(f"| {where(level)} | {str(dtype)[6:]} | {layout} | {' | '.join(cells)} |")
     torch.set_num_threads(threads_before)
     return rows
 
@@ -151,7 +165,7 @@ def operator(rounds: int) -> tuple[list[Row], dict[str, Spread]]:
             jobs[f"{name}, torch operations: {passes}"] = on_torch_operations(jobs[f"{name}: {passes}"])
             for level in lower_levels():
                 jobs[f"{name}, {level}: {passes}"] = at_level(level, jobs[f"{name}: {passes}"])
-    time = side_by_side(jobs, rounds=rounds, warm_up=2)
+    time = side_by_side(jobs, rounds=rounds, warm_up=2, clock=clock())
     memory = {
         name: peak_memory(jobs[f"{name}: forward + backward"]) for name in ("naive", "TVConv", "TVConv, channels last")
     }
@@ -167,6 +181,7 @@ def operator(rounds: int) -> tuple[list[Row], dict[str, Spread]]:
                 "naive",
                 time.ratio(f"naive: {passes}", f"TVConv, {level}: {passes}"),
                 reach,
+                on=where(level),
             )
             for level in lower_levels()
             for passes, reach in (("forward", 15), (both, 10))
@@ -225,7 +240,7 @@ def training(rounds: int, batch: int, size: int) -> tuple[list[Row], dict[str, S
                 if op == "tvconv" and memory_format == torch.channels_last:
                     for level in lower_levels():
                         jobs[f"{op}, {variant}, {level}"] = at_level(level, jobs[f"{op}, {variant}"])
-    time = side_by_side(jobs, rounds=rounds)
+    time = side_by_side(jobs, rounds=rounds, clock=clock())
     what = f"training step, batch {batch}, {size}x{size}"
     rows = []
     for variant in (plain, best):
@@ -234,12 +249,12 @@ def training(rounds: int, batch: int, size: int) -> tuple[list[Row], dict[str, S
             Row(f"{what}, {ours}", "the same net, naive", time.ratio(f"naive, {variant}", ours), 1.35),
         ]
     for variant in variants:
-        for ours in (f"tvconv, {variant}", *(f"tvconv, {variant}, {level}" for level in lower_levels())):
+        for level in native.levels():
+            ours = f"tvconv, {variant}" if level == native.level() else f"tvconv, {variant}, {level}"
             if ours in jobs:
                 reach = None if "contiguous" in variant else 1.15
-                rows.append(
-                    Row(f"{what}, {ours}", "depthwise", time.ratio(ours, f"depthwise, {variant}"), reach, faster=False)
-                )
+                ratio = time.ratio(ours, f"depthwise, {variant}")
+                rows.append(Row(f"{what}, {ours}", "depthwise", ratio, reach, faster=False, on=where(level)))
     rows.append(
         Row(f"{what}, tvconv, {best}", f"naive, {plain}", time.ratio(f"naive, {plain}", f"tvconv, {best}"), 2.5)
     )
@@ -260,7 +275,7 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
     for form in ("channels last", "bf16, channels last"):
         for level in lower_levels():
             jobs[f"tvconv, {form}, {level}"] = at_level(level, jobs[f"tvconv, {form}"])
-    time = side_by_side(jobs, rounds=rounds, warm_up=2)
+    time = side_by_side(jobs, rounds=rounds, warm_up=2, clock=clock())
     what = f"inference, batch 1, {size}x{size}"
     rows = [
         Row(f"{what}, tvconv, fp32, contiguous", "the same, naive", time.ratio("naive", "tvconv"), 3),
@@ -270,9 +285,10 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
             for rival, ending in (("the same, naive", f", {form}"), ("naive, fp32, contiguous", ""))
         ),
         *(
-            Row(f"{what}, {ours}", f"depthwise{form}", time.ratio(ours, f"depthwise{form}"), 1.1, faster=False)
+            Row(f"{what}, {ours}", f"depthwise{form}", time.ratio(ours, f"depthwise{form}"), 1.1, False, where(level))
             for form in ("", ", channels last", ", bf16, channels last")
-            for ours in (f"tvconv{form}", *(f"tvconv{form}, {level}" for level in lower_levels()))
+            for level in native.levels()
+            for ours in (f"tvconv{form}" if level == native.level() else f"tvconv{form}, {level}",)
             if ours in jobs
         ),
         Row(f"{what}, tvconv, baked", "depthwise", time.ratio("tvconv, baked", "depthwise"), 1.15, faster=False),
@@ -284,6 +300,11 @@ def inference(rounds: int, size: int) -> tuple[list[Row], dict[str, Spread]]:
         ),
     ]
     return rows, {f"inference: {name}": time.milliseconds(name) for name in jobs}
+
+
+def clock() -> Callable[[], float]:
+    """CPU time where one thread computes; wall time where there are more, whose CPU times add up."""
+    return process_time if torch.get_num_threads() == 1 else perf_counter
 
 
 def lower_levels() -> tuple[str, ...]:
@@ -368,6 +389,7 @@ def report(to_copy: list[str], rows: list[Row], timings: Mapping[str, Spread], n
         f"Backend: {'portable (' + reason + ')' if reason else f'native (C++), {native.level()}'}.",
         "",
         "Written by `make bench`, in one process. In every round each job runs once; ratios are taken within a round.",
+        "One thread is measured in CPU time, more threads in wall time.",
         f"Shown are the median over the rounds and, in brackets, the quartiles. {note}".rstrip(),
         "",
         f"## Each pass against a copy: ({BATCH},{CHANNELS},{SIDE},{SIDE}), k 3",
@@ -376,16 +398,14 @@ def report(to_copy: list[str], rows: list[Row], timings: Mapping[str, Spread], n
         "at most 2.5, and 6 with the baseline. The column after each is torch's operations / ours, to be at least 1.",
         "Every level of instructions ran on the processor above; `FUNDUS_SEG_CPU_LEVEL` forced the lower ones.",
         "",
-        "| level | threads | dtype | layout | forward | torch | gradient of x | torch | gradient of kernels | torch |",
-        "|---|---:|---|---|---:|---:|---:|---:|---:|---:|",
+        "| on | dtype | layout | forward | torch | gradient of x | torch | gradient of kernels | torch |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
         *to_copy,
         "",
         "## Ratios",
         "",
-        f"At the level `{native.level()}`, unless a row names another.",
-        "",
-        "| what | against | ratio | to reach | reached |",
-        "|---|---|---:|---:|---|",
+        "| what | against | ratio | to reach | reached | on |",
+        "|---|---|---:|---:|---|---|",
         *map(str, rows),
         "",
         f"The least that must be moved: forward {(2 * maps + kernels) / 1e6:.0f} MB (input, kernels, output), "

@@ -44,13 +44,15 @@ class Timings:
         return Spread.of([a / b for a, b in zip(self.seconds[job], self.seconds[to], strict=True)])
 
 
-def side_by_side(jobs: Mapping[str, Job], *, rounds: int, warm_up: int = 1) -> Timings:
-    """Run all jobs in turn for `warm_up` rounds, then for `rounds` rounds that are measured."""
+def side_by_side(
+    jobs: Mapping[str, Job], *, rounds: int, warm_up: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> Timings:
+    """Run all jobs in turn for `warm_up` rounds, then for `rounds` rounds that are measured in seconds of `clock`."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(-warm_up, rounds):
         for name, job in jobs.items():
-            started = time.perf_counter()
+            started = clock()
             job()
             if number >= 0:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return Timings(seconds)

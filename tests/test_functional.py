@@ -118,8 +118,9 @@ class TestShapes:
         torch.testing.assert_close(wide, four_loops(x, corner, stride=10**9))
 
     @pytest.mark.usefixtures("backend")
-    def test_zero_images_and_what_is_not_a_number(self) -> None:
-        x, weight = operands(size=(6, 5))
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_zero_images_and_what_is_not_a_number(self, dtype: torch.dtype) -> None:
+        x, weight = (tensor.to(dtype) for tensor in operands(size=(6, 5)))
         assert translation_variant_conv2d(x[:0], weight).shape == (0, 3, 6, 5)
         x[0, 1, 2, 4] = torch.nan
         for channels_last in (False, True):

@@ -81,8 +81,11 @@ inline FloatBits widened(const BFloat16Bits& half) {
 }
 
 inline BFloat16Bits upper_half(const FloatBits& bits) {
-#if defined(__SSE2__) && !defined(__AVX2__)
-  const __m128i low = _mm_srai_epi32((__m128i)bits, 16), packed = _mm_packs_epi32(low, low);
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  const __m256i high = _mm256_srli_epi32((__m256i)bits, 16);
+  return (BFloat16Bits)_mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+#elif defined(__SSE2__) && !defined(__AVX512F__)
+  const __m128i high = _mm_srai_epi32((__m128i)bits, 16), packed = _mm_packs_epi32(high, high);
   BFloat16Bits half;
   std::memcpy(&half, &packed, sizeof half);
   return half;
@@ -99,9 +102,10 @@ inline Lanes<float> load(const BFloat16* from) {
 
 template <class T> inline void store(T* to, const Lanes<T>& values) { std::memcpy(to, &values, sizeof values); }
 
-inline void store(BFloat16* to, const Lanes<float>& values) {  // to nearest, ties to even; NaN stays NaN
-  const FloatBits bits = (FloatBits)values, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-  const BFloat16Bits half = upper_half(values == values ? rounded : bits | 0x7fc00000u);
+// To nearest, ties to even. A NaN needs no care: what sums of products of bfloat16 give has a lower half of zeros.
+inline void store(BFloat16* to, const Lanes<float>& values) {
+  const FloatBits bits = (FloatBits)values;
+  const BFloat16Bits half = upper_half(bits + 0x7fffu + ((bits >> 16) & 1u));
   std::memcpy(to, &half, sizeof half);
 }
 
@@ -255,8 +259,8 @@ inline void sum_pair(const Terms& terms, const S* source, int64_t source_apart, 
 }
 
 // The gradient of the kernel: for each term the sum over the images of source * grad.
-template <int64_t n, class S, class T>
-inline void correlate_terms(const Term* terms, const S* source, int64_t source_apart, const T* grad,
+template <int64_t n, class S, class G, class T>
+inline void correlate_terms(const Term* terms, const S* source, int64_t source_apart, const G* grad,
                             int64_t grad_apart, int64_t images, T* kernel, int64_t count) {
   Lanes<T> sum[n];
   const S* from[n];
@@ -273,7 +277,7 @@ template <class... Rest> inline void correlate(const std::vector<Term>& terms, R
   const int64_t taps = terms.size();
   int64_t t = 0;
   for (; t + 9 <= taps; t += 9) correlate_terms<9>(&terms[t], rest...);
-  for (; t + 3 <= taps; t += 3) correlate_terms<3>(&terms[t], rest...);
+  for (; t + 6 <= taps; t += 6) correlate_terms<6>(&terms[t], rest...);
   for (; t < taps; t++) correlate_terms<1>(&terms[t], rest...);
 }
 
@@ -284,12 +288,16 @@ template <class... Rest> inline void correlate(const std::vector<Term>& terms, R
 
 constexpr int64_t kPiece = 128, kImages = 4, kPairs = 2;
 
-// Copies a piece of I images, at so many positions, so that it lies (position, image, channel).
-template <int64_t I, int64_t piece, class T>
-void pack(const T* from, int64_t from_apart, int64_t positions, int64_t channels, int64_t here, Scalar<T>* to) {
+// Copies `here` channels of so many images and positions, so that they lie (part of channels, position, image, channel).
+template <int64_t part, class T>
+inline void pack(const T* from, int64_t from_apart, int64_t images, int64_t positions, int64_t channels, int64_t here,
+                 Scalar<T>* to) {
   for (int64_t position = 0; position < positions; position++, from += channels)
-    for (int64_t b = 0; b < I; b++, to += piece)
-      each_run<T>(here, RUN { store(to + n, load(from + b * from_apart + n, some)); });
+    for (int64_t b = 0; b < images; b++, to += part)
+      for (int64_t c = 0; c < here; c += part)
+        each_run<T>(std::min(part, here - c), RUN {
+          store(to + c * positions * images + n, load(from + b * from_apart + c + n, some));
+        });
 }
 
 template <int64_t I, class T>
@@ -344,7 +352,7 @@ void gather_images_last(const T* source, const T* kernel, T* target, const Gathe
           const int64_t low = band_of[band].low, rows = std::max<int64_t>(0, band_of[band].high - low);
           const int64_t positions = rows * source_cols;
           const T* from = source + low * source_cols * g.channels;
-          pack<I, kPiece>(from + b * source_apart + c0, source_apart, positions, g.channels, here, packed);
+          pack<kPiece>(from + b * source_apart + c0, source_apart, I, positions, g.channels, here, packed);
           // What comes next is fetched meanwhile: other images, or other channels of the first ones.
           const bool more = b + I < batch;
           const int64_t next_c0 = more ? c0 : c0 + kPiece;
@@ -383,15 +391,21 @@ void gather_last(const T* source, const T* kernel, T* target, const Gather& gath
                           threads);
 }
 
+// Bytes of channels that lie together in the copy; a narrow register's would scatter it over too many places.
+constexpr int64_t kLine = kRegister < 32 ? 64 : kRegister;
+
 template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weight, const Geometry& g, int threads) {
-  constexpr int64_t piece = 64, rows = 2;  // the images of the whole batch stay in the cache
+  constexpr int64_t line = kLine / sizeof(Scalar<T>);
+  constexpr int64_t piece = 64, rows = 2;  // images and gradients of the whole batch stay in the cache
   const Gather gather{g, false};
   const int64_t pieces = (g.channels + piece - 1) / piece;
   const int64_t x_apart = g.in_size() * g.channels, grad_apart = g.out_size() * g.channels;
   const int64_t spread = g.dilation * (g.k - 1) + 1, bands = (g.out_rows + rows - 1) / rows;
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<Scalar<T>> buffer(std::min(g.in_rows, (rows - 1) * g.stride + spread) * g.in_cols * g.batch * piece);
+    Buffer<Scalar<T>> maps(std::min(g.in_rows, (rows - 1) * g.stride + spread) * g.in_cols * g.batch * piece);
+    Buffer<Scalar<T>> grads(rows * g.out_cols * g.batch * piece);
+    std::vector<std::vector<Term>> terms(rows * g.out_cols);
 #pragma omp for collapse(2) schedule(static)
     for (int64_t band = 0; band < bands; band++)
       for (int64_t block = 0; block < pieces; block++) {
@@ -399,32 +413,39 @@ template <class T> void grad_weight_last(const T* grad, const T* x, T* grad_weig
         const int64_t i0 = band * rows, i1 = std::min(i0 + rows, g.out_rows);
         const int64_t low = std::max<int64_t>(0, g.stride * i0 - g.padding());
         const int64_t high = std::min(g.in_rows, g.stride * (i1 - 1) - g.padding() + spread);
-        for (int64_t n = 0; n < (high - low) * g.in_cols; n++)
-          for (int64_t b = 0; b < g.batch; b++)
-            pack<1, piece>(x + b * x_apart + (low * g.in_cols + n) * g.channels + c0, 0, 1, g.channels, here,
-                           buffer.data() + (n * g.batch + b) * piece);
-        const int64_t positions = (high - low) * g.in_cols;
-        const int64_t share = (positions + rows * g.out_cols - 1) / (rows * g.out_cols);
+        const int64_t sources = std::max<int64_t>(0, high - low) * g.in_cols, targets = (i1 - i0) * g.out_cols;
+        const T* const x_here = x + low * g.in_cols * g.channels + c0;
+        const T* const grad_here = grad + i0 * g.out_cols * g.channels + c0;
+        T* const to = grad_weight + i0 * g.out_cols * g.taps() * g.channels + c0;
+        pack<line>(x_here, x_apart, g.batch, sources, g.channels, here, maps.data());
+        pack<line>(grad_here, grad_apart, g.batch, targets, g.channels, here, grads.data());
+        for (int64_t at = 0; at < targets; at++) {
+          terms[at].clear();
+          for (int64_t t = 0; t < g.taps(); t++) {
+            const int64_t row = gather.source(i0 + at / g.out_cols, t / g.k, g.in_rows);
+            const int64_t col = gather.source(at % g.out_cols, t % g.k, g.in_cols);
+            const int64_t by = (at * g.taps() + t) * g.channels;
+            if (row < 0 || col < 0)
+              std::fill_n(to + by, here, T{});
+            else
+              terms[at].push_back({((row - low) * g.in_cols + col) * g.batch * line, by});
+          }
+        }
+        const int64_t next_bytes = std::min(piece, g.channels - c0 - piece) * (int64_t)sizeof(T);
+        const int64_t steps = targets * ((here + line - 1) / line);
+        const int64_t share = (sources + targets + steps - 1) / steps;
         int64_t fetched = 0;
-        for (int64_t i = i0; i < i1; i++)
-          for (int64_t j = 0; j < g.out_cols; j++) {
-            const int64_t position = (i * g.out_cols + j) * g.channels + c0;
-            const int64_t next_bytes = std::min(piece, g.channels - c0 - piece) * (int64_t)sizeof(T);
-            for (int64_t n = 0; n < share && fetched < positions; n++, fetched++)
-              for (int64_t b = 0; b < g.batch; b++)
-                prefetch(x + b * x_apart + (low * g.in_cols + fetched) * g.channels + c0 + piece, next_bytes);
-            for (int64_t b = 0; b < g.batch; b++) prefetch(grad + b * grad_apart + position + piece, next_bytes);
-            T* to = grad_weight + (i * g.out_cols + j) * g.taps() * g.channels + c0;
-            std::vector<Term> terms;
-            for (int64_t t = 0; t < g.taps(); t++) {
-              const int64_t row = gather.source(i, t / g.k, g.in_rows), col = gather.source(j, t % g.k, g.in_cols);
-              if (row < 0 || col < 0)
-                std::fill_n(to + t * g.channels, here, T{});
-              else
-                terms.push_back({((row - low) * g.in_cols + col) * g.batch * piece, t * g.channels});
+        for (int64_t c = 0; c < here; c += line)
+          for (int64_t at = 0; at < targets; at++) {
+            for (int64_t m = 0; m < share && fetched < sources + targets && next_bytes > 0; m++, fetched++) {
+              const bool source = fetched < sources;
+              const T* next = piece + (source ? x_here + fetched * g.channels
+                                              : grad_here + (fetched - sources) * g.channels);
+              for (int64_t b = 0; b < g.batch; b++, next += source ? x_apart : grad_apart) prefetch(next, next_bytes);
             }
-            each_run<T>(here, RUN {
-              correlate(terms, buffer.data() + n, piece, grad + position + n, grad_apart, g.batch, to + n, some);
+            each_run<T>(std::min(line, here - c), RUN {
+              correlate(terms[at], maps.data() + c * sources * g.batch + n, line,
+                        grads.data() + (c * targets + at * line) * g.batch + n, line, g.batch, to + c + n, some);
             });
           }
       }
