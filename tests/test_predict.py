@@ -610,8 +610,6 @@ class TestGoingOn:
             (("--overlay", "png"), ".png"),
             (("--overlay=png",), ".png"),
             (("--overlay", "jpeg"), ".jpg"),
-            (("--overlay", "--overlay-format", "png"), ".png"),
-            (("--overlay-format", "png", "--overlay"), ".png"),
         ],
     )
     def test_overlays_have_the_format_that_is_named(

@@ -38,7 +38,7 @@ _COMMANDS = (
 )
 _RENAMED = {
     "evaluate": {"--op": "--trust", "--selection": "--all-selections"},
-    "predict": {"--op": "--trust"},
+    "predict": {"--op": "--trust", "--overlay-format": "--overlay"},
     "profile": {"--op": "--ops"},
 }
 """Former spellings of options with the new ones, for each command."""

@@ -214,18 +214,13 @@ def command_class(
 
 
 def _with_values(args: list[str], alone: Mapping[str, Sequence[str]]) -> list[str]:
-    """The arguments with a value behind each option that stands alone.
-
-    Such an option comes first, so that one that has a value prevails over it.
-    """
+    """The arguments with the first value in each option that stands alone."""
     end = args.index("--") if "--" in args else len(args)
-    bare = [
-        at
-        for at, arg in enumerate(args[:end])
-        if arg in alone and (at + 1 == len(args) or args[at + 1] not in alone[arg])
+    following = [*args[1:], ""]
+    return [
+        f"{arg}={alone[arg][0]}" if at < end and arg in alone and following[at] not in alone[arg] else arg
+        for at, arg in enumerate(args)
     ]
-    first = [f"{args[at]}={alone[args[at]][0]}" for at in bare]
-    return [*first, *(arg for at, arg in enumerate(args) if at not in bare)]
 
 
 def _at_home(argument: str) -> str:

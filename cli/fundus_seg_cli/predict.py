@@ -35,8 +35,6 @@ def predict(
     overlay: Annotated[
         PictureFormat | None,
         typer.Option(
-            "--overlay",
-            "--overlay-format",
             help="Also draw the contours on each photograph, in this format: --overlay alone means jpeg, which is "
             "small; png keeps every pixel.",
         ),

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -236,7 +236,7 @@ class Witness:
             )
             if leaks:
                 oddities.append(Oddity("cup outside", group, len(seen), leaks))
-        oddities += self._same_masks()
+        oddities += self._same_masks(but=explained | doubted)
         for group, of_group in sorted(self._groups.items()):
             problems += _shared_faults(group, of_group, explained)
             if len(of_group.cases) > 1 and not of_group.discs and not explained & set(of_group.cases):
@@ -253,13 +253,13 @@ class Witness:
                     problems.append(problem)
         return Suspicion(tuple(problems), tuple(oddities), frozenset(explained))
 
-    def _same_masks(self) -> Iterator[Oddity]:
+    def _same_masks(self, *, but: Collection[Path]) -> Iterator[Oddity]:
         """The masks of each group that are pixel for pixel that of another case, in this group or in an earlier one."""
         owners: dict[bytes, Path] = {}
         for group, seen in sorted(self._groups.items()):
             same = []
             for digest, paths in sorted(seen.drawn.items(), key=lambda item: min(item[1])):
-                for path in sorted(paths):
+                for path in sorted(set(paths) - set(but)):
                     if (owner := owners.setdefault(digest, path)) != path:
                         same.append(Problem(f"the same mask as {owner}: one of them is of another eye", path))
             if same:
