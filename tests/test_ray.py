@@ -22,7 +22,7 @@ from fundus_seg.experiments.executors import serial
 from fundus_seg.experiments.grid_run import GridRun, Outcome
 from fundus_seg.experiments.ray_executor import predict_on_ray, ray_executor
 from fundus_seg.experiments.work import complete_run
-from fundus_seg.inference import folder as folder_module
+from fundus_seg.inference import job
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.shards import Shard
 from fundus_seg.models import build_model
@@ -35,7 +35,7 @@ def runs(draw_root, tmp_path):
     root = open_root(draw_root())
 
     def plan(out="runs", epochs=2):
-        overrides = [f"train.epochs={epochs}", "train.precision=fp32"]
+        overrides = [f"train.epochs={epochs}", "train.precision=fp32", "train.save_every=0"]
         arguments = [{"holdout": "A", "model.op": op, "seed": seed} for seed in (0, 1) for op in ("conv", "depthwise")]
         return [
             GridRun.of(load_config("tiny", overrides=overrides, arguments=each), root, tmp_path / out)
@@ -214,10 +214,8 @@ def test_shards_on_a_cluster_write_what_one_process_writes(draw_root, checkpoint
             predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "bad")
         first.write_bytes(content)
 
-        inputs = folder_module._inputs
-        monkeypatch.setattr(
-            folder_module, "_inputs", lambda name, *rest: inputs(name, *rest) if name != first.stem else "0" * 16
-        )
+        inputs = job._inputs
+        monkeypatch.setattr(job, "_inputs", lambda name, *rest: inputs(name, *rest) if name != first.stem else "0" * 16)
         with pytest.raises(RunError, match=rf"1 photograph of other content on a node than here, first {first}"):
             predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "differs")
         monkeypatch.undo()
