@@ -94,7 +94,7 @@ def benchmark(
         probe=probe_holdout,
     )
 
-    from fundus_seg.reporting import experiment_reports, overview_table, with_labels, write_plots
+    from fundus_seg.reporting import experiment_reports, overview_table, with_labels
     from fundus_seg_cli.grid_progress import GridProgress
 
     if dry_run:
@@ -115,6 +115,8 @@ def benchmark(
         for report in experiment_reports(evaluations, progress=progress):
             print_report(report, form, progress.told)
         if plots and evaluations:
+            from fundus_seg.reporting import write_plots  # imports Matplotlib
+
             progress.line(f"{counted(len(write_plots(evaluations, plots)), 'file')} of plots in {plots}")
     except BaseException:
         if result.failures:
