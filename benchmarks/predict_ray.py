@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from ray.cluster_utils import Cluster
 
-from fundus_seg.experiments.ray_executor import predict_on_ray
+from fundus_seg.experiments.ray_predict import predict_on_ray
 from fundus_seg.hardware import machine
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.models import build_model

@@ -11,17 +11,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A warning of the compiler about our C++ is an error here, though not where the package runs.
 os.environ["CXX"] = f"{os.environ.get('CXX', 'c++')} -Wall -Wextra -Wpsabi -Werror"
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
 from drawn_masks import coded, eye, save
 from PIL import Image
+from predictions import Drawn
 
 from fundus_seg.protocol import DOMAINS
 from fundus_seg_cli.main import main
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Printed(NamedTuple):
@@ -98,3 +103,54 @@ def command(
         return printed
 
     return run
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    """A small network that was never trained."""
+    import torch
+
+    from fundus_seg.config import load_config
+    from fundus_seg.models import build_model
+
+    torch.manual_seed(0)
+    encoder = load_config("tiny", arguments={"holdout": "A"}).model.encoder
+    return build_model(
+        "tvconv", encoder=encoder, image_size=64, aspp_channels=8, expansion=1, generator_channels=4
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture
+def checkpoint(network: nn.Module, tmp_path: Path) -> Path:
+    """The checkpoint of a small network."""
+    from fundus_seg.models.checkpoint import network_state, write_checkpoint
+
+    usage = {"image_interpolation": "lanczos", "scoring": {}}
+    write_checkpoint(tmp_path / "model.ckpt", network_state(network, usage))
+    return tmp_path / "model.ckpt"
+
+
+@pytest.fixture
+def photographs(draw_root: Callable[..., Path]) -> Path:
+    """A folder with four photographs in `image` and their masks in `mask`."""
+    return draw_root(size=90) / "Domain1/test/ROIs"
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Drawn]:
+    """A function that makes `predict_folder` take a drawn model."""
+
+    def draw(**how: Any) -> Drawn:
+        model = Drawn(**how)
+        monkeypatch.setattr("fundus_seg.inference.predict.load_model", lambda path, **_: model)
+        return model
+
+    return draw
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, as in a terminal: the background jobs of a shell ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -182,7 +182,7 @@ def test_a_cache_that_cannot_be_written_names_the_variable_in_one_line(draw_root
         load_resized(open_root(draw_root()).cases("A", "train"), SMALL)
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=r"cannot be written.*FUNDUS_SEG_CACHE") as caught:
-        open_root("phantom")
+        open_root("phantom").cases("A", "train")
     assert "\n" not in str(caught.value)
 
 

@@ -18,14 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from fundus_seg.config import load_config
 from fundus_seg.data.io import read_mask, read_photograph
 from fundus_seg.data.names import name_of
 from fundus_seg.errors import ConfigError, DataError
-from fundus_seg.models import build_model
-from fundus_seg.models.checkpoint import network_state, write_checkpoint
 
 CASES = Path(__file__).parent / "cases"
 
@@ -54,19 +51,6 @@ def shell(tmp_path, monkeypatch):
         )
 
     return run
-
-
-@pytest.fixture
-def model(tmp_path):
-    """The checkpoint of a network that was never trained, which calls the middle of a photograph disc and cup."""
-    torch.manual_seed(0)
-    spec = load_config("tiny", arguments={"holdout": "A"}).model
-    network = build_model(
-        "depthwise", encoder=spec.encoder, image_size=64, aspp_channels=8, expansion=1, generator_channels=4
-    )
-    usage = {"image_interpolation": "lanczos", "scoring": {}}
-    write_checkpoint(tmp_path / "model.ckpt", network_state(network.eval(), usage))
-    return tmp_path / "model.ckpt"
 
 
 def rows(folder):
@@ -107,16 +91,16 @@ class TestPhotographs:
             turns = [pixels, np.rot90(pixels)] if path.name in TURNED else [pixels]
             assert min(np.abs(each - expected).mean() for each in turns) < 8, path.name
 
-    def test_predict_does_the_others_and_names_the_three(self, case, model, command, tmp_path):
+    def test_predict_does_the_others_and_names_the_three(self, case, checkpoint, command, tmp_path):
         folder = case("c01_photographs")
-        printed = command("predict", model, folder, "--out", "out", code=1)
+        printed = command("predict", checkpoint, folder, "--out", "out", code=1)
         done = rows(tmp_path / "out")
         assert len(done) == len(list(folder.iterdir())) - len(REFUSED)
         assert all(name in printed.err and text in printed.err for name, text in REFUSED.items())
         assert not re.search(r"\S+\.py:\d+", printed.err)  # a raw warning of a library
 
-    def test_grey_photographs_have_one_count_of_pixels(self, case, model, command, tmp_path):
-        command("predict", model, case("c22_grey_photographs"), "--out", "out")
+    def test_grey_photographs_have_one_count_of_pixels(self, case, checkpoint, command, tmp_path):
+        command("predict", checkpoint, case("c22_grey_photographs"), "--out", "out")
         for _, row in rows(tmp_path / "out").iterrows():
             disc, cup = read_mask(tmp_path / "out/masks" / Path(row.photograph).name)
             assert (disc.sum(), cup.sum()) == (int(row.disc_pixels), int(row.cup_pixels))
@@ -154,7 +138,7 @@ STRAY = {
 
 
 class TestCodings:
-    def test_check_train_and_predict_refuse_and_give_the_line_to_write(self, case, model, command):
+    def test_check_train_and_predict_refuse_and_give_the_line_to_write(self, case, checkpoint, command):
         roots = case("c02_mask_codings")
         assert {path.name for path in roots.iterdir()} == set(CODINGS) | set(STRAY)
         for name, line in CODINGS.items():
@@ -167,7 +151,7 @@ class TestCodings:
                 assert line in command(*trained, code=1).err, name
             # The command line has no file to write in: what can be recognised is used, and said.
             rois = roots / name / "Domain1/test/ROIs"
-            predicted = ("predict", model, rois / "image", "--truth", rois / "mask", "--out", f"out/{name}")
+            predicted = ("predict", checkpoint, rois / "image", "--truth", rois / "mask", "--out", f"out/{name}")
             if line.startswith("coding:"):
                 values = line.removeprefix("coding: ").strip("{}").replace(":", "").replace('"', "")
                 recognised = LABELS if values == "labels" else values
@@ -188,10 +172,10 @@ class TestCodings:
 class TestNames:
     SKIPPED = frozenset({"Thumbs.db", ".DS_Store", "desktop.ini", "inner.png", ".hidden.png", "._a.png", "..x.png"})
 
-    def test_awkward_names_are_predicted_each_with_a_mask_of_its_own(self, case, model, command, tmp_path):
+    def test_awkward_names_are_predicted_each_with_a_mask_of_its_own(self, case, checkpoint, command, tmp_path):
         folder = case("c03_names_predict")
         expected = sorted(name_of(path) for path in folder.iterdir() if path.name not in self.SKIPPED)
-        printed = command("predict", model, folder, "--out", "out", "--overlay")
+        printed = command("predict", checkpoint, folder, "--out", "out", "--overlay")
         done = rows(tmp_path / "out")
         assert len(done) == len(expected) == len({*expected})
         assert sorted(name_of(path) for path in (tmp_path / "out/masks").iterdir()) == expected
@@ -199,9 +183,11 @@ class TestNames:
         assert "\x1b" not in printed.err + printed.out
 
     @pytest.mark.parametrize("folder", ["case", "case_cjk"])
-    def test_names_near_the_limit_of_the_file_system_are_done_or_named(self, case, model, command, tmp_path, folder):
+    def test_names_near_the_limit_of_the_file_system_are_done_or_named(
+        self, case, checkpoint, command, tmp_path, folder
+    ):
         case("c09_long_names")
-        command("predict", model, tmp_path / folder, "--out", "out")
+        command("predict", checkpoint, tmp_path / folder, "--out", "out")
         assert len(rows(tmp_path / "out")) == len(list((tmp_path / folder).iterdir()))
 
     def test_upper_case_suffixes_are_taken(self, case, command):
@@ -211,10 +197,10 @@ class TestNames:
             assert [each["cases"] for each in counts["splits"]] == [6] * 8
             assert counts["problems"] == []
 
-    def test_other_suffixes_are_taken_or_counted(self, case, model, command, tmp_path):
+    def test_other_suffixes_are_taken_or_counted(self, case, checkpoint, command, tmp_path):
         folder = case("c20_other_suffixes")
-        command("predict", model, folder, "--out", "out", "--format", "nifti")
-        printed = command("predict", model, folder, "--out", "strict", "--strict", code=3)
+        command("predict", checkpoint, folder, "--out", "out", "--format", "nifti")
+        printed = command("predict", checkpoint, folder, "--out", "strict", "--strict", code=3)
         done = {Path(name).name for name in rows(tmp_path / "out").photograph}
         assert done == {"seen.png", "saved_by_browser.jfif", "b.jpe", "f.dib", "photo.nii.gz"}
         assert "4 files" in printed.err and "c.webp" in printed.err
@@ -375,8 +361,8 @@ class TestRuns:
         assert done.returncode == 0, done.stderr
         assert re.search(r"^DSC \[%\] +disc \(OD\) +A ", done.stdout, re.MULTILINE), done.stdout
 
-    def test_a_second_predict_keeps_what_stands_and_says_what_it_did(self, shell, model, tmp_path):
-        done = shell("c19_predict_twice.sh", model, tmp_path / "out")
+    def test_a_second_predict_keeps_what_stands_and_says_what_it_did(self, shell, checkpoint, tmp_path):
+        done = shell("c19_predict_twice.sh", checkpoint, tmp_path / "out")
         assert "0 of 2 photographs are done already" in done.stderr
         assert "done again, since they or their files have changed" in done.stderr
         assert "eye1.png: damaged" in done.stderr

@@ -107,14 +107,16 @@ class TestImports:
     @pytest.mark.parametrize(
         "options",
         [
-            ("--holdout", "E"),
-            ("--holdout", "A", "--set", "data.sources=[A, B]"),
-            ("--holdout", "A", "--set", "train.augment=nowhere:factory"),
+            ("train", "--holdout", "E"),
+            ("train", "--holdout", "A", "--set", "data.sources=[A, B]"),
+            ("train", "--holdout", "A", "--set", "train.augment=nowhere:factory"),
+            ("benchmark", "--holdouts", "E"),
+            ("benchmark", "--ops", "tvcnov"),
         ],
     )
     def test_arguments_are_checked_before_the_phantom_is_drawn(self, command, monkeypatch, tmp_path, options):
         monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path / "cache"))
-        command("train", "--data", "phantom", *options, code=2)
+        command(*options, "--data", "phantom", code=2)
         assert not (tmp_path / "cache").exists()
 
 

@@ -12,21 +12,21 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import torch
+from predictions import written_in
 
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError, RunError, UsageError
+from fundus_seg.experiments import ray_cluster, ray_predict
 from fundus_seg.experiments import ray_executor as module
 from fundus_seg.experiments.executors import serial
 from fundus_seg.experiments.grid_run import GridRun, Outcome
-from fundus_seg.experiments.ray_executor import predict_on_ray, ray_executor
+from fundus_seg.experiments.ray_executor import ray_executor
+from fundus_seg.experiments.ray_predict import predict_on_ray
 from fundus_seg.experiments.work import complete_run
-from fundus_seg.inference import job
+from fundus_seg.inference import plan
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.shards import Shard
-from fundus_seg.models import build_model
-from fundus_seg.models.checkpoint import network_state, write_checkpoint
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(runs, cluster, tmp_pat
     planned = runs()
     ray.init(address=cluster.address, logging_level="ERROR")
     try:
-        nodes = module._nodes(ray, 1, 0)
+        nodes = ray_cluster.fitting_nodes(ray, 1, 0)
         assert len(nodes) == 2
         with pytest.raises(
             RunError, match=r"no node of the Ray cluster has 1 CPUs and 0\.5 GPUs for a run; ask for less"
@@ -151,8 +151,8 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(runs, cluster, tmp_pat
         # Photographs that no node sees are named, and come with the run.
         unseen = replace(planned[0], data=str(tmp_path / "elsewhere"))
         sent = module._sent(ray, planned[0].data)
-        with module._token(unseen.out) as token:
-            assert module._survey(ray, nodes, token, {unseen.data}) == {unseen.data}
+        with ray_cluster.token_in(unseen.out) as token:
+            assert ray_cluster.survey(ray, nodes, token, {unseen.data}) == {unseen.data}
             digest = module._digests(planned)[planned[0]]
             look = ray.remote(module._work_on).remote(
                 lambda run: Outcome("done", run.data), unseen, sent, digest, token
@@ -161,7 +161,7 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(runs, cluster, tmp_pat
         arrived = open_root(ray.get(look).reason)
         assert [case.name for case in arrived.cases("A", "test")] == [f"Atest{number}" for number in range(4)]
 
-        monkeypatch.setattr(module, "_look", lambda token, roots: (False, set()))
+        monkeypatch.setattr(ray_cluster, "_look", lambda token, roots: (False, set()))
         with pytest.raises(
             RunError, match=r"runs: node \S+ cannot write there; put --out on a path that all nodes share"
         ):
@@ -169,24 +169,6 @@ def test_a_cluster_takes_what_it_can_and_refuses_the_rest(runs, cluster, tmp_pat
     finally:
         ray.shutdown()
     assert list((tmp_path / "runs").iterdir()) == []
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-    """A tiny network with random weights."""
-    torch.manual_seed(0)
-    tiny = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1}
-    usage = {"image_interpolation": "lanczos", "scoring": {"threshold": 0.5}, "phantom": False}
-    write_checkpoint(tmp_path / "model.ckpt", network_state(build_model("conv", **tiny), usage))
-    return tmp_path / "model.ckpt"
-
-
-def files_of(out):
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in out.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
-    }
 
 
 @pytest.mark.slow
@@ -201,10 +183,10 @@ def test_shards_on_a_cluster_write_what_one_process_writes(draw_root, checkpoint
     try:
         table = predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "out", **options)
         assert table == tmp_path / "out/cases.csv"
-        assert files_of(tmp_path / "out") == files_of(alone)
-        before = files_of(tmp_path / "out")
+        assert written_in(tmp_path / "out") == written_in(alone)
+        before = written_in(tmp_path / "out")
         predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "out", **options)
-        assert files_of(tmp_path / "out") == before
+        assert written_in(tmp_path / "out") == before
 
         # A photograph that cannot be used is listed as by one process, and a node that sees another one is named.
         first, *_ = sorted((photographs / "image").iterdir())
@@ -214,22 +196,24 @@ def test_shards_on_a_cluster_write_what_one_process_writes(draw_root, checkpoint
             predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "bad")
         first.write_bytes(content)
 
-        inputs = job._inputs
-        monkeypatch.setattr(job, "_inputs", lambda name, *rest: inputs(name, *rest) if name != first.stem else "0" * 16)
+        inputs = plan.inputs_of
+        monkeypatch.setattr(
+            plan, "inputs_of", lambda name, *rest: inputs(name, *rest) if name != first.stem else "0" * 16
+        )
         with pytest.raises(RunError, match=rf"1 photograph of other content on a node than here, first {first}"):
             predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "differs")
         monkeypatch.undo()
         assert first.stem not in (tmp_path / "differs/cases.csv").read_text()
 
         with pytest.raises(RunError, match=r"elsewhere: some node does not see it"):
-            monkeypatch.setattr(module, "_look", lambda token, roots: (True, {str(tmp_path / "elsewhere")}))
+            monkeypatch.setattr(ray_cluster, "_look", lambda token, roots: (True, {str(tmp_path / "elsewhere")}))
             predict_on_ray(checkpoint, [photographs / "image"], tmp_path / "unseen")
         monkeypatch.undo()
 
         def dies(*_):
             os._exit(1)
 
-        monkeypatch.setattr(module, "_predict_shard", dies)
+        monkeypatch.setattr(ray_predict, "_predict_shard", dies)
         with pytest.raises(
             RunError, match=r"\d of \d shards failed, first shard 1/\d: its worker or node died 3 times"
         ):
@@ -242,20 +226,20 @@ def test_shards_on_a_cluster_write_what_one_process_writes(draw_root, checkpoint
 def test_a_shard_that_fails_says_where_and_why(draw_root, checkpoint, tmp_path):
     photographs = draw_root(size=90) / "Domain1/test/ROIs/image"
     arguments = {"model": checkpoint, "images": [photographs], "out": tmp_path / "out"}
-    with module._token(tmp_path / "out") as token:
-        end = module._predict_shard(arguments, Shard(1, 1), (), token)
+    with ray_cluster.token_in(tmp_path / "out") as token:
+        end = ray_predict._predict_shard(arguments, Shard(1, 1), (), token)
         assert (end.failure, end.problems) == ("", ())
         other = {**arguments, "precision": "bf16"}
-        end = module._predict_shard(other, Shard(1, 1), (), token)
+        end = ray_predict._predict_shard(other, Shard(1, 1), (), token)
         assert end.failure.startswith(f"node {socket.gethostname()}: {tmp_path / 'out'}: holds other predictions")
 
 
 def test_what_a_node_sees(tmp_path):
     token = tmp_path / "token"
     token.touch()
-    assert module._look(token, {str(tmp_path), "/nowhere"}) == (True, {"/nowhere"})
-    assert module._look(tmp_path / "another", set()) == (False, set())
-    assert module._look(tmp_path / "missing" / "token", set()) == (False, set())
+    assert ray_cluster._look(token, {str(tmp_path), "/nowhere"}) == (True, {"/nowhere"})
+    assert ray_cluster._look(tmp_path / "another", set()) == (False, set())
+    assert ray_cluster._look(tmp_path / "missing" / "token", set()) == (False, set())
 
 
 def test_a_node_fetches_a_parcel_once(runs, tmp_path, monkeypatch):
@@ -268,11 +252,11 @@ def test_a_node_fetches_a_parcel_once(runs, tmp_path, monkeypatch):
         return parcel
 
     ray = SimpleNamespace(put=lambda parcel: parcel, get=get, get_gpu_ids=list)
-    monkeypatch.setattr(module, "_ray", lambda: ray)
+    monkeypatch.setattr(module, "ray_module", lambda: ray)
     first, *others = runs()
     sent = module._sent(ray, first.data)
     digests = module._digests([first, *others])
-    with module._token(first.out) as token:
+    with ray_cluster.token_in(first.out) as token:
         places = {
             module._work_on(lambda run: run.data, replace(run, data="/nowhere"), sent, digests[run], token)
             for run in (first, *others)
@@ -285,7 +269,7 @@ def test_a_node_fetches_a_parcel_once(runs, tmp_path, monkeypatch):
 def local(monkeypatch):
     """A Ray that does nothing, for what runs on a node."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(module, "_ray", lambda: SimpleNamespace(get_gpu_ids=list))
+    monkeypatch.setattr(module, "ray_module", lambda: SimpleNamespace(get_gpu_ids=list))
 
 
 class TestOtherPhotographs:
@@ -297,7 +281,7 @@ class TestOtherPhotographs:
         assert len(set(digests.values())) == 1
         image = open_root(first.data).cases("B", "train")[0].image
         image.write_bytes(image.with_name("Btrain1.png").read_bytes())
-        with module._token(first.out) as token:
+        with ray_cluster.token_in(first.out) as token:
             outcome = module._work_on(pytest.fail, first, None, digests[first], token)
         assert outcome.state == "failed"
         assert outcome.reason.startswith(f"{first.data}: node {socket.gethostname()} has other photographs there")
@@ -307,7 +291,7 @@ class TestOtherPhotographs:
         digest = module._digests(planned)[first]
         case = open_root(first.data).cases("A", "test")[0]
         case.image.unlink()
-        with module._token(first.out) as token:
+        with ray_cluster.token_in(first.out) as token:
             outcome = module._work_on(pytest.fail, first, None, digest, token)
             assert "has other photographs there" in outcome.reason
             (tmp_path / "empty").mkdir()
@@ -320,7 +304,7 @@ class TestOtherPhotographs:
         digest = module._digests(planned)[first]
         case = open_root(first.data).cases("A", "train")[0]  # of the holdout
         case.image.unlink()
-        with module._token(first.out) as token:
+        with ray_cluster.token_in(first.out) as token:
             assert module._work_on(lambda run: "trained", first, None, digest, token) == "trained"
 
 
@@ -333,19 +317,19 @@ class TestCancellation:
             cancel=lambda ref, force: cancelled.append(ref),
             wait=lambda refs, num_returns, timeout: ([refs[0]], refs[1:]) if len(cancelled) > 4 else ([], refs),
         )
-        module._cancel(ray, {"a": None, "b": None})
+        ray_cluster._cancel(ray, {"a": None, "b": None})
         assert cancelled == ["a", "b", "a", "b", "a", "b", "b"]
 
     def test_after_a_deadline_it_is_given_up_in_a_line(self, monkeypatch):
-        monkeypatch.setattr(module, "_PATIENCE", 0.0)
+        monkeypatch.setattr(ray_cluster, "_PATIENCE", 0.0)
         ray = SimpleNamespace(cancel=lambda ref, force: None, wait=lambda refs, num_returns, timeout: ([], refs))
         with pytest.raises(RunError, match=r"has not ended 1 cancelled run in 0 s \(A conv seed 0\); .*`ray status`"):
-            module._cancel(ray, {"a": SimpleNamespace(name="A conv seed 0")})
+            ray_cluster._cancel(ray, {"a": SimpleNamespace(name="A conv seed 0")})
 
     def test_a_worker_whose_token_is_gone_ends(self, tmp_path):
         program = (
-            "import sys, time; from pathlib import Path; from fundus_seg.experiments import ray_executor as module\n"
-            "with module._ending_without(Path(sys.argv[1])): print('at work', flush=True); time.sleep(600)"
+            "import sys, time; from pathlib import Path; from fundus_seg.experiments import ray_cluster\n"
+            "with ray_cluster.ending_without(Path(sys.argv[1])): print('at work', flush=True); time.sleep(600)"
         )
         (tmp_path / "token").touch()
         command = [sys.executable, "-c", program, tmp_path / "token"]

@@ -76,7 +76,7 @@ def _warning_line(message: Warning | str) -> str:
 
 def main() -> None:
     """Run the command line; print warnings and errors as one line each, and exit with the error's code."""
-    gc.set_threshold(50_000)  # with 700, looking for garbage takes a fifth of the time of all imports
+    gc.set_threshold(50_000)  # with 700, looking for garbage takes a sixth of the time of all imports
     warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
     warnings.filterwarnings("always", module=r"PIL\.")  # not only of the first file
     with standard_streams():

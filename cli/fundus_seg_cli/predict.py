@@ -83,7 +83,7 @@ def predict(
     elif part:
         raise UsageError("--shard with --executor ray: the cluster does all shards; leave --shard out")
     else:
-        from fundus_seg.experiments.ray_executor import predict_on_ray
+        from fundus_seg.experiments.ray_predict import predict_on_ray
 
         run = partial(predict_on_ray, address=address, gpus=gpus_per_shard, trust=trust or ())
     with _terminable():

@@ -32,9 +32,7 @@ def train(
     """Train on every domain but one. The same command again goes on with an interrupted run."""
     from fundus_seg.config import load_config, recorded_provenance, resolve_sources
     from fundus_seg.data import open_root
-    from fundus_seg.data.layout import PHANTOM, names_phantom
     from fundus_seg.plugins import load
-    from fundus_seg.protocol import DOMAINS
     from fundus_seg_cli.progress import Terminal
 
     arguments = {"holdout": holdout, "model.op": op, "seed": seed}
@@ -43,10 +41,7 @@ def train(
     progress = Terminal()
     for name in settings.plugins().values():
         load(name)
-    where = data or recorded.get("data_root")
-    if names_phantom(where):
-        resolve_sources(settings, tuple(DOMAINS), where=Path(PHANTOM))  # before it is drawn
-    root = open_root(where, progress=progress)
+    root = open_root(data or recorded.get("data_root"), progress=progress)
     resolve_sources(settings, root.domains, where=root.path)
     progress.check(strict=strict)  # before the hours of training
 

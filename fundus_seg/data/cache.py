@@ -54,7 +54,6 @@ class ResizedSplit:
     Attributes:
         digest: 16 hexadecimal digits that name the contents: the names and bytes of all files and the masks' coding.
         names: the N case names.
-        photographs: the digests of the N image files.
         images: (N, size, size, 3) uint8, memory-mapped.
         masks: (N, 2, size, size) uint8 of 0 and 1, channels ("disc", "cup"), memory-mapped.
         problems: why some of the cases must not train a network.
@@ -63,7 +62,6 @@ class ResizedSplit:
 
     digest: str
     names: tuple[str, ...]
-    photographs: tuple[str, ...]
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     problems: tuple[Problem, ...]
@@ -101,7 +99,6 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
         return ResizedSplit(
             digest=short_hash(contents, digits=16),
             names=tuple(case.name for case in cases),
-            photographs=tuple(image for _, image, *_ in contents),
             **arrays,
             problems=_training_problems(cases, record["problems"]),
             odd=odd,

@@ -158,25 +158,10 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat, *, like: 
         return
     greys = np.full(256, BACKGROUND, np.uint8)
     greys[1:3] = RIM, CUP
-    path.write_bytes(_png(np.asarray(cv2.LUT(labels, greys), np.uint8)))
-
-
-def _png(greys: NDArray[np.uint8]) -> bytes:
-    """A grey PNG of pixels (H, W), made for masks: each row holds its difference from the row above, mostly zeros.
-
-    zlib's run-length strategy packs them smaller than Pillow's filters and search do, in a quarter of the time.
-    """
-    rows = np.empty((greys.shape[0], greys.shape[1] + 1), np.uint8)
-    rows[:, 0] = 2  # the filter "up"
-    rows[0, 1:] = greys[0]
-    np.subtract(greys[1:], greys[:-1], out=rows[1:, 1:])
-    packer = zlib.compressobj(level=6, strategy=zlib.Z_RLE)
-    header = struct.pack(">IIBBBBB", greys.shape[1], greys.shape[0], 8, 0, 0, 0, 0)
-    chunks = {b"IHDR": header, b"IDAT": packer.compress(rows.data) + packer.flush(), b"IEND": b""}
-    return _PNG + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks.items()
-    )
+    _, png = cv2.imencode(
+        ".png", cv2.LUT(labels, greys)
+    )  # flat areas pack as small as with Pillow, in a third of the time
+    path.write_bytes(png.tobytes())
 
 
 def frame_text(pixels: NDArray[np.generic]) -> str:

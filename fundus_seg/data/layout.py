@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
@@ -32,6 +33,8 @@ EMBEDDED_PER_DOMAIN = 36
 @dataclass(frozen=True)
 class DataRoot:
     """The photographs and masks of one or more domains, as they lay on disk when the root was opened.
+
+    The phantom is drawn, if it is not there, when the first of its splits is asked for.
 
     Attributes:
         path: the folder, or the YAML file that describes the domains.
@@ -91,9 +94,9 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
     Raises:
         DataError: there is no such root, it holds fewer domains than `least`, or the YAML file has a fault.
     """
-    given = _given(data)
+    given = str(data) if data is not None else os.environ.get(DATA_VARIABLE)
     if given == PHANTOM:
-        return _open(_embedded_phantom(progress), least, progress, name=PHANTOM)
+        return _phantom(progress)
     if given or DEFAULT_ROOT.is_dir():
         return _open(Path(given or DEFAULT_ROOT), least, progress)
     raise DataError(
@@ -102,21 +105,12 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
     )
 
 
-def names_phantom(data: str | Path | None) -> bool:
-    """Whether `open_root(data)` opens the phantom, which has the domains `DOMAINS` and may have to be drawn first."""
-    return _given(data) == PHANTOM
-
-
-def _given(data: str | Path | None) -> str | None:
-    return str(data) if data is not None else os.environ.get(DATA_VARIABLE)
-
-
-def _open(root: Path, least: int, progress: Progress, name: str | None = None) -> DataRoot:
+def _open(root: Path, least: int, progress: Progress) -> DataRoot:
     if root.suffix.lower() in DOMAIN_FILE_SUFFIXES:
         layout = read_domain_file(root)
         experiment, wanted = tuple(domain.key for domain in layout), "domains"
     elif root.is_dir():
-        layout = tuple(_classic(root, domain) for domain in DOMAINS.values() if (root / domain.folder).is_dir())
+        layout = _classic_domains(root)
         experiment, wanted = tuple(DOMAINS), PATTERN
     else:
         raise DataError(
@@ -138,10 +132,14 @@ def _open(root: Path, least: int, progress: Progress, name: str | None = None) -
         domains=tuple(domain.key for domain in layout),
         splits=found.splits,
         skipped=skipped,
-        name=name or str(root.resolve()),
+        name=str(root.resolve()),
         experiment=experiment,
         phantom=any(in_phantom(folder) for folder in folders),
     )
+
+
+def _classic_domains(root: Path) -> tuple[DomainFiles, ...]:
+    return tuple(_classic(root, domain) for domain in DOMAINS.values() if (root / domain.folder).is_dir())
 
 
 def _classic(root: Path, domain: Domain) -> DomainFiles:
@@ -177,14 +175,43 @@ def _other_domains(root: Path) -> Iterator[Skipped]:
             yield Skipped(entry.path, f"a folder beside {PATTERN}", "describe it in a YAML file (docs/domains.md)")
 
 
-def _embedded_phantom(progress: Progress) -> Path:
-    """The folder of the phantom in the cache; the phantom is drawn first if it is not there."""
+def _phantom(progress: Progress) -> DataRoot:
+    """The root of the phantom in the cache, which is not drawn yet."""
     folder = cache_folder() / f"phantom-v{PHANTOM_VERSION}-{EMBEDDED_PER_DOMAIN}"
-    if not folder.is_dir():
-        try:
-            with progress.task("drawing the phantom", total=len(DOMAINS) * EMBEDDED_PER_DOMAIN) as advance:
-                make_phantom(folder, per_domain=EMBEDDED_PER_DOMAIN, on_case=advance)
-        except DataError as error:
-            if not folder.is_dir():  # otherwise another process has drawn the same phantom first
-                raise DataError(f"{error}; {CACHE_VARIABLE} names the folder of the cache") from error
-    return folder
+    return DataRoot(
+        path=folder,
+        domains=tuple(DOMAINS),
+        splits=_DrawnSplits(folder, progress),
+        skipped=(),
+        name=PHANTOM,
+        experiment=tuple(DOMAINS),
+        phantom=True,
+    )
+
+
+class _DrawnSplits(Mapping[tuple[str, Split], FoundSplit]):
+    """The splits of the phantom in a folder; when one is asked for and the folder is not there, it is drawn first."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self._folder = folder
+        self._progress = progress
+
+    @cached_property
+    def _splits(self) -> Mapping[tuple[str, Split], FoundSplit]:
+        if not self._folder.is_dir():
+            try:
+                with self._progress.task("drawing the phantom", total=len(DOMAINS) * EMBEDDED_PER_DOMAIN) as advance:
+                    make_phantom(self._folder, per_domain=EMBEDDED_PER_DOMAIN, on_case=advance)
+            except DataError as error:
+                if not self._folder.is_dir():  # otherwise another process has drawn the same phantom first
+                    raise DataError(f"{error}; {CACHE_VARIABLE} names the folder of the cache") from error
+        return find_domains(_classic_domains(self._folder)).splits
+
+    def __getitem__(self, place: tuple[str, Split]) -> FoundSplit:
+        return self._splits[place]
+
+    def __iter__(self) -> Iterator[tuple[str, Split]]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)

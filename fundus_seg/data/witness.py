@@ -7,13 +7,11 @@ read again to name what they show.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,20 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.data.coding import (
-    MOST_CONTACT,
     Annotation,
-    Coding,
-    OneStructure,
-    Thresholds,
-    contact,
-    corners,
-    shown,
-    turned_threshold,
-    within,
 )
-from fundus_seg.data.io import Photograph, read_binary_mask, read_image
+from fundus_seg.data.contradiction import contradictions, looks, pattern
+from fundus_seg.data.io import Photograph
 from fundus_seg.data.orientation import NIFTI_FIX, brightness, check_fit, misfit, undecided
-from fundus_seg.data.recognise import MOST_MASKS, coding_text
+from fundus_seg.data.recognise import MOST_MASKS
 from fundus_seg.data.stray import stray_parts
 from fundus_seg.errors import DataError, Problem, Problems, SharedFaultError
 from fundus_seg.progress import Progress
@@ -160,7 +150,7 @@ class Witness:
         """Look at the masks (2, H, W) of one case as its files were decoded, or at the error why they were not."""
         if isinstance(seen, DataError):
             self.fault(group, seen)
-        coded = _Coded(files, "unread") if isinstance(seen, DataError) else _Coded(files, _looks(seen), _leak(seen))
+        coded = _Coded(files, "unread") if isinstance(seen, DataError) else _Coded(files, looks(seen), _leak(seen))
         self._coded.setdefault((group, annotation), []).append(coded)
 
     def fault(self, group: str, error: DataError) -> None:
@@ -273,13 +263,13 @@ class Witness:
         lacking = all(each.looks in ("no disc", "no cup") for each in seen)
         doubtful = sorted(each.files for each in seen if lacking or each.looks in ("doubtful", "unread"))
         total = len(seen) if lacking else sum(each.looks != "no disc" for each in seen)
-        against = dict(_against(doubtful, annotation, lacking=lacking))
+        against = dict(contradictions(doubtful, annotation, lacking=lacking))
         of_sample = len(doubtful) / max(1, min(len(doubtful), MOST_MASKS))
         for what, here in Counter(against.values()).items():
             files = [files for files, each in against.items() if each == what]
             count = round(here * of_sample)
             if count == total or count > max(1, MOST_ODD * total):
-                problems.append(_pattern(group, annotation, what, files[0][0], count, total, self._option))
+                problems.append(pattern(group, annotation, what, files[0][0], count, total, self._option))
                 explained |= {path for each in (doubtful if count == len(doubtful) else files) for path in each}
             else:
                 oddities += [Problem(f"{what.text}, unlike the others of {group}", path) for path, *_ in files]
@@ -315,22 +305,6 @@ class Watch:
             progress.warn(str(problem))
         for suspicion in (predictions, truths):
             suspicion.tell(progress)
-
-
-def _looks(masks: NDArray[np.bool_]) -> Literal["sound", "doubtful", "no disc", "no cup"]:
-    """How masks (2, H, W) look, as decoded: doubtful if their coding may be another one."""
-    cup = masks[1]
-    disc = masks[0] | cup
-    if not disc.any():
-        return "no disc"
-    if corners(disc).mean() > 0.5:
-        return "doubtful"
-    rim = disc & ~cup
-    if not rim.any():
-        return "doubtful"
-    if not cup.any():
-        return "no cup"
-    return "doubtful" if contact(~disc, rim) < MOST_CONTACT * contact(~disc, cup) else "sound"
 
 
 def _leak(masks: NDArray[np.bool_]) -> int:
@@ -376,147 +350,3 @@ def _turned(group: str, seen: _Group, explained: set[Path]) -> Iterator[Problem 
             yield Problem(f"{group}: {text}", paths[0].parent)
         else:
             yield Oddity("turned", group, len(seen.cases), tuple(Problem(text, each) for each in paths), True)
-
-
-@dataclass(frozen=True)
-class _Shows:
-    """What a mask shows against its coding, and what would mend it.
-
-    Attributes:
-        text: what it shows, in words.
-        coding: the coding to give, as YAML; may be empty.
-        places: what to change about the places of the masks, a key of `_PLACES`; may be empty.
-    """
-
-    text: str
-    coding: str = ""
-    places: str = ""
-
-
-_PLACES = {
-    "exchange": (
-        'exchange the two patterns in "masks: {{disc: ..., cup: ...}}"',
-        "give the place of the discs first, then that of the cups",
-    ),
-    "two files": (
-        'write `masks: {{disc: "DISCS/{{name}}.png", cup: "CUPS/{{name}}.png"}}` for this domain in {file}',
-        "give two places of binary masks, first the discs, then the cups",
-    ),
-    "one file": (
-        'write `coding: {coding}, with one pattern in "masks"` for this domain in {file}',
-        "give one place of masks, and {option} '{coding}'",
-    ),
-    "": ("write `coding: {coding}` for this domain in {file}", "give {option} '{coding}'"),
-}
-"""What to write in a YAML file, and what to give on the command line."""
-
-
-def _against(
-    doubtful: Sequence[tuple[Path, ...]], annotation: Annotation, *, lacking: bool
-) -> Iterator[tuple[tuple[Path, ...], _Shows]]:
-    """Read some of the doubtful masks again: those that show something else than their coding says.
-
-    Args:
-        doubtful: the files of these masks.
-        annotation: how they are read.
-        lacking: whether no mask has disc and cup. One structure alone is no evidence then.
-    """
-    for files in doubtful[:MOST_MASKS]:
-        with contextlib.suppress(DataError):  # a file that cannot be read is reported as such
-            if isinstance(annotation.coding, Thresholds):
-                what = _thresholded(files, annotation.coding, lacking)
-            else:
-                what = _single(files[0], annotation, lacking) if len(files) == 1 else _double(files)
-            if what is not None:
-                yield files, what
-
-
-def _single(path: Path, annotation: Annotation, lacking: bool) -> _Shows | None:
-    """What one coded file shows, if that is not its coding."""
-    seen = shown(read_image(path))
-    if isinstance(seen, OneStructure) and not lacking:
-        return _Shows(f"shows {seen}", places="two files")
-    return (
-        _Shows(f"shows {seen}", coding_text(seen)) if isinstance(seen, Coding) and seen != annotation.coding else None
-    )
-
-
-def _double(files: tuple[Path, ...]) -> _Shows | None:
-    """What two binary files show, if these are not a disc and a cup, white on black."""
-    seen = [shown(read_image(path)) for path in files]
-    for each in seen:
-        if isinstance(each, Coding):
-            return _Shows(f"shows {each} in one file", coding_text(each), "one file")
-    kinds = [each for each in seen if isinstance(each, OneStructure)]
-    brightness = [(sum(each.inside), sum(each.outside)) for each in kinds]
-    if any(inside < outside for inside, outside in brightness):
-        at = next(number for number, (inside, outside) in enumerate(brightness) if inside < outside)
-        limit = -(-(brightness[at][0] + brightness[at][1]) // 6)
-        return _Shows(f"shows {kinds[at]}: black on white", f'"<{limit}"')
-    disc, cup = (read_binary_mask(path) for path in files)
-    if disc.shape == cup.shape and disc.any() and not (disc & ~cup).any() and (cup & ~disc).any():
-        return _Shows("shows a disc inside its cup", places="exchange")
-    return None
-
-
-def _thresholded(files: tuple[Path, ...], coding: Thresholds, lacking: bool) -> _Shows | None:
-    """What grey maps show at other thresholds, if they show no disc around its cup at the given ones.
-
-    Disc and cup may be exchanged, and either threshold may look in the wrong direction: of the seven other readings,
-    the first is taken that shows sound anatomy.
-    """
-    pixels = [read_image(path) for path in files]
-    disc, cup = pixels[0][..., 0], pixels[-1][..., 0]
-    if disc.shape != cup.shape:
-        return None
-    given = [(disc, coding.disc), (cup, coding.cup)]
-    filled = bool(corners(within(*given[0])).mean() > 0.5)
-    for exchanged, turn_disc, turn_cup in sorted(product((False, True), repeat=3), key=sum)[1:]:
-        places = given[::-1] if exchanged else given
-        limits = [
-            turned_threshold(limit, int(plane.max())) if turned else limit
-            for (plane, limit), turned in zip(places, (turn_disc, turn_cup), strict=True)
-        ]
-        masks = np.stack([within(plane, limit) for (plane, _), limit in zip(places, limits, strict=True)])
-        if _is_sound(masks, without_cup=filled):
-            if exchanged and len(files) == 2:
-                return _Shows("shows a disc inside its cup", places="exchange")
-            other = Thresholds(*limits)
-            text = f'"{other.disc}"' if other.disc == other.cup else f'{{disc: "{other.disc}", cup: "{other.cup}"}}'
-            return _Shows(f"shows a cup inside its disc at {other}", text)
-    return _single(files[0], Annotation(coding), lacking) if len(files) == 1 else None
-
-
-def _is_sound(masks: NDArray[np.bool_], *, without_cup: bool) -> bool:
-    """Whether masks (2, H, W) show a cup inside its disc, or a disc that lies free, if it may be `without_cup`."""
-    disc, cup = masks
-    if (cup & ~disc).any():
-        return False
-    if cup.any():
-        return _looks(masks) == "sound"
-    border = np.concatenate([disc[0], disc[-1], disc[:, 0], disc[:, -1]])
-    return without_cup and bool(disc.any() and not border.any())
-
-
-def _pattern(
-    group: str,
-    annotation: Annotation,
-    what: _Shows,
-    first: Path,
-    count: int,
-    total: int,
-    option: str | None,
-) -> Problem:
-    """The problem of a group: what `count` of its `total` masks show, and what to write."""
-    if annotation.coding is None:
-        given = "two binary files, white on black, disc then cup"
-    else:
-        given = f"the coding ({annotation.coding})"
-    shows = what.text.replace("shows", "show", 1)
-    text = f"{count} of {total} masks of {group} {shows}, against {given}; first {first.name}"
-    if count < total:
-        return Problem(f"{text}; export all of them alike", first.parent)
-    in_yaml, as_option = _PLACES[what.places]
-    file = "the YAML file that describes the domains (docs/domains.md)"
-    advice = (as_option if option else in_yaml).format(coding=what.coding, option=option, file=file)
-    return Problem(f"{text}; {advice}", first.parent)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fundus_seg.builtins import MaskFormat, PictureFormat, Precision
 from fundus_seg.cores import core_count
@@ -13,9 +12,6 @@ from fundus_seg.inference.job import PredictionJob
 from fundus_seg.inference.shards import Shard, refuse_others
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.lease import leased
-
-if TYPE_CHECKING:
-    pass
 
 
 def predict_folder(

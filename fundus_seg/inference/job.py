@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 
 from fundus_seg.builtins import MaskFormat, PictureFormat, Precision
 from fundus_seg.container import memory_free
-from fundus_seg.cores import core_count, map_on_cores
+from fundus_seg.cores import core_count
 from fundus_seg.data import listing
 from fundus_seg.data.coding import Coding, Thresholds
 from fundus_seg.data.io import write_mask
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.data.names import by_name, name_of
 from fundus_seg.data.witness import Witness
-from fundus_seg.digests import file_digest, short_hash
-from fundus_seg.errors import BusyError, CheckpointError, DataError, Problems, RunError, about, printable
+from fundus_seg.digests import file_digest
+from fundus_seg.errors import BusyError, CheckpointError, DataError, Problems, RunError, about
 from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
-from fundus_seg.inference.output import Output, Table, escaped
+from fundus_seg.inference.output import Output, Table
 from fundus_seg.inference.pipeline import overlapped
+from fundus_seg.inference.plan import inputs_of, make_plan
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
 from fundus_seg.inference.truths import find_truths, read_pair
 from fundus_seg.progress import SILENT, Advance, Progress
@@ -41,77 +42,6 @@ if TYPE_CHECKING:
 
 _SHARE_OF_MEMORY, _BYTES_PER_VALUE = 0.25, 12
 """Of the free memory, what photographs on their way may take; and bytes of one of them for each value of its pixels."""
-_EXAMPLES = 3
-"""Names that a line gives at most."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a call finds in its output folder, and what is left to do.
-
-    Attributes:
-        rows: the rows that stay, by name.
-        to_do: the photographs to predict, by name.
-        again: those of them that had a row.
-    """
-
-    rows: Mapping[str, Mapping[str, Any]]
-    to_do: Mapping[str, Path]
-    again: Sequence[Path]
-
-    def tell(self, output: Output, given: Collection[str], progress: Progress) -> None:
-        """Say what was found of the photographs with the given names, if anything was."""
-        if self.rows or self.again:
-            done = len(self.rows.keys() & given)
-            progress.line(f"{output.path}: {done} of {len(given)} photographs are done already")
-        if self.again:
-            more = f" and {len(self.again) - _EXAMPLES} more" if len(self.again) > _EXAMPLES else ""
-            named = ", ".join(printable(path) for path in self.again[:_EXAMPLES])
-            progress.line(f"done again, since they or their files have changed: {named}{more}")
-        if count := len(self.rows.keys() - given):
-            which = "1 photograph of earlier calls is" if count == 1 else f"{count} photographs of earlier calls are"
-            progress.line(f"{which} not given now; what was predicted of them stays")
-
-
-def _plan(
-    output: Output, rows: Mapping[str, Mapping[str, Any]], photographs: Mapping[str, Path], truths: MaskFiles | None
-) -> _Plan:
-    """Compare rows with the photographs; remove the files of those that have changed.
-
-    Raises:
-        RunError: rows are of other photographs of the same name.
-    """
-    to_do: dict[str, Path] = {}
-    again: list[Path] = []
-    changed, others = [], []
-    known = [name for name in photographs if name in rows]
-    digests = map_on_cores(lambda name: _inputs(name, photographs[name], truths), known)
-    inputs = dict(zip(known, digests, strict=True))
-    for name, path in photographs.items():
-        row = rows.get(name)
-        if row is None:
-            to_do[name] = path
-            continue
-        same = inputs[name] == row["inputs"]
-        if same and output.is_whole(name):
-            continue
-        if not same and not _same_path(path, row["photograph"]):
-            others.append(f"{printable(path)} (there: {printable(row['photograph'])})")
-            continue
-        to_do[name] = path
-        again.append(path)
-        if not same:
-            changed.append(name)
-    if others:
-        named = ", ".join(others[:_EXAMPLES])
-        more = f" and {len(others) - _EXAMPLES} more" if len(others) > _EXAMPLES else ""
-        raise RunError(
-            f"{output.path}: holds the masks of other photographs with the same names ({len(others)} of those given); "
-            f"choose another --out for {named}{more}"
-        )
-    for name in changed:
-        output.remove(name)
-    return _Plan({name: row for name, row in rows.items() if name not in to_do}, to_do, again)
 
 
 @dataclass(frozen=True)
@@ -209,7 +139,7 @@ class PredictionJob:
         rows = done_rows(self.whole) or {}
         if self.shard:
             rows = {name: row for name, row in rows.items() if self.shard.holds(name)}
-        plan = _plan(self.output, rows, self.photographs, self.truths)
+        plan = make_plan(self.output, rows, self.photographs, self.truths)
         begun = self._in_order(plan.rows)
         self.table.begin((plan.rows[name] for name in begun), self.about)
         if not self.shard:
@@ -248,7 +178,7 @@ class PredictionJob:
             are gone, which are left undone.
         """
         with self._alone():
-            plan = _plan(self.output, done_rows(self.whole) or {}, self.photographs, self.truths)
+            plan = make_plan(self.output, done_rows(self.whole) or {}, self.photographs, self.truths)
             self._join(plan.rows)
         done = [row for name, row in plan.rows.items() if name in self.photographs]
         progress.line(f"{self.output.path}: {len(done)} of {len(self.given)} photographs are done")
@@ -287,7 +217,9 @@ class PredictionJob:
             try:
                 image, true = read_pair(name, path, self.truths, witness)
                 largest = max(largest, image.size * _BYTES_PER_VALUE)
-                return _Photograph(name, path, image, true, predictor.prepare(image), _inputs(name, path, self.truths))
+                return _Photograph(
+                    name, path, image, true, predictor.prepare(image), inputs_of(name, path, self.truths)
+                )
             except DataError as error:
                 return _Photograph(name, path, problem=error)
 
@@ -378,10 +310,6 @@ def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"warning": row["warning"], "framing": row["framing"]}
 
 
-def _same_path(path: Path, recorded: str) -> bool:
-    return Path(escaped(path)).absolute() == Path(recorded).absolute()
-
-
 def _write(output: Output, photograph: _Photograph, masks: NDArray[np.bool_]) -> None:
     """Write the files of one photograph."""
     with atomic_path(output.mask(photograph.name)) as temporary:
@@ -418,16 +346,6 @@ def _of_phantom(model: Path) -> bool:
         return bool(RunFolder(model).read_config()["provenance"].get("phantom"))
     except RunError:  # a checkpoint alone
         return False
-
-
-def _inputs(name: str, path: Path, truths: MaskFiles | None) -> str | None:
-    """What stands for the files that a photograph's row comes from; None if they cannot be read."""
-    files = truths.files.get(name, ()) if truths else ()
-    coding = str(truths.annotation) if truths and files else None
-    try:
-        return short_hash([coding, *(file_digest(file) for file in (path, *files))], digits=16)
-    except OSError:
-        return None
 
 
 def _keep_apart(out: Path, photographs: Iterable[Path], truths: MaskFiles | None) -> None:

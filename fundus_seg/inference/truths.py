@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,6 @@ from fundus_seg.data.recognise import MOST_MASKS, Side, settle_coding
 from fundus_seg.data.witness import Witness
 from fundus_seg.errors import DataError, Problems
 from fundus_seg.progress import Progress
-
-if TYPE_CHECKING:
-    pass
 
 
 def find_truths(

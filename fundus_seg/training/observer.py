@@ -12,7 +12,7 @@ from fundus_seg.runs.folder import RunFolder
 
 
 class Observer(Protocol):
-    """Is called after every epoch of a run; changes nothing that the run computes or selects. Here, it does nothing."""
+    """Is called after every epoch of a run; changes nothing that the run computes or selects."""
 
     def on_begin(self, folder: RunFolder, config: ResolvedRun, history: Sequence[Mapping[str, Any]]) -> None:
         """Called when the run begins, or resumes after the epochs in `history`, whose rows are those of metrics.csv."""

@@ -81,22 +81,22 @@ tiff = exif.tobytes()[6:]
 with_app1("22exif_blank.jpg", b"Exif\0\0")
 with_app1("23exif_twice.jpg", b"Exif\0\0Exif\0\0" + tiff)
 with_app1("24exif_junk.jpg", b"Exif\0\0" + bytes(range(40)))
-rational = b"II*\0\x08\0\0\0" + struct.pack("<H", 2)
-rational += (
-    struct.pack("<HHII", 0x0112, 3, 1, 1)
-    + struct.pack("<HHII", 0x011A, 5, 1, 38)
-    + b"\0\0\0\0"
-    + struct.pack("<II", 0, 0)
-)
-with_app1("25exif_zero_rational.jpg", b"Exif\0\0" + rational)
-rational6 = b"II*\0\x08\0\0\0" + struct.pack("<H", 2)
-rational6 += (
-    struct.pack("<HHII", 0x0112, 3, 1, 6)
-    + struct.pack("<HHII", 0x011A, 5, 1, 38)
-    + b"\0\0\0\0"
-    + struct.pack("<II", 0, 0)
-)
-with_app1("26exif6_zero_rational.jpg", b"Exif\0\0" + rational6)
+
+
+def rational(orientation: int) -> bytes:
+    """EXIF with an orientation, and a resolution of 0/0."""
+    return (
+        b"II*\0\x08\0\0\0"
+        + struct.pack("<H", 2)
+        + struct.pack("<HHII", 0x0112, 3, 1, orientation)
+        + struct.pack("<HHII", 0x011A, 5, 1, 38)
+        + b"\0\0\0\0"
+        + struct.pack("<II", 0, 0)
+    )
+
+
+with_app1("25exif_zero_rational.jpg", b"Exif\0\0" + rational(1))
+with_app1("26exif6_zero_rational.jpg", b"Exif\0\0" + rational(6))
 two = b"II*\0\x08\0\0\0" + struct.pack("<H", 1) + struct.pack("<HHIHH", 0x0112, 3, 2, 6, 6) + b"\0\0\0\0"
 with_app1("27exif_orientation_twice.jpg", b"Exif\0\0" + two)
 ascii_ = b"II*\0\x08\0\0\0" + struct.pack("<H", 1) + struct.pack("<HHI4s", 0x0112, 2, 2, b"6\0\0\0") + b"\0\0\0\0"
