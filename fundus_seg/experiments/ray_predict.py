@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fundus_seg.data.names import name_of
 from fundus_seg.errors import (
@@ -39,8 +39,6 @@ from fundus_seg.inference.shards import Shard
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs import lease
-
-
 
 _SHARDS_PER_SLOT = 4
 """Shards for each that is done at a time: the last ones to end then leave little time idle."""
