@@ -269,7 +269,8 @@ def test_a_node_fetches_a_parcel_once(runs, tmp_path, monkeypatch):
 def local(monkeypatch):
     """A Ray that does nothing, for what runs on a node."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(module, "ray_module", lambda: SimpleNamespace(get_gpu_ids=list))
+    for each in (module, ray_predict):
+        monkeypatch.setattr(each, "ray_module", lambda: SimpleNamespace(get_gpu_ids=list))
 
 
 class TestOtherPhotographs:
