@@ -108,6 +108,24 @@ def test_wrong_override_is_a_usage_error(override, message):
         load_config("paper", overrides=[override], arguments={"holdout": "A"})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"{' ' * depth}a:" for depth in range(1400)),
+        "- " * 100_000,
+        "-\t" * 100_000,
+        "? " * 100_000,
+        "[" * 100_000,
+        "{a: " * 100_000,
+        "a: " * 100_000,
+    ],
+    ids=["mappings", "lists", "tabs", "keys", "flow-lists", "flow-mappings", "values"],
+)
+def test_a_document_that_is_nested_too_deep_is_refused(text):
+    with pytest.raises(yaml_lines.YamlError):
+        yaml_lines.read(text)
+
+
 @pytest.mark.parametrize(("text", "number"), [("010", 10), ("0o10", 8), ("0x10", 16), ("+3", 3)])
 def test_numbers_of_yaml_1_2_are_taken(text, number):
     config = load_config("tiny", overrides=[f"train.epochs={text}"], arguments={"holdout": "A"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -144,6 +145,19 @@ def check_exif(tmp_path, exif):
         assert photograph.pixels.shape == ((9, 6, 3) if turned else (6, 9, 3))
 
 
+def check_damaged_yaml(_, content):
+    """libyaml, which reads what it can, gives what PyYAML gives."""
+    text = content.decode("utf8", "replace")
+    try:
+        expected = yaml_lines.value(yaml.compose(text, Loader=yaml_lines._Loader) or yaml.compose("~"))
+    except (yaml.YAMLError, yaml_lines.YamlError) as error:
+        expected = type(error)
+    try:
+        assert repr(yaml_lines.read(text)) == repr(expected)
+    except yaml_lines.YamlError:
+        assert isinstance(expected, type)
+
+
 def check_yaml_number(tmp_path, text):
     """A number is the same in a file, in `--set` and in a coding, and what Python reads; or it is a text everywhere."""
     value = yaml_lines.read(text)
@@ -212,6 +226,8 @@ tiffs = st.tuples(
 numbers = st.from_regex(r"[-+]?[0-9_]{1,6}", fullmatch=True) | st.from_regex(
     r"[-+]?(0[ox])?[0-9a-f]{1,4}(\.[0-9]{0,3})?(e[-+]?[0-9])?(:[0-5][0-9])?", fullmatch=True
 )
+RECORD = Path(__file__).with_name("config-0.1.0.yaml").read_bytes() + "a: 'x'\nb: \"é\\n\"\n? c\n: - d\n".encode()
+
 affines = st.lists(
     st.lists(st.floats(width=32) | st.sampled_from([0.0, 1.0, -1.0]), min_size=4, max_size=4), min_size=3, max_size=3
 )
@@ -219,6 +235,7 @@ affines = st.lists(
 CASES = {
     "coding": (check_coding, st.tuples(colours, offsets)),
     "exif": (check_exif, st.tuples(tiffs | st.binary(max_size=80))),
+    "damaged yaml": (check_damaged_yaml, st.tuples(mutated(RECORD))),
     "yaml number": (check_yaml_number, st.tuples(numbers)),
     "affine": (check_affine, st.tuples(affines)),
     "random image": (check_image_bytes, st.tuples(st.binary(max_size=200))),

@@ -128,8 +128,8 @@ def read_evaluation(path: Path) -> Evaluation:
         names = {"protocol": str, "domain": str, "case": str, "structure": str}
         cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
         metrics = [name for name in METRICS if name in cases]  # a record may be older than a metric
-        numbers = cases[[*SIZES, *FAULTS, *metrics]].apply(pd.to_numeric)
-        cases = cases.assign(**numbers)
+        columns = [name for name in (*SIZES, *FAULTS, *metrics) if not pd.api.types.is_numeric_dtype(cases[name])]
+        cases = cases.assign(**{name: pd.to_numeric(cases[name]) for name in columns})
         if fault := _fault(cases, metrics):
             raise RunError(f"{path}: {fault}, which no evaluation writes; evaluate the run again")
         return Evaluation(path, meta, cases)

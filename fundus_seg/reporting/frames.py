@@ -38,12 +38,16 @@ def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
 
 def joined(evaluations: Sequence[Evaluation], of_cases: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
     """The frames of all evaluations in the order of the table's columns, RUN_FIELDS before each row."""
-    frames = []
-    for evaluation in in_order(evaluations):
-        run, rows = evaluation.meta.run, of_cases(evaluation)
-        fields = {**asdict(evaluation.meta.column), "holdout": run.holdout, "seed": run.seed}
-        frames.append(pd.DataFrame({**dict.fromkeys(RUN_FIELDS), **fields, **rows}, index=rows.index))
-    return pd.concat(frames, ignore_index=True)
+    ordered = in_order(evaluations)
+    frames = [of_cases(evaluation) for evaluation in ordered]
+    runs = pd.DataFrame([_run_fields(evaluation) for evaluation in ordered], columns=list(RUN_FIELDS))
+    repeated = runs.loc[runs.index.repeat([len(frame) for frame in frames])]
+    return pd.concat([repeated.reset_index(drop=True), pd.concat(frames, ignore_index=True)], axis=1)
+
+
+def _run_fields(evaluation: Evaluation) -> dict[str, Any]:
+    run = evaluation.meta.run
+    return {**asdict(evaluation.meta.column), "holdout": run.holdout, "seed": run.seed}
 
 
 def summarise(cases: pd.DataFrame) -> pd.DataFrame:
