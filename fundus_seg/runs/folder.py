@@ -3,7 +3,7 @@
 A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-<n>/`; in it lie
 
 - config.yaml: resolved settings, digests of the inputs, provenance
-- metrics.csv: one row per epoch
+- metrics.csv: one row per epoch; its learning rate is that of the epoch's last step
 - checkpoints/{last,best}.ckpt; of a run with `train.average`, average.ckpt; of a run whose holdout was probed,
   oracle.ckpt, and probe.csv: one row per epoch
 - evaluations/<scoring>-<checkpoint>.csv: one row per case and structure, with a .json beside it. A row holds what
