@@ -315,10 +315,9 @@ def _save(folder: RunFolder, state: _State, weights: Mapping[str, Any], *, finis
 
 def _dice_text(row: Mapping[str, Any]) -> dict[str, str]:
     """The Dice of the network, then that of the mean of its weights, where there is one."""
-    words = {"": "Dice", "average_": "of the average"}
     return {
-        f"{word} {name}": f"{100 * row[f'{prefix}dice_{name}']:.1f}"
-        for prefix, word in words.items()
+        f"Dice {name}{whose}": f"{100 * row[f'{prefix}dice_{name}']:.1f}"
+        for prefix, whose in (("", ""), ("average_", " (average)"))
         for name in STRUCTURES
         if f"{prefix}dice_{name}" in row
     }
