@@ -22,7 +22,7 @@ from fundus_seg.models import build_model
 from fundus_seg.protocol import SELECTIONS
 from fundus_seg.reporting.notes import captions, selections_text
 from fundus_seg.training import fit, train
-from fundus_seg.training.averages import AVERAGES, EpochMean, ExponentialMean, ValleyMean, valley
+from fundus_seg.training.averages import AVERAGES, EpochMean, ExponentialMean, ValleyMean, renew_norms, valley
 
 AVERAGES_IN_SHORT = {
     "ema": ["train.average=ema"],
@@ -214,15 +214,14 @@ def test_running_statistics_are_those_of_the_source_photographs(root, tmp_path, 
     """By hand: the first batch norm sees the first convolution of each photograph of an epoch of batches."""
     config = settings("train.epochs=3", *AVERAGES_IN_SHORT[name], "train.method=mixstyle", "train.precision=fp32")
     seen = []
-    original = fit.update_bn
+    original = fit.renew_norms
 
-    def recorded(loader, network):
-        batches = list(loader)
+    def recorded(network, batches):
         seen.extend(batches)
-        original(iter(batches), network)
+        original(network, seen)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "update_bn", recorded)
+        patch.setattr(fit, "renew_norms", recorded)
         run = train(config, root, tmp_path)
     assert [len(batch) for batch in seen] == [6, 6]
     network = load_model(run.path, checkpoint="average").network
@@ -236,6 +235,19 @@ def test_running_statistics_are_those_of_the_source_photographs(root, tmp_path, 
     variances = torch.stack([each.var(dim=(0, 2, 3)) for each in inputs]).mean(dim=0)
     torch.testing.assert_close(norms[0].running_mean, means, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(norms[0].running_var, variances, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_of_a_frozen_norm_stay_as_they_are():
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode=True):
+            return super().train(False)
+
+    first, second = Frozen(1).eval(), nn.BatchNorm2d(1)
+    nn.init.constant_(first.running_mean, 3.0)
+    renew_norms(nn.Sequential(first, second), [torch.full((2, 1, 2, 2), value) for value in (4.0, 8.0)])
+    assert first.running_mean == 3.0
+    assert second.running_mean.item() == pytest.approx((4 + 8) / 2 - 3, rel=1e-4)
+    assert second.momentum == 0.1
 
 
 def test_the_mean_of_the_last_epochs_is_that_of_their_checkpoints(root, tmp_path):

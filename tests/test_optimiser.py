@@ -56,6 +56,9 @@ def test_decay_is_decoupled_from_the_gradient():
     optimizer.step()
     assert layer.weight.flatten().tolist() == pytest.approx([4 - 0.2 - 0.1, 4 - 0.2 + 0.1])
     assert layer.bias.item() == pytest.approx(4 - 0.1)
+    layer.bias.requires_grad_(False)
+    (group,) = build_optimizer(layer, OptimConfig()).param_groups
+    assert len(group["params"]) == 1 and [*map(len, decay_groups(layer))] == [1, 0]
     assert type(optimizer) is torch.optim.AdamW
     assert type(build_optimizer(layer, OptimConfig())) is torch.optim.Adam
 

@@ -8,21 +8,22 @@
 - swad: J. Cha, S. Chun, K. Lee, H.-C. Cho, S. Park, Y. Lee, S. Park: SWAD: Domain Generalization by Seeking Flat
   Minima. NeurIPS 2021.
 
-The functions are those of `torch.optim.swa_utils`; its `AveragedModel` keeps its count in a tensor, for which every
-step would wait on a GPU.
+The means move by `torch.optim.swa_utils`. Its `AveragedModel` keeps its count in a tensor, for which every step would
+wait on a GPU, and its `update_bn` also empties batch norms that are frozen.
 """
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fundus_seg.builtins import Averaging
@@ -34,8 +35,8 @@ class Average(ABC):
     """A mean of a network's weights, which grows while the network is trained.
 
     Attributes:
-        stale_norms: whether the running statistics of the mean's batch norms must be computed anew
-            (`torch.optim.swa_utils.update_bn`) before it is used; else they are means as the weights are.
+        stale_norms: whether the running statistics of the mean's batch norms must be computed anew (`renew_norms`)
+            before it is used; else they are means as the weights are.
     """
 
     stale_norms: ClassVar[bool]
@@ -212,6 +213,28 @@ def valley(losses: Sequence[float], n_s: int, n_e: int, r: float) -> Window:
         return Window(possible=range(start, here), sure=range(0), now=range(here - 1, here))
     good = max(i for i in range(start, here) if losses[i] <= tolerated)
     return Window(possible=range(start, here), sure=range(start, good + 1), now=range(start, here))
+
+
+@torch.no_grad()
+def renew_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics of batch norms by the means over some batches, seen in training mode.
+
+    Batch norms that stay in evaluation mode, as those of a frozen encoder do, keep their statistics.
+
+    Args:
+        network: the network; it is left in training mode.
+        batches: inputs of the network, (B, 3, H, W) each.
+    """
+    network.train()
+    norms = [each for each in network.modules() if isinstance(each, _BatchNorm) and each.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    for images in batches:
+        network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 class _Mean:

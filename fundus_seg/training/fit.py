@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import update_bn
 
 from fundus_seg.config import ResolvedRun, RunConfig, resolve_sources
 from fundus_seg.data.batches import DomainBatches
@@ -36,7 +35,7 @@ from fundus_seg.runs.identity import identity_of, run_folder
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.record import record, take_up, tell_changes
 from fundus_seg.seeding import reproducible, seeded
-from fundus_seg.training.averages import AVERAGES, Average
+from fundus_seg.training.averages import AVERAGES, Average, renew_norms
 from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.method import Method
 from fundus_seg.training.methods import build_method
@@ -207,7 +206,7 @@ def _average(
     if network and state.average.stale_norms:
         with seeded(config.seed, config.train.epochs, "average"), fabric.autocast():
             images = (fabric.to_device(batch.images) for batch in batches.epoch(config.train.epochs))
-            update_bn((_input(config, each) for each in images), network)
+            renew_norms(network, (_input(config, each) for each in images))
     return network
 
 
@@ -232,12 +231,12 @@ def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
     with seeded(config.seed, 0, "initialisation"):
         weights = None if there else config.model.encoder_weights
         network = build_model(**config.network_spec(), encoder_weights=weights)
+    optimizer = build_optimizer(network, config.optim)
     network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     average = None
     if config.train.average != "none" and fabric.is_global_zero:
         plain = copy.deepcopy(network).to(fabric.device)  # without the hooks of a method
         average = AVERAGES[config.train.average](plain, config.train)
-    optimizer = build_optimizer(network, config.optim)
     method = build_method(config.train.method)
     with blamed(config.train.method):
         method.attach(network)

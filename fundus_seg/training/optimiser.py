@@ -15,17 +15,18 @@ def build_optimizer(network: nn.Module, optim: OptimConfig) -> torch.optim.Optim
     """Adam (D. Kingma, J. Ba, ICLR 2015), or AdamW (I. Loshchilov, F. Hutter: Decoupled Weight Decay Regularization,
     ICLR 2019) of two groups, where `optim.weight_decay` is above 0.
 
-    The learning rate of each step is to be set from `optim.lr_at`.
+    It trains the parameters that require a gradient. The learning rate of each step is to be set from `optim.lr_at`.
     """
     if not optim.weight_decay:
-        return torch.optim.Adam(network.parameters(), lr=optim.lr, betas=optim.betas, fused=True)
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(trained, lr=optim.lr, betas=optim.betas, fused=True)
     decaying, others = decay_groups(network)
     groups = [{"params": decaying, "weight_decay": optim.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
 
 
 def decay_groups(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters of a network that decay, and those that do not.
+    """The parameters of a network that are trained and decay, and those that are trained and do not.
 
     Not to decay are biases and whatever else has a single dimension, the parameters of norms, and those that a module
     names by a method `no_weight_decay()`, as timm's networks name their position embeddings. TVConv so names its
@@ -39,6 +40,6 @@ def decay_groups(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parame
         if names := set[str](getattr(module, "no_weight_decay", set)()):
             kept.update(id(parameter) for name, parameter in module.named_parameters() if name in names)
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
-    for parameter in network.parameters():
+    for parameter in (each for each in network.parameters() if each.requires_grad):
         groups[parameter.ndim <= 1 or id(parameter) in kept].append(parameter)
     return groups
