@@ -135,7 +135,7 @@ class TrainConfig(Section):
     loss: Annotated[str, *_name("loss", LOSSES)] = "bce"
     """Loss of each structure; bce is binary cross-entropy."""
     augment: Annotated[str, *_name("augmentation", AUGMENTATIONS, AUGMENTATION_PARTS)] = "none"
-    """Augmentation of the training cases; all but none and scale-crop combine, as in geometry+flip+colour."""
+    """Augmentation of the training cases; the parts from framing to bigaug combine, as in framing+flip+colour."""
     method: Annotated[str, *_name("method", METHODS), BeforeItExisted("none")] = "none"
     """Method of domain generalisation; none: plain training on the cases of all source domains together."""
     selection: Selection = "source-validation"

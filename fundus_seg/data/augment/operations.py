@@ -114,9 +114,9 @@ class Reframe(A.Affine):
         first, last = (places.min(0), places.max(0)) if len(places) else ((shape - 1) / 2,) * 2
         middle = (first + last) / 2
         to_edge = np.minimum(middle, shape - 1 - middle)
-        filled = float(np.max((last - middle) / np.maximum(to_edge, 1)))  # share of the way from the middle to an edge
-        least, most = max(self.between[0], 1 / (2 - filled)), min(self.between[1], 1 / max(filled, 1e-6))
-        factor = math.exp(self.py_random.uniform(math.log(least), math.log(most))) if filled < 1 else 1.0
+        disc = float(np.max((last + 1 - middle) / np.maximum(to_edge, 1)))  # its radius, 1 if it touches an edge
+        least, most = max(self.between[0], 1 / (2 - disc)), min(self.between[1], 1 / disc)
+        factor = math.exp(self.py_random.uniform(math.log(least), math.log(most))) if disc < 1 else 1.0
         y, x = middle - factor * middle
         matrix = np.array([[factor, 0, x], [0, factor, y], [0, 0, 1]])
         return {"matrix": matrix, "output_shape": tuple(shape.tolist())}
