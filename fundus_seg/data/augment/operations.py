@@ -23,7 +23,7 @@ from fundus_seg.data.transforms import EachCase, Pair
 
 Image = NDArray[np.uint8]
 _BLACK = 20
-"""Grey value below which all three channels are outside the field of view."""
+"""Grey value that no channel exceeds outside the field of view."""
 
 
 def gamma(image: Image, exponent: float) -> Image:
@@ -110,13 +110,13 @@ class Reframe(A.Affine):
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw the factor; without a disc the zoom is about the middle of the picture."""
         shape = np.array(params["shape"][:2])
-        places = np.argwhere(data["masks"][0])
-        first, last = (places.min(0), places.max(0)) if len(places) else ((shape - 1) / 2,) * 2
-        middle = (first + last) / 2
+        left, top, width, height = cv2.boundingRect(data["masks"][0])
+        middle = np.array([top + (height - 1) / 2, left + (width - 1) / 2]) if width else (shape - 1) / 2
         to_edge = np.minimum(middle, shape - 1 - middle)
-        disc = float(np.max((last + 1 - middle) / np.maximum(to_edge, 1)))  # its radius, 1 if it touches an edge
-        least, most = max(self.between[0], 1 / (2 - disc)), min(self.between[1], 1 / disc)
-        factor = math.exp(self.py_random.uniform(math.log(least), math.log(most))) if disc < 1 else 1.0
+        radius = np.array([height + 1, width + 1]) / 2
+        filled = float(np.max(radius / np.maximum(to_edge, 1)))  # 1 where the disc reaches an edge
+        least, most = max(self.between[0], 1 / (2 - filled)), min(self.between[1], 1 / filled)
+        factor = math.exp(self.py_random.uniform(math.log(least), math.log(most))) if filled < 1 else 1.0
         y, x = middle - factor * middle
         matrix = np.array([[factor, 0, x], [0, factor, y], [0, 0, 1]])
         return {"matrix": matrix, "output_shape": tuple(shape.tolist())}
@@ -124,8 +124,10 @@ class Reframe(A.Affine):
     def apply(self, img: Image, matrix: NDArray[np.float64], output_shape: tuple[int, int], **params: Any) -> Image:
         """Zoom the photograph."""
         mirrored: Image = super().apply(img, matrix, output_shape, **params)
+        if matrix[0, 0] >= 1:
+            return mirrored
         edges = cv2.warpAffine(img, matrix[:2], output_shape, borderMode=cv2.BORDER_REPLICATE)
-        return np.where(edges.max(axis=-1, keepdims=True) < _BLACK, edges, mirrored).astype(np.uint8, copy=False)
+        return np.asarray(cv2.copyTo(edges, cv2.inRange(edges, (0,) * 3, (_BLACK,) * 3), mirrored), np.uint8)
 
 
 def drawn(make: Callable[[], Sequence[A.BasicTransform]]) -> EachCase:
