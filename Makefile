@@ -19,6 +19,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/distances.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/augment.py
 
 bench-grid: .venv/installed
 	$(BIN)/python benchmarks/grid.py

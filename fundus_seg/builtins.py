@@ -26,11 +26,22 @@ LOSSES = {
 }
 """What `train.loss` takes; a factory is a `fundus_seg.training.task.Loss`."""
 
-AUGMENTATIONS = {
-    "none": "fundus_seg.data.transforms:no_augmentation",
-    "scale-crop": "fundus_seg.data.transforms:scale_crop",
+AUGMENTATION_PARTS = {
+    "framing": "fundus_seg.data.augment.parts:framing",
+    "geometry": "fundus_seg.data.augment.parts:geometry",
+    "flip": "fundus_seg.data.augment.parts:flip",
+    "colour": "fundus_seg.data.augment.parts:colour",
+    "quality": "fundus_seg.data.augment.parts:quality",
+    "bigaug": "fundus_seg.data.augment.bigaug:bigaug",
 }
-"""What `train.augment` takes; a factory makes a `fundus_seg.data.transforms.Augmentation` from size and seed."""
+"""Augmentations that combine, as in `colour+flip`, in this order; a factory makes an `EachCase` from size and seed."""
+
+AUGMENTATIONS = {
+    "none": "fundus_seg.data.augment.released:no_augmentation",
+    "scale-crop": "fundus_seg.data.augment.released:scale_crop",
+    **AUGMENTATION_PARTS,
+}
+"""What `train.augment` takes; a factory makes what `fundus_seg.data.transforms` describes, from size and seed."""
 
 METHODS = {
     "none": "fundus_seg.training.method:Method",

@@ -24,11 +24,21 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from fundus_seg import yaml_lines
-from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, Averaging, Precision, Schedule, Selection
+from fundus_seg.builtins import (
+    AUGMENTATION_PARTS,
+    AUGMENTATIONS,
+    LOSSES,
+    METHODS,
+    OPERATORS,
+    Averaging,
+    Precision,
+    Schedule,
+    Selection,
+)
 from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
-from fundus_seg.plugins import FORM, check_name, is_plugin
+from fundus_seg.plugins import FORM, is_plugin, parts_of
 from fundus_seg.protocol import Scoring
 
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
@@ -54,12 +64,15 @@ class BeforeItExisted:
     value: Any
 
 
-def _name(kind: str, builtin: Collection[str]) -> tuple[AfterValidator, FieldInfo]:
-    """Accepts a name of `builtin`, or one of the form package.module:factory, which is not imported here."""
+def _name(kind: str, builtin: Collection[str], parts: Collection[str] = ()) -> tuple[AfterValidator, FieldInfo]:
+    """Accepts a name of `builtin`, several of `parts`, or the form package.module:factory, which is not imported here.
+
+    Parts are joined by `+`; whatever their order, the value has them in the order of `parts`.
+    """
 
     def check(name: str) -> str:
         try:
-            return check_name(kind, name, builtin)
+            return "+".join(parts_of(kind, name, builtin, parts))
         except UsageError as error:
             raise ValueError(str(error)) from error
 
@@ -160,8 +173,8 @@ class TrainConfig(Section):
     """Optimiser steps in an epoch; null: as many as one pass over the largest source domain takes."""
     loss: Annotated[str, *_name("loss", LOSSES)] = "bce"
     """Loss of each structure; bce: binary cross-entropy; bce-dice: its sum with the soft Dice loss of each case."""
-    augment: Annotated[str, *_name("augmentation", AUGMENTATIONS)] = "none"
-    """Augmentation of the training cases."""
+    augment: Annotated[str, *_name("augmentation", AUGMENTATIONS, AUGMENTATION_PARTS)] = "none"
+    """Augmentation of the training cases; the parts from framing to bigaug combine, as in framing+flip+colour."""
     method: Annotated[str, *_name("method", METHODS), BeforeItExisted("none")] = "none"
     """Method of domain generalisation; none: plain training on the cases of all source domains together."""
     selection: Selection = "source-validation"
