@@ -21,6 +21,7 @@ from fundus_seg.metrics.framing import Framing
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import SELECTIONS, source_half
+from fundus_seg.runs.origin import origin_of, plain, start_file, why_not_unseen
 
 _Splits = dict[str, ResizedSplit]
 
@@ -46,7 +47,7 @@ class RunData:
         sources: the training split of each source domain, by domain.
         validation: the cases that may choose the checkpoint, by domain; empty for a selection that looks at none.
         inputs: digests of what the settings name but do not contain: each split, by `domain/split`; a file of encoder
-            weights; the source file of each plugin, by its setting.
+            weights, or the checkpoint that the run starts from; the source file of each plugin, by its setting.
         origin: what a checkpoint says of the photographs that trained it, in plain values: `phantom`, whether they are
             the phantom's, and `framing`, the `low` and `high` of `metrics.framing.Framing`.
     """
@@ -67,7 +68,7 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
     """
     plugins = {setting: load(name).digest for setting, name in config.plugins().items()}
     sources = config.data.sources
-    domains: dict[Split, tuple[str, ...]] = {"train": sources, "test": (*sources, config.holdout)}
+    domains: dict[Split, tuple[str, ...]] = {"train": sources, "test": (*sources, *config.unseen)}
     loaded: dict[Split, _Splits] = {"train": {}, "test": {}}
     unusable = Problems()
     for split, keys in domains.items():
@@ -83,11 +84,42 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
         progress.warn(odd)
     unusable.refuse("problems with the data")
     inputs = {f"{domain}/{split}": each.digest for split in loaded for domain, each in loaded[split].items()}
-    weights = config.model.encoder_weights
-    if weights not in ("imagenet", "none") and Path(weights).is_file():
-        inputs["encoder_weights"] = file_digest(Path(weights))[:16]
     validation = _validation_sets(config, loaded["test"])
-    return RunData(loaded["train"], validation, inputs | plugins, _origin(loaded["train"], root))
+    return RunData(loaded["train"], validation, inputs | _start(config) | plugins, _origin(loaded["train"], root))
+
+
+def _start(config: PlannedRun) -> dict[str, str]:
+    """Digests of the files that the run starts from, where they are there; a network takes the place of an encoder."""
+    start, weights = config.model.start, config.model.encoder_weights
+    files = {"encoder_weights": Path(weights)} if weights not in ("imagenet", "none") else {}
+    if start != "none":
+        files = {"start": start_file(start)}
+    return {key: file_digest(path)[:16] for key, path in files.items() if path.is_file()}
+
+
+def new_provenance(config: PlannedRun, data: RunData) -> dict[str, Any]:
+    """What a run that begins now records of its photographs and of the network that it starts from, in plain values.
+
+    `photographs` counts those of each source domain that train, `origin` is that of `fundus_seg.runs.origin`.
+
+    Raises:
+        CheckpointError, RunError: as `origin_of`.
+    """
+    counts = {domain: len(split.names) for domain, split in data.sources.items()}
+    origin = {"origin": plain(origin_of(config.model.start))} if config.model.start != "none" else {}
+    return {"photographs": counts, **data.origin, **origin}
+
+
+def seen_by_start(config: PlannedRun, data: RunData) -> str:
+    """Why the holdout is not unseen by the network that a new run starts from; empty where it is, or there is none.
+
+    Raises:
+        CheckpointError, RunError: as `origin_of`.
+    """
+    if config.model.start == "none" or not config.unseen:
+        return ""
+    told = {"inputs": data.inputs, "provenance": new_provenance(config, data)}
+    return why_not_unseen({**config.model_dump(mode="json"), **told})
 
 
 def _origin(sources: _Splits, root: DataRoot) -> dict[str, Any]:
