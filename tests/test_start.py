@@ -266,15 +266,19 @@ class TestWhatTheOriginSaw:
         assert "trained on B" in why_not_unseen(third.read_config())
         assert recorded_origin(third.read_config()).origin.domains == ("B", "C")
 
-    def test_the_same_photographs_under_another_key(self, of, draw_root, tmp_path):
-        origin = of("data", "data.sources=[B, C]")
-        other = draw_root("other", size=80)
-        shutil.rmtree(other / "Domain1")
-        shutil.copytree(tmp_path / "data/Domain2", other / "Domain1")
-        shutil.rmtree(other / "Domain2")
-        shutil.rmtree(other / "Domain3")
-        run = of("other", f"model.start={origin.path}", "data.sources=[D]")
-        assert "trained on A" in why_not_unseen(run.read_config())
+    def test_its_photographs_under_another_key_and_in_another_split(self, of, draw_root, tmp_path):
+        """One photograph that trained the origin, saved anew under another name, is enough."""
+        first = of("data", "data.sources=[B, C]")
+        second = of("data", f"model.start={first.path}", "data.sources=[D]")
+        other = draw_root("other", size=80, domains="AD")
+        clean = of("other", f"model.start={second.path}", "data.sources=[D]", "optim.lr=0.01")
+        assert why_not_unseen(clean.read_config()) == ""
+        for kind in ("image", "mask"):
+            with Image.open(tmp_path / f"data/Domain2/train/ROIs/{kind}/Btrain0.png") as picture:
+                picture.save(other / f"Domain1/test/ROIs/{kind}/Atest0.png", compress_level=0)
+        run = of("other", f"model.start={second.path}", "data.sources=[D]")
+        assert recorded_origin(run.read_config()).shared == 1
+        assert why_not_unseen(run.read_config()) == f"starting from {second.path}, which was trained on A"
 
     def test_a_phantom_of_the_same_keys_is_another_domain(self, of, draw_root, tmp_path):
         (draw_root("phantom", size=80) / PHANTOM_MARKER).touch()

@@ -32,6 +32,7 @@ class Origin:
             is known.
         data: digest of each of their splits, by `domain/split`.
         phantom: whether a photograph among them is synthetic; None where that is not known.
+        shared: number of the holdout's test photographs that trained it or an earlier origin, as far as is recorded.
         origin: what that run started from; None for one that did not start from a network.
     """
 
@@ -40,6 +41,7 @@ class Origin:
     domains: tuple[str, ...] | None = None
     data: Mapping[str, str] | None = None
     phantom: bool | None = None
+    shared: int = 0
     origin: Origin | None = None
 
     @property
@@ -79,7 +81,9 @@ def origin_of(start: str) -> Origin:
     chose = {"oracle": "holdout", "best": SELECTIONS[config.train.selection].cases}.get(path.stem)
     domains = (*config.data.sources, *(config.unseen if chose == "holdout" else ()))
     data = {where: digest for where, digest in content["inputs"].items() if where.split("/")[0] in domains}
-    return Origin(start, digest, domains, data, bool(content["provenance"].get("phantom")), recorded_origin(content))
+    return Origin(
+        start, digest, domains, data, bool(content["provenance"].get("phantom")), origin=recorded_origin(content)
+    )
 
 
 def plain(origin: Origin) -> dict[str, Any]:
@@ -105,8 +109,8 @@ def recorded_origin(content: Mapping[str, Any]) -> Origin | None:
 def why_not_unseen(content: Mapping[str, Any]) -> str:
     """Why no domain is unseen by a run's network, in words that follow `a run,`; empty where the holdout is.
 
-    An origin saw the holdout if a domain of the same key trained it, both of patients or both of the phantom, or a
-    split with the same photographs and masks did. One of whose training nothing is known may have seen it.
+    An origin saw the holdout if a domain of the same key trained it, both of patients or both of the phantom, or any of
+    the holdout's photographs did. One of whose training nothing is known may have seen it.
 
     Args:
         content: what the run's config.yaml holds, or will: `holdout`, `model`, `inputs` and `provenance`.
@@ -125,7 +129,7 @@ def why_not_unseen(content: Mapping[str, Any]) -> str:
         if origin.domains is None:
             return f"starting from {origin.path}, of whose training nothing is known"
         same_key = holdout in origin.domains and origin.phantom == phantom
-        if same_key or tested in (origin.data or {}).values():
+        if same_key or origin.shared or tested in (origin.data or {}).values():
             return f"starting from {origin.path}, which was trained on {holdout}"
         origin = origin.origin
     return ""

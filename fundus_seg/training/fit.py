@@ -38,7 +38,7 @@ from fundus_seg.training.method import Method
 from fundus_seg.training.methods import build_method
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.probe import HoldoutProbe
-from fundus_seg.training.run_data import RunData, load_run_data, new_provenance, seen_by_start
+from fundus_seg.training.run_data import RunData, load_run_data, new_provenance, record_photographs, seen_by_start
 from fundus_seg.training.selection import KeptWeights, score, validation_dice, weights_state
 from fundus_seg.training.start import check_start, starting_network
 from fundus_seg.training.task import check_losses, find_loss
@@ -124,6 +124,8 @@ def train(
                 gpu=gpu_name(),
                 told=told,
             )
+            if told:
+                record_photographs(folder, resolved, data)
             try:
                 _fit(folder, resolved, fabric, state, data, observers, progress)
             except KeyboardInterrupt:
