@@ -172,4 +172,4 @@ def test_the_command_line(command, draw_root):
     assert "none: train on every domain" in command("config", folder).out
     command("profile", "--config", folder, "--repeats", 2, "--ops", "conv")
     refused = command("train", "--holdout", "None", *quick, code=2)
-    assert "unknown domain 'None'" in refused.err
+    assert "unknown domain 'None': did you mean 'none'?" in refused.err

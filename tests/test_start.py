@@ -38,18 +38,6 @@ def root(draw_root) -> DataRoot:
     return open_root(draw_root())
 
 
-@pytest.fixture
-def unplugged(monkeypatch, tmp_path) -> Path:
-    """No network, and an empty cache of the Hub, whose folder it gives."""
-
-    def no_network():
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr(encoders, "get_session", no_network)
-    monkeypatch.setattr(encoders.hub, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
-
-
 class TestThePackage:
     def test_its_weights_know_a_uniform(self):
         """Grace Hopper, in [-1, 1], is of class 652, military uniform; every tensor has its place in timm's network."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from fundus_seg.config.settings import MachineSettings, PlannedRun, ResolvedRun, RunConfig
 from fundus_seg.errors import UsageError, unknown_name
-from fundus_seg.protocol import SELECTIONS
+from fundus_seg.protocol import NONE_UNSEEN, SELECTIONS
 
 _Run = TypeVar("_Run", bound=RunConfig)
 
@@ -36,7 +36,8 @@ def resolve_sources(config: RunConfig, domains: Sequence[str], *, where: Path) -
         sources = tuple(domain for domain in domains if domain != config.holdout)
     for domain in (*config.unseen, *sources):
         if domain not in domains:
-            raise UsageError(f"{unknown_name('domain', domain, domains)} in {where}")
+            valid = (*domains, NONE_UNSEEN) if domain == config.holdout else domains
+            raise UsageError(f"{unknown_name('domain', domain, valid)} in {where}")
     if not config.unseen and SELECTIONS[config.train.selection].cases == "holdout":
         raise UsageError(
             f"train.selection {config.train.selection} with holdout {config.holdout}: it chooses on the unseen domain, "

@@ -61,7 +61,8 @@ def starting_network(config: PlannedRun) -> DeepLabV3Plus:
 
 def _check_spec(config: PlannedRun) -> None:
     path = start_file(config.model.start)
-    there, wanted = read_checkpoint(path)["model_spec"], config.network_spec()
+    spec, wanted = read_checkpoint(path)["model_spec"], config.network_spec()
+    there = spec if isinstance(spec, dict) else {}
     differing = {key: (there.get(key), value) for key, value in wanted.items() if there.get(key) != value}
     if differing:
         named = ", ".join(f"{_SETTINGS[key]}: {old} there, {new} now" for key, (old, new) in differing.items())
