@@ -156,6 +156,11 @@ def test_no_domain_is_called_none(tmp_path, key):
         open_root(path)
 
 
+def test_masks_of_another_tool_are_of_a_domain_too(command, truth):
+    refused = command("score", "--pred", truth, "--truth", truth, "--holdout", "none", code=2)
+    assert "'none' cannot name a domain" in refused.err
+
+
 def test_the_command_line(command, draw_root):
     data = draw_root(test=6)
     quick = ["--config", "tiny", "--data", data, *(word for each in QUICK for word in ("--set", each))]

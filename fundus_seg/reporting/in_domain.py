@@ -122,7 +122,7 @@ def in_domain_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = 
         rows.append((heading, structure, "mean", *(mean_sd_text(sum(each) / len(each)) for each in means.values())))
     notes = (
         "test photographs of the domains that trained the network, of the half that chose no checkpoint (`calibrate`); "
-        "what a camera would score that it has never seen, they do not tell",
+        "these scores say nothing about cameras that it has never seen",
         f"mean over runs; in brackets, for fewer than {MINIMAL_RUNS} runs, the 95 % interval over cases",
         *counts_and_protocol(evaluations, values, metrics),
     )

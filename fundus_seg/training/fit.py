@@ -104,7 +104,7 @@ def train(
         return folder
     told = {} if folder.begun else new_provenance(planned, data)
     if not folder.begun and (why := seen_by_start(planned, data)):
-        progress.line(f"warning: {why}: {planned.holdout} is not unseen, and no table of holdouts takes the run")
+        progress.warn(f"{why}: {planned.holdout} is not unseen, and no table of holdouts takes the run")
     before, last = folder.stamp(), folder.checkpoint("last")
     with reproducible(resolved.train.threads), fabric_for(resolved.train, _assist, resolved, root, last) as fabric:
         state = _begin(resolved, fabric, resume_from=last)
