@@ -171,6 +171,7 @@ def test_the_command_line(command, draw_root):
     shown = command("evaluate", "runs", "--all-selections", "--format", "markdown")
     assert "In-domain scores, no domain is unseen" in shown.out and "Unseen domains" not in shown.out
     assert "left out" not in shown.err
+    assert f"{folder}: trained on every domain: it has in-domain scores alone" in shown.err
     assert "no domain is unseen by its network" in command("compare", folder, code=1).err
     assert "--holdouts none" in command("benchmark", "--holdouts", "none", *quick, code=2).err
     command("predict", folder, data / "Domain1/test/ROIs/image", "--out", "masks")

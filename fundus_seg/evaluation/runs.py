@@ -109,6 +109,9 @@ def evaluate_runs(
     progress.left_out("run", "of an operator that is code of your own", [path for path, _ in untrusted], trust)
     if evaluations:
         tell_left_out(reasons, "of the table of unseen domains (in-domain scores have their own)", progress)
+    else:
+        for run, why in reasons.items():
+            progress.line(f"{run.path}: {why}: it has in-domain scores alone")
     if overlays:
         tell_left_out(reasons, "of the overlays (`fundus-seg predict --overlay` draws any photograph)", progress)
     if checkpoints == "all":
