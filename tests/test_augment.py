@@ -23,6 +23,8 @@ from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import open_root
 from fundus_seg.data.transforms import EachCase, augmentation
 from fundus_seg.errors import UsageError
+from fundus_seg.ops import translation_variant_conv2d
+from fundus_seg.ops.tvconv import TVConv2d
 from fundus_seg.phantom.make import draw_case
 from fundus_seg.seeding import generator
 from fundus_seg.training import train
@@ -254,6 +256,17 @@ class TestBigAug:
         middle = moved[20:-20, 20:-20, 0]
         assert 0.5 < middle.std() < 5
         assert np.abs(np.diff(middle, axis=0)).max() <= 2
+
+
+def test_a_mirrored_case_meets_the_kernels_of_tvconv_where_they_are(network):
+    """Flips mirror photographs and masks: the operator's map belongs to the crop, of left and right eyes alike."""
+    (operator, *_) = (module for module in network.modules() if isinstance(module, TVConv2d))
+    with torch.no_grad():
+        kernel = operator.kernel()
+        features = torch.rand(1, kernel.shape[0], *kernel.shape[2:])
+        mirrored = operator(features.flip(3))
+        assert torch.allclose(mirrored, translation_variant_conv2d(features.flip(3), kernel))
+        assert not torch.allclose(mirrored.flip(3), operator(features))
 
 
 def corners(mask):
