@@ -319,6 +319,17 @@ class TestThreads:
                 assert np.array_equal(batch.images[place], image.transpose(2, 0, 1))
                 assert np.array_equal(batch.masks[place], masks)
 
+    def test_may_write_into_what_they_are_given(self, monkeypatch):
+        def blackened(image, masks, rng):
+            image[:], masks[:] = 0, 1
+            return image, masks
+
+        monkeypatch.setattr("fundus_seg.data.batches.augmentation", lambda *_: EachCase(blackened))
+        batches = drawn_batches("flip")
+        assert all(not batch.images.any() and batch.masks.all() for batch in batches.epoch(0))
+        assert all(cases[1:].all() for cases in batches._images)
+        assert not any(cases.any() for cases in batches._masks)
+
     def test_end_with_the_epoch(self):
         assert len(list(drawn_batches("colour").epoch(0))) == 2
         assert not helpers()
