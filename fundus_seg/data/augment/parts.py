@@ -62,9 +62,12 @@ def framing(size: int, seed: int) -> EachCase:
 
 
 def flip(size: int, seed: int) -> EachCase:
-    """Half of the cases are mirrored left to right.
+    """Half of the cases are mirrored left to right: a left eye becomes a right eye.
 
-    The kernels of TVConv, which belong to positions, are not mirrored with them ...
+    The kernels of TVConv belong to positions, and they are not mirrored with the photograph. A crop has the disc in its
+    middle, and data sets hold eyes of both sides: a mirrored case is a case that might have been photographed, for an
+    operator that knows positions as for any other. With mirrored kernels the layout would be that of one side, and
+    `predict` would have to know the side of each eye, which no file tells.
     """
     return drawn(lambda: [A.HorizontalFlip(p=CHANCES["flip"])])
 
