@@ -2,8 +2,8 @@
 
     make bench-grid
 
-The runs use the phantom and the preset `demo` with MobileNetV2 from scratch and without augmentation, in float32, with one thread each. The page is
-written to `grid.md`.
+The runs use the phantom and the preset `demo` with MobileNetV2 from scratch and without augmentation, in float32, with
+one thread each. The page is written to `grid.md`.
 """
 
 from __future__ import annotations
