@@ -259,7 +259,7 @@ class TestBigAug:
 
 
 def test_a_mirrored_case_meets_the_kernels_of_tvconv_where_they_are(network):
-    """Flips mirror photographs and masks: the operator's map belongs to the crop, of left and right eyes alike."""
+    """Flips mirror photographs and masks alone; the operator is told nothing of them."""
     (operator, *_) = (module for module in network.modules() if isinstance(module, TVConv2d))
     with torch.no_grad():
         kernel = operator.kernel()

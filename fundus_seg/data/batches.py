@@ -119,8 +119,8 @@ class DomainBatches:
         def made(case: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
             step, place, domain, index = case
             rng = np.random.default_rng([seed, step, place])
-            given = (cases[domain][index].clone().numpy() for cases in (self._images, self._masks))  # safe to write to
-            image, masks = augment.augment(*given, rng)
+            image, masks = (cases[domain][index].clone().numpy() for cases in (self._images, self._masks))
+            image, masks = augment.augment(image, masks, rng)
             return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(masks.copy())
 
         size, domains = len(self._domains), self._domains.tolist()
