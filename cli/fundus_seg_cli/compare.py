@@ -17,8 +17,8 @@ def compare(
     ops: Annotated[
         str | None,
         typer.Option(
-            help="Two operators, as tvconv,depthwise, with the names they have in the table (default: the two there "
-            "are)."
+            help="Two operators, as tvconv,depthwise, with the names they have in the table; mean-mask is the floor "
+            "(default: the two there are)."
         ),
     ] = None,
     to: Annotated[

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.cache_folder import cache_folder
+from fundus_seg.cache_folder import cache_folder, remove
 from fundus_seg.config import PlannedRun
 from fundus_seg.data.cache import load_resized
 from fundus_seg.data.dataset import read_masks
@@ -28,14 +29,17 @@ from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import DataError, RunError, UsageError, one_line
+from fundus_seg.evaluation.alike import Alike
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, read_evaluation, read_meta, write_evaluation
 from fundus_seg.evaluation.score_case import score_cases
 from fundus_seg.evaluation.which_cases import split_cases
 from fundus_seg.progress import SILENT, Progress
+from fundus_seg.runs.atomic import atomic_folder
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import NO_NETWORK, floor_identity
 from fundus_seg.runs.provenance import versions
+from fundus_seg.version import __version__
 
 THRESHOLD = 0.5
 """A pixel belongs to a structure if more than half of the true masks say so, whatever the protocol's threshold."""
@@ -83,19 +87,26 @@ def keep_floor(
         progress: shows how many cases are scored.
 
     Raises:
-        RunError: the run's folder or the cache cannot be written.
+        RunError: the run's folder cannot be written.
     """
     path, meta = _floor_of(run, evaluation, config)
-    meta = meta.model_copy(update={"versions": versions()})
-    kept = cache_folder() / "floors" / _key(meta) / "mean-mask.csv"
+    entry = cache_folder() / "floors" / _key(meta)
+    kept = entry / "mean-mask.csv"
+    if _is_there(kept, meta):
+        floor = read_evaluation(kept)
+        write_evaluation(path, floor.meta, kept.read_bytes().decode("utf8"), floor.alike or {})
+        return
     try:
-        if not _is_there(kept, meta):
-            _score(kept, meta, cases, _mean_mask_of(run, content, root, config, progress), progress)
+        mean = _mean_mask_of(run, content, root, config, progress)
+        scores = _scores(meta, cases, mean, progress)
     except (DataError, UsageError) as error:
         progress.left_out("floor", f"not made ({one_line(error)})", [run.path])
         return
-    floor = read_evaluation(kept)
-    write_evaluation(path, floor.meta, kept.read_text("utf8"), floor.alike or {})
+    write_evaluation(path, *scores)
+    with suppress(OSError, RunError):  # a cache that cannot be written only costs time, or another process was quicker
+        remove(entry)
+        with atomic_folder(entry) as staged:
+            write_evaluation(staged / kept.name, *scores)
 
 
 def has_floor(run: RunFolder, evaluation: Evaluation, config: PlannedRun) -> bool:
@@ -124,7 +135,7 @@ def _is_there(path: Path, meta: EvaluationMeta) -> bool:
 def _key(meta: EvaluationMeta) -> str:
     """Names all that decides the floor's records, this version and its metrics included."""
     own = meta.model_dump(mode="json", exclude={"versions"})
-    return short_hash([own, meta.versions["fundus-seg"], list(METRICS)], digits=32)
+    return short_hash([own, __version__, list(METRICS)], digits=32)
 
 
 def _mean_mask_of(
@@ -139,10 +150,10 @@ def _mean_mask_of(
     return mean_mask(load_resized(cases, config.data, progress=progress).masks for cases in splits.values())
 
 
-def _score(
-    path: Path, meta: EvaluationMeta, cases: Sequence[Case], mean: NDArray[np.float64], progress: Progress
-) -> None:
-    """Score the mean mask on the cases, and write its records."""
+def _scores(
+    meta: EvaluationMeta, cases: Sequence[Case], mean: NDArray[np.float64], progress: Progress
+) -> tuple[EvaluationMeta, str, dict[str, Alike]]:
+    """What `write_evaluation` writes of the mean mask on the cases."""
     on_frame = lru_cache(maxsize=8)(lambda frame: masks_on_frame(mean, frame))  # most cases have the same frame
 
     def predictions() -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
@@ -153,4 +164,4 @@ def _score(
     with progress.task(f"scoring the mean mask, unseen {meta.run.holdout}", total=len(cases)) as advance:
         text, alike = score_cases(predictions(), meta.protocol, advance)
     digest = hashlib.sha256(mean.tobytes()).hexdigest()
-    write_evaluation(path, meta.model_copy(update={"checkpoint_sha256": digest}), text, alike)
+    return meta.model_copy(update={"checkpoint_sha256": digest, "versions": versions()}), text, alike
