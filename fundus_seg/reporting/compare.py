@@ -21,7 +21,7 @@ from fundus_seg.reporting.table import Report, Table, difference_text, mean_sd_t
 from fundus_seg.reporting.tables import overall
 from fundus_seg.runs.identity import MEAN_MASK, Column
 from fundus_seg.statistics.comparison import ComparedCell, OperatorComparison, compare_operators
-from fundus_seg.statistics.intervals import MINIMAL_RUNS
+from fundus_seg.statistics.intervals import ALPHA, MINIMAL_RUNS
 
 
 def operators_table(
@@ -30,6 +30,7 @@ def operators_table(
     *,
     metric: str = "dsc",
     sought: float = 1.0,
+    tried: Mapping[str, int] | None = None,
     progress: Progress = SILENT,
 ) -> Report:
     """Two operators compared by one metric, the first minus the second.
@@ -49,6 +50,8 @@ def operators_table(
             order is the first here.
         metric: a key of `METRICS`.
         sought: the difference, in the metric's unit, to say the needed runs for.
+        tried: how many settings of each operator the columns were chosen from (`best_of.search`); None for columns that
+            were not chosen. Intervals and p values are corrected for the number of pairs.
         progress: told which evaluations are left out, since they are older than the metric.
 
     Raises:
@@ -63,8 +66,12 @@ def operators_table(
     own = _with_metric([each for each in evaluations if each.meta.column in pair], metric, progress)
     values = labelled(case_values(own), captions)
     first, second = (captions[column] for column in pair)
-    comparison = _within_range(compare_operators(values, first, second, metric=metric, sought=sought))
+    counts = [(tried or {}).get(column.operator, 1) for column in pair]
+    comparison = _within_range(
+        compare_operators(values, first, second, metric=metric, sought=sought, tried=math.prod(counts))
+    )
     notes = (
+        *_search_notes(counts),
         *_notes(comparison, [captions[column] for column in pair if column.external]),
         *(f"{captions[column]}: no network, the same masks beside every seed" for column in pair if column.floor),
         *counts_and_protocol(own, values, [metric]),
@@ -233,7 +240,7 @@ def _layout(comparison: OperatorComparison, floors: Mapping[Place, float], title
     columns: list[tuple[str, Callable[[ComparedCell], str], str]] = [  # heading, text, text of a missing cell
         (comparison.first, lambda cell: f"{cell.first:.2f}", "missing"),
         (comparison.second, lambda cell: f"{cell.second:.2f}", "missing"),
-        ("difference [95 %]", _difference_text, "missing"),
+        (f"difference [{_level(comparison)} %]", _difference_text, "missing"),
         ("p (Holm)", lambda cell: p_text(cell.p_holm), "-"),
         ("rank-biserial", lambda cell: f"{cell.rank_biserial:+.2f}", "-"),
         ("runs", lambda cell: str(cell.runs), "-"),
@@ -256,6 +263,25 @@ def _layout(comparison: OperatorComparison, floors: Mapping[Place, float], title
     return Table(title, ("structure", "unseen"), tuple(heading for heading, _, _ in columns), tuple(rows), notes)
 
 
+def _level(comparison: OperatorComparison) -> str:
+    """How many intervals in a hundred hold the true difference: `95`, or more where many pairs were tried."""
+    return f"{100 * (1 - ALPHA / comparison.tried):.4g}"
+
+
+def _search_notes(counts: Sequence[int]) -> list[str]:
+    """What the numbers are corrected for, where the two columns were chosen from several."""
+    pairs = math.prod(counts)
+    if pairs == 1:
+        return []
+    return [
+        f"corrected for {' x '.join(map(str, counts))} = {pairs} pairs of settings tried (Bonferroni): p values times "
+        f"{pairs}, intervals that miss {pairs} times more seldom; detectable and needed runs are not corrected",
+        "the choice saw no score of the unseen domain, so a test of these very networks needs no correction; but "
+        "networks that their seeds made lucky on the sources may be lucky elsewhere, so what is said of other seeds "
+        "does; the correction holds for any choice, and is more than enough for this one",
+    ]
+
+
 def _difference_text(cell: ComparedCell) -> str:
     starred = "*" if cell.interval.over == "cases" else ""
     return difference_text(cell.difference, cell.interval.low, cell.interval.high) + starred
@@ -273,7 +299,7 @@ def _notes(comparison: OperatorComparison, external: Iterable[str]) -> list[str]
     overall = "the mean over unseen domains of the mean over structures"
     if not comparison.overall:
         overall += ", missing as long as a cell of either operator is not compared"
-    interval = "95 % interval: bootstrap over runs and cases"
+    interval = f"{_level(comparison)} % interval: bootstrap over runs and cases"
     if any(cell.interval.over == "cases" for cell in comparison.cells):
         interval += f"; over cases only, marked *, below {MINIMAL_RUNS} runs: it then says nothing about other seeds"
     notes = [
