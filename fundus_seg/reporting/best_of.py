@@ -20,11 +20,11 @@ from fundus_seg.evaluation.metric_table import METRICS, check_metrics
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.frames import captions_of, case_values, summarise
-from fundus_seg.reporting.notes import label_notes, protocol_note, table_title
+from fundus_seg.reporting.notes import label_notes, protocol_note, recipe_notes, table_title
 from fundus_seg.reporting.table import Report, Table, difference_text, mean_sd_text
 from fundus_seg.reporting.tables import overall
 from fundus_seg.runs.folder import RunFolder, read_epochs
-from fundus_seg.runs.identity import COLUMN_FIELDS, Column
+from fundus_seg.runs.identity import BEST_OF, COLUMN_FIELDS, Column
 
 _RULE = "source-validation"
 _SEVERAL = "several"
@@ -137,7 +137,7 @@ def _as_best_of(evaluation: Evaluation, tried: Sequence[Column]) -> Evaluation:
     presets, precisions = {column.preset for column in tried}, {column.precision for column in tried}
     run = replace(
         evaluation.meta.run,
-        recipe=f"best-of-{len(tried)}",
+        recipe=f"{BEST_OF}{len(tried)}",
         preset=presets.pop() if len(presets) == 1 else _SEVERAL,
         precision=precisions.pop() if len(precisions) == 1 else _SEVERAL,
     )
@@ -192,6 +192,7 @@ def search_table(evaluations: Sequence[Evaluation], found: Search, metric: str =
         "choose so for a new camera",
         *(f"not used: {line}" for line in found.unused),
         *label_notes(evaluations),
+        *recipe_notes(evaluations),
         protocol_note(evaluations[0].meta.protocol),
     )
     title = table_title("Settings tried and chosen, unseen domains", evaluations)

@@ -309,8 +309,8 @@ def _notes(comparison: OperatorComparison, external: Iterable[str]) -> list[str]
         f"p: Wilcoxon's signed-rank test on case means over seeds, of these networks; Holm over "
         f"{counted(len(comparison.cells), 'cell')}; over all it pools the cases of all domains, one test on its own",
         "rank-biserial: 1 where the first is larger in every case, -1 where the second is",
-        "p (runs): paired t-test over runs, of other seeds too, not adjusted; detectable: the smallest difference that "
-        f"this t-test finds with 80 % power; runs for {comparison.sought:g}: how many it needs to find one of "
+        "p (runs): paired t-test over runs, of other seeds too, not adjusted for the cells; detectable: the smallest "
+        f"difference that this t-test finds with 80 % power; runs for {comparison.sought:g}: how many it needs to find one of "
         f"{comparison.sought:g}",
     ]
     notes += [

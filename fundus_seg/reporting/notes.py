@@ -70,8 +70,9 @@ def _told_apart(names: Mapping[Column, str]) -> dict[Column, str]:
 
 def shared_recipe(columns: Iterable[Column]) -> str:
     """The recipe of all runs among the columns, if it is the same; else an empty text."""
-    recipes = {column.recipe for column in columns if not (column.external or column.floor)}
-    return recipes.pop() if len(recipes) == 1 else ""
+    own = [column for column in columns if not (column.external or column.floor)]
+    recipes = {column.recipe for column in own}
+    return recipes.pop() if len(recipes) == 1 and not any(column.searched for column in own) else ""
 
 
 def table_title(title: str, evaluations: Sequence[Evaluation]) -> str:

@@ -17,6 +17,8 @@ from fundus_seg.runs.folder import RunFolder
 
 UNKNOWN = "unknown"
 """Preset, precision and selection of masks that another tool made."""
+BEST_OF = "best-of-"
+"""How the recipe of runs begins whose settings were chosen from several for each unseen domain: `best-of-4`."""
 MEAN_MASK = "mean-mask"
 """What stands where a run has its operator, for the mean mask of the source domains: the floor of every table."""
 NO_NETWORK = "none"
@@ -63,6 +65,11 @@ class Column:
     def external(self) -> bool:
         """Whether another tool made the masks, of whose training nothing is known."""
         return self.preset == UNKNOWN
+
+    @property
+    def searched(self) -> bool:
+        """Whether its settings were chosen from several, for each unseen domain its own."""
+        return self.recipe.startswith(BEST_OF)
 
     @property
     def floor(self) -> bool:
