@@ -310,8 +310,8 @@ def _notes(comparison: OperatorComparison, external: Iterable[str]) -> list[str]
         f"{counted(len(comparison.cells), 'cell')}; over all it pools the cases of all domains, one test on its own",
         "rank-biserial: 1 where the first is larger in every case, -1 where the second is",
         "p (runs): paired t-test over runs, of other seeds too, not adjusted for the cells; detectable: the smallest "
-        f"difference that this t-test finds with 80 % power; runs for {comparison.sought:g}: how many it needs to find one of "
-        f"{comparison.sought:g}",
+        f"difference that this t-test finds with 80 % power; runs for {comparison.sought:g}: how many it needs to find "
+        f"one of {comparison.sought:g}",
     ]
     notes += [
         f"{caption}: masks from elsewhere, selection and recipe unknown; its seeds share no batches with the other's"
