@@ -23,7 +23,7 @@ from fundus_seg.evaluation import floor as floor_module
 from fundus_seg.evaluation import predictions
 from fundus_seg.evaluation.alike import Alike, SeenMasks
 from fundus_seg.evaluation.floor import masks_on_frame, mean_mask
-from fundus_seg.evaluation.metric_table import distances, overlaps
+from fundus_seg.evaluation.metric_table import METRICS, distances, overlaps
 from fundus_seg.evaluation.records import read_evaluation
 from fundus_seg.evaluation.runs import evaluate_runs
 from fundus_seg.evaluation.score_run import evaluate
@@ -291,6 +291,19 @@ def test_a_damaged_floor_is_missing_and_made_again(run):
     shutil.rmtree(run.path / "floor")
     evaluate(run)
     assert path.read_bytes() == kept.read_bytes() == written
+
+
+def test_a_floor_that_lacks_a_metric_of_newer_scores_is_made_again(run, monkeypatch):
+    evaluate(run)
+    new = replace(METRICS["dsc"], label="New")
+    monkeypatch.setitem(METRICS, "new", new)
+    evaluate(run)
+    floor = run.floor(Scoring().digest(), "holdout")
+    assert "new" not in read_evaluation(floor).cases  # nor do the scores hold it
+    shutil.rmtree(run.path / "evaluations")
+    evaluate(run)
+    cases = read_evaluation(floor).cases
+    assert cases["new"].equals(cases["dsc"].rename("new"))
 
 
 def test_a_copy_of_a_run_carries_its_floor(run, tmp_path):

@@ -92,7 +92,7 @@ def keep_floor(
     path, meta = _floor_of(run, evaluation, config)
     entry = cache_folder() / "floors" / _key(meta)
     kept = entry / "mean-mask.csv"
-    if _is_there(kept, meta):
+    if _is_there(kept, meta, evaluation):
         floor = read_evaluation(kept)
         write_evaluation(path, floor.meta, kept.read_bytes().decode("utf8"), floor.alike or {})
         return
@@ -111,7 +111,7 @@ def keep_floor(
 
 def has_floor(run: RunFolder, evaluation: Evaluation, config: PlannedRun) -> bool:
     """Whether the floor of a run's scores is in its folder."""
-    return _is_there(*_floor_of(run, evaluation, config))
+    return _is_there(*_floor_of(run, evaluation, config), evaluation)
 
 
 def _floor_of(run: RunFolder, evaluation: Evaluation, config: PlannedRun) -> tuple[Path, EvaluationMeta]:
@@ -122,12 +122,16 @@ def _floor_of(run: RunFolder, evaluation: Evaluation, config: PlannedRun) -> tup
     return run.floor(own.protocol_digest, own.scored), meta
 
 
-def _is_there(path: Path, meta: EvaluationMeta) -> bool:
-    """Whether the floor with this JSON was written there, by whatever versions, and is whole."""
+def _is_there(path: Path, meta: EvaluationMeta, scores: Evaluation) -> bool:
+    """Whether the floor with this JSON was written there, by whatever versions, whole and with the scores' metrics."""
     try:
         there = read_meta(path)
         own = {key: getattr(there, key) for key in ("versions", "checkpoint_sha256", "cases_sha256")}
-        return meta.model_copy(update=own) == there and file_digest(path) == there.cases_sha256
+        if meta.model_copy(update=own) != there or file_digest(path) != there.cases_sha256:
+            return False
+        with path.open(encoding="utf8") as file:
+            columns = file.readline().strip().split(",")
+        return {*METRICS} & {*scores.cases} <= {*columns}
     except (RunError, OSError):
         return False
 

@@ -40,16 +40,16 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
     """The scores of some evaluations: a column per operator, told apart by recipe and selection where they differ.
 
     The frame has a row for each metric, structure, unseen domain and column: metric, unit, structure, holdout,
-    COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high) within the metric's
-    possible range, what that was resampled over (runs and cases, or cases alone for fewer than
-    MINIMAL_RUNS runs), best: whether the value is bold; and how alike the masks of different cases are, as their mean
-    pairwise IoU in [0, 1], of predictions (alike) and of true masks (true_alike), NaN where it is not known. The floor
-    has rows of its own, of operator `mean-mask`; no test sees it, and it is never bold.
+    COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high) within the metric's possible range, what that was
+    resampled over (runs and cases, or cases alone for fewer than MINIMAL_RUNS runs), and best: whether the value is
+    bold. Then how alike the masks of different cases are, as their mean pairwise IoU in [0, 1]: of predictions (alike)
+    and of true masks (true_alike), NaN where it is not known. The floor has rows of its own, of operator `mean-mask`;
+    no test sees it, and it is never bold.
 
-    The title says what was scored, how checkpoints were chosen, and PHANTOM where it is one; the notes count penalised
+    The title says what was scored, how checkpoints were chosen, and PHANTOM where it is one. The notes count penalised
     and excluded cases, name columns whose predictions hardly vary between cases, name the protocol and say what bold
-    means. In the layout a cell of fewer than MINIMAL_RUNS runs
-    has the interval in place of the SD, and a column's mean is given where none of its cells is missing.
+    means. In the layout a cell of fewer than MINIMAL_RUNS runs has the interval in place of the SD, and a column's mean
+    is given where none of its cells is missing.
 
     Args:
         evaluations: at least one; the floors of runs are read from their folders.
