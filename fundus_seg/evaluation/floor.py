@@ -94,7 +94,7 @@ def keep_floor(
     kept = entry / "mean-mask.csv"
     if _is_there(kept, meta, evaluation):
         floor = read_evaluation(kept)
-        write_evaluation(path, floor.meta, kept.read_bytes().decode("utf8"), floor.alike or {})
+        write_evaluation(path, floor.meta, kept.read_bytes().decode("utf8"), floor.alike)
         return
     try:
         mean = _mean_mask_of(run, content, root, config, progress)

@@ -116,14 +116,16 @@ def truth_digest(masks: Mapping[str, str]) -> str:
     return short_hash(masks, digits=16)
 
 
-def write_evaluation(path: Path, meta: EvaluationMeta, text: str, alike: Mapping[str, Alike]) -> None:
-    """Write the CSV of case records and, beside it, how alike masks are and the JSON that says what the records are."""
+def write_evaluation(path: Path, meta: EvaluationMeta, text: str, alike: Mapping[str, Alike] | None = None) -> None:
+    """Write the CSV of case records and, beside it, how alike masks are if it is known, and the JSON of the records."""
     if path.with_suffix(".json").exists():  # a CSV is whole only while its JSON says what it is
         write_text(path.with_suffix(".json"), "")
     write_text(path, text)
-    values = {structure: asdict(each) for structure, each in alike.items()}
-    write_json(path.with_suffix(_PAIRS), {"cases_sha256": file_digest(path), "mean_pairwise_iou": values})
-    meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
+    digest = file_digest(path)
+    if alike is not None:
+        values = {structure: asdict(each) for structure, each in alike.items()}
+        write_json(path.with_suffix(_PAIRS), {"cases_sha256": digest, "mean_pairwise_iou": values})
+    meta = meta.model_copy(update={"cases_sha256": digest})
     write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
 
 
