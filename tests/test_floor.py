@@ -107,8 +107,8 @@ class TestPairwiseOverlap:
 
 
 @pytest.fixture(autouse=True)
-def _empty_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path / "cache"))
+def _no_floor_is_kept():
+    shutil.rmtree(cache_folder() / "floors", ignore_errors=True)
 
 
 @pytest.fixture
