@@ -21,10 +21,10 @@ from fundus_seg.runs.folder import RunFolder, find_runs
 from fundus_seg.training import fit, train
 
 PACES = {
-    "each epoch": (["train.save_every=0"], 10),
-    "every third": (["train.epochs=5", "train.save_every=2.5"], 13),  # by the test's clock: after epochs 3 and 5
+    "each epoch": (["train.save_every=0"], 14),
+    "every third": (["train.epochs=5", "train.save_every=2.5"], 17),  # by the test's clock: after epochs 3 and 5
 }
-"""How often a run is saved, and the writes of an undisturbed one whose best epoch is its first, with its evaluation."""
+"""How often a run is saved, and the writes of an undisturbed one whose best epoch is its first, with its evaluation and floor."""
 
 # A server with everything imported hands out processes that start at once.
 context = multiprocessing.get_context("forkserver")
@@ -79,7 +79,8 @@ def outcome(run: RunFolder) -> tuple[object, ...]:
     """All that a run leaves, but times: metrics, evaluation files, weights."""
     with run.metrics.open() as file:
         metrics = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
-    evaluations = {path.name: path.read_bytes() for path in (run.path / "evaluations").iterdir()}
+    written = [path for folder in ("evaluations", "floor") for path in (run.path / folder).iterdir()]
+    evaluations = {path.name: path.read_bytes() for path in written}
     last = torch.load(run.checkpoint("last"), weights_only=True)
     state = {key: value.numpy().tobytes() for key, value in last["model"].items()}
     return metrics, evaluations, run.checkpoint("best").read_bytes(), state
