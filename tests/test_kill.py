@@ -24,7 +24,7 @@ PACES = {
     "each epoch": (["train.save_every=0"], 14),
     "every third": (["train.epochs=5", "train.save_every=2.5"], 17),  # by the test's clock: after epochs 3 and 5
 }
-"""How often a run is saved, and the writes of an undisturbed one whose best epoch is its first, with its evaluation and floor."""
+"""How often a run is saved, and the writes of an undisturbed one whose best epoch is its first, its scores with it."""
 
 # A server with everything imported hands out processes that start at once.
 context = multiprocessing.get_context("forkserver")
