@@ -11,7 +11,8 @@ from fundus_seg.config import PLUGIN_SETTINGS
 from fundus_seg.data.dataset import read_masks
 from fundus_seg.data.files import Case
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import RunError
+from fundus_seg.errors import RunError, one_line
+from fundus_seg.evaluation.floor import has_floor, keep_floor
 from fundus_seg.evaluation.records import (
     Evaluation,
     EvaluationMeta,
@@ -62,6 +63,7 @@ def evaluate(
     Of a file that was cut off, the whole cases are kept if they and the newly scored ones together are the file that
     was once written. All rows are written at once, after the last case: a run killed while it is scored keeps none.
     Scores that are there belong to the run as it was recorded: domains added to the data root later change nothing.
+    The floor of the scores is written beside them, if it is not there yet (`evaluation.floor`).
 
     Args:
         run: a trained run.
@@ -106,22 +108,35 @@ def evaluate(
     path = run.evaluation(scoring.digest(), checkpoint if scored == "holdout" else f"{checkpoint}-{scored}")
     if _is_whole(path, _recorded(path, meta, progress), cases) and (run.has("DONE") or scored != "holdout"):
         warn_of_odd_masks(cases, root, config, progress=progress)
-        return read_evaluation(path)
+        evaluation = read_evaluation(path)
+        if not has_floor(run, evaluation, config):  # an earlier version scored the run
+            try:
+                with leased(run.path):
+                    keep_floor(run, evaluation, cases, root, config, content, progress=progress)
+            except RunError as error:  # a folder that may only be read, or another process
+                progress.left_out("floor", f"not kept ({one_line(error)})", [run.path])
+        return evaluation
     with leased(run.path):
         recorded = _recorded(path, meta, SILENT)  # again: another process may just have scored it
         if not _is_whole(path, recorded, cases):
-            from fundus_seg.evaluation.predictions import predictor_of, score_cases
+            from fundus_seg.evaluation.predictions import predictor_of, score_from
 
             images = photographs_of(cases, root, config, progress=progress)
             predictor = predictor_of(run, config, checkpoint, scoring)
-            score = partial(score_cases, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
+            score = partial(score_from, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
             with reproducible(config.train.threads):
-                if recorded is None or not recover(path, recorded.cases_sha256, len(cases), score, progress=progress):
+                if recorded is None or not recover(
+                    path, recorded.cases_sha256, len(cases), lambda first: score(first)[0], progress=progress
+                ):
                     truths = {truth_name(case, scored): mask_digest(read_masks(case)) for case in cases}
-                    write_evaluation(path, meta.model_copy(update={"truth_digest": truth_digest(truths)}), score(0))
+                    scores = meta.model_copy(update={"truth_digest": truth_digest(truths)})
+                    write_evaluation(path, scores, *score(0))
+        evaluation = read_evaluation(path)
+        if not has_floor(run, evaluation, config):
+            keep_floor(run, evaluation, cases, root, config, content, progress=progress)
         if scored == "holdout":
             run.mark("DONE")
-    return read_evaluation(path)
+    return evaluation
 
 
 def _is_whole(path: Path, recorded: EvaluationMeta | None, cases: Sequence[Case]) -> bool:
