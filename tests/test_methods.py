@@ -119,9 +119,10 @@ def test_mixstyle_leaves_alone_what_it_does_not_draw():
     assert all(hook(module, (), features) is features for module in hooked for hook in module._forward_hooks.values())
 
 
-def test_mixstyle_says_where_an_encoder_hides_its_stages():
-    with pytest.raises(UsageError, match="mixstyle: this encoder hides where its stages end; choose"):
-        MixStyle().attach(build_model("conv", **TINY | {"encoder": "mit_b0"}))
+@pytest.mark.parametrize("encoder", ["mit_b0", "tu-test_vit"])
+def test_mixstyle_says_where_an_encoder_hides_its_stages(encoder):
+    with pytest.raises(UsageError, match="mixstyle: this encoder has no stages, or hides where they end; choose"):
+        MixStyle().attach(build_model("conv", **TINY | {"encoder": encoder}))
 
 
 def test_mixed_amplitudes_by_hand():

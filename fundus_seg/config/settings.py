@@ -90,9 +90,13 @@ class ModelConfig(Section):
     op: Annotated[str, *_name("operator", OPERATORS)] = "tvconv"
     """Operator of the ASPP's branches."""
     encoder: str = "mobilenet_v2"
-    """Encoder, by its name in segmentation-models-pytorch."""
+    """Encoder, by its name in segmentation-models-pytorch, or tu-NAME for a model of timm, vision transformers
+    included; weights have licences of their own (docs/guide.md)."""
     encoder_weights: str = "imagenet"
     """Initial weights of the encoder: imagenet (downloaded once), none (random), or the path of a state dict."""
+    freeze: Annotated[Literal["none", "encoder"], BeforeItExisted("none")] = "none"
+    """encoder: its weights and the statistics of its norms stay as they start, and all else trains; none: everything
+    trains."""
     aspp_channels: Positive = 256
     """Channels of each branch of the ASPP, and of its output."""
     expansion: Positive = 6

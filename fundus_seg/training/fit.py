@@ -199,7 +199,10 @@ def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
     with seeded(config.seed, 0, "initialisation"):
         weights = None if there else config.model.encoder_weights
         network = build_model(**config.network_spec(), encoder_weights=weights)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True)
+    if config.model.freeze == "encoder":
+        network.encoder.freeze()
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=config.optim.lr, betas=config.optim.betas, fused=True)
     method = build_method(config.train.method)
     with blamed(config.train.method):
         method.attach(network)
