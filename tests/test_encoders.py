@@ -105,7 +105,7 @@ class TestWeightsFromAFile:
 
 
 class TestImageNetWeights:
-    @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet34", "tu-resnet10t"])
+    @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet34", "tu-resnet10t", "tu-test_vit"])
     def test_without_a_network(self, unplugged: Path, name: str) -> None:
         with pytest.raises(CheckpointError, match="cannot be reached, and nothing is cached") as caught:
             build_encoder(name, "imagenet")

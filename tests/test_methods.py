@@ -88,11 +88,16 @@ def test_mixed_styles_keep_the_precision_of_the_features():
     assert mix_styles(features, torch.tensor([1, 0]), torch.full((2, 1, 1, 1), 0.5)).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("encoder", ["tu-mobilenetv2_035", "mobilenet_v2", "resnet18", "efficientnet-b0"])
-def test_mixstyle_works_on_the_first_stages_in_training_alone(encoder):
+@pytest.mark.parametrize(
+    ("encoder", "frozen"),
+    [("tu-mobilenetv2_035", False), ("mobilenet_v2", False), ("resnet18", True), ("efficientnet-b0", False)],
+)
+def test_mixstyle_works_on_the_first_stages_in_training_alone(encoder, frozen):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_model("conv", **TINY | {"encoder": encoder})
+        if frozen:
+            network.encoder.freeze()
         keys, images = network.state_dict().keys(), torch.randn(4, 3, 64, 64)
         plain = network.eval()(images)
         method = MixStyle(p=1.0)

@@ -206,6 +206,7 @@ def _hub_or_cache() -> Iterator[None]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of the state dict in a file; in that of a whole training it stands under a name of `_WITHIN`."""
+    content: Any
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
