@@ -137,6 +137,8 @@ class TestRefusals:
     def test_encoders_that_cannot_be_used(self) -> None:
         with pytest.raises(UsageError, match=r"unknown encoder 'mobilnet_v2': did you mean 'mobilenet_v2'\?"):
             build_encoder("mobilnet_v2")
+        with pytest.raises(UsageError, match=r"unknown encoder 'vit_tiny_patch16_224': did you mean 'tu-vit_tiny"):
+            build_encoder("vit_tiny_patch16_224")
         with pytest.raises(UsageError, match=r"'tu-nothing' does not fit DeepLabV3\+: Unknown model"):
             build_encoder("tu-nothing")
         with pytest.raises(UsageError, match=r"'vgg11' does not fit DeepLabV3\+: .*do not support dilated mode"):

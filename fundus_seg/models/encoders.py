@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fundus_seg.errors import CheckpointError, UsageError, unknown_name
 from fundus_seg.models.shapes import NoFilling, without_numbers
-from fundus_seg.models.vit import Reassemble, Transformer, is_transformer
+from fundus_seg.models.vit import Reassemble, Transformer, is_transformer, timm
 from fundus_seg.protocol import DEEP_STRIDE
 from fundus_seg.torchvision_compat import import_module
 
@@ -167,7 +167,8 @@ def _unfit(name: str) -> Iterator[None]:
         yield
     except KeyError as error:
         near = difflib.get_close_matches(name, smp_encoders.get_encoder_names(), n=5, cutoff=0)
-        raise UsageError(unknown_name("encoder", name, [*near, "...", "tu-<any timm model>"])) from error
+        of_timm = [f"tu-{name}"] if timm.is_model(name) else []
+        raise UsageError(unknown_name("encoder", name, [*of_timm, *near, "...", "tu-<any timm model>"])) from error
     except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"encoder '{name}' does not fit DeepLabV3+: {_first_line(error)}") from error
 
