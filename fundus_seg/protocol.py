@@ -40,6 +40,9 @@ DOMAINS = {
 }
 """The paper's four domains, by the letter that the paper's table uses."""
 
+NONE_UNSEEN = "none"
+"""The holdout of a run that trains on every domain. No domain has this key, in lower or upper case."""
+
 PROTOCOL_VERSION = 2
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
 

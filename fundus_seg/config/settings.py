@@ -28,7 +28,7 @@ from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
 from fundus_seg.plugins import FORM, check_name, is_plugin
-from fundus_seg.protocol import Scoring
+from fundus_seg.protocol import NONE_UNSEEN, Scoring
 
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
 """Settings that also accept `package.module:factory` in place of a built-in name."""
@@ -93,10 +93,14 @@ class ModelConfig(Section):
     """Encoder, by its name in segmentation-models-pytorch, or tu-NAME for a model of timm, vision transformers
     included; weights have licences of their own (docs/guide.md)."""
     encoder_weights: str = "imagenet"
-    """Initial weights of the encoder: imagenet (downloaded once), none (random), or the path of a state dict."""
+    """Initial weights of the encoder: none (random), the path of a state dict, or imagenet (downloaded once; those of
+    tu-tf_efficientnet_lite0 come with the extra `weights` and need no network)."""
     freeze: Annotated[Literal["none", "encoder"], BeforeItExisted("none")] = "none"
     """encoder: its weights and the statistics of its norms stay as they start, and all else trains; none: everything
     trains."""
+    start: Annotated[str, BeforeItExisted("none")] = "none"
+    """Run or checkpoint whose whole network the training starts from, in place of encoder_weights (`--from`); none: no
+    such network."""
     aspp_channels: Positive = 256
     """Channels of each branch of the ASPP, and of its output."""
     expansion: Positive = 6
@@ -210,7 +214,7 @@ class RunConfig(Recipe):
     """Every setting of one run, as it is written: some may be left to the data root and to the machine."""
 
     holdout: str
-    """Unseen domain, by its key in the data root: A, B, C or D in the paper's data."""
+    """Unseen domain, by its key in the data root: A, B, C or D in the paper's data; none: train on every domain."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of every random number of the run."""
 
@@ -224,8 +228,13 @@ class RunConfig(Recipe):
         standard = shipped_preset(self.preset).training_settings()
         own = self.training_settings()
         differing = {key: value for key, value in own.items() if key not in named and value != standard[key]}
-        domains = sorted({self.holdout, *(self.data.sources or all_domains)})
+        domains = sorted({*self.unseen, *(self.data.sources or all_domains)})
         return differing if domains == sorted(all_domains) else {**differing, "domains": domains}
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The holdout; empty for a run that trains on every domain."""
+        return () if self.holdout == NONE_UNSEEN else (self.holdout,)
 
     @property
     def operator(self) -> str:

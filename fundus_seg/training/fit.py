@@ -20,7 +20,7 @@ import torch
 from fundus_seg.config import ResolvedRun, RunConfig, resolve_sources
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError
+from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError, UsageError
 from fundus_seg.hardware import gpu_name, machine_choices
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.models.checkpoint import read_checkpoint, write_checkpoint
@@ -38,8 +38,9 @@ from fundus_seg.training.method import Method
 from fundus_seg.training.methods import build_method
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.probe import HoldoutProbe
-from fundus_seg.training.run_data import RunData, load_run_data
+from fundus_seg.training.run_data import RunData, load_run_data, new_provenance, record_photographs, seen_by_start
 from fundus_seg.training.selection import KeptWeights, score, validation_dice, weights_state
+from fundus_seg.training.start import check_start, starting_network
 from fundus_seg.training.task import check_losses, find_loss
 
 
@@ -88,15 +89,22 @@ def train(
         ConfigError: the folder's config.yaml is damaged.
     """
     planned = resolve_sources(config, root.domains, where=root.path)
-    data = load_run_data(planned, root, progress=progress)
+    if probe and not planned.unseen:
+        raise UsageError(f"--probe-holdout with holdout {planned.holdout}: no domain is unseen; leave it out")
     folder = run_folder(planned, planned.recipe(all_domains=root.experiment), out, phantom=root.phantom)
+    start = check_start(planned, begun=folder.begun)
+    data = load_run_data(planned, root, progress=progress)
+    inputs = {**data.inputs, **start}
     if probe:
         observers = [*observers, HoldoutProbe(root, data.origin, progress=progress)]
-    resolved = take_up(folder, planned, data.inputs, probed=probe, machine=machine_choices)
+    resolved = take_up(folder, planned, inputs, probed=probe, machine=machine_choices)
     tell_changes(folder, gpu_name(), progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
+    told = {} if folder.begun else new_provenance(planned, data)
+    if not folder.begun and (why := seen_by_start(planned, data)):
+        progress.warn(f"{why}: {planned.holdout} is not unseen, and no table of holdouts takes the run")
     before, last = folder.stamp(), folder.checkpoint("last")
     with reproducible(resolved.train.threads), fabric_for(resolved.train, _assist, resolved, root, last) as fabric:
         state = _begin(resolved, fabric, resume_from=last)
@@ -108,13 +116,16 @@ def train(
             record(
                 folder,
                 resolved,
-                data.inputs,
+                inputs,
                 identity=identity_of(resolved, root.experiment),
                 data_root=root.name,
                 phantom=root.phantom,
                 probed=probe,
                 gpu=gpu_name(),
+                told=told,
             )
+            if told:
+                record_photographs(folder, resolved, data)
             try:
                 _fit(folder, resolved, fabric, state, data, observers, progress)
             except KeyboardInterrupt:
@@ -197,8 +208,7 @@ def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
     """A run at its start, or after its last whole epoch."""
     there = read_checkpoint(resume_from) if resume_from.exists() else None
     with seeded(config.seed, 0, "initialisation"):
-        weights = None if there else config.model.encoder_weights
-        network = build_model(**config.network_spec(), encoder_weights=weights)
+        network = build_model(**config.network_spec()) if there else starting_network(config)
     if config.model.freeze == "encoder":
         network.encoder.freeze()
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
