@@ -20,7 +20,10 @@ OPERATORS = {
 }
 """What `model.op` takes; a factory is a `fundus_seg.models.operators.Operator`."""
 
-LOSSES = {"bce": "fundus_seg.training.task:binary_cross_entropy"}
+LOSSES = {
+    "bce": "fundus_seg.training.task:binary_cross_entropy",
+    "bce-dice": "fundus_seg.training.task:cross_entropy_and_dice",
+}
 """What `train.loss` takes; a factory is a `fundus_seg.training.task.Loss`."""
 
 AUGMENTATIONS = {
@@ -39,7 +42,11 @@ METHODS = {
 
 Selection = Literal["source-validation", "last", "oracle"]
 """How a run chooses its best checkpoint."""
-CheckpointName = Literal["best", "last", "oracle"]
+Schedule = Literal["step", "cosine"]
+"""Course of the learning rate over a run."""
+Averaging = Literal["none", "ema", "swa", "swad"]
+"""Which mean of the network's weights over training is kept beside them."""
+CheckpointName = Literal["best", "last", "average", "oracle"]
 """Which checkpoint of a run is scored."""
 Precision = Literal["fp32", "bf16"]
 """What a network computes in; bf16 is autocast, with weights in float32."""

@@ -31,14 +31,17 @@ def evaluate(
     data: RunData = None,
     checkpoint: Annotated[
         CheckpointName | None,
-        typer.Option(help="Checkpoint to score (default: best). oracle needs `fundus-seg train --probe-holdout`."),
+        typer.Option(
+            help="Checkpoint to score (default: best). average needs the setting train.average, oracle needs "
+            "`fundus-seg train --probe-holdout`."
+        ),
     ] = None,
     all_selections: Annotated[
         bool,
         typer.Option(
             "--all-selections",
-            help="Score last, best and oracle of every run side by side, and show what choosing on the scored cases "
-            "themselves would seem to gain.",
+            help="Score last, best, average and oracle of every run side by side, where it has them, and show what "
+            "choosing on the scored cases themselves would seem to gain.",
         ),
     ] = False,
     in_domain: Annotated[

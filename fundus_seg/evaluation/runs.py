@@ -19,7 +19,7 @@ from fundus_seg.runs.folder import RunFolder, trained_runs
 from fundus_seg.runs.origin import runs_without_unseen, tell_left_out
 from fundus_seg.runs.record import is_probed, recorded_settings
 
-Checkpoints = Literal["best", "last", "oracle", "all"]
+Checkpoints = CheckpointName | Literal["all"]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def evaluate_runs(
 
 
 def checkpoints_of(run: RunFolder) -> list[CheckpointName]:
-    """The checkpoints of a trained run, one for each selection: `last`, its own and, if it was probed, `oracle`.
+    """The checkpoints of a trained run: `last`, what its selection chose, and where there are `average` and `oracle`.
 
     Raises:
         RunError: config.yaml is not that of a run.
@@ -130,5 +130,8 @@ def checkpoints_of(run: RunFolder) -> list[CheckpointName]:
     by_selection: dict[str, CheckpointName] = {"last": "last"}
     if is_probed(run.read_config()):
         by_selection["oracle"] = "oracle"
-    by_selection[recorded_settings(run).train.selection] = "best"
+    train = recorded_settings(run).train
+    if train.average != "none":
+        by_selection["average"] = "average"
+    by_selection[train.selection] = "best"
     return list(by_selection.values())
