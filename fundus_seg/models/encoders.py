@@ -39,7 +39,7 @@ _WITHIN = ("model", "teacher", "state_dict")
 class Encoder(nn.Module):
     """Images (B, 3, H, W) -> features (B, low_channels, H/4, W/4) and (B, deep_channels, H/16, W/16).
 
-    Building it runs it once on zeros. That gives the channels, and refuses at once those encoders that only fail when
+    Once built, it runs on zeros. That gives the channels, and refuses at once those encoders that only fail when
     they run, such as timm's attention networks for one size of image.
 
     Args:
@@ -172,8 +172,11 @@ def _parts(name: str, image_size: int, *, pretrained: bool = False) -> dict[str,
     """The arguments of `Encoder`."""
     if not is_transformer(name):
         return {"body": _body(name, pretrained=pretrained)}
-    body = _downloaded(name, lambda: Transformer(name, image_size, pretrained=True)) if pretrained else None
-    body = body or Transformer(name, image_size)
+
+    def build() -> Transformer:
+        return Transformer(name, image_size, pretrained=pretrained)
+
+    body = _downloaded(name, build) if pretrained else build()
     return {"body": body, "neck": Reassemble(body.channels)}
 
 
