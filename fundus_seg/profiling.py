@@ -18,12 +18,12 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd.profiler import profile as profiler
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from fundus_seg.errors import FundusSegError
 from fundus_seg.hardware import machine
 from fundus_seg.models import bake, build_model
-from fundus_seg.models.blocks import count_parameters
+from fundus_seg.models.blocks import count_parameters, count_trained
 from fundus_seg.ops import dispatch, native
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import check_side
@@ -51,6 +51,7 @@ def profile(
     size: int,
     batch: int = 1,
     repeats: int = REPEATS,
+    frozen: bool = False,
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
     """Measure networks side by side, on the GPU where there is one, with random weights.
@@ -64,11 +65,13 @@ def profile(
             `image_size`.
         batch: photographs in a batch.
         repeats: measured passes of each network, at least 2.
+        frozen: whether the encoders are frozen when the networks are trained, which `trained_parameters` says.
         progress: where to show how far the measurement is.
 
     Returns:
         A row per network, with the columns `op`, `encoder`, `image_size`; `size`, `batch`, `rounds`; `parameters` of
-        the network as it is trained, `baked_parameters` of what `bake` makes of it; `macs` for each photograph,
+        the network as it is trained, `trained_parameters` of those the ones that change, `baked_parameters` of what
+        `bake` makes of it; `macs` for each photograph,
         `generation_macs` for generating kernels once; `latency_s`, the median seconds of a batch over the rounds, with
         its quartiles `latency_q1_s` and `latency_q3_s`; `peak_memory_bytes` beyond weights, cached kernels and
         photographs; and what computed, `machine` and `backend`.
@@ -80,18 +83,25 @@ def profile(
     check_side("size", size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     networks = [build_model(**spec).eval() for spec in specs]
+    if frozen:
+        for network in networks:
+            network.encoder.freeze()
     with _memory_that_suffices(size, batch):
-        counts = [(count_parameters(each), count_parameters(bake(each)), count_macs(each, size)) for each in networks]
+        counts = [
+            (count_parameters(each), count_trained(each), count_parameters(bake(each)), count_macs(each, size))
+            for each in networks
+        ]
         rounds, peaks = _measure(networks, batch=batch, size=size, repeats=repeats, device=device, progress=progress)
     shared = {"size": size, "batch": batch, "rounds": repeats, "machine": machine(), "backend": _backend()}
     rows = []
     for network, count, seconds, peak in zip(networks, counts, zip(*rounds, strict=True), peaks, strict=True):
-        parameters, baked_parameters, macs = count
+        parameters, trained, baked_parameters, macs = count
         first, median, third = statistics.quantiles(seconds, method="inclusive")
         rows.append(
             {
                 **{name: network.spec[name] for name in ("op", "encoder", "image_size")},
                 "parameters": parameters,
+                "trained_parameters": trained,
                 "baked_parameters": baked_parameters,
                 "macs": macs.image,
                 "generation_macs": macs.generation,
@@ -174,7 +184,10 @@ def _backend() -> str:
 
 def _macs(network: nn.Module, batch: int, size: int) -> int:
     """MACs of one pass that records gradients, so that no kernel comes from the cache."""
-    formulas = {torch.ops.fundus_seg.translation_variant_conv2d: _translation_variant_flops}
+    formulas = {
+        torch.ops.fundus_seg.translation_variant_conv2d: _translation_variant_flops,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,  # the counter knows those of GPUs
+    }
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
         network(torch.empty(batch, 3, size, size))
@@ -186,6 +199,12 @@ def _translation_variant_flops(
 ) -> int:
     """Two for each of the k² taps (weight: (C, k², h, w)) of each output; the name `out_shape` is the counter's."""
     return 2 * weight[1] * math.prod(out_shape)
+
+
+def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    """Those of the two products of matrices, in which a MAC counts two; the softmax is left out."""
+    flops: int = sdpa_flop_count(query, key, value)
+    return flops
 
 
 def _seconds(infer: Callable[[], object], device: torch.device) -> float:

@@ -92,7 +92,7 @@ class TestWeightsFromAFile:
 
 
 class TestImageNetWeights:
-    @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet34", "tu-resnet10t"])
+    @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet34", "tu-resnet10t", "tu-test_vit"])
     def test_without_a_network(self, unplugged: Path, name: str) -> None:
         with pytest.raises(CheckpointError, match="cannot be reached, and nothing is cached") as caught:
             build_encoder(name, "imagenet")
@@ -124,6 +124,8 @@ class TestRefusals:
     def test_encoders_that_cannot_be_used(self) -> None:
         with pytest.raises(UsageError, match=r"unknown encoder 'mobilnet_v2': did you mean 'mobilenet_v2'\?"):
             build_encoder("mobilnet_v2")
+        with pytest.raises(UsageError, match=r"unknown encoder 'vit_tiny_patch16_224': did you mean 'tu-vit_tiny"):
+            build_encoder("vit_tiny_patch16_224")
         with pytest.raises(UsageError, match=r"'tu-nothing' does not fit DeepLabV3\+: Unknown model"):
             build_encoder("tu-nothing")
         with pytest.raises(UsageError, match=r"'vgg11' does not fit DeepLabV3\+: .*do not support dilated mode"):

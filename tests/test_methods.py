@@ -88,11 +88,16 @@ def test_mixed_styles_keep_the_precision_of_the_features():
     assert mix_styles(features, torch.tensor([1, 0]), torch.full((2, 1, 1, 1), 0.5)).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("encoder", ["tu-mobilenetv2_035", "mobilenet_v2", "resnet18", "efficientnet-b0"])
-def test_mixstyle_works_on_the_first_stages_in_training_alone(encoder):
+@pytest.mark.parametrize(
+    ("encoder", "frozen"),
+    [("tu-mobilenetv2_035", False), ("mobilenet_v2", False), ("resnet18", True), ("efficientnet-b0", False)],
+)
+def test_mixstyle_works_on_the_first_stages_in_training_alone(encoder, frozen):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_model("conv", **TINY | {"encoder": encoder})
+        if frozen:
+            network.encoder.freeze()
         keys, images = network.state_dict().keys(), torch.randn(4, 3, 64, 64)
         plain = network.eval()(images)
         method = MixStyle(p=1.0)
@@ -119,9 +124,10 @@ def test_mixstyle_leaves_alone_what_it_does_not_draw():
     assert all(hook(module, (), features) is features for module in hooked for hook in module._forward_hooks.values())
 
 
-def test_mixstyle_says_where_an_encoder_hides_its_stages():
-    with pytest.raises(UsageError, match="mixstyle: this encoder hides where its stages end; choose"):
-        MixStyle().attach(build_model("conv", **TINY | {"encoder": "mit_b0"}))
+@pytest.mark.parametrize("encoder", ["mit_b0", "tu-test_vit"])
+def test_mixstyle_says_where_an_encoder_hides_its_stages(encoder):
+    with pytest.raises(UsageError, match="mixstyle: this encoder has no stages, or hides where they end; choose"):
+        MixStyle().attach(build_model("conv", **TINY | {"encoder": encoder}))
 
 
 def test_mixed_amplitudes_by_hand():

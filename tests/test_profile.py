@@ -132,7 +132,8 @@ def test_other_sizes_than_the_networks_own(op: str) -> None:
 def test_the_table_by_hand() -> None:
     of_conv = {
         "op": "conv", "encoder": "resnet18", "image_size": 256, "size": 800, "batch": 2, "rounds": 5,
-        "parameters": 10, "baked_parameters": 9, "macs": 2_000_000, "generation_macs": 500_000,
+        "parameters": 10, "trained_parameters": 10, "baked_parameters": 9,
+        "macs": 2_000_000, "generation_macs": 500_000,
         "latency_s": 0.003, "latency_q1_s": 0.002, "latency_q3_s": 0.004, "peak_memory_bytes": 3 * MIB,
         "machine": "a machine", "backend": "native",
     }  # fmt: skip

@@ -38,5 +38,6 @@ def profile(
     from fundus_seg.reporting.profile_table import profile_table
     from fundus_seg_cli.progress import Terminal
 
-    profiles = profile_networks(specs, size=side, batch=batch, repeats=repeats, progress=Terminal())
+    frozen = settings[0].model.freeze == "encoder"
+    profiles = profile_networks(specs, size=side, batch=batch, repeats=repeats, frozen=frozen, progress=Terminal())
     print_report(profile_table(profiles), form)

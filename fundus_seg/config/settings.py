@@ -104,10 +104,14 @@ class ModelConfig(Section):
     op: Annotated[str, *_name("operator", OPERATORS)] = "tvconv"
     """Operator of the ASPP's branches."""
     encoder: str = "mobilenet_v2"
-    """Encoder, by its name in segmentation-models-pytorch."""
+    """Encoder, by its name in segmentation-models-pytorch, or tu-NAME for a model of timm, vision transformers
+    included; weights have licences of their own (docs/guide.md)."""
     encoder_weights: str = "imagenet"
     """Initial weights of the encoder: none (random), the path of a state dict, or imagenet (downloaded once; those of
     tu-tf_efficientnet_lite0 come with the extra `weights` and need no network)."""
+    freeze: Annotated[Literal["none", "encoder"], BeforeItExisted("none")] = "none"
+    """encoder: its weights and the statistics of its norms stay as they start, and all else trains; none: everything
+    trains."""
     start: Annotated[str, BeforeItExisted("none")] = "none"
     """Run or checkpoint whose whole network the training starts from, in place of encoder_weights (`--from`); none: no
     such network."""

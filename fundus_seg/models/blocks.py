@@ -77,3 +77,8 @@ class AddCoords(nn.Module):
 def count_parameters(module: nn.Module) -> int:
     """Number of values in all parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_trained(module: nn.Module) -> int:
+    """Number of values in those parameters of a module that training changes."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

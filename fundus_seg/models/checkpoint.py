@@ -175,9 +175,10 @@ def _network(spec: dict[str, Any], weights: Mapping[str, Tensor]) -> DeepLabV3Pl
     """
     given = {name: tuple(value.shape) for name, value in weights.items()}
     with contextlib.suppress(UsageError):  # some encoders compute with numbers while they are built
-        expected = {f"encoder.{name}": shape for name, shape in encoder_shapes(spec["encoder"]).items()}
+        shapes = encoder_shapes(spec["encoder"], image_size=spec["image_size"])
+        expected = {f"encoder.{name}": shape for name, shape in shapes.items()}
         _compare(expected, {name: shape for name, shape in given.items() if name.startswith("encoder.")})
-    body = build_encoder(spec["encoder"])
+    body = build_encoder(spec["encoder"], image_size=spec["image_size"])
     try:
         with without_numbers():
             whole = assemble(body, **spec).state_dict()

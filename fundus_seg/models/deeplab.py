@@ -37,7 +37,8 @@ def build_model(
     Args:
         op: the operator of the ASPP's three spatial branches, a key of `fundus_seg.builtins.OPERATORS`: "conv",
             "depthwise", "tvconv" or one of their controls; or `package.module:factory` of your own, which is imported.
-        encoder: name of an encoder that segmentation_models_pytorch can run at output stride 16.
+        encoder: name of an encoder that segmentation_models_pytorch can run at output stride 16, or `tu-NAME` for a
+            vision transformer of timm.
         encoder_weights: "imagenet", the path of a state dict (.pth, .pt or .safetensors), or None ("none").
         image_size: height and width in pixels of the training images, a multiple of 16. The network takes other
             multiples of 16 as well; "tvconv", "untied" and "linear" then resample their kernels, learned for this size.
@@ -53,7 +54,7 @@ def build_model(
     find("operator", op, OPERATORS)  # its faults come before the encoder's weights are downloaded
     check_side("image_size", image_size)
     return assemble(
-        build_encoder(encoder, encoder_weights),
+        build_encoder(encoder, encoder_weights, image_size=image_size),
         op,
         encoder=encoder,
         image_size=image_size,

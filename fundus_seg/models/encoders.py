@@ -1,14 +1,15 @@
-"""Encoders of segmentation_models_pytorch, cut to the features that DeepLabV3+ reads, at strides 4 and 16."""
+"""Encoders of segmentation_models_pytorch and timm, cut to the features that DeepLabV3+ reads, at strides 4 and 16."""
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from huggingface_hub import constants as hub
@@ -21,6 +22,7 @@ from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, unknown_name
 from fundus_seg.models.packaged_weights import ENCODER, INSTALL, packaged_file, with_timm_names
 from fundus_seg.models.shapes import NoFilling, without_numbers
+from fundus_seg.models.vit import Reassemble, Transformer, is_transformer, timm
 from fundus_seg.protocol import DEEP_STRIDE
 from fundus_seg.torchvision_compat import import_module
 
@@ -30,24 +32,30 @@ LOW_STRIDE = 4
 _NAME = re.compile(r"[\w.+-]+", re.ASCII)
 """timm takes a name such as `hf_hub:...` or `local-dir:...` for a place to fetch a network from."""
 HUB_TIMEOUT_S = 5.0
+_WITHIN = ("model", "teacher", "state_dict")
+"""Where files of a whole training keep the weights: MAE and RETFound, DINO, many others."""
 
 
 class Encoder(nn.Module):
     """Images (B, 3, H, W) -> features (B, low_channels, H/4, W/4) and (B, deep_channels, H/16, W/16).
 
-    Building it runs `body` once on zeros. That gives the channels, and refuses at once those encoders that only fail
-    when they run, such as timm's attention networks for one size of image.
+    Once built, it runs on zeros. That gives the channels, and refuses at once those encoders that only fail when
+    they run, such as timm's attention networks for one size of image.
 
     Args:
-        body: maps images to a list of feature maps, of which the third and the last are used.
+        body: maps images to a list of feature maps.
+        neck: maps that list to the two features; None: these are the third and the last of the list.
 
     Raises:
         ValueError: those two are not at strides 4 and 16.
     """
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: nn.Module, neck: nn.Module | None = None) -> None:
         super().__init__()
-        self.body = body.eval()  # the pass must not change running statistics
+        self.body = body
+        self.neck = neck
+        self.frozen = False
+        self.eval()  # the pass must not change running statistics
         side = 4 * DEEP_STRIDE
         with torch.no_grad():
             low, deep = self(torch.zeros(1, 3, side, side))
@@ -62,21 +70,44 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps images x (B, 3, H, W) to (B, low_channels, H/4, W/4) and (B, deep_channels, H/16, W/16)."""
-        features = self.body(x)
-        return features[2], features[-1]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features: Sequence[Tensor] = self.body(x)
+        if self.neck is None:
+            return features[2], features[-1]
+        low, deep = self.neck(features)
+        return low, deep
+
+    def freeze(self) -> None:
+        """From now on the body computes as it does in evaluation, without gradients; a neck still trains.
+
+        The statistics of its norms stay as they are, and its parameters require no gradient.
+        """
+        self.frozen = True
+        self.body.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, as any module does; a frozen body stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.body.eval()
+        return self
 
 
-def build_encoder(name: str, weights: str | Path | None = None) -> Encoder:
-    """An encoder of segmentation_models_pytorch at output stride 16; any that the library can dilate will do.
+def build_encoder(name: str, weights: str | Path | None = None, *, image_size: int = 256) -> Encoder:
+    """An encoder of segmentation_models_pytorch at output stride 16, or a vision transformer of timm.
 
-    `mobilenet_v2` ends before its 1x1 convolution to 1280 channels, a part of ImageNet's classifier, with 320 channels.
+    Any that the library can dilate will do. `mobilenet_v2` ends before its 1x1 convolution to 1280 channels, a part of
+    ImageNet's classifier, with 320 channels. Transformers, such as `tu-vit_small_patch14_dinov2`: `models/vit.py`.
 
     Args:
         name: the library's name, or `tu-NAME` for a model of timm.
         weights: "imagenet" (downloaded once from the library's source; those of tu-tf_efficientnet_lite0 are read from
             the package of the extra `weights` where it is installed); the path of a state dict (.pth, .pt or
             .safetensors) with the library's keys, which are torchvision's where both have the model; or None ("none")
-            for random weights.
+            for random weights. The state dict may stand in the file of a whole training. For a transformer it may have
+            the names of timm, DINOv2, DINOv3 or RETFound.
+        image_size: height and width of the training images, a multiple of 16, for which a transformer learns positions.
 
     Raises:
         UsageError: the encoder is unknown, names a place to fetch it from, or cannot give features at strides 4 and 16.
@@ -84,7 +115,7 @@ def build_encoder(name: str, weights: str | Path | None = None) -> Encoder:
     """
     packaged = _packaged(name, weights)
     with _unfit(name):
-        encoder = Encoder(_body(name, pretrained=weights == "imagenet" and not packaged))
+        encoder = Encoder(**_parts(name, image_size, pretrained=weights == "imagenet" and not packaged))
     if packaged:
         tensors = {f"model.{key}": value for key, value in with_timm_names(_read(packaged)).items()}
         _load(encoder.body, tensors, packaged, name)
@@ -120,21 +151,43 @@ def _packaged(name: str, weights: str | Path | None) -> Path | None:
     return packaged_file() if (name, weights) == (ENCODER, "imagenet") else None
 
 
-def encoder_shapes(name: str) -> dict[str, tuple[int, ...]]:
+def encoder_shapes(name: str, *, image_size: int = 256) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors in the state dict of an `Encoder`, which is not built: it takes no memory.
+
+    Args:
+        name: as in `build_encoder`.
+        image_size: as in `build_encoder`.
 
     Raises:
         UsageError: the encoder is unknown, or cannot be built without numbers.
     """
     with _unfit(name), without_numbers():
-        return {f"body.{key}": tuple(value.shape) for key, value in _body(name).state_dict().items()}
+        parts = _parts(name, image_size)
+    return {
+        f"{part}.{key}": tuple(value.shape) for part, each in parts.items() for key, value in each.state_dict().items()
+    }
+
+
+def _parts(name: str, image_size: int, *, pretrained: bool = False) -> dict[str, Any]:
+    """The arguments of `Encoder`."""
+    if not is_transformer(name):
+        return {"body": _body(name, pretrained=pretrained)}
+
+    def build() -> Transformer:
+        return Transformer(name, image_size, pretrained=pretrained)
+
+    body = _downloaded(name, build) if pretrained else build()
+    return {"body": body, "neck": Reassemble(body.channels)}
 
 
 def _body(name: str, *, pretrained: bool = False) -> nn.Module:
     with NoFilling():  # the library builds encoders of timm twice, first without numbers
         body: Any = smp_encoders.get_encoder(name, depth=5, output_stride=DEEP_STRIDE, weights=None)
     if pretrained:
-        body = _pretrained(name)
+        weights = True if name.startswith("tu-") else "imagenet"
+        body = _downloaded(
+            name, lambda: smp_encoders.get_encoder(name, depth=5, output_stride=DEEP_STRIDE, weights=weights)
+        )
     if name == "mobilenet_v2":
         body.features[-1] = nn.Identity()  # not removed: the library counts the layers to find the last features
     return body
@@ -152,17 +205,17 @@ def _unfit(name: str) -> Iterator[None]:
         yield
     except KeyError as error:
         near = difflib.get_close_matches(name, smp_encoders.get_encoder_names(), n=5, cutoff=0)
-        raise UsageError(unknown_name("encoder", name, [*near, "...", "tu-<any timm model>"])) from error
-    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        of_timm = [f"tu-{name}"] if timm.is_model(name) else []
+        raise UsageError(unknown_name("encoder", name, [*of_timm, *near, "...", "tu-<any timm model>"])) from error
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"encoder '{name}' does not fit DeepLabV3+: {_first_line(error)}") from error
 
 
-def _pretrained(name: str) -> Any:
+def _downloaded(name: str, build: Callable[[], Any]) -> Any:
+    """What `build` makes, which downloads weights."""
     try:
         with _hub_or_cache():
-            return smp_encoders.get_encoder(
-                name, depth=5, output_stride=DEEP_STRIDE, weights=True if name.startswith("tu-") else "imagenet"
-            )
+            return build()
     except Exception as error:  # the library, timm, the Hub's client and safetensors raise kinds of their own
         unreachable = f"{hub.ENDPOINT} cannot be reached, and nothing is cached"
         reason = unreachable if isinstance(error, LocalEntryNotFoundError) else _first_line(error)
@@ -202,12 +255,15 @@ def _cache_only(offline: bool) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of the state dict in a file."""
+    """The tensors of the state dict in a file; in that of a whole training it stands under a name of `_WITHIN`."""
+    content: Any
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([argparse.Namespace]):  # RETFound keeps its options in one
+                content = torch.load(path, map_location="cpu", weights_only=True)
+        content = next((content[key] for key in _WITHIN if isinstance(content.get(key), dict)), content)
         return {key: value for key, value in content.items() if isinstance(value, Tensor)}
     except FileNotFoundError as error:
         raise CheckpointError(f"encoder_weights={path}: no such file (nor is it 'imagenet' or 'none')") from error
@@ -217,6 +273,12 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _load(body: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: str) -> None:
     """Load the tensors of a file into the body; others among them, such as a classifier's, are ignored."""
+    if isinstance(body, Transformer):
+        try:
+            body.load(tensors)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: does not fit encoder '{name}': {error}") from error
+        return
     # Old files of torchvision lack the counts of batches, which no batch norm with a momentum reads.
     wanted = {key: value.shape for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
     fitting = {key: tensors[key] for key, shape in wanted.items() if key in tensors and tensors[key].shape == shape}

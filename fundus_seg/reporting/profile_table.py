@@ -16,8 +16,10 @@ def profile_table(profiles: pd.DataFrame) -> Report:
     Args:
         profiles: what `fundus_seg.profiling.profile` returns, for networks that differ in their operators alone.
     """
+    trained = profiles["trained_parameters"]
     texts = {
         "params": profiles["parameters"].map(str),
+        **({"trained params": trained.map(str)} if (trained < profiles["parameters"]).any() else {}),
         "baked params": profiles["baked_parameters"].map(str),
         "MACs [M]": (profiles["macs"] / 1e6).map("{:.1f}".format),
         "kernel MACs [M]": (profiles["generation_macs"] / 1e6).map("{:.1f}".format),

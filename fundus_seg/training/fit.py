@@ -246,6 +246,8 @@ def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
     there = read_checkpoint(resume_from) if resume_from.exists() else None
     with seeded(config.seed, 0, "initialisation"):
         network = build_model(**config.network_spec()) if there else starting_network(config)
+    if config.model.freeze == "encoder":
+        network.encoder.freeze()
     optimizer = build_optimizer(network, config.optim)
     network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     average = None

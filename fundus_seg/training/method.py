@@ -22,7 +22,8 @@ class Method:
     def attach(self, network: DeepLabV3Plus) -> None:
         """Called once with the network, on the CPU, before the first step; register forward hooks here.
 
-        Hooks must do nothing unless the network is in training mode, and must not add to its state dict.
+        Hooks must do nothing unless the network is in training mode, and must not add to its state dict. The network
+        knows its mode, its modules do not: those of an encoder that `model.freeze` freezes always evaluate.
         """
 
     def batch(self, images: Tensor, masks: Tensor, domains: Tensor, step: int) -> tuple[Tensor, Tensor]:

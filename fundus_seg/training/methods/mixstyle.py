@@ -7,6 +7,7 @@ mixed, where a ResNet's first two stages end. The decoder also reads the mixed f
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,15 +39,16 @@ class MixStyle(Method):
     def attach(self, network: DeepLabV3Plus) -> None:
         """Registers a hook on each module at which one of the encoder's first two stages ends."""
         for module in _ends_of_stages(network.encoder):
-            module.register_forward_hook(self._mix)
+            module.register_forward_hook(partial(self._mix, network))
 
     def batch(self, images: Tensor, masks: Tensor, domains: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Returns the batch unchanged, and stores its domains for the hooks."""
         self.domains = domains
         return images, masks
 
-    def _mix(self, module: nn.Module, _: Any, features: Tensor) -> Tensor:
-        if not module.training or torch.rand(()) >= self.p:
+    def _mix(self, network: nn.Module, _: nn.Module, __: Any, features: Tensor) -> Tensor:
+        """What goes on to the next stage; asks the network for its mode, since a frozen encoder always evaluates."""
+        if not network.training or torch.rand(()) >= self.p:
             return features
         own = self.weights.sample((len(features), 1, 1, 1)).to(features.device)
         return mix_styles(features, draw_partners(self.domains), own)
@@ -89,8 +91,8 @@ def _ends_of_stages(encoder: Encoder) -> list[nn.Module]:
         [module for module, given, output in calls if output is feature and not any(x is feature for x in given)]
         for feature in features[_STAGES]
     ]
-    if not all(ends):
+    if not ends or not all(ends):  # a transformer has no stages
         raise UsageError(
-            "train.method mixstyle: this encoder hides where its stages end; choose another, such as a ResNet"
+            "train.method mixstyle: this encoder has no stages, or hides where they end; choose one such as a ResNet"
         )
     return [modules[-1] for modules in ends]
