@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fundus_seg.builtins import Inference, Selection
+from fundus_seg.builtins import Inference, Selection, Views
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
 
@@ -103,6 +103,37 @@ class Scoring(BaseModel):
     def digest(self) -> str:
         """Eight hexadecimal digits that name this protocol in file names and tables."""
         return short_hash({"version": PROTOCOL_VERSION, **self.model_dump()})
+
+
+class Combination(Scoring):
+    """A protocol in which the prediction of a photograph is the mean of several.
+
+    The mean is that of the probabilities, pixel by pixel in the photograph's own frame. The threshold and the
+    post-processing follow it. `combined` makes these protocols: one that averages nothing is a plain `Scoring`.
+    """
+
+    ensemble: bool = False
+    """Whether the networks of several runs, which differ in their seed alone, predict together."""
+    views: Views = "none"
+    """flip: each network also sees the photograph's left-right mirror image, and what it predicts is mirrored back."""
+
+
+def combined(scoring: Scoring, *, ensemble: bool = False, views: Views | None = None) -> Scoring:
+    """The protocol by which several predictions of a photograph are scored as one.
+
+    Args:
+        scoring: the protocol of a single prediction, or of several.
+        ensemble: whether several networks predict together.
+        views: further views of a photograph; None: those of `scoring`.
+
+    Returns:
+        A plain `Scoring`, which keeps its digest, where nothing is averaged.
+    """
+    views = views or (scoring.views if isinstance(scoring, Combination) else "none")
+    plain = {name: getattr(scoring, name) for name in Scoring.model_fields}
+    if ensemble or views != "none":
+        return Combination(**plain, ensemble=ensemble, views=views)
+    return Scoring(**plain)
 
 
 def check_side(name: str, side: int) -> None:

@@ -9,6 +9,7 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-
   cannot be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay
   out of it; so do rim widths, whose sectors have names only where it is known which eye it is
 - overlays/: contours drawn on photographs
+- ../ensemble-<digest of seeds>/: evaluations/ and overlays/ of the runs beside it as one (`evaluation.ensembles`)
 - tensorboard/, mlflow-run: where it is tracked (`fundus_seg.training.tracking`)
 - .lease: which process may write (`fundus_seg.runs.lease`)
 - TRAINED, DONE: markers of a run that is trained, and of one that is evaluated too
