@@ -107,6 +107,8 @@ class PredictionJob:
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
         listing.tell(found.skipped, progress)
+        if probabilities and "temperatures" not in whole.made_by:
+            progress.line("probabilities are not calibrated; `fundus-seg calibrate` fits temperatures for a run")
 
         from fundus_seg.inference.ensemble import load_members  # imports torch, only once the arguments are right
 
@@ -339,6 +341,7 @@ def _write(
 def _made_by(members: Sequence[Member], form: MaskFormat, precision: Precision, views: Views) -> dict[str, Any]:
     """What makes predictions: equal values, equal predictions. A checkpoint holds its protocol."""
     digests = [member.digest[:16] for member in members]
+    calibrations = [member.calibration for member in members if member.calibration]
     return {
         "checkpoint": digests[0] if len(digests) == 1 else digests,
         "fundus-seg": importlib.metadata.version("fundus-seg"),
@@ -346,6 +349,7 @@ def _made_by(members: Sequence[Member], form: MaskFormat, precision: Precision, 
         "precision": precision,
         "mask format": form,
         **({"views": views} if views != "none" else {}),
+        **({"temperatures": [each.temperatures for each in calibrations]} if len(calibrations) == len(members) else {}),
     }
 
 

@@ -10,6 +10,7 @@ from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.names import suffix_of
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, counted
+from fundus_seg.inference.calibration import Calibration, calibration_of
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.folder import RunFolder, trained_runs
 
@@ -25,11 +26,13 @@ class Member:
         path: the run or checkpoint, as it was given or found.
         checkpoint: the file of its weights.
         digest: SHA-256 of that file.
+        calibration: the temperatures of its run, if it is calibrated.
     """
 
     path: Path
     checkpoint: Path
     digest: str
+    calibration: Calibration | None
 
 
 def models_and_photographs(arguments: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -120,9 +123,10 @@ def _is_run(folder: Path) -> bool:
 def _member(path: Path) -> Member:
     checkpoint = RunFolder(path).checkpoint("best") if path.is_dir() else path
     try:
-        return Member(path, checkpoint, file_digest(checkpoint))
+        digest = file_digest(checkpoint)
     except OSError as error:
         raise CheckpointError(
             f"{checkpoint}: cannot be read ({error.strerror}); give the folder of a trained run, seed-N, or a "
             "checkpoint"
         ) from error
+    return Member(path, checkpoint, digest, calibration_of(checkpoint, digest))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fundus_seg.builtins import POSITIONAL, Precision
 from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.postprocess import clean
 from fundus_seg.metrics.framing import Framing
 from fundus_seg.models import scale_photographs
@@ -296,7 +297,7 @@ def load_model(
     scoring: Scoring | None = None,
     precision: Precision = "fp32",
 ) -> Predictor:
-    """Load the predictor of a run or of a checkpoint file.
+    """Load the predictor of a run or of a checkpoint file, with the run's temperatures if it is calibrated.
 
     Args:
         run_or_checkpoint: the folder of a run, or a checkpoint file.
@@ -305,7 +306,7 @@ def load_model(
         precision: as in `Predictor`.
 
     Raises:
-        RunError: the folder has no such checkpoint.
+        RunError: the folder has no such checkpoint, or its calibration.json is damaged.
         CheckpointError: the file is not a complete checkpoint of fundus-seg.
     """
     path = Path(run_or_checkpoint)
@@ -316,6 +317,7 @@ def load_model(
                 f"{folder}: no checkpoints/{checkpoint}.ckpt in it; give the folder of a trained run, seed-N"
             )
     network, usage = load_network(path)
+    calibration = calibration_of(path)
     try:
         own = Scoring(**usage["scoring"])
         framing = usage.get("framing")
@@ -327,6 +329,7 @@ def load_model(
             framing=Framing(**framing) if framing else None,
             phantom=usage.get("phantom"),
             mirrored=bool(usage.get("mirrored")),
+            temperatures=calibration.temperatures if calibration else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not say how its network is used") from error
