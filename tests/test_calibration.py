@@ -70,12 +70,12 @@ class TestMeasures:
     @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
     def test_a_known_temperature_is_found(self, temperature):
         rng = np.random.default_rng(0)
-        true_logits = rng.normal(0, 3, (20, 100, 100))
+        true_logits = rng.normal(0, 3, (20, 50, 50))
         truth = rng.random(true_logits.shape) < probabilities(true_logits)
         given = (temperature * true_logits).astype(np.float32)
-        assert fit_temperature(given, truth) == pytest.approx(temperature, rel=0.02)
+        assert fit_temperature(given, truth) == pytest.approx(temperature, rel=0.03)
         before, after = measure(given, truth), measure(given, truth, temperature)
-        assert after.reliability.error < 0.005
+        assert after.reliability.error < 0.01
         assert after.nll <= before.nll + 1e-12
         assert after.brier <= before.brier + 1e-12
 
@@ -87,7 +87,7 @@ class TestMeasures:
 
 @pytest.fixture
 def run(draw_root, tmp_path):
-    return train(settings(holdout="B"), open_root(draw_root(size=96, test=6)), tmp_path / "runs")
+    return train(settings(holdout="B"), open_root(draw_root("trained", size=96, test=6)), tmp_path / "runs")
 
 
 class TestRun:

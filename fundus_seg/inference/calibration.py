@@ -20,7 +20,7 @@ _Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Calibration(BaseModel):
     """What calibrates the probabilities of one checkpoint, and what it was fitted on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal[1] = 1
     checkpoint_sha256: str
