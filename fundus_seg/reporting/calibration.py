@@ -84,7 +84,8 @@ def write_reliability(measured: Sequence[CalibratedCases], folder: Path) -> list
     for phantom in (False, True):
         kind = [each for each in measured if each.phantom is phantom]
         for column, name in captions(each.column for each in kind).items():
-            bins = pd.concat([_bins(each) for each in kind if each.column == column], ignore_index=True)
+            own = sorted((each for each in kind if each.column == column), key=lambda each: each.holdout)
+            bins = pd.concat([_bins(each) for each in own], ignore_index=True)
             title = f"{'PHANTOM, synthetic photographs. ' if phantom else ''}Reliability of {name}, all runs"
             prefix = "phantom-" if phantom else ""
             written += save(draw_reliability(bins, title=title), folder / f"{prefix}reliability-{column.name}")
@@ -97,7 +98,8 @@ def _bins(each: CalibratedCases) -> pd.DataFrame:
     for time, own in zip(_TIMES, (each.before, each.after), strict=True):
         frames.append(_of_bins(own).assign(time=time))
     whole = pd.concat(frames, ignore_index=True)
-    return whole.assign(structure=each.structure, where=each.where, holdout=each.holdout, seed=each.seed)
+    groups = {"in-domain": f"in-domain, without {each.holdout}", "unseen": f"unseen {each.holdout}"}
+    return whole.assign(structure=each.structure, where=groups[each.where])
 
 
 def _of_bins(own: Measured) -> pd.DataFrame:
