@@ -39,6 +39,7 @@ from fundus_seg.protocol import Combination, Scoring, combined
 from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.training import train
+from fundus_seg.training.selection import weights_state
 
 SMALL = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1, "generator_channels": 4}
 
@@ -225,6 +226,14 @@ class TestArguments:
         assert [op for op in OPERATORS if told(op)] == ["tvconv", "untied", "linear", "coordconv"]
         assert told("tvconv")[0].startswith("warning: --views flip with tvconv, which knows the left side")
         assert told("tvconv", mirrored=True) == []
+
+    def test_a_checkpoint_says_whether_mirrored_photographs_trained_it(self):
+        plain = settings()
+        train_on_mirrored = plain.train.model_copy(update={"augment": "colour+flip"})
+        mirrored = plain.model_copy(update={"train": train_on_mirrored})
+        assert (plain.one_sided, mirrored.one_sided) == (True, False)
+        usages = [weights_state(small_network(), config, 1, {})["usage"] for config in (plain, mirrored)]
+        assert [usage.get("mirrored") for usage in usages] == [None, True]
 
 
 class TestPredict:
