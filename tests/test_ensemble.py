@@ -201,6 +201,11 @@ class TestArguments:
             write_checkpoint(tmp_path / f"framed{number}.ckpt", network_state(small_network(number), usage))
         with pytest.raises(UsageError, match="trained on other framings of the disc than"):
             load_ensemble([tmp_path / "framed0.ckpt", tmp_path / "framed1.ckpt"])
+        for phantom in (False, True):
+            usage = {"image_interpolation": "lanczos", "scoring": {}, "phantom": phantom}
+            write_checkpoint(tmp_path / f"{phantom}.ckpt", network_state(small_network(phantom), usage))
+        with pytest.raises(UsageError, match="one was trained on the phantom, the other on patients' photographs"):
+            load_ensemble([tmp_path / "True.ckpt", tmp_path / "False.ckpt"])
         assert not (tmp_path / "out").exists()
 
     def test_a_missing_member_is_named(self, two, tmp_path):
@@ -446,7 +451,10 @@ class TestEvaluate:
         told = Lines()
         found = evaluate_runs([tmp_path / "runs"], ensemble=True, progress=told)
         assert [each.meta.run.holdout for each in found.evaluations] == ["B"]
-        assert f"left out: 1 run, alone with its recipe and holdout: {other.path}; train another --seed" in told.lines
+        assert (
+            f"left out: 1 run, alone with its recipe, holdout and photographs: {other.path}; train another --seed"
+            in told.lines
+        )
         with pytest.raises(RunError, match="no two runs that differ in their seed alone"):
             evaluate_runs([other.path], ensemble=True)
 
@@ -459,6 +467,8 @@ class TestEvaluate:
         config = runs[1].config.read_text()
         digest = runs[1].read_config()["inputs"]["A/train"]
         runs[1].config.write_text(config.replace(digest, "0" * 16))
+        with pytest.raises(RunError, match="no two runs that differ in their seed alone"):
+            ensembles_of(runs)
         with pytest.raises(RunError, match=r"seed-1: made with other photographs than \S+seed-0 \(A/train\)"):
             evaluate(ensemble)
 

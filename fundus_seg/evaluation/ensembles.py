@@ -46,15 +46,16 @@ def ensembles_of(runs: Iterable[RunFolder], *, progress: Progress = SILENT) -> l
 
     Args:
         runs: trained runs.
-        progress: told which runs are alone with their recipe and holdout, and so left out.
+        progress: told which runs are alone with their recipe, holdout and photographs, and so left out.
 
     Raises:
         RunError: two runs differ in nothing, or no two differ in their seed alone.
     """
-    found: dict[RunIdentity, dict[int, RunFolder]] = {}
+    found: dict[tuple[RunIdentity, str], dict[int, RunFolder]] = {}
     for run in runs:
-        identity = recorded_identity(run, recorded_settings(run), run.read_config())
-        members = found.setdefault(replace(identity, seed=0), {})
+        content = run.read_config()
+        identity = recorded_identity(run, recorded_settings(run), content)
+        members = found.setdefault((replace(identity, seed=0), short_hash(content["inputs"])), {})
         if other := members.get(identity.seed):
             raise RunError(
                 f"{run.path}: seed {identity.seed} of {identity.name}, holdout {identity.holdout}, as {other.path}; "
@@ -67,7 +68,7 @@ def ensembles_of(runs: Iterable[RunFolder], *, progress: Progress = SILENT) -> l
         raise RunError(
             f"{', '.join(map(str, alone[:3]))}: no two runs that differ in their seed alone; train another --seed"
         )
-    progress.left_out("run", "alone with its recipe and holdout", alone, "train another --seed")
+    progress.left_out("run", "alone with its recipe, holdout and photographs", alone, "train another --seed")
     return ensembles
 
 

@@ -67,8 +67,8 @@ def cases_to_score(
         kept = [case for case in own if source_half(case.name) == "calibrate"]
         if not kept:
             raise DataError(
-                f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half for in-domain "
-                "scores; leave --in-domain out"
+                f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half `calibrate`, "
+                "for in-domain scores and temperatures; add some, or do without (leave --in-domain out)"
             )
         cases += kept
     return cases

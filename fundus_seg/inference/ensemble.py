@@ -141,6 +141,11 @@ def load_members(
             raise UsageError(f"{member.path}: does not fit together with {members[0].path} ({differing}); {_FIX}")
         if first.framing and own.framing and _common_framing([first, own]) is None:
             raise UsageError(f"{member.path}: trained on other framings of the disc than {members[0].path}; {_FIX}")
+        if None not in (own.phantom, first.phantom) and own.phantom != first.phantom:
+            raise UsageError(
+                f"{member.path}, {members[0].path}: one was trained on the phantom, the other on patients' photographs"
+                f"; {_FIX}"
+            )
     if views == "flip":
         warn_of_mirroring({own.network.spec["op"] for own in loaded if own.one_sided}, progress)
     return Ensemble(loaded, views=views)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fundus_seg.errors import counted
 from fundus_seg.evaluation.calibrated import CalibratedCases
 from fundus_seg.reporting.notes import PHANTOM_HEADING, captions
 from fundus_seg.reporting.table import Report, Table, mean_sd_text
@@ -24,6 +25,7 @@ _NOTES = (
     "over all pixels of the whole photograph at the training size, most of them background far from any border",
     "in-domain: the half of the source domains' test photographs that chose no checkpoint (`calibrate`), on which the "
     "temperatures were fitted; nothing is fitted on the unseen domain",
+    "mean over runs, ± SD over runs",
     "masks do not change: predict applies the threshold of the scoring protocol to uncalibrated probabilities",
 )
 
@@ -54,16 +56,13 @@ def _report(measured: Sequence[CalibratedCases]) -> Report:
         texts = (mean_sd_text(*mean_sd(factor * cell[value])) for value, factor in zip(values, scale, strict=True))
         rows.append((*map(str, place), *texts))
     heading = PHANTOM_HEADING if measured[0].phantom else ""
-    seeds = frame.groupby(["column", "holdout"])["seed"].nunique()
-    title = f"{heading}Calibration, {_range(seeds)} per row"
+    counts = frame.groupby(["column", "holdout"])["seed"].nunique()
+    least, most = int(counts.min()), int(counts.max())
+    runs = counted(most, "run") if least == most else f"{least} to {counted(most, 'run')}"
+    title = f"{heading}Calibration, {runs} per row"
     columns = ("temperature", *(f"{label} {time}" for label in _MEASURES.values() for time in _TIMES))
     labels = ("column", "unseen", "structure", "cases")
     return Report(frame.drop(columns=["column", "group"]), Table(title, labels, columns, tuple(rows), _NOTES))
-
-
-def _range(counts: pd.Series) -> str:
-    least, most = int(counts.min()), int(counts.max())
-    return f"{most} run{'s' * (most > 1)}" if least == most else f"{least} to {most} runs"
 
 
 def _row(each: CalibratedCases) -> dict[str, object]:
