@@ -155,7 +155,7 @@ def spacing(height: int, width: int) -> tuple[float, float]:
 def source_half(case_name: str) -> Literal["select", "calibrate"]:
     """The half of a source domain's test split that a case belongs to, by a hash of its name.
 
-    `select` chooses checkpoints; `calibrate` is kept for in-domain scores and temperatures. A case never changes its half when others
-    are added, and no score is ever reported on cases that chose the checkpoint.
+    `select` chooses checkpoints; `calibrate` is kept for in-domain scores and temperatures. A case never changes its
+    half when others are added, and no score is ever reported on cases that chose the checkpoint.
     """
     return "select" if hashlib.sha256(case_name.encode()).digest()[0] % 2 == 0 else "calibrate"

@@ -88,7 +88,7 @@ NetworkPrecision = Annotated[
 NetworkViews = Annotated[
     Views | None,
     typer.Option(
-        help="flip: the network also sees the left-right mirror image of each photograph; what it predicts there is "
+        help="With flip, the network also sees the left-right mirror image of each photograph; its prediction is "
         "mirrored back, and the probabilities are averaged (default: none)."
     ),
 ]
