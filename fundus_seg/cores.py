@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from fundus_seg.container import cpu_limit
@@ -54,3 +55,25 @@ def map_on_cores(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return results
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
+) -> Generator[Result, None, None]:
+    """Call a function on each item in threads, one for each core, while the caller works on earlier results.
+
+    The results come in the order of the items. Up to `ahead` calls have begun before their results are asked for. The
+    first error is raised where its result would have come. No thread outlives the iterator: it ends them when it is
+    exhausted, closed or dropped, and when it raises.
+    """
+    pool = ThreadPoolExecutor(core_count(), thread_name_prefix="map_ahead")
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

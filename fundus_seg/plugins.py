@@ -68,6 +68,29 @@ def check_name(kind: str, name: str, builtin: Iterable[str]) -> str:
     return name
 
 
+def parts_of(kind: str, name: str, builtin: Iterable[str], parts: Iterable[str]) -> list[str]:
+    """The names that are joined by `+` in a name, in the order of `parts`; a name without `+` is the only one.
+
+    Args:
+        kind: what is named, for error messages.
+        name: as for `check_name`, or several of `parts`.
+        builtin: names that may stand alone.
+        parts: names that may be joined.
+
+    Raises:
+        UsageError: a name is unknown, must stand alone, or is given twice.
+    """
+    if "+" not in name or not parts:
+        return [check_name(kind, name, builtin)]
+    given = [part.strip() for part in name.split("+")]
+    for part in given:
+        if part not in parts:
+            raise UsageError(f"{name}: {unknown_name(f'part of an {kind}', part, parts)}")
+    if len({*given}) < len(given):
+        raise UsageError(f"{kind} '{name}' names a part twice")
+    return [part for part in parts if part in given]
+
+
 def find(kind: str, name: str, builtin: Mapping[str, str]) -> Any:
     """The factory of a name, imported when it is asked for.
 

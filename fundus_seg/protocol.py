@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fundus_seg.builtins import Inference, Selection, Views
+from fundus_seg.builtins import CheckpointName, Inference, Selection, Views
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
 
@@ -40,6 +40,9 @@ DOMAINS = {
 }
 """The paper's four domains, by the letter that the paper's table uses."""
 
+NONE_UNSEEN = "none"
+"""The holdout of a run that trains on every domain. No domain has this key, in lower or upper case."""
+
 PROTOCOL_VERSION = 2
 """Raised when the same settings would give other numbers: old records then refuse to mix with new ones."""
 
@@ -64,6 +67,25 @@ SELECTIONS: dict[Selection, SelectionRule] = {
     "oracle": SelectionRule("holdout", warning="chosen on the scored cases themselves"),
 }
 """The rules by name. `oracle` is what the released code does: it leaks."""
+_AVERAGE = "-average"
+
+
+def chosen_by(selection: Selection, checkpoint: CheckpointName) -> str:
+    """How a checkpoint was chosen in a run of this selection, in a word: records, columns and titles hold it.
+
+    A mean of weights is `average`, whatever it is of, which the recipe says; but where the selection has a warning, it
+    keeps the selection's name, and so the warning.
+    """
+    if checkpoint == "average" and SELECTIONS[selection].warning:
+        return selection + _AVERAGE
+    return selection if checkpoint == "best" else checkpoint
+
+
+def warning_of(choice: str) -> str:
+    """What every table must say of scores with this word of `chosen_by`; empty where there is nothing to say."""
+    rule = SELECTIONS.get(cast(Selection, choice.removesuffix(_AVERAGE)))  # none for `unknown`
+    return rule.warning if rule else ""
+
 
 DEEP_STRIDE = 16
 """How many pixels of a photograph one of the network's deep features stands for, along each side."""

@@ -106,6 +106,20 @@ def command(
 
 
 @pytest.fixture
+def unplugged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No network, and an empty cache of the Hub, whose folder it gives."""
+
+    from fundus_seg.models import encoders
+
+    def no_network() -> Any:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(encoders, "get_session", no_network)
+    monkeypatch.setattr(encoders.hub, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
 def network() -> nn.Module:
     """A small network that was never trained."""
     import torch

@@ -171,6 +171,14 @@ class TestRun:
         assert table["where"].tolist() == ["in-domain", "unseen"] * 2
         assert {"temperature", "ece_before", "ece_after", "brier_before", "nll_after", "holdout", "seed"} <= set(table)
 
+    def test_a_run_without_an_unseen_domain_is_calibrated_in_domain_alone(self, draw_root, tmp_path, command):
+        root = open_root(draw_root("all", size=96, test=6))
+        run = train(settings(holdout="none"), root, tmp_path / "runs-of-all")
+        assert {each.where for each in calibrate(run)} == {"in-domain"}
+        told = command("calibrate", run.path, "--plots", "plots")
+        assert "in-domain" in told.out
+        assert list((tmp_path / "plots").glob("reliability-*.png"))
+
     def test_an_untrained_run_is_refused(self, run):
         (run.path / "TRAINED").unlink()
         with pytest.raises(RunError, match="not trained to its end"):

@@ -69,10 +69,46 @@ def test_released_code_leaks_on_purpose():
     assert (config.scoring.dice_smoothing, config.scoring.empty_check) == (1, "cup")
 
 
+def optim_of(*overrides):
+    return load_config("paper", overrides=[f"optim.{each}" for each in overrides], arguments={"holdout": "A"}).optim
+
+
 def test_learning_rate_drops_at_the_start_of_an_epoch():
-    optim = load_config("paper", arguments={"holdout": "A"}).optim
-    assert optim.lr_at(29) == 1e-3
-    assert optim.lr_at(30) == pytest.approx(2e-4)
+    assert optim_of().lr_at(30 * 7 - 1, steps=7, epochs=40) == 1e-3
+    assert optim_of().lr_at(30 * 7, steps=7, epochs=40) == pytest.approx(2e-4)
+
+
+def test_a_cosine_falls_to_nothing_over_the_run():
+    optim = optim_of("schedule=cosine", "lr=0.5")
+    rates = [optim.lr_at(step, steps=2, epochs=3) for step in range(7)]
+    halves = [2, 1 + 3**0.5 / 2, 1.5, 1, 0.5, 1 - 3**0.5 / 2, 0]  # 1 + cos(pi step / 6)
+    assert rates == pytest.approx([0.25 * each for each in halves])
+
+
+def test_a_warm_up_rises_step_by_step_to_the_schedule():
+    optim = optim_of("warmup=1.5", "lr=6", "drop_epochs=[2]", "drop_factor=2")
+    rates = [optim.lr_at(step, steps=2, epochs=3) for step in range(6)]
+    assert rates == pytest.approx([2, 4, 6, 6, 3, 3])
+    cosine = optim_of("warmup=1", "lr=1", "schedule=cosine")
+    assert cosine.lr_at(0, steps=4, epochs=2) == pytest.approx(1 / 4)
+    assert cosine.lr_at(1, steps=4, epochs=2) == pytest.approx(
+        2 / 4 * (1 + 0.5**0.5 * (1 + 0.5**0.5) ** 0.5) / 2, abs=0.02
+    )
+
+
+def test_drops_with_a_cosine_are_refused_where_they_are_not_the_preset_s(tmp_path):
+    message = r"--set: optim.drop_epochs \[5\] with optim.schedule cosine: a cosine has no drops; leave one"
+    with pytest.raises(UsageError, match=message):
+        optim_of("schedule=cosine", "drop_epochs=[5]")
+    for preset in ("paper", "demo"):
+        config = load_config(preset, overrides=["optim.schedule=cosine"], arguments={"holdout": "A"})
+        assert config.recipe(all_domains="ABCD").startswith("schedule=cosine-")
+    assert optim_of("schedule=cosine", "drop_epochs=[]").drop_epochs == ()
+
+
+def test_an_average_by_the_validation_dice_is_refused_where_there_is_none():
+    with pytest.raises(UsageError, match=r"train.average swad with train.selection last: .*take another of the two"):
+        load_config("tiny", overrides=["train.average=swad", "train.selection=last"], arguments={"holdout": "A"})
 
 
 def test_precedence_is_preset_file_set_option(tmp_path):
@@ -358,11 +394,14 @@ class TestRecord:
         content = yaml.safe_load(RECORD.read_text())
         for setting in ("precision", "channels_last", "method", "devices"):
             del content["train"][setting]
+        assert not {"average", "ema_decay", "swad_r"} & content["train"].keys()
+        assert not {"schedule", "warmup", "weight_decay"} & content["optim"].keys()
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(content))
         train = load_recorded(file, ResolvedRun).train
         assert (train.precision, train.channels_last, train.method, train.devices) == ("fp32", False, "none", 1)
         assert load_config(str(file)).train.precision == "fp32"
+        assert (train.average, load_recorded(file, ResolvedRun).optim.schedule) == ("none", "step")
 
     def test_that_lacks_a_setting_is_named(self, tmp_path):
         content = yaml.safe_load(RECORD.read_text())

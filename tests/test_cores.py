@@ -8,7 +8,7 @@ import pytest
 from small_runs import Lines
 
 from fundus_seg import cores
-from fundus_seg.cores import core_count, map_on_cores
+from fundus_seg.cores import core_count, map_ahead, map_on_cores
 from fundus_seg.errors import DataError, Problem, Problems
 
 
@@ -73,3 +73,40 @@ class Counted(Lines):
             self.steps[description] += 1
 
         return nullcontext(advance)
+
+
+class TestMapAhead:
+    def test_results_come_in_the_order_of_the_items_and_an_error_in_its_place(self):
+        results = map_ahead(halved, [4, 2, 0, 1, 6], ahead=3)
+        assert [next(results), next(results), next(results)] == [2, 1, 0]
+        with pytest.raises(DataError, match="odd"):
+            next(results)
+        assert not list(results)
+        assert not ahead_threads()
+
+    @pytest.mark.parametrize("cores_there", [1, 3])
+    def test_the_next_items_are_worked_on_while_the_caller_has_a_result_and_no_more(self, cores_there, monkeypatch):
+        monkeypatch.setattr(cores, "core_count", lambda: cores_there)
+        done = [threading.Event() for _ in range(9)]
+        results = map_ahead(lambda number: done[number].set(), range(9), ahead=2)
+        next(results)
+        assert done[1].wait(10) and done[2].wait(10)
+        assert not any(event.is_set() for event in done[3:])
+        results.close()
+
+    def test_an_iterator_that_is_closed_dropped_or_interrupted_leaves_no_thread(self):
+        results = map_ahead(abs, range(100), ahead=10)
+        next(results)
+        assert ahead_threads()
+        results.close()
+        assert not ahead_threads()
+        next(map_ahead(abs, range(100), ahead=10))
+        assert not ahead_threads()
+        with pytest.raises(KeyboardInterrupt):
+            for _ in map_ahead(abs, range(100), ahead=10):
+                raise KeyboardInterrupt
+        assert not ahead_threads()
+
+
+def ahead_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("map_ahead")]

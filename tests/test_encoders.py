@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,18 +14,6 @@ from fundus_seg.models import encoders
 from fundus_seg.models.encoders import build_encoder, smp_encoders
 
 SMALL = "tu-mobilenetv2_035"
-
-
-@pytest.fixture
-def unplugged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No network, and an empty cache of the Hub, whose folder it gives."""
-
-    def no_network() -> Any:
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr(encoders, "get_session", no_network)
-    monkeypatch.setattr(encoders.hub, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
 
 
 def torchvision_state() -> dict[str, Tensor]:

@@ -458,6 +458,15 @@ class TestEvaluate:
         with pytest.raises(RunError, match="no two runs that differ in their seed alone"):
             evaluate_runs([other.path], ensemble=True)
 
+    def test_runs_that_have_seen_every_domain_are_scored_in_domain(self, runs, tmp_path):
+        root = open_root(tmp_path / "data")
+        for seed in (0, 1):
+            train(settings(holdout="none", seed=seed), root, tmp_path / "runs")
+        told = Lines()
+        found = evaluate_runs([tmp_path / "runs"], ensemble=True, progress=told)
+        assert [each.meta.run.holdout for each in found.evaluations] == ["B"]
+        assert [(each.meta.run.holdout, list(each.meta.members)) for each in found.seen] == [("none", ["0", "1"])]
+
     def test_copies_and_runs_of_other_photographs_are_refused(self, runs, tmp_path):
         copy = tmp_path / "copy/seed-0"
         shutil.copytree(runs[0].path, copy)

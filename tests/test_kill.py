@@ -20,11 +20,15 @@ from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.runs.folder import RunFolder, find_runs
 from fundus_seg.training import fit, train
 
+_VALLEY = ["train.epochs=5", "train.average=swad", "train.swad_n_s=2", "train.swad_n_e=2"]
 PACES = {
-    "each epoch": (["train.save_every=0"], 10),
-    "every third": (["train.epochs=5", "train.save_every=2.5"], 13),  # by the test's clock: after epochs 3 and 5
+    "each epoch": ["train.save_every=0"],
+    "every third": ["train.epochs=5", "train.save_every=2.5"],  # by the test's clock: after epochs 3 and 5
+    "exponential mean": ["train.save_every=0", "train.average=ema"],
+    "mean of epochs": ["train.save_every=0", "train.average=swa", "train.swa_start=0"],
+    "valley": [*_VALLEY, "train.save_every=2.5"],
 }
-"""How often a run is saved, and the writes of an undisturbed one whose best epoch is its first, with its evaluation."""
+"""How often a run is saved, and what average it keeps."""
 
 # A server with everything imported hands out processes that start at once.
 context = multiprocessing.get_context("forkserver")
@@ -43,7 +47,7 @@ class Clock:
 def whole_run(root: Path, out: Path, op: str, pace: str, fatal_write: int, after_rename: bool) -> None:
     """Train and evaluate; die at the n-th write of a file of the run, before or after it has taken its place."""
     arguments = {"holdout": "A", "model.op": op}
-    settings = load_config("tiny", overrides=["train.threads=1", *PACES[pace][0]], arguments=arguments)
+    settings = load_config("tiny", overrides=["train.threads=1", *PACES[pace]], arguments=arguments)
     fit.time = Clock()  # type: ignore[assignment]
     writes = 0
     replace = Path.replace
@@ -61,6 +65,12 @@ def whole_run(root: Path, out: Path, op: str, pace: str, fatal_write: int, after
 
     Path.replace = deadly  # type: ignore[method-assign]
     evaluate(train(settings, open_root(root), out))
+    writes_of(out).write_text(str(writes))
+
+
+def writes_of(out: Path) -> Path:
+    """The file that holds the number of writes of the last life of the run in `out`."""
+    return out.with_name(f"{out.name}-writes")
 
 
 def survive(root: Path, out: Path, op: str, pace: str, fatal_writes: list[tuple[int, bool]]) -> RunFolder:
@@ -82,7 +92,8 @@ def outcome(run: RunFolder) -> tuple[object, ...]:
     evaluations = {path.name: path.read_bytes() for path in (run.path / "evaluations").iterdir()}
     last = torch.load(run.checkpoint("last"), weights_only=True)
     state = {key: value.numpy().tobytes() for key, value in last["model"].items()}
-    return metrics, evaluations, run.checkpoint("best").read_bytes(), state
+    kept = [path.read_bytes() for name in ("best", "average") if (path := run.checkpoint(name)).exists()]
+    return metrics, evaluations, kept, state
 
 
 @pytest.mark.parametrize("pace", PACES)
@@ -98,11 +109,12 @@ def test_killed_run_ends_as_an_undisturbed_one(draw_root, tmp_path, pace):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("op", "pace"), [*((op, "each epoch") for op in ("conv", "depthwise", "tvconv")), ("tvconv", "every third")]
+    ("op", "pace"),
+    [*((op, "each epoch") for op in ("conv", "depthwise", "tvconv")), *(("tvconv", pace) for pace in [*PACES][1:])],
 )
 @pytest.mark.parametrize("after_rename", [False, True], ids=["before", "after"])
 def test_killed_at_every_single_write(draw_root, tmp_path, op, after_rename, pace):
     root = draw_root()
     expected = outcome(survive(root, tmp_path / "whole", op, pace, []))
-    for write in range(1, PACES[pace][1] + 1):
+    for write in range(1, int(writes_of(tmp_path / "whole").read_text()) + 1):
         assert outcome(survive(root, tmp_path / str(write), op, pace, [(write, after_rename)])) == expected, write

@@ -21,7 +21,7 @@ from fundus_seg.hardware import machine_choices
 from fundus_seg.protocol import source_half
 from fundus_seg.training import fit, train
 from fundus_seg.training.selection import ValidationSet, score, validation_dice
-from fundus_seg.training.task import binary_cross_entropy
+from fundus_seg.training.task import binary_cross_entropy, cross_entropy_and_dice, soft_dice_loss
 
 
 @pytest.fixture
@@ -269,6 +269,45 @@ def test_loss_is_the_mean_over_pixels_of_each_structure():
     torch.testing.assert_close(
         binary_cross_entropy(logits, masks), torch.tensor([math.log(2), math.log(1 + math.exp(-2))])
     )
+
+
+def soft_dice_by_hand(probabilities, truths):
+    """In float64, case by case and pixel by pixel."""
+    shared = sum(p * y for p, y in zip(probabilities, truths, strict=True))
+    return 1 - (2 * shared + 1) / (sum(probabilities) + sum(truths) + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cross_entropy_and_dice_is_the_sum_of_both_in_float32(dtype):
+    draw = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(3, 2, 8, 8, generator=draw)).to(dtype)
+    masks = torch.randint(2, (3, 2, 8, 8), generator=draw, dtype=torch.uint8)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        losses = cross_entropy_and_dice(logits, masks)
+    expected = []
+    for channel in range(2):
+        z, y = logits[:, channel].double().flatten(1), masks[:, channel].double().flatten(1)
+        cross_entropy = (y * (1 + (-z).exp()).log() + (1 - y) * (1 + z.exp()).log()).mean()
+        cases = zip(z.sigmoid().tolist(), y.tolist(), strict=True)
+        expected.append(cross_entropy.item() + sum(soft_dice_by_hand(*case) for case in cases) / 3)
+    assert losses.dtype == torch.float32
+    assert losses.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_soft_dice_of_an_empty_truth_grows_with_what_is_predicted():
+    """2, 1 and 0 pixels of four are predicted: 2/3, 1/2, 0; the gradient shrinks them."""
+    empty = torch.zeros(1, 2, 2, 2, dtype=torch.uint8)
+
+    def loss(pixels):
+        logits = torch.full((1, 2, 2, 2), -40.0)
+        logits.flatten(2)[..., :pixels] = 40.0
+        return soft_dice_loss(logits, empty)[0].item()
+
+    assert [loss(pixels) for pixels in (2, 1, 0)] == pytest.approx([2 / 3, 1 / 2, 0], abs=1e-6)
+    logits = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    soft_dice_loss(logits, empty).sum().backward()
+    assert (logits.grad > 0).all()
+    assert soft_dice_loss(torch.full((1, 2, 2, 2), 40.0), empty + 1).tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_diverging_run_says_so_and_keeps_what_it_had(root, tmp_path):

@@ -32,14 +32,17 @@ def evaluate(
     data: RunData = None,
     checkpoint: Annotated[
         CheckpointName | None,
-        typer.Option(help="Checkpoint to score (default: best). oracle needs `fundus-seg train --probe-holdout`."),
+        typer.Option(
+            help="Checkpoint to score (default: best). average needs the setting train.average, oracle needs "
+            "`fundus-seg train --probe-holdout`."
+        ),
     ] = None,
     all_selections: Annotated[
         bool,
         typer.Option(
             "--all-selections",
-            help="Score last, best and oracle of every run side by side, and show what choosing on the scored cases "
-            "themselves would seem to gain.",
+            help="Score last, best, average and oracle of every run side by side, where it has them, and show what "
+            "choosing on the scored cases themselves would seem to gain.",
         ),
     ] = False,
     in_domain: Annotated[
@@ -82,13 +85,16 @@ def evaluate(
 ) -> None:
     """Score runs on their unseen domain, write the case records, print the table.
 
+    Runs without an unseen domain (--holdout none) have a table of their own, of test cases of their training domains
+    that chose no checkpoint.
+
     What `fundus-seg score --out` wrote into the same folders stands beside them.
     """
     from fundus_seg.config import load_scoring
     from fundus_seg.errors import UsageError, counted
     from fundus_seg.evaluation.metric_table import check_metrics
     from fundus_seg.plugins import load
-    from fundus_seg.runs.folder import check_folders
+    from fundus_seg.runs.folder import RunFolder, check_folders
     from fundus_seg_cli.progress import Terminal
 
     if all_selections and checkpoint:
@@ -103,7 +109,7 @@ def evaluate(
     check_folders(folders)
 
     from fundus_seg.evaluation import evaluate_runs  # pandas, only once the arguments are right
-    from fundus_seg.reporting import evaluation_reports, with_labels
+    from fundus_seg.reporting import evaluation_reports, with_labels, write_card
 
     found = evaluate_runs(
         folders,
@@ -118,13 +124,23 @@ def evaluate(
         overlay_format=overlay_format,
         progress=progress,
     )
-    inside = [each for _, each in found.pairs]
-    both = with_labels([*found.evaluations, *inside], renamed)
-    evaluations, inside = both[: len(found.evaluations)], both[len(found.evaluations) :]
-    own = {each.path: each for each in evaluations}
-    pairs = [(own[each.path], other) for (each, _), other in zip(found.pairs, inside, strict=True)]
-    for report in evaluation_reports(evaluations, shown, pairs=pairs, clinical=clinical, leak=all_selections):
+    named = {
+        each.path: each
+        for each in with_labels([*found.evaluations, *(inside for _, inside in found.pairs), *found.seen], renamed)
+    }
+    reports = evaluation_reports(
+        evaluations := [named[each.path] for each in found.evaluations],
+        shown,
+        pairs=[(named[out.path], named[inside.path]) for out, inside in found.pairs],
+        seen=[named[each.path] for each in found.seen],
+        clinical=clinical,
+        leak=all_selections,
+    )
+    for report in reports:
         print_report(report, form, progress.told)
+    for folder in dict.fromkeys(each.path.parents[1] for each in found.seen):
+        if card := write_card(RunFolder(folder)):
+            progress.line(f"card of the network: {card}")
     if plots:
         from fundus_seg.reporting import write_plots
 

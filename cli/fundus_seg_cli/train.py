@@ -17,9 +17,21 @@ if TYPE_CHECKING:
 
 def train(
     holdout: Annotated[
-        str | None, typer.Option(help="Unseen domain: A, B, C or D, or a key of your own YAML file.")
+        str | None,
+        typer.Option(
+            help="Unseen domain: A, B, C or D, or a key of your own YAML file. none: train on every domain, for use on "
+            "new cameras; no unseen score is claimed."
+        ),
     ] = None,
     op: Operator = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN|CHECKPOINT",
+            help="Start from the whole network of a trained run (its best) or of a checkpoint.",
+        ),
+    ] = None,
     data: Data = None,
     config: Config = "paper",
     overrides: Overrides = None,
@@ -29,19 +41,20 @@ def train(
     track: Trackers = None,
     strict: Strict = False,
 ) -> None:
-    """Train on every domain but one. The same command again goes on with an interrupted run."""
+    """Train on every domain but one, or on all. The same command again goes on with an interrupted run."""
     from fundus_seg.config import load_config, recorded_provenance, resolve_sources
     from fundus_seg.data import open_root
     from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
 
-    arguments = {"holdout": holdout, "model.op": op, "seed": seed}
+    arguments = {"holdout": holdout, "model.op": op, "model.start": start, "seed": seed}
     settings = load_config(config, overrides=overrides or [], arguments=arguments)
     recorded = recorded_provenance(config)  # not empty where `config` is the config.yaml of a run to repeat
     progress = Terminal()
     for name in settings.plugins().values():
         load(name)
-    root = open_root(data or recorded.get("data_root"), progress=progress)
+    least = 2 if settings.unseen else 1
+    root = open_root(data or recorded.get("data_root"), least=least, progress=progress)
     resolve_sources(settings, root.domains, where=root.path)
     progress.check(strict=strict)  # before the hours of training
 
@@ -55,6 +68,10 @@ def train(
     trackers = [tracker(cast(Tracker, each)) for each in track or []]
     observers = [_Start(progress, strict), *trackers]
     run = train_run(settings, root, out, probe=probe_holdout, observers=observers, progress=progress)
+    if not settings.unseen:
+        from fundus_seg.reporting import write_card
+
+        progress.line(f"card of the network: {write_card(run)}")
     print_data(run.path)
     progress.check(strict=strict)
 

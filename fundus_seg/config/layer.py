@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from fundus_seg.config.settings import TOGETHER, Recipe
 from fundus_seg.errors import ConfigError, FundusSegError, UsageError, listing
 
-NO_HOLDOUT = "no holdout: name the unseen domain with --holdout A (or B, C, D)"
+NO_HOLDOUT = "no holdout: name the unseen domain with --holdout A (or B, C, D); --holdout none trains on every domain"
 
 Giver = Literal["preset", "record", "file", "option", "set"]
 """In the order in which they are laid over one another."""

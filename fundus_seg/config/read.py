@@ -26,7 +26,7 @@ RUN_FILE_KEYS = ("format", "identity", "inputs", "provenance")
 """What a run's config.yaml holds beside its settings."""
 RETIRED = {"data.mask_interpolation": "nearest"}
 """Settings of older versions that had no other value; files that hold them are still read."""
-OPTIONS = {"holdout": "--holdout", "model.op": "--op", "seed": "--seed"}
+OPTIONS = {"holdout": "--holdout", "model.op": "--op", "model.start": "--from", "seed": "--seed"}
 """Settings that the command line has options of their own for."""
 
 

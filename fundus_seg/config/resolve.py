@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from fundus_seg.config.settings import MachineSettings, PlannedRun, ResolvedRun, RunConfig
 from fundus_seg.errors import UsageError, unknown_name
+from fundus_seg.protocol import NONE_UNSEEN, SELECTIONS
 
 _Run = TypeVar("_Run", bound=RunConfig)
 
@@ -27,14 +28,21 @@ def resolve_sources(config: RunConfig, domains: Sequence[str], *, where: Path) -
 
     Raises:
         UsageError: the holdout or a source is not in the data root; the holdout is among the sources; there is no
-            source, or one named twice; or batches would be too small for batch norms.
+            source, or one named twice; batches would be too small for batch norms; or the holdout is to select, but
+            no domain is unseen.
     """
     sources = config.data.sources
     if sources is None:
         sources = tuple(domain for domain in domains if domain != config.holdout)
-    for domain in (config.holdout, *sources):
+    for domain in (*config.unseen, *sources):
         if domain not in domains:
-            raise UsageError(f"{unknown_name('domain', domain, domains)} in {where}")
+            valid = (*domains, NONE_UNSEEN) if domain == config.holdout else domains
+            raise UsageError(f"{unknown_name('domain', domain, valid)} in {where}")
+    if not config.unseen and SELECTIONS[config.train.selection].cases == "holdout":
+        raise UsageError(
+            f"train.selection {config.train.selection} with holdout {config.holdout}: it chooses on the unseen domain, "
+            "and there is none; take --set train.selection=source-validation"
+        )
     if config.holdout in sources or not sources or len(set(sources)) < len(sources):
         raise UsageError(
             f"data.sources {list(sources)} with holdout {config.holdout}: "

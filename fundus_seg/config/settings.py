@@ -13,6 +13,7 @@ A run's settings go through four types, each with less left open than the one be
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,12 +24,23 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from fundus_seg import yaml_lines
-from fundus_seg.builtins import AUGMENTATIONS, LOSSES, METHODS, OPERATORS, POSITIONAL, Precision, Selection
+from fundus_seg.builtins import (
+    AUGMENTATION_PARTS,
+    AUGMENTATIONS,
+    LOSSES,
+    METHODS,
+    OPERATORS,
+    POSITIONAL,
+    Averaging,
+    Precision,
+    Schedule,
+    Selection,
+)
 from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
-from fundus_seg.plugins import FORM, check_name, is_plugin
-from fundus_seg.protocol import Scoring
+from fundus_seg.plugins import FORM, is_plugin, parts_of
+from fundus_seg.protocol import NONE_UNSEEN, Scoring
 
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
 """Settings that also accept `package.module:factory` in place of a built-in name."""
@@ -53,12 +65,15 @@ class BeforeItExisted:
     value: Any
 
 
-def _name(kind: str, builtin: Collection[str]) -> tuple[AfterValidator, FieldInfo]:
-    """Accepts a name of `builtin`, or one of the form package.module:factory, which is not imported here."""
+def _name(kind: str, builtin: Collection[str], parts: Collection[str] = ()) -> tuple[AfterValidator, FieldInfo]:
+    """Accepts a name of `builtin`, several of `parts`, or the form package.module:factory, which is not imported here.
+
+    Parts are joined by `+`; whatever their order, the value has them in the order of `parts`.
+    """
 
     def check(name: str) -> str:
         try:
-            return check_name(kind, name, builtin)
+            return "+".join(parts_of(kind, name, builtin, parts))
         except UsageError as error:
             raise ValueError(str(error)) from error
 
@@ -92,7 +107,11 @@ class ModelConfig(Section):
     encoder: str = "mobilenet_v2"
     """Encoder, by its name in segmentation-models-pytorch."""
     encoder_weights: str = "imagenet"
-    """Initial weights of the encoder: imagenet (downloaded once), none (random), or the path of a state dict."""
+    """Initial weights of the encoder: none (random), the path of a state dict, or imagenet (downloaded once; those of
+    tu-tf_efficientnet_lite0 come with the extra `weights` and need no network)."""
+    start: Annotated[str, BeforeItExisted("none")] = "none"
+    """Run or checkpoint whose whole network the training starts from, in place of encoder_weights (`--from`); none: no
+    such network."""
     aspp_channels: Positive = 256
     """Channels of each branch of the ASPP, and of its output."""
     expansion: Positive = 6
@@ -102,20 +121,48 @@ class ModelConfig(Section):
 
 
 class OptimConfig(Section):
-    """Adam with a learning rate that drops in steps."""
+    """Adam, or AdamW where weights decay, and the course of its learning rate."""
 
     lr: Annotated[float, Field(gt=0)] = 1e-3
-    """Learning rate at the start."""
+    """Learning rate at the start of the schedule."""
     betas: Annotated[tuple[_Rate, _Rate], _LIST_TOO] = (0.9, 0.99)
     """Decay rates of Adam's two moment estimates."""
+    weight_decay: Annotated[float, Field(ge=0), BeforeItExisted(0.0)] = 0.0
+    """0: Adam; above: AdamW, which also shrinks weights by this share of the learning rate at each step, but not norms,
+    biases and affinity maps."""
+    schedule: Annotated[Schedule, BeforeItExisted("step")] = "step"
+    """Course of the learning rate; step: it drops at the drop_epochs; cosine: it falls to 0 over the whole run, a
+    little at each optimiser step."""
     drop_epochs: Annotated[tuple[int, ...], _LIST_TOO] = (30,)
-    """Epochs, counted from 0, at whose start the learning rate is divided by drop_factor."""
+    """For schedule step: epochs, counted from 0, at whose start the learning rate is divided by drop_factor."""
     drop_factor: Annotated[float, Field(gt=0)] = 5.0
-    """Divisor of the learning rate at each of the drop_epochs."""
+    """For schedule step: divisor of the learning rate at each of the drop_epochs."""
+    warmup: Annotated[float, Field(ge=0), BeforeItExisted(0.0)] = 0.0
+    """Epochs, 0.5 for half of one, in which the learning rate rises evenly, at each optimiser step, to that of the
+    schedule."""
 
-    def lr_at(self, epoch: int) -> float:
-        """Learning rate during epoch `epoch`, counted from 0."""
-        return self.lr / self.drop_factor ** sum(epoch >= drop for drop in self.drop_epochs)
+    def lr_at(self, step: int, *, steps: int, epochs: int) -> float:
+        """Learning rate of one optimiser step; it follows from the step alone, so that a run resumes to the same bits.
+
+        With n = `step` / `steps`, the epochs before the step, N = `epochs` and w = `warmup`, it is
+
+            min(1, (n + 1 / steps) / w) lr / drop_factor^d           schedule step; d of the drop_epochs are <= n
+            min(1, (n + 1 / steps) / w) lr (1 + cos(pi n / N)) / 2   schedule cosine
+
+        The cosine is that of I. Loshchilov, F. Hutter: SGDR: Stochastic Gradient Descent with Warm Restarts (ICLR
+        2017) without restarts; the warm-up is that of P. Goyal et al.: Accurate, Large Minibatch SGD (2017), from 0. It
+        is given in epochs, as the drops are, since the steps of an epoch depend on the data.
+
+        Args:
+            step: number of the step, counted from 0 over the whole run.
+            steps: optimiser steps in an epoch.
+            epochs: epochs of the run.
+        """
+        if self.schedule == "cosine":
+            rate = self.lr * (1 + math.cos(math.pi * step / (steps * epochs))) / 2
+        else:
+            rate = self.lr / self.drop_factor ** sum(step // steps >= drop for drop in self.drop_epochs)
+        return rate * min(1.0, (step + 1) / (self.warmup * steps)) if self.warmup else rate
 
 
 class TrainConfig(Section):
@@ -130,13 +177,29 @@ class TrainConfig(Section):
     steps_per_epoch: Positive | None = None
     """Optimiser steps in an epoch; null: as many as one pass over the largest source domain takes."""
     loss: Annotated[str, *_name("loss", LOSSES)] = "bce"
-    """Loss of each structure; bce is binary cross-entropy."""
-    augment: Annotated[str, *_name("augmentation", AUGMENTATIONS)] = "none"
-    """Augmentation of the training cases."""
+    """Loss of each structure; bce: binary cross-entropy; bce-dice: its sum with the soft Dice loss of each case."""
+    augment: Annotated[str, *_name("augmentation", AUGMENTATIONS, AUGMENTATION_PARTS)] = "none"
+    """Augmentation of the training cases; the parts from framing to bigaug combine, as in framing+flip+colour."""
     method: Annotated[str, *_name("method", METHODS), BeforeItExisted("none")] = "none"
     """Method of domain generalisation; none: plain training on the cases of all source domains together."""
     selection: Selection = "source-validation"
     """Rule that chooses the epoch whose weights are kept as `best`."""
+    average: Annotated[Averaging, BeforeItExisted("none")] = "none"
+    """Mean of the network's weights that is kept as checkpoint `average`; ema: exponential, of all steps, at the epoch
+    that the selection chooses; swa: of the last epochs; swad: of all steps while the validation Dice is near its
+    best."""
+    ema_decay: Annotated[_Rate, BeforeItExisted(0.999)] = 0.999
+    """For average ema: share of the mean that a step keeps; less in the first steps, (1 + n) / (10 + n) in step n."""
+    swa_start: Annotated[_Rate, BeforeItExisted(0.75)] = 0.75
+    """For average swa: share of the run's epochs after which epochs count."""
+    swad_n_s: Annotated[Positive, BeforeItExisted(3)] = 3
+    """For average swad: epochs without a better validation Dice by which the first epoch that counts is known."""
+    swad_n_e: Annotated[Positive, BeforeItExisted(6)] = 6
+    """For average swad: epochs in a row with a validation Dice too low to be tolerated, before which the last one that
+    counts stands."""
+    swad_r: Annotated[float, Field(ge=1), BeforeItExisted(1.3)] = 1.3
+    """For average swad: what is tolerated of 1 - Dice, as a multiple of its mean over the first swad_n_s epochs that
+    count."""
     devices: Annotated[Positive, BeforeItExisted(1)] = 1
     """Devices that share every batch, a process each; batch norms see one device's share, so results change with it."""
     threads: Positive | None = None
@@ -164,6 +227,13 @@ class TrainConfig(Section):
                 "take one device",
                 "train.method",
                 "train.devices",
+            )
+        if self.average == "swad" and self.selection == "last":
+            raise _together(
+                "train.average swad with train.selection last: swad follows the validation Dice, which selection last "
+                "does not compute; take another of the two",
+                "train.average",
+                "train.selection",
             )
         return self
 
@@ -216,9 +286,21 @@ class RunConfig(Recipe):
     """Every setting of one run, as it is written: some may be left to the data root and to the machine."""
 
     holdout: str
-    """Unseen domain, by its key in the data root: A, B, C or D in the paper's data."""
+    """Unseen domain, by its key in the data root: A, B, C or D in the paper's data; none: train on every domain."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of every random number of the run."""
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        drops = self.optim.drop_epochs
+        if self.optim.schedule == "cosine" and drops and drops != shipped_preset(self.preset).optim.drop_epochs:
+            raise _together(
+                f"optim.drop_epochs {list(drops)} with optim.schedule cosine: a cosine has no drops; leave one of the "
+                "two out",
+                "optim.drop_epochs",
+                "optim.schedule",
+            )
+        return self
 
     def differences(self, *, all_domains: Iterable[str]) -> dict[str, Any]:
         """Training settings that differ from the preset's, without those that the run folder names or records.
@@ -230,8 +312,13 @@ class RunConfig(Recipe):
         standard = shipped_preset(self.preset).training_settings()
         own = self.training_settings()
         differing = {key: value for key, value in own.items() if key not in named and value != standard[key]}
-        domains = sorted({self.holdout, *(self.data.sources or all_domains)})
+        domains = sorted({*self.unseen, *(self.data.sources or all_domains)})
         return differing if domains == sorted(all_domains) else {**differing, "domains": domains}
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The holdout; empty for a run that trains on every domain."""
+        return () if self.holdout == NONE_UNSEEN else (self.holdout,)
 
     @property
     def operator(self) -> str:

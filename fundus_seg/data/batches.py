@@ -1,13 +1,18 @@
 """Training batches from memory: every step has the same number of cases from each source domain.
 
 The cases of a step depend on (seed, epoch, step) alone: neither on the operator nor on where a run was interrupted.
+What an `EachCase` augmentation makes of a case depends on these and on its place in the batch; it is made in threads
+while earlier steps compute, and no number of threads changes it.
 
 On a GPU, the photographs and the cases drawn for an epoch are kept in its memory, so that no step waits for the host.
-Only a step of a domain-generalisation method may wait, because `Batch.domains` is on the CPU.
+Only a step of a domain-generalisation method may wait, because `Batch.domains` is on the CPU. With an augmentation, the
+batches are made on the CPU, by an `EachCase` in memory that a GPU copies from while it computes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fundus_seg.config import TrainConfig
+from fundus_seg.cores import map_ahead
 from fundus_seg.data.cache import ResizedSplit
-from fundus_seg.data.transforms import Augmentation, augmentation
+from fundus_seg.data.transforms import Augmentation, EachCase, augmentation
 from fundus_seg.seeding import generator
+
+_STEPS_AHEAD = 2
+"""Batches whose cases are augmented before the batch is asked for: enough to bridge a step that is a little slower."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ class DomainBatches:
         self.train = train
         self.seed = seed
         self.device = torch.device(device if train.augment == "none" else "cpu")
+        self._pinned = torch.device(device).type == "cuda"
         self._images = [_tensor(split.images).to(self.device) for split in sources.values()]
         self._masks = [_tensor(split.masks).to(self.device) for split in sources.values()]
         self._domains = torch.arange(len(sources)).repeat_interleave(train.batch_per_domain)
@@ -83,14 +93,17 @@ class DomainBatches:
             ).to(self.device)
             for domain, count in self._counts.items()
         ]
-        augment = augmentation(
-            self.train.augment,
-            self._images[0].shape[1],
-            seed=int(generator(self.seed, epoch, "augment").integers(2**32)),
-        )
-        for step in range(self.steps):
-            picked = slice(step * per_domain, (step + 1) * per_domain)
-            yield self._gather([indices[picked] for indices in drawn], augment)
+        seed = int(generator(self.seed, epoch, "augment").integers(2**32))
+        augment = augmentation(self.train.augment, self._images[0].shape[1], seed)
+        each_step = [
+            [indices[first : first + per_domain] for indices in drawn]
+            for first in range(0, self.steps * per_domain, per_domain)
+        ]
+        if isinstance(augment, EachCase):
+            yield from self._augmented_ahead(each_step, augment, seed)
+        else:
+            for picked in each_step:
+                yield self._gather(picked, augment)
 
     def _gather(self, picked: Sequence[Tensor], augment: Augmentation | None) -> Batch:
         images, masks = (
@@ -101,6 +114,28 @@ class DomainBatches:
             pairs = [augment(image, mask) for image, mask in zip(images.numpy(), masks.numpy(), strict=True)]
             images, masks = (torch.from_numpy(np.stack(stack)) for stack in zip(*pairs, strict=True))
         return Batch(images.permute(0, 3, 1, 2).contiguous(), masks, self._domains)
+
+    def _augmented_ahead(self, each_step: Sequence[Sequence[Tensor]], augment: EachCase, seed: int) -> Iterator[Batch]:
+        def made(case: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+            step, place, domain, index = case
+            rng = np.random.default_rng([seed, step, place])
+            image, masks = augment.augment(self._images[domain][index].numpy(), self._masks[domain][index].numpy(), rng)
+            return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(masks.copy())
+
+        size, domains = len(self._domains), self._domains.tolist()
+        cases = (
+            (step, place, domain, index)
+            for step, picked in enumerate(each_step)
+            for place, (domain, index) in enumerate(zip(domains, torch.cat(list(picked)).tolist(), strict=True))
+        )
+        with contextlib.closing(map_ahead(made, cases, ahead=_STEPS_AHEAD * size)) as results:
+            while batch := list(itertools.islice(results, size)):
+                images, masks = (self._stacked(cases) for cases in zip(*batch, strict=True))
+                yield Batch(images, masks, self._domains)
+
+    def _stacked(self, cases: Sequence[Tensor]) -> Tensor:
+        shape = len(cases), *cases[0].shape
+        return torch.stack(list(cases), out=torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned))
 
 
 def _tensor(cases: NDArray[np.uint8]) -> Tensor:

@@ -41,6 +41,7 @@ from fundus_seg.data.coding import (
 )
 from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
 from fundus_seg.errors import DataError, UsageError, unknown_name
+from fundus_seg.protocol import NONE_UNSEEN
 from fundus_seg.yaml_lines import YamlError
 
 DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
@@ -116,6 +117,9 @@ class _Reader:
                     raise DataError(unknown_name("key", entry.key, keys), self.path, entry.line)
                 if not _WORD.fullmatch(entry.key):
                     text = f"'{entry.key}' cannot name a domain: take one short word"
+                    raise DataError(text, self.path, entry.line)
+                if entry.key.lower() == NONE_UNSEEN:
+                    text = f"'{entry.key}' cannot name a domain: --holdout none trains on all domains; rename it"
                     raise DataError(text, self.path, entry.line)
                 if entry.repeated:
                     raise DataError(f"the key '{entry.key}' appears twice", self.path, entry.line)

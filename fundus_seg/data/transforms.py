@@ -1,86 +1,96 @@
-"""Augmentations. No other module imports albumentations.
+"""Augmentations by name.
 
-An augmentation maps an image (S, S, 3) uint8 and its masks (2, S, S) uint8 to the same shapes and types. It draws from
-a generator of its own, which `augmentation` seeds.
+An augmentation maps an image (S, S, 3) uint8 and its masks (2, S, S) uint8 to the same shapes and types, and leaves
+what it is given unchanged. There are two kinds. An `EachCase` draws from a generator that belongs to the case, so that
+cases can be made in any order, in threads beside the training step. Any other augmentation draws from one generator
+throughout an epoch, so that its cases are made one after another.
+
+The built-in ones stand in `fundus_seg.data.augment`. Its parts, such as `colour` and `flip`, combine to
+`colour+flip`. They are applied in the order of `fundus_seg.builtins.AUGMENTATION_PARTS`, and each part draws the same
+numbers whichever others stand beside it: what is left out of the whole in an ablation changes nothing else.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # albumentations asks the network for its latest version at import
-import albumentations as A
-
-from fundus_seg.builtins import AUGMENTATIONS
+from fundus_seg.builtins import AUGMENTATION_PARTS, AUGMENTATIONS
 from fundus_seg.errors import UsageError
-from fundus_seg.plugins import blamed, find
+from fundus_seg.plugins import blamed, find, parts_of
+from fundus_seg.seeding import generator
 
-Augmentation = Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
-
-RELEASED_SCALE = (1.0, 1.5)
-"""Range of the released code's enlargement; a factor is drawn for each axis."""
-
-
-class RandomScaleCrop(A.RandomResizedCrop):
-    """Enlarge each axis by a factor of its own and crop a window of the original size, in one crop and one resize."""
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the window, in pixels of the original image, that fills the frame once it is enlarged."""
-        height, width = params["shape"][:2]
-        window_h = round(height / self.py_random.uniform(*RELEASED_SCALE))
-        window_w = round(width / self.py_random.uniform(*RELEASED_SCALE))
-        top, left = self.py_random.randint(0, height - window_h), self.py_random.randint(0, width - window_w)
-        return {"crop_coords": (left, top, left + window_w, top + window_h)}
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""An image (S, S, 3) and its masks (2, S, S)."""
+Augmentation = Callable[[NDArray[np.uint8], NDArray[np.uint8]], Pair]
 
 
-def scale_crop(size: int, seed: int) -> Augmentation:
-    """The released code's augmentation: half of the cases, size x size, go through RandomScaleCrop."""
-    pipeline = A.Compose([RandomScaleCrop(size=(size, size), p=0.5)], seed=seed)
+@dataclass(frozen=True)
+class EachCase:
+    """An augmentation that is called in several threads at once, with a generator for each case.
 
-    def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        augmented = pipeline(image=image, masks=masks)
-        return augmented["image"], np.asarray(augmented["masks"])
+    Attributes:
+        augment: maps an image, its masks and the case's generator to the image and masks. Its result depends on these
+            three alone: whatever it keeps between calls must be each thread's own.
+    """
 
-    return apply
-
-
-def no_augmentation(size: int, seed: int) -> None:
-    """No augmentation: cases are used as they are."""
+    augment: Callable[[NDArray[np.uint8], NDArray[np.uint8], np.random.Generator], Pair]
 
 
-def augmentation(name: str, size: int, seed: int) -> Augmentation | None:
-    """The augmentation `name`, seeded; None for `none`.
+def augmentation(name: str, size: int, seed: int) -> Augmentation | EachCase | None:
+    """The augmentation `name`; None for `none`.
 
     Args:
-        name: a key of `fundus_seg.builtins.AUGMENTATIONS`, or `package.module:factory` of your own.
+        name: a key of `fundus_seg.builtins.AUGMENTATIONS`, keys of `AUGMENTATION_PARTS` joined by `+`, or
+            `package.module:factory` of your own.
         size: height and width of the images.
-        seed: seed of the augmentation's generator.
+        seed: seed of the generator of an augmentation that is no `EachCase`.
 
     Raises:
         UsageError: the name is unknown, or the plugin cannot be loaded or raises; when the augmentation is called, it
             raises, or returns other shapes or types than it was given.
     """
+    parts = parts_of("augmentation", name, AUGMENTATIONS, AUGMENTATION_PARTS)
+    if parts[0] in AUGMENTATION_PARTS:
+        return _joined({part: find("augmentation", part, AUGMENTATIONS)(size, seed) for part in parts})
     factory = find("augmentation", name, AUGMENTATIONS)
     with blamed(name):
-        augment: Augmentation | None = factory(size, seed)
-    return _checked(name, augment) if augment and name not in AUGMENTATIONS else augment
+        augment: Augmentation | EachCase | None = factory(size, seed)
+    if augment is None or name in AUGMENTATIONS:
+        return augment
+    if isinstance(augment, EachCase):
+        return EachCase(partial(_checked, name, augment.augment))
+    return partial(_checked, name, augment)
 
 
-def _checked(name: str, augment: Augmentation) -> Augmentation:
-    """The augmentation of a plugin, which now refuses to change shapes or types."""
+def _joined(parts: Mapping[str, EachCase]) -> EachCase:
+    """The parts one after another, each with a generator that depends on the case and the part's name alone."""
 
-    def apply(image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        with blamed(name):
-            one, other = augment(image, masks)
-            pair = np.asarray(one), np.asarray(other)
-        given, taken = ([f"{array.shape} {array.dtype}" for array in arrays] for arrays in (pair, (image, masks)))
-        if given != taken:
-            raise UsageError(f"{name}: gives {' and '.join(given)}: return image and masks as {' and '.join(taken)}")
-        return pair
+    def augment(image: NDArray[np.uint8], masks: NDArray[np.uint8], rng: np.random.Generator) -> Pair:
+        case = int(rng.integers(2**63))
+        for name, part in parts.items():
+            image, masks = part.augment(image, masks, generator(case, 0, name))
+        return image, masks
 
-    return apply
+    return EachCase(augment)
+
+
+def _checked(
+    name: str,
+    augment: Callable[..., Pair],
+    image: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    *rng: np.random.Generator,
+) -> Pair:
+    """What the augmentation of a plugin makes of a case; refused if shapes or types have changed."""
+    with blamed(name):
+        one, other = augment(image, masks, *rng)
+    pair = np.asarray(one), np.asarray(other)
+    given, taken = ([f"{array.shape} {array.dtype}" for array in arrays] for arrays in (pair, (image, masks)))
+    if given != taken:
+        raise UsageError(f"{name}: gives {' and '.join(given)}: return image and masks as {' and '.join(taken)}")
+    return pair

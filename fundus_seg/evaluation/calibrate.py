@@ -28,6 +28,7 @@ from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
+from fundus_seg.runs.origin import why_not_unseen
 from fundus_seg.runs.provenance import versions
 from fundus_seg.seeding import reproducible
 from fundus_seg.statistics.calibration import LIMITS, fit_temperature, measure
@@ -44,7 +45,7 @@ def calibrate(run: RunFolder, data: str | Path | None = None, *, progress: Progr
     """Fit one temperature for each structure of a run's `best`, write calibration.json, and measure what it does.
 
     It is fitted on the `calibrate` halves of the source domains' test splits, which trained nothing and chose no
-    checkpoint. Of the unseen domain nothing is fitted; it is measured.
+    checkpoint. Of the unseen domain, if there is one, nothing is fitted; it is measured.
 
     Args:
         run: a trained run.
@@ -64,10 +65,9 @@ def calibrate(run: RunFolder, data: str | Path | None = None, *, progress: Progr
 
     config, content = trained_settings(run)
     root = data_of(content, data, progress=progress)
-    groups: dict[Where, list[Case]] = {
-        "in-domain": cases_to_score("in-domain", run, content, root, config),
-        "unseen": cases_to_score("holdout", run, content, root, config),
-    }
+    groups: dict[Where, list[Case]] = {"in-domain": cases_to_score("in-domain", run, content, root, config)}
+    if not why_not_unseen(content):
+        groups["unseen"] = cases_to_score("holdout", run, content, root, config)
     domains = {where: Counter(case.domain for case in cases) for where, cases in groups.items()}
     predictor = predictor_of(run, config, "best", config.scoring)
     with leased(run.path), reproducible(config.train.threads):

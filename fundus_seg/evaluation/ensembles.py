@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fundus_seg.config import ResolvedRun
@@ -26,7 +26,7 @@ class RunEnsemble(RunFolder):
         members: the runs by their seeds, in order.
     """
 
-    members: Mapping[int, RunFolder]
+    members: Mapping[int, RunFolder] = field(hash=False)
 
     @classmethod
     def of(cls, members: Mapping[int, RunFolder]) -> RunEnsemble:

@@ -32,7 +32,7 @@ from fundus_seg.evaluation.records import (
 from fundus_seg.evaluation.score_case import score_case
 from fundus_seg.inference.postprocess import clean
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import STRUCTURES, Scoring
+from fundus_seg.protocol import NONE_UNSEEN, STRUCTURES, Scoring
 from fundus_seg.runs.atomic import csv_text
 from fundus_seg.runs.folder import RunFolder, folders_below
 from fundus_seg.runs.identity import UNKNOWN, RunIdentity
@@ -73,6 +73,8 @@ def score_masks(
     for word in (name, holdout):
         if not _WORD.fullmatch(word):
             raise UsageError(f"'{word}' cannot name a tool or a domain: take letters, digits and any of . _ + -")
+    if holdout.lower() == NONE_UNSEEN:
+        raise UsageError(f"'{holdout}' cannot name a domain: --holdout names the domain that the cases come from")
     scoring = scoring or Scoring()
     unpredicted = pairs.unpredicted if missing == "leave-out" else ()
     cases = sorted({*pairs.names, *pairs.unpredicted} - set(unpredicted))

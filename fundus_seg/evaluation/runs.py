@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +18,10 @@ from fundus_seg.inference.members import warn_of_mirroring
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import RunFolder, trained_runs
+from fundus_seg.runs.origin import runs_without_unseen, tell_left_out
 from fundus_seg.runs.record import is_probed, recorded_settings
 
-Checkpoints = Literal["best", "last", "oracle", "all"]
+Checkpoints = CheckpointName | Literal["all"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class EvaluatedRuns:
     Attributes:
         evaluations: scores on the holdouts, of every run and checkpoint, then of masks that other tools made.
         pairs: for each run and checkpoint its scores on the holdout and those in-domain; empty unless asked for.
+        seen: in-domain scores of the runs whose networks have seen every domain, which stand in no table of holdouts.
         overlays: paths of the pictures that were drawn.
     """
 
     evaluations: list[Evaluation]
     pairs: list[tuple[Evaluation, Evaluation]]
     overlays: list[Path]
+    seen: list[Evaluation]
 
 
 def evaluate_runs(
@@ -52,6 +56,9 @@ def evaluate_runs(
     progress: Progress = SILENT,
 ) -> EvaluatedRuns:
     """Score every trained run at or below some folders, or read the scores that are there already.
+
+    A run by whose network no domain is unseen (`why_not_unseen`) is scored in-domain alone. Beside runs with a holdout,
+    `progress` is told that it is left out of their table.
 
     What `score_masks` has kept below the folders is read too; where it cannot stand in one table with the runs,
     `progress` is told why it is left out. Plugins that the runs' networks need must have been loaded before.
@@ -77,38 +84,26 @@ def evaluate_runs(
     evaluations: list[Evaluation] = []
     pairs: list[tuple[Evaluation, Evaluation]] = []
     drawn: list[Path] = []
+    seen: list[Evaluation] = []
     untrusted: list[tuple[Path, UntrustedError]] = []
     trained = trained_runs(folders, least=0 if from_tools else 1, progress=progress)
+    reasons = runs_without_unseen(trained)
     units: Sequence[RunFolder] = ensembles_of(trained, progress=progress) if ensemble else trained
     for run in units:
         names = checkpoints_of(run) if checkpoints == "all" else [checkpoints]
+        score = partial(evaluate, run, data, scoring=scoring, inference=inference, views=views, progress=progress)
         for name in names:
             try:
-                evaluation = evaluate(
-                    run,
-                    data,
-                    checkpoint=name,
-                    scoring=scoring,
-                    inference=inference,
-                    views=views,
-                    progress=progress,
-                )
+                if any(each in reasons for each in members_of(run)):
+                    seen.append(score(checkpoint=name, scored="in-domain"))
+                    continue
+                evaluation = score(checkpoint=name)
             except UntrustedError as error:
                 untrusted.append((run.path, error))
                 break
             evaluations.append(evaluation)
             if in_domain:
-                inside = evaluate(
-                    run,
-                    data,
-                    checkpoint=name,
-                    scored="in-domain",
-                    scoring=scoring,
-                    inference=inference,
-                    views=views,
-                    progress=progress,
-                )
-                pairs.append((evaluation, inside))
+                pairs.append((evaluation, score(checkpoint=name, scored="in-domain")))
             if overlays:
                 from fundus_seg.evaluation.predictions import write_overlays
 
@@ -119,19 +114,26 @@ def evaluate_runs(
     if views == "flip":
         configs = [recorded_settings(run) for run in trained]
         warn_of_mirroring({each.model.op for each in configs if each.one_sided}, progress)
-    if untrusted and not evaluations:
+    if untrusted and not evaluations and not seen:
         raise untrusted[0][1]
     trust = " ".join(dict.fromkeys(f"--trust {error.operator}" for _, error in untrusted))
     progress.left_out("run", "of an operator that is code of your own", [path for path, _ in untrusted], trust)
+    if evaluations:
+        tell_left_out(reasons, "of the table of unseen domains (in-domain scores have their own)", progress)
+    else:
+        for run, why in reasons.items():
+            progress.line(f"{run.path}: {why}: it has in-domain scores alone")
+    if overlays:
+        tell_left_out(reasons, "of the overlays (`fundus-seg predict --overlay` draws any photograph)", progress)
     if checkpoints == "all":
-        unprobed = [run.path for run in trained if "oracle" not in checkpoints_of(run)]
+        unprobed = [run.path for run in trained if run not in reasons and "oracle" not in checkpoints_of(run)]
         progress.left_out("run", "trained without --probe-holdout, in the column of selection oracle", unprobed)
     evaluations += comparable(from_tools, evaluations, scoring=scoring, progress=progress)
-    return EvaluatedRuns(evaluations, pairs, drawn)
+    return EvaluatedRuns(evaluations, pairs, drawn, seen)
 
 
 def checkpoints_of(run: RunFolder) -> list[CheckpointName]:
-    """The checkpoints of a trained run, one for each selection: `last`, its own and, if it was probed, `oracle`.
+    """The checkpoints of a trained run: `last`, what its selection chose, and where there are `average` and `oracle`.
 
     Of an ensemble, those that all its members have.
 
@@ -141,5 +143,8 @@ def checkpoints_of(run: RunFolder) -> list[CheckpointName]:
     by_selection: dict[str, CheckpointName] = {"last": "last"}
     if all(is_probed(each.read_config()) for each in members_of(run)):
         by_selection["oracle"] = "oracle"
-    by_selection[recorded_settings(members_of(run)[0]).train.selection] = "best"
+    train = recorded_settings(members_of(run)[0]).train
+    if train.average != "none":
+        by_selection["average"] = "average"
+    by_selection[train.selection] = "best"
     return list(by_selection.values())

@@ -34,13 +34,19 @@ from fundus_seg.evaluation.which_cases import (
     warn_of_odd_masks,
 )
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import STRUCTURES, Scoring, combined
+from fundus_seg.protocol import STRUCTURES, Scoring, chosen_by, combined
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.provenance import versions
 from fundus_seg.runs.record import is_probed
 from fundus_seg.seeding import reproducible
+
+_MAKES: dict[str, str] = {
+    "oracle": "train it anew with --probe-holdout, in another --out",
+    "average": "train with --set train.average=ema, swa or swad",
+}
+"""What to do for a checkpoint that not every run has."""
 
 
 def evaluate(
@@ -63,7 +69,7 @@ def evaluate(
     Args:
         run: a trained run, or an ensemble of some.
         data: data root; None for the one that the run was trained on.
-        checkpoint: `best`, `last` or, of a run that was probed, `oracle`.
+        checkpoint: `best`, `last`; of a run with an average, `average`; of one that was probed, `oracle`.
         scored: which cases; scores of either kind have a file of their own and never stand in one table.
         scoring: the protocol; None for the one of the run's own settings.
         inference: what the network sees, in place of what the protocol says.
@@ -98,7 +104,7 @@ def evaluate(
         protocol_digest=scoring.digest(),
         data={where: digest for where, digest in content["inputs"].items() if "/" in where},
         phantom=root.phantom,
-        selection=config.train.selection if checkpoint == "best" else checkpoint,
+        selection=chosen_by(config.train.selection, checkpoint),
         checkpoint=checkpoint,
         scored=scored,
         probed=any(is_probed(its) for _, its in settings),
@@ -134,9 +140,7 @@ def _digest(run: RunFolder, checkpoint: CheckpointName) -> str:
     """SHA-256 of a checkpoint, which must be there."""
     weights = run.checkpoint(checkpoint)
     if not weights.is_file():
-        fix = "delete the run and train again"
-        if checkpoint == "oracle":
-            fix = "train it anew with --probe-holdout, in another --out"
+        fix = _MAKES.get(checkpoint, "delete the run and train again")
         raise RunError(f"{weights}: no such checkpoint; {fix}")
     return file_digest(weights)
 

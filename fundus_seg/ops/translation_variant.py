@@ -125,6 +125,10 @@ class TranslationVariantConv2d(nn.Module, ABC):
             cached.keep(form, kernel, at_most=self.kernel_cache_bytes)
         return kernel
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that an optimiser should not decay, where they are there: affinity maps start at 1."""
+        return {"affinity_maps"}
+
     def drop_kernel_cache(self) -> None:
         """Drop the cached kernels: needed only after writes to a parameter that autograd does not count."""
         self._cached = None

@@ -1,7 +1,8 @@
+from .card import write_card
 from .clinical import clinical_table
 from .compare import operators_table
 from .frames import by_kind, with_labels
-from .in_domain import domain_gap_table
+from .in_domain import domain_gap_table, in_domain_table
 from .leak import leak_table
 from .overview import overview_table
 from .plots import write_plots
@@ -21,6 +22,7 @@ __all__ = [
     "domain_gap_table",
     "evaluation_reports",
     "experiment_reports",
+    "in_domain_table",
     "leak_table",
     "operators_table",
     "overview_table",
@@ -31,5 +33,6 @@ __all__ = [
     "score_table",
     "scored_runs",
     "with_labels",
+    "write_card",
     "write_plots",
 ]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fundus_seg.errors import counted
 from fundus_seg.evaluation.calibrated import CalibratedCases
+from fundus_seg.protocol import NONE_UNSEEN
 from fundus_seg.reporting.notes import PHANTOM_HEADING, captions
 from fundus_seg.reporting.table import Report, Table, mean_sd_text
 from fundus_seg.statistics.calibration import BINS, Measured
@@ -97,8 +98,9 @@ def _bins(each: CalibratedCases) -> pd.DataFrame:
     for time, own in zip(_TIMES, (each.before, each.after), strict=True):
         frames.append(_of_bins(own).assign(time=time))
     whole = pd.concat(frames, ignore_index=True)
-    groups = {"in-domain": f"in-domain, without {each.holdout}", "unseen": f"unseen {each.holdout}"}
-    return whole.assign(structure=each.structure, where=groups[each.where])
+    kept_out = "" if each.holdout == NONE_UNSEEN else f", {each.holdout} kept out"
+    where = f"in-domain{kept_out}" if each.where == "in-domain" else f"unseen {each.holdout}"
+    return whole.assign(structure=each.structure, where=where)
 
 
 def _of_bins(own: Measured) -> pd.DataFrame:

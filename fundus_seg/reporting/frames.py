@@ -12,7 +12,7 @@ import pandas as pd
 from fundus_seg.errors import ProtocolError, UsageError, counted, unknown_name
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.policy import scored_values
-from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.evaluation.records import Evaluation, Scored
 from fundus_seg.protocol import Combination
 from fundus_seg.reporting.notes import captions
 from fundus_seg.runs.identity import COLUMN_FIELDS, Column
@@ -21,7 +21,7 @@ RUN_FIELDS = (*COLUMN_FIELDS, "holdout", "seed")
 """The columns that say which run, and which of its checkpoints, a row of a frame is of."""
 
 
-def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+def case_values(evaluations: Sequence[Evaluation], scored: Scored = "holdout") -> pd.DataFrame:
     """The values that tables, plots and tests are made of, in the units of `METRICS`.
 
     One row per run, case and structure.
@@ -31,9 +31,9 @@ def case_values(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     excluded: NaN. Rows stand in the order of the table's columns.
 
     Raises:
-        ProtocolError: evaluations that must not stand in one table.
+        ProtocolError: evaluations that must not stand in one table, or other cases than `scored`.
     """
-    check_one_table(evaluations)
+    check_one_table(evaluations, scored)
     return joined(evaluations, scored_values)
 
 
@@ -127,9 +127,14 @@ def by_kind(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
     return [kind for kind in kinds if kind]
 
 
-def check_one_table(evaluations: Sequence[Evaluation]) -> None:
-    """Raise ProtocolError for evaluations that must not stand in one table."""
+def check_one_table(evaluations: Sequence[Evaluation], scored: Scored = "holdout") -> None:
+    """Raise ProtocolError for evaluations that must not stand in one table, or of other cases than `scored`."""
     _refuse_mixtures(evaluations)
+    for evaluation in evaluations:
+        if evaluation.meta.scored != scored:
+            raise ProtocolError(
+                f"{evaluation.path}: of {evaluation.meta.scored} cases, in a table of {scored} cases; leave it out"
+            )
     _refuse_repetitions(evaluations)
 
 

@@ -6,20 +6,23 @@ network, which neither trained it nor chose its checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import product
 
 import pandas as pd
 
 from fundus_seg.errors import ProtocolError
-from fundus_seg.evaluation.metric_table import METRICS
+from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_metrics
 from fundus_seg.evaluation.policy import scored_values
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.reporting.frames import captions_of, labelled
-from fundus_seg.reporting.notes import protocol_note
-from fundus_seg.reporting.table import Report, Table, mean_sd_text
+from fundus_seg.protocol import STRUCTURES
+from fundus_seg.reporting.frames import captions_of, case_values, labelled
+from fundus_seg.reporting.notes import counts_and_protocol, protocol_note, table_title
+from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
 from fundus_seg.reporting.tables import title_of
-from fundus_seg.statistics.intervals import mean_sd
+from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval, mean_sd
 
 _METRIC = "dsc"
 _LABELS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain", "gap": "gap"}
@@ -76,6 +79,64 @@ def domain_gap_table(pairs: Pairs) -> Report:
     )
     title = title_of(outside, "In-domain beside unseen domains")
     return Report(gaps, Table(title, ("unseen", "Dice"), tuple(names.values()), tuple(rows), notes))
+
+
+def in_domain_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Report:
+    """In-domain scores of networks by which no domain is unseen: a row for each domain that trained, and their mean.
+
+    The frame has a row for each metric, structure, domain and column: metric, unit, structure, domain, COLUMN_FIELDS,
+    mean, sd and runs, and the ends of the 95 % interval, low and high.
+
+    Args:
+        evaluations: in-domain scores of runs with one holdout, which may be `none`; at least one.
+        metrics: keys of `METRICS`.
+
+    Raises:
+        ProtocolError: evaluations that must not stand in one table, or scores on a holdout.
+        UsageError: an unknown metric.
+    """
+    check_metrics(metrics)
+    names = captions_of(evaluations)
+    split = [own for evaluation in evaluations for own in _by_domain(evaluation)]
+    values = labelled(case_values(split, scored="in-domain"), names)
+    cells = {where: cell for where, cell in values.groupby(["structure", "holdout", "column"])}
+    frame, rows = [], []
+    for metric, structure in product(metrics, STRUCTURES):
+        heading, unit, bounds = METRICS[metric].heading, METRICS[metric].unit, METRICS[metric].bounds
+        means: dict[str, list[float]] = {name: [] for name in names.values()}
+        for domain in sorted(set(values["holdout"])):
+            texts = []
+            for column, name in names.items():
+                cell = cells.get((structure, domain, name), values[:0])
+                scores = cell.pivot(index="seed", columns="case", values=metric).dropna(axis="columns")
+                mean, sd = mean_sd(cell.groupby("seed")[metric].mean().dropna())
+                interval = bootstrap_interval(scores).within(*bounds) if scores.size else None
+                low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
+                numbers = {"mean": mean, "sd": sd, "runs": len(scores), "low": low, "high": high}
+                place = {"metric": metric, "unit": unit, "structure": structure, "domain": domain}
+                frame.append({**place, **asdict(column), **numbers})
+                few = 0 < len(scores) < MINIMAL_RUNS
+                texts.append(mean_interval_text(mean, low, high) if few else mean_sd_text(mean, sd))
+                means[name].append(mean)
+            rows.append((heading, structure, domain, *texts))
+        rows.append((heading, structure, "mean", *(mean_sd_text(sum(each) / len(each)) for each in means.values())))
+    notes = (
+        "test photographs of the domains that trained the network, of the half that chose no checkpoint (`calibrate`); "
+        "these scores say nothing about cameras that it has never seen",
+        f"mean over runs; in brackets, for fewer than {MINIMAL_RUNS} runs, the 95 % interval over cases",
+        *counts_and_protocol(evaluations, values, metrics),
+    )
+    title = table_title("In-domain scores, no domain is unseen", evaluations)
+    layout = Table(title, ("metric", "structure", "domain"), tuple(names.values()), tuple(rows), notes)
+    return Report(pd.DataFrame(frame), layout)
+
+
+def _by_domain(evaluation: Evaluation) -> Iterator[Evaluation]:
+    """The scores of each domain apart, the domain in place of the holdout; the digest of all true masks is left out."""
+    for domain, cases in evaluation.cases.groupby("domain", sort=False):
+        run = replace(evaluation.meta.run, holdout=str(domain))
+        meta = evaluation.meta.model_copy(update={"run": run, "truth_digest": ""})
+        yield replace(evaluation, meta=meta, cases=cases)
 
 
 def _score(evaluation: Evaluation) -> float:

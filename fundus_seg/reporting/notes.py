@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
 
 import pandas as pd
 
-from fundus_seg.builtins import Selection
 from fundus_seg.errors import UsageError, counted
 from fundus_seg.evaluation.metric_table import distances
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.protocol import SELECTIONS, STRUCTURES, Scoring
+from fundus_seg.protocol import STRUCTURES, Scoring, warning_of
 from fundus_seg.runs.identity import Column
 
 PHANTOM_HEADING = "PHANTOM, synthetic photographs, says nothing about patients. "
@@ -83,8 +81,8 @@ def selections_text(evaluations: Iterable[Evaluation]) -> str:
     """How checkpoints were chosen, each way with its own warning: `selection: last, oracle (chosen on ...)`."""
     texts = []
     for selection in sorted({evaluation.meta.selection for evaluation in evaluations}):
-        rule = SELECTIONS.get(cast(Selection, selection))  # none for `unknown`
-        texts.append(f"{selection} ({rule.warning})" if rule and rule.warning else selection)
+        warning = warning_of(selection)
+        texts.append(f"{selection} ({warning})" if warning else selection)
     return f"selection: {', '.join(texts)}"
 
 

@@ -15,7 +15,7 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.reporting.clinical import clinical_table
 from fundus_seg.reporting.compare import operators_table
 from fundus_seg.reporting.frames import by_kind, captions_of
-from fundus_seg.reporting.in_domain import domain_gap_table
+from fundus_seg.reporting.in_domain import domain_gap_table, in_domain_table
 from fundus_seg.reporting.leak import leak_table
 from fundus_seg.reporting.table import Report
 from fundus_seg.reporting.tables import score_table
@@ -26,6 +26,7 @@ def evaluation_reports(
     metrics: Sequence[str] = DEFAULT_METRICS,
     *,
     pairs: Sequence[tuple[Evaluation, Evaluation]] = (),
+    seen: Sequence[Evaluation] = (),
     clinical: bool = False,
     leak: bool = False,
 ) -> Iterator[Report]:
@@ -35,6 +36,7 @@ def evaluation_reports(
         evaluations: scores on the holdouts, as `evaluate_runs` gives them.
         metrics: the metrics of the scores.
         pairs: scores on the holdout and in-domain; they make a report of the gap between domains.
+        seen: in-domain scores of runs without an unseen domain; they make a report of their own.
         clinical: whether to report the errors of cup-to-disc ratios.
         leak: whether to report what selection on the scored cases would seem to gain.
 
@@ -52,6 +54,9 @@ def evaluation_reports(
     for phantom in (False, True):
         if own := [pair for pair in pairs if pair[0].meta.phantom is phantom]:
             yield domain_gap_table(own)
+    for kind in by_kind(seen):
+        for holdout in sorted({each.meta.run.holdout for each in kind}):
+            yield in_domain_table([each for each in kind if each.meta.run.holdout == holdout], metrics)
 
 
 def experiment_reports(evaluations: Sequence[Evaluation], *, progress: Progress = SILENT) -> Iterator[Report]:

@@ -13,6 +13,7 @@ from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import trained_runs
+from fundus_seg.runs.origin import runs_without_unseen, tell_left_out
 from fundus_seg.runs.record import recorded_settings
 
 
@@ -39,14 +40,23 @@ def scored_runs(
         checkpoint: `best` or `last`.
         scoring: the protocol; None for that of each run's own settings.
         least: least number of runs.
-        progress: told which runs are left out: they failed, are not trained to their end, or are not scored.
+        progress: told which runs are left out: they failed, are not trained to their end, have no unseen domain, or are
+            not scored.
 
     Raises:
-        RunError: there are fewer runs, or none is scored.
+        RunError: there are fewer runs, or none with an unseen domain, or none is scored.
     """
     found = []
     unscored = []
-    for run in trained_runs(paths, least=least, progress=progress):
+    trained = trained_runs(paths, least=least, progress=progress)
+    reasons = runs_without_unseen(trained)
+    if reasons and len(reasons) == len(trained) and least:
+        run, why = next(iter(reasons.items()))
+        raise RunError(f"{run.path}: {why}: no domain is unseen by its network; name runs with a holdout")
+    tell_left_out(reasons, "so without an unseen domain", progress)
+    for run in trained:
+        if run in reasons:
+            continue
         config = recorded_settings(run)
         path = run.evaluation((scoring or config.scoring).digest(), checkpoint)
         if not path.exists():

@@ -123,7 +123,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Mappings with equal keys as CSV under a line of their names; floats in full, NaN as an empty field."""
+    """Mappings as CSV under a line of all keys; floats in full, NaN and what a mapping lacks as an empty field."""
     import pandas as pd
 
     return frame_csv(pd.DataFrame(rows))
@@ -144,5 +144,5 @@ def frame_csv(frame: pd.DataFrame, **options: Any) -> str:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write mappings with equal keys as a CSV, atomically."""
+    """Write mappings as a CSV, atomically; see `csv_text`."""
     write_text(path, csv_text(rows))

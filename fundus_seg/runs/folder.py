@@ -3,8 +3,10 @@
 A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-<n>/`; in it lie
 
 - config.yaml: resolved settings, digests of the inputs, provenance
-- metrics.csv: one row per epoch
-- checkpoints/{last,best}.ckpt; of a run whose holdout was probed, oracle.ckpt, and probe.csv: one row per epoch
+- photographs.json: digests of the photographs that the network has seen, by which runs that start from it know them
+- metrics.csv: one row per epoch; its learning rate is that of the epoch's last step
+- checkpoints/{last,best}.ckpt; of a run with `train.average`, average.ckpt; of a run whose holdout was probed,
+  oracle.ckpt, and probe.csv: one row per epoch
 - evaluations/<scoring>-<checkpoint>.csv: one row per case and structure, with a .json beside it. A row holds what
   cannot be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay
   out of it; so do rim widths, whose sectors have names only where it is known which eye it is
@@ -54,12 +56,17 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def photographs(self) -> Path:
+        """Digests of the photographs that the network has seen."""
+        return self.path / "photographs.json"
+
+    @property
     def probe(self) -> Path:
         """A row an epoch, of the holdout."""
         return self.path / "probe.csv"
 
     def checkpoint(self, name: str) -> Path:
-        """`last`, `best` or `oracle`."""
+        """`last`, `best`, `average` or `oracle`."""
         return self.path / "checkpoints" / f"{name}.ckpt"
 
     def evaluation(self, scoring: str, checkpoint: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from fundus_seg.config import MachineSettings, PlannedRun, ResolvedRun, flatten, load_recorded, resolve_machine
@@ -12,6 +13,10 @@ from fundus_seg.progress import Progress
 from fundus_seg.runs.folder import RUN_FORMAT, RunFolder
 from fundus_seg.runs.identity import RunIdentity
 from fundus_seg.runs.provenance import changes, provenance
+
+_READ_AT_BEGIN = ("inputs.encoder_weights", "inputs.start")
+"""Inputs that a run reads when it begins and never again: it goes on without them, and earlier versions recorded the
+digests of some of them only."""
 
 
 def take_up(
@@ -44,6 +49,7 @@ def take_up(
     before = recorded.training_settings() | flatten({"inputs": there["inputs"]})
     now = resolved.training_settings() | flatten({"inputs": dict(inputs)})
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    differing = [key for key in differing if key not in _READ_AT_BEGIN or None not in (before.get(key), now.get(key))]
     if differing:
         named = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
         raise RunError(f"{folder.path}: holds another run ({named}); choose another --out, or delete it")
@@ -95,14 +101,26 @@ def record(
     phantom: bool,
     probed: bool,
     gpu: str | None,
+    told: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write config.yaml into the run's folder, unless it is there and an epoch was trained with it.
 
     Whether the holdout is probed is no setting, since the run computes the same bits: it is part of the provenance.
+
+    Args:
+        folder: the run's folder.
+        config: its settings.
+        inputs: as in `take_up`.
+        identity: which run it is.
+        data_root: what opens the data root again.
+        phantom: whether any photograph is synthetic.
+        probed: whether the holdout is probed.
+        gpu: name of the GPU that computes; None for the processor.
+        told: what else the provenance says, in plain values: of the photographs, and of the network it starts from.
     """
     if folder.begun:
         return
-    surroundings = {**provenance(gpu), "data_root": data_root, "phantom": phantom, "probed": probed}
+    surroundings = {**provenance(gpu), "data_root": data_root, "phantom": phantom, "probed": probed, **told}
     settings = config.model_dump(mode="json")
     first = {name: settings.pop(name) for name in ("preset", "holdout", "seed")}
     own = {"identity": asdict(identity), "inputs": dict(inputs), "provenance": surroundings}

@@ -8,6 +8,7 @@ epoch takes less time than writing it.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fundus_seg.config import ResolvedRun, RunConfig, resolve_sources
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError
+from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError, UsageError
 from fundus_seg.hardware import gpu_name, machine_choices
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.models.checkpoint import read_checkpoint, write_checkpoint
@@ -33,13 +35,16 @@ from fundus_seg.runs.identity import identity_of, run_folder
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.record import record, take_up, tell_changes
 from fundus_seg.seeding import reproducible, seeded
+from fundus_seg.training.averages import AVERAGES, Average, renew_norms
 from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.method import Method
 from fundus_seg.training.methods import build_method
 from fundus_seg.training.observer import Observer
+from fundus_seg.training.optimiser import build_optimizer
 from fundus_seg.training.probe import HoldoutProbe
-from fundus_seg.training.run_data import RunData, load_run_data
-from fundus_seg.training.selection import KeptWeights, score, validation_dice, weights_state
+from fundus_seg.training.run_data import RunData, load_run_data, new_provenance, record_photographs, seen_by_start
+from fundus_seg.training.selection import KeptWeights, chosen, row_score, score, validation_dice, weights_state
+from fundus_seg.training.start import check_start, starting_network
 from fundus_seg.training.task import check_losses, find_loss
 
 
@@ -50,8 +55,8 @@ class _State:
     network: Any
     optimizer: torch.optim.Optimizer
     method: Method
+    average: Average | None = None
     epoch: int = 0
-    best: float = -math.inf
     history: list[dict[str, Any]] = field(default_factory=list)
     saved: int = field(init=False)
 
@@ -88,15 +93,22 @@ def train(
         ConfigError: the folder's config.yaml is damaged.
     """
     planned = resolve_sources(config, root.domains, where=root.path)
-    data = load_run_data(planned, root, progress=progress)
+    if probe and not planned.unseen:
+        raise UsageError(f"--probe-holdout with holdout {planned.holdout}: no domain is unseen; leave it out")
     folder = run_folder(planned, planned.recipe(all_domains=root.experiment), out, phantom=root.phantom)
+    start = check_start(planned, begun=folder.begun)
+    data = load_run_data(planned, root, progress=progress)
+    inputs = {**data.inputs, **start}
     if probe:
         observers = [*observers, HoldoutProbe(root, data.origin, progress=progress)]
-    resolved = take_up(folder, planned, data.inputs, probed=probe, machine=machine_choices)
+    resolved = take_up(folder, planned, inputs, probed=probe, machine=machine_choices)
     tell_changes(folder, gpu_name(), progress)
     if folder.has("TRAINED"):
         progress.line(f"{folder.path}: already trained")
         return folder
+    told = {} if folder.begun else new_provenance(planned, data)
+    if not folder.begun and (why := seen_by_start(planned, data)):
+        progress.warn(f"{why}: {planned.holdout} is not unseen, and no table of holdouts takes the run")
     before, last = folder.stamp(), folder.checkpoint("last")
     with reproducible(resolved.train.threads), fabric_for(resolved.train, _assist, resolved, root, last) as fabric:
         state = _begin(resolved, fabric, resume_from=last)
@@ -108,13 +120,16 @@ def train(
             record(
                 folder,
                 resolved,
-                data.inputs,
+                inputs,
                 identity=identity_of(resolved, root.experiment),
                 data_root=root.name,
                 phantom=root.phantom,
                 probed=probe,
                 gpu=gpu_name(),
+                told=told,
             )
+            if told:
+                record_photographs(folder, resolved, data)
             try:
                 _fit(folder, resolved, fabric, state, data, observers, progress)
             except KeyboardInterrupt:
@@ -123,7 +138,8 @@ def train(
                 )
                 raise
             folder.mark("TRAINED")
-    sizes = (f"{name} {folder.checkpoint(name).stat().st_size / 1e6:.1f} MB" for name in ("best", "last"))
+    files = [folder.checkpoint(name) for name in ("best", "last", "average")]
+    sizes = (f"{path.stem} {path.stat().st_size / 1e6:.1f} MB" for path in files if path.exists())
     progress.line(f"checkpoints, weights only: {', '.join(sizes)}")
     return folder
 
@@ -139,43 +155,70 @@ def _fit(
 ) -> None:
     batches = DomainBatches(data.sources, config.train, seed=config.seed, device=fabric.device)
     epochs = config.train.epochs
-    best, last_save = KeptWeights(folder.checkpoint("best")), time.monotonic()
+    best, average = (KeptWeights(folder.checkpoint(name)) for name in ("best", "average"))
+    last_save = time.monotonic()
     if state.epoch:
         progress.line(f"{folder.path}: going on after epoch {state.epoch} of {epochs}")
     while state.epoch < epochs:
         started = time.perf_counter()
         losses = _train_epoch(config, fabric, state, batches, progress)
-        row = {"epoch": state.epoch + 1, "lr": config.optim.lr_at(state.epoch)}
+        row = {"epoch": state.epoch + 1, "lr": _rate(config, batches, (state.epoch + 1) * batches.steps - 1)}
         row |= {f"loss_{name}": loss for name, loss in zip(STRUCTURES, losses, strict=True)}
         if not math.isfinite(sum(losses)):
             raise RunError(f"{folder.path}: the loss is no longer finite in epoch {row['epoch']}; lower optim.lr")
-        improved = state.epoch + 1 == epochs  # without validation, `best` is the last epoch
-        if data.validation:
-            threshold = config.scoring.threshold
-            dice_of = validation_dice(state.network, data.validation, threshold=threshold, device=fabric.device)
-            row |= {f"dice_{name}": value for name, value in dice_of.items()}
-            if math.isnan(score(dice_of)):
-                raise DataError(
-                    f"{folder.path}: a structure is empty in every case that selects at this size; add cases"
-                )
-            improved = score(dice_of) > state.best  # strictly: the first maximum wins
-            state.best = max(state.best, score(dice_of))
+        row |= _validate(folder, config, fabric, data, state.network)
+        if averaged := _average(config, fabric, state, batches, row):
+            with fabric.autocast():  # as Fabric's wrapper does, which would share the mean with further devices
+                row |= _validate(folder, config, fabric, data, averaged, "average_")
         state.epoch += 1
         state.history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
         for observer in observers:
             observer.on_epoch_end(state.history[-1], state.network)
         weights = weights_state(state.network, config, state.epoch, data.origin)
-        if improved:
+        if chosen(state.history, epochs):
             best.keep(weights)
+        if averaged and chosen(state.history, epochs, "average_"):
+            average.keep(weights_state(averaged, config, state.epoch, data.origin))
         write_rows(folder.metrics, state.history)
         finished = state.epoch == epochs
         if finished or time.monotonic() - last_save >= config.train.save_every:
             for observer in observers:
                 observer.on_save()
             best.save()
+            average.save()
             _save(folder, state, weights, finished=finished)
             last_save = time.monotonic()
         progress.line(_epoch_line(row, epochs))
+
+
+def _validate(
+    folder: RunFolder, config: ResolvedRun, fabric: Any, data: RunData, network: Any, prefix: str = ""
+) -> dict[str, float]:
+    """The columns of metrics.csv that say how a network scores on the cases that select; none where there are none."""
+    if not data.validation:
+        return {}
+    dice_of = validation_dice(network, data.validation, threshold=config.scoring.threshold, device=fabric.device)
+    if math.isnan(score(dice_of)):
+        raise DataError(f"{folder.path}: a structure is empty in every case that selects at this size; add cases")
+    return {f"{prefix}dice_{name}": value for name, value in dice_of.items()}
+
+
+def _average(
+    config: ResolvedRun, fabric: Any, state: _State, batches: DomainBatches, row: Mapping[str, Any]
+) -> torch.nn.Module | None:
+    """The mean of the weights, if there is one to be scored after this epoch, ready for use.
+
+    Running statistics that must be computed anew are those of an epoch of batches, drawn as for training, without the
+    run's method.
+    """
+    if state.average is None:
+        return None
+    network = state.average.after_epoch(state.network, [*state.history, row])
+    if network and state.average.stale_norms:
+        with seeded(config.seed, config.train.epochs, "average"), fabric.autocast():
+            images = (fabric.to_device(batch.images) for batch in batches.epoch(config.train.epochs))
+            renew_norms(network, (_input(config, each) for each in images))
+    return network
 
 
 def _assist(fabric: Any, config: ResolvedRun, root: DataRoot, resume_from: Path) -> _State:
@@ -197,21 +240,26 @@ def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
     """A run at its start, or after its last whole epoch."""
     there = read_checkpoint(resume_from) if resume_from.exists() else None
     with seeded(config.seed, 0, "initialisation"):
-        weights = None if there else config.model.encoder_weights
-        network = build_model(**config.network_spec(), encoder_weights=weights)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.optim.lr, betas=config.optim.betas, fused=True)
+        network = build_model(**config.network_spec()) if there else starting_network(config)
+    optimizer = build_optimizer(network, config.optim)
+    network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
+    average = None
+    if config.train.average != "none" and fabric.is_global_zero:
+        plain = copy.deepcopy(network).to(fabric.device)  # without the hooks of a method
+        average = AVERAGES[config.train.average](plain, config.train)
     method = build_method(config.train.method)
     with blamed(config.train.method):
         method.attach(network)
-    network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     network, optimizer = fabric.setup(network, optimizer)
     if there is None:
-        return _State(network, optimizer, method)
+        return _State(network, optimizer, method, average)
     try:
         network.load_state_dict(there["model"])
-        state = _State(network, optimizer, method, there["epoch"], there["best"], there["history"])
-        if state.epoch < config.train.epochs:  # the last epoch leaves the optimiser out
+        state = _State(network, optimizer, method, average, there["epoch"], there["history"])
+        if state.epoch < config.train.epochs:  # the last epoch leaves out what only training needs
             optimizer.load_state_dict(there["optimizer"])
+            if average:
+                average.load_state_dict(there["average"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{resume_from}: not of this run; delete {resume_from.parents[1]} and train again"
@@ -223,8 +271,6 @@ def _train_epoch(
     config: ResolvedRun, fabric: Any, state: _State, batches: DomainBatches, progress: Progress
 ) -> list[float]:
     """Mean loss of each structure over one epoch."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = config.optim.lr_at(state.epoch)
     loss_of = find_loss(config.train.loss)
     state.network.train()
     total = torch.zeros(len(STRUCTURES), device=fabric.device)
@@ -236,17 +282,28 @@ def _train_epoch(
             images, masks = fabric.to_device((batch.images, batch.masks))
             with blamed(config.train.method):
                 images, masks = state.method.batch(images, masks, batch.domains, step)
-            images = scale_photographs(images).to(memory_format=_memory_format(config))
-            logits = state.network(images)
+            logits = state.network(_input(config, images))
             with blamed(config.train.method):
                 losses = state.method.loss(loss_of, logits, masks, batch.domains, step)
             check_losses(config.train.method, losses)
             state.optimizer.zero_grad()
             fabric.backward(losses.mean())
+            for group in state.optimizer.param_groups:
+                group["lr"] = _rate(config, batches, step)
             state.optimizer.step()
+            if state.average:
+                state.average.after_step(state.network)
             total += losses.detach()
             advance(**{f"loss {name}": value.detach() for name, value in zip(STRUCTURES, losses, strict=True)}, **shown)
     return (fabric.all_reduce(total) / batches.steps).tolist()
+
+
+def _rate(config: ResolvedRun, batches: DomainBatches, step: int) -> float:
+    return config.optim.lr_at(step, steps=batches.steps, epochs=config.train.epochs)
+
+
+def _input(config: ResolvedRun, images: Tensor) -> Tensor:
+    return scale_photographs(images).to(memory_format=_memory_format(config))
 
 
 def _memory_format(config: ResolvedRun) -> torch.memory_format:
@@ -255,15 +312,24 @@ def _memory_format(config: ResolvedRun) -> torch.memory_format:
 
 def _save(folder: RunFolder, state: _State, weights: Mapping[str, Any], *, finished: bool) -> None:
     """Write `last`, after all else: a run that is killed before repeats the epochs since its last save."""
-    last = {**weights, "best": state.best, "history": state.history}
+    best = max(map(row_score, state.history))
+    last = {**weights, "best": best, "history": state.history}
     if not finished:
         last["optimizer"] = state.optimizer.state_dict()
+        if state.average:
+            last["average"] = state.average.state_dict()
     write_checkpoint(folder.checkpoint("last"), last)
     state.saved = state.epoch
 
 
 def _dice_text(row: Mapping[str, Any]) -> dict[str, str]:
-    return {f"Dice {name}": f"{100 * row[f'dice_{name}']:.1f}" for name in STRUCTURES if f"dice_{name}" in row}
+    """The Dice of the network, then that of the mean of its weights, where there is one."""
+    return {
+        f"Dice {name}{whose}": f"{100 * row[f'{prefix}dice_{name}']:.1f}"
+        for prefix, whose in (("", ""), ("average_", " (average)"))
+        for name in STRUCTURES
+        if f"{prefix}dice_{name}" in row
+    }
 
 
 def _epoch_line(row: Mapping[str, Any], epochs: int) -> str:

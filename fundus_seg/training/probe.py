@@ -19,7 +19,7 @@ from fundus_seg.runs.atomic import write_rows
 from fundus_seg.runs.folder import RunFolder, read_epochs
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.run_data import ValidationSet
-from fundus_seg.training.selection import KeptWeights, score, validation_dice, weights_state
+from fundus_seg.training.selection import KeptWeights, row_score, score, validation_dice, weights_state
 
 
 class HoldoutProbe(Observer):
@@ -70,7 +70,7 @@ class HoldoutProbe(Observer):
     def on_epoch_end(self, row: Mapping[str, Any], network: nn.Module) -> None:
         """Score the network, and keep its weights if it is better than in every epoch before."""
         dice_of = self._dice(network)
-        if score(dice_of) > max(map(_score, self._rows), default=-math.inf):
+        if score(dice_of) > max(map(row_score, self._rows), default=-math.inf):
             self._oracle.keep(weights_state(network, self._config, row["epoch"], self.origin))
         self._rows.append({"epoch": row["epoch"], **{f"dice_{name}": value for name, value in dice_of.items()}})
 
@@ -82,7 +82,3 @@ class HoldoutProbe(Observer):
     def _dice(self, network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
         return validation_dice(network, self._holdout, threshold=self._config.scoring.threshold, device=device)
-
-
-def _score(row: Mapping[str, Any]) -> float:
-    return score({name: row[f"dice_{name}"] for name in STRUCTURES})

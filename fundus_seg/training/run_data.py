@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.config import PlannedRun
+from fundus_seg.config import DataConfig, PlannedRun
 from fundus_seg.data.cache import ResizedSplit, load_resized
 from fundus_seg.data.files import Split
 from fundus_seg.data.layout import DataRoot
@@ -21,6 +23,9 @@ from fundus_seg.metrics.framing import Framing
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import SELECTIONS, source_half
+from fundus_seg.runs.atomic import write_json
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.origin import origin_of, plain, start_file, why_not_unseen
 
 _Splits = dict[str, ResizedSplit]
 
@@ -46,7 +51,8 @@ class RunData:
         sources: the training split of each source domain, by domain.
         validation: the cases that may choose the checkpoint, by domain; empty for a selection that looks at none.
         inputs: digests of what the settings name but do not contain: each split, by `domain/split`; a file of encoder
-            weights; the source file of each plugin, by its setting.
+            weights, or the checkpoint that the run starts from; the source file of each plugin, by its setting.
+        photographs: a digest of each photograph's pixels at the training size, by `domain/split`.
         origin: what a checkpoint says of the photographs that trained it, in plain values: `phantom`, whether they are
             the phantom's, and `framing`, the `low` and `high` of `metrics.framing.Framing`.
     """
@@ -54,6 +60,7 @@ class RunData:
     sources: Mapping[str, ResizedSplit]
     validation: Mapping[str, ValidationSet]
     inputs: Mapping[str, str]
+    photographs: Mapping[str, Sequence[str]]
     origin: Mapping[str, Any]
 
 
@@ -67,7 +74,7 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
     """
     plugins = {setting: load(name).digest for setting, name in config.plugins().items()}
     sources = config.data.sources
-    domains: dict[Split, tuple[str, ...]] = {"train": sources, "test": (*sources, config.holdout)}
+    domains: dict[Split, tuple[str, ...]] = {"train": sources, "test": (*sources, *config.unseen)}
     loaded: dict[Split, _Splits] = {"train": {}, "test": {}}
     unusable = Problems()
     for split, keys in domains.items():
@@ -78,16 +85,83 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
                 with unusable.gather():
                     loaded[split][domain] = load_resized(found.cases, config.data, progress=progress)
     unusable.found += [problem for split in loaded["train"].values() for problem in split.problems]
-    unusable.found += _leaks(config.holdout, loaded)
+    photographs = {
+        f"{domain}/{split}": [*map(_pixels, each.images)] for split in loaded for domain, each in loaded[split].items()
+    }
+    unusable.found += _leaks(config.holdout, loaded, photographs)
     for odd in (line for split in loaded.values() for each in split.values() for line in each.odd):
         progress.warn(odd)
     unusable.refuse("problems with the data")
     inputs = {f"{domain}/{split}": each.digest for split in loaded for domain, each in loaded[split].items()}
-    weights = config.model.encoder_weights
-    if weights not in ("imagenet", "none") and Path(weights).is_file():
-        inputs["encoder_weights"] = file_digest(Path(weights))[:16]
     validation = _validation_sets(config, loaded["test"])
-    return RunData(loaded["train"], validation, inputs | plugins, _origin(loaded["train"], root))
+    inputs |= _start(config) | plugins
+    return RunData(loaded["train"], validation, inputs, photographs, _origin(loaded["train"], root))
+
+
+def _start(config: PlannedRun) -> dict[str, str]:
+    """Digests of the files that the run starts from, where they are there; a network takes the place of an encoder."""
+    start, weights = config.model.start, config.model.encoder_weights
+    files = {"encoder_weights": Path(weights)} if weights not in ("imagenet", "none") else {}
+    if start != "none":
+        files = {"start": start_file(start)}
+    return {key: file_digest(path)[:16] for key, path in files.items() if path.is_file()}
+
+
+def new_provenance(config: PlannedRun, data: RunData) -> dict[str, Any]:
+    """What a run that begins now records of its photographs and of the network that it starts from, in plain values.
+
+    `photographs` counts those of each source domain that train, `origin` is that of `fundus_seg.runs.origin`, with the
+    number of the holdout's photographs that trained it.
+
+    Raises:
+        CheckpointError, RunError: as `origin_of`.
+    """
+    counts = {domain: len(split.names) for domain, split in data.sources.items()}
+    told = {"photographs": counts, **data.origin}
+    if config.model.start != "none":
+        tested = {digest for domain in config.unseen for digest in data.photographs[f"{domain}/test"]}
+        seen = seen_photographs(config.model.start, config.data)
+        told["origin"] = plain(replace(origin_of(config.model.start), shared=len(seen & tested)))
+    return told
+
+
+def record_photographs(folder: RunFolder, config: PlannedRun, data: RunData) -> None:
+    """Record which photographs a new run's network will have seen: those that train or choose, and its origin's."""
+    chose = config.unseen if SELECTIONS[config.train.selection].cases == "holdout" else ()
+    places = [where for where in data.photographs if where.split("/")[0] in (*config.data.sources, *chose)]
+    own = {digest for where in places for digest in data.photographs[where]}
+    earlier = seen_photographs(config.model.start, config.data) if config.model.start != "none" else set()
+    write_json(folder.photographs, {**_frames(config.data), "seen": sorted(own | earlier)})
+
+
+def seen_photographs(start: str, data: DataConfig) -> set[str]:
+    """The photographs that the run of a checkpoint has recorded as seen; none where it saw them at another size.
+
+    Args:
+        start: a run or a checkpoint, as in `model.start`.
+        data: the size, and how photographs are resized to it.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        content = json.loads(RunFolder(start_file(start).resolve().parents[1]).photographs.read_text("utf8"))
+        if all(content[key] == value for key, value in _frames(data).items()):
+            return set(content["seen"])
+    return set()
+
+
+def _frames(data: DataConfig) -> dict[str, Any]:
+    return {"size": data.size, "image_interpolation": data.image_interpolation}
+
+
+def seen_by_start(config: PlannedRun, data: RunData) -> str:
+    """Why the holdout is not unseen by the network that a new run starts from; empty where it is, or there is none.
+
+    Raises:
+        CheckpointError, RunError: as `origin_of`.
+    """
+    if config.model.start == "none" or not config.unseen:
+        return ""
+    told = {"inputs": data.inputs, "provenance": new_provenance(config, data)}
+    return why_not_unseen({**config.model_dump(mode="json"), **told})
 
 
 def _origin(sources: _Splits, root: DataRoot) -> dict[str, Any]:
@@ -96,15 +170,14 @@ def _origin(sources: _Splits, root: DataRoot) -> dict[str, Any]:
     return {"phantom": root.phantom, "framing": framing and asdict(framing)}
 
 
-def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[Problem]:
+def _leaks(holdout: str, loaded: Mapping[Split, _Splits], photographs: Mapping[str, Sequence[str]]) -> list[Problem]:
     """The photographs that a source shares with the holdout's test split, saved in whatever form.
 
     They are told by their pixels at the training size. `data check` finds altered copies too.
     """
     if holdout not in loaded["test"]:
         return []
-    unseen = loaded["test"][holdout]
-    scored = dict(zip(map(_pixels, unseen.images), unseen.names, strict=True))
+    scored = dict(zip(photographs[f"{holdout}/test"], loaded["test"][holdout].names, strict=True))
     return [
         Problem(
             f"the same photograph as {holdout}/test/{scored[digest]}, which is to be unseen; "
@@ -114,13 +187,13 @@ def _leaks(holdout: str, loaded: Mapping[Split, _Splits]) -> list[Problem]:
         for split, domains in loaded.items()
         for domain, each in domains.items()
         if domain != holdout
-        for name, digest in zip(each.names, map(_pixels, each.images), strict=True)
+        for name, digest in zip(each.names, photographs[f"{domain}/{split}"], strict=True)
         if digest in scored
     ]
 
 
-def _pixels(image: NDArray[np.uint8]) -> bytes:
-    return hashlib.blake2b(image.tobytes()).digest()
+def _pixels(image: NDArray[np.uint8]) -> str:
+    return hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
 
 
 def _validation_sets(config: PlannedRun, tests: _Splits) -> dict[str, ValidationSet]:

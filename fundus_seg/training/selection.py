@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,31 @@ def score(dice_of: Mapping[str, float]) -> float:
     return math.fsum(dice_of.values()) / len(dice_of)
 
 
+def row_score(row: Mapping[str, Any], prefix: str = "") -> float:
+    """The score of an epoch by its row of metrics.csv; -inf where nothing was scored.
+
+    Args:
+        row: the row.
+        prefix: empty for the network, `average_` for the mean of its weights.
+    """
+    dice_of = {name: row[f"{prefix}dice_{name}"] for name in STRUCTURES if f"{prefix}dice_{name}" in row}
+    return score(dice_of) if dice_of else -math.inf
+
+
+def chosen(rows: Sequence[Mapping[str, Any]], epochs: int, prefix: str = "") -> bool:
+    """Whether the selection has chosen the last row's epoch so far: by the first maximum, or as the run's last epoch.
+
+    Args:
+        rows: of metrics.csv, one or more.
+        epochs: epochs of the run.
+        prefix: as in `row_score`.
+    """
+    *before, now = (row_score(row, prefix) for row in rows)
+    return len(rows) == epochs if now == -math.inf else now > max(before, default=-math.inf)
+
+
 def weights_state(network: nn.Module, config: Recipe, epoch: int, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of `best` and `oracle`: the weights after `epoch`, and what rebuilds and uses their network.
+    """The content of `best`, `average` and `oracle`: weights, and what rebuilds and uses their network.
 
     Args:
         network: the network.

@@ -1,4 +1,4 @@
-"""The loss: binary cross-entropy of two sigmoid channels, disc and cup, or a loss of your own."""
+"""The losses of two sigmoid channels, disc and cup: binary cross-entropy, with soft Dice or without, or your own."""
 
 from __future__ import annotations
 
@@ -23,6 +23,29 @@ def binary_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
     """
     losses = F.binary_cross_entropy_with_logits(logits, masks.to(logits.dtype), reduction="none")
     return losses.mean(dim=(0, 2, 3))
+
+
+def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """1 - (2 sum p y + 1) / (sum p + sum y + 1), the mean over cases, one value per structure.
+
+    p are the probabilities, y the masks; the sums run over the pixels of one case. The loss is that of F. Milletari,
+    N. Navab, S.-A. Ahmadi: V-Net (3DV 2016), but with p and y in the denominator where theirs has the squares, as in
+    nnU-Net. The smoothing is 1, in pixels: where a case's truth is empty the loss is q / (q + 1) with q = sum p, which
+    grows from 0 to 1 with the area that is predicted; where both are empty it is 0.
+    """
+    probabilities, truths = logits.float().sigmoid(), masks.float()
+    shared = (probabilities * truths).sum(dim=(2, 3))
+    sizes = (probabilities + truths).sum(dim=(2, 3))
+    return (1 - (2 * shared + 1) / (sizes + 1)).mean(dim=0)
+
+
+def cross_entropy_and_dice(logits: Tensor, masks: Tensor) -> Tensor:
+    """The sum of `binary_cross_entropy` and `soft_dice_loss`, in float32, one value per structure.
+
+    nnU-Net minimises this sum (F. Isensee et al.: nnU-Net: a self-configuring method for deep learning-based biomedical
+    image segmentation. Nature Methods 2021).
+    """
+    return binary_cross_entropy(logits.float(), masks) + soft_dice_loss(logits, masks)
 
 
 def find_loss(name: str) -> Loss:
