@@ -37,7 +37,7 @@ AUGMENTATION_PARTS = {
     "quality": "fundus_seg.data.augment.parts:quality",
     "bigaug": "fundus_seg.data.augment.bigaug:bigaug",
 }
-"""Augmentations that combine, as in `colour+flip`, in this order; a factory makes an `EachCase` from size and seed."""
+"""Augmentations that combine, as in `flip+colour`, in this order; a factory makes an `EachCase` from size and seed."""
 
 AUGMENTATIONS = {
     "none": "fundus_seg.data.augment.released:no_augmentation",

@@ -25,6 +25,7 @@ _CONTENTS = {
     ".phantom-v*": "the phantom",
     "resized/*": "a resized split",
     "hashes/*": "hashes of files",
+    "floors/*": "scores of a mean mask",
     "compiled/*": "a compiled operator",
     "shipped/*": "photographs that came from another machine",
 }

@@ -13,7 +13,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -68,7 +68,7 @@ def check_name(kind: str, name: str, builtin: Iterable[str]) -> str:
     return name
 
 
-def parts_of(kind: str, name: str, builtin: Iterable[str], parts: Iterable[str]) -> list[str]:
+def parts_of(kind: str, name: str, builtin: Iterable[str], parts: Collection[str]) -> list[str]:
     """The names that are joined by `+` in a name, in the order of `parts`; a name without `+` is the only one.
 
     Args:

@@ -23,6 +23,8 @@ from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import open_root
 from fundus_seg.data.transforms import EachCase, augmentation
 from fundus_seg.errors import UsageError
+from fundus_seg.ops import translation_variant_conv2d
+from fundus_seg.ops.tvconv import TVConv2d
 from fundus_seg.phantom.make import draw_case
 from fundus_seg.seeding import generator
 from fundus_seg.training import train
@@ -256,6 +258,17 @@ class TestBigAug:
         assert np.abs(np.diff(middle, axis=0)).max() <= 2
 
 
+def test_a_mirrored_case_meets_the_kernels_of_tvconv_where_they_are(network):
+    """Flips mirror photographs and masks alone; the operator is told nothing of them."""
+    (operator, *_) = (module for module in network.modules() if isinstance(module, TVConv2d))
+    with torch.no_grad():
+        kernel = operator.kernel()
+        features = torch.rand(1, kernel.shape[0], *kernel.shape[2:])
+        mirrored = operator(features.flip(3))
+        assert torch.allclose(mirrored, translation_variant_conv2d(features.flip(3), kernel))
+        assert not torch.allclose(mirrored.flip(3), operator(features))
+
+
 def corners(mask):
     places = np.argwhere(mask)
     return places.min(0), places.max(0)
@@ -305,6 +318,17 @@ class TestThreads:
                 image, masks = alone.augment(image, masks, np.random.default_rng([seed, step, place]))
                 assert np.array_equal(batch.images[place], image.transpose(2, 0, 1))
                 assert np.array_equal(batch.masks[place], masks)
+
+    def test_may_write_into_what_they_are_given(self, monkeypatch):
+        def blackened(image, masks, rng):
+            image[:], masks[:] = 0, 1
+            return image, masks
+
+        monkeypatch.setattr("fundus_seg.data.batches.augmentation", lambda *_: EachCase(blackened))
+        batches = drawn_batches("flip")
+        assert all(not batch.images.any() and batch.masks.all() for batch in batches.epoch(0))
+        assert all(cases[1:].all() for cases in batches._images)
+        assert not any(cases.any() for cases in batches._masks)
 
     def test_end_with_the_epoch(self):
         assert len(list(drawn_batches("colour").epoch(0))) == 2

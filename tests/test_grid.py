@@ -301,7 +301,7 @@ def test_the_command_prints_the_table_of_what_is_done_then_what_failed(root, out
     options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A", "--ops", "conv"]
     options += ["--vary", "optim.lr=1e30,1e-3,1e-4", "--set", "train.steps_per_epoch=3", "--executor", "serial"]
     done = command("benchmark", *options, "--format", "markdown", "--plots", tmp_path / "plots", code=1)
-    assert re.search(r"\| metric \| structure \| unseen \| conv-lr=\S+ \| conv-steps\S+ \|\n", done.out)
+    assert re.search(r"\| metric \| structure \| unseen \| mean-mask \| conv-lr=\S+ \| conv-steps\S+ \|\n", done.out)
     assert "| all | all |" in done.out
     assert (tmp_path / "plots" / "boxes-dsc.png").exists()
     assert "error: 1 of 3 runs failed; --retry-failed takes them up again:\n  A conv-lr=1e+30" in done.err

@@ -89,7 +89,8 @@ def outcome(run: RunFolder) -> tuple[object, ...]:
     """All that a run leaves, but times: metrics, evaluation files, weights."""
     with run.metrics.open() as file:
         metrics = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
-    evaluations = {path.name: path.read_bytes() for path in (run.path / "evaluations").iterdir()}
+    written = [path for folder in ("evaluations", "floor") for path in (run.path / folder).iterdir()]
+    evaluations = {path.name: path.read_bytes() for path in written}
     last = torch.load(run.checkpoint("last"), weights_only=True)
     state = {key: value.numpy().tobytes() for key, value in last["model"].items()}
     kept = [path.read_bytes() for name in ("best", "average") if (path := run.checkpoint(name)).exists()]

@@ -141,6 +141,10 @@ def test_its_card_quotes_the_runs_of_its_recipe(runs):
     dsc = score_table([scores], ["dsc", "hd95"]).layout.rows[0][-1]
     assert "No run of the same recipe leaves out B, C, D." in card
     assert re.search(rf"\| DSC \[%\] \| disc \(OD\) \| A \| (\*\*)?{re.escape(dsc)}", card)
+    whole = scores.path.read_bytes()
+    scores.path.write_bytes(whole[:-10])
+    assert f"damaged: the scores of 1 run, first {scores.path}." in write_card(run).read_text()
+    scores.path.write_bytes(whole)
     assert write_card(other) is None
     content = run.read_config()
     run.write_config({**content, "inputs": {**inputs, "B/train": "0" * 16}})

@@ -195,7 +195,8 @@ class TestRuns:
             assert run(op).match(f"tiny/A/{op}-{variant}*/seed-0")
         evaluations = [evaluate(each) for each in find_runs([tmp_path / "runs"])]
         columns = score_table(evaluations).layout.columns
-        assert [column.partition(f"-{variant}")[0] for column in columns] == ["depthwise", "depthwise-dilated"]
+        names = [column.partition(f"-{variant}")[0] for column in columns]
+        assert names == ["mean-mask", "depthwise", "depthwise-dilated"]
         plain = load_config("tiny", arguments={"holdout": "A", "model.op": "depthwise-dilated"})
         assert (plain.operator, plain.recipe(all_domains="ABCD")) == ("depthwise-dilated", "")
 

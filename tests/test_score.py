@@ -115,7 +115,7 @@ def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
     found = external_evaluations([tmp_path / "runs", tmp_path / "runs" / "external"])
     assert [each.meta.run.operator for each in found] == ["nifti", "png"]
     table = score_table([own, *comparable(found, [own])]).layout
-    assert table.columns == ("tvconv [source-validation]", "nifti [unknown]", "png [unknown]")
+    assert table.columns == ("mean-mask", "tvconv [source-validation]", "nifti [unknown]", "png [unknown]")
     for row in table.rows:
         assert row[3] == row[4] == row[5]
     told = Lines()

@@ -363,7 +363,7 @@ def test_the_frame_has_a_row_a_cell_with_units_and_missing_ones():
     runs.append(evaluation([0.7], [10], holdout="B"))
     report = score_table(runs, ["dsc", "hd"])
     names = ["metric", "unit", "structure", "holdout", "operator", "recipe", "preset", "precision", "selection"]
-    names += ["mean", "sd", "runs", "low", "high", "over", "best"]
+    names += ["mean", "sd", "runs", "low", "high", "over", "best", "alike", "true_alike"]
     assert list(report.frame) == list(read_csv(report)) == names
     assert len(report.frame) == 2 * 2 * 2 * 2
     cells = report.frame.set_index(names[:5]).sort_index()[["mean", "sd", "runs"]]

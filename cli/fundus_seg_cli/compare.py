@@ -17,13 +17,21 @@ def compare(
     ops: Annotated[
         str | None,
         typer.Option(
-            help="Two operators, as tvconv,depthwise, with the names they have in the table (default: the two there "
-            "are)."
+            help="Two operators, as tvconv,depthwise, with the names they have in the table; mean-mask is the floor "
+            "(default: the two there are)."
         ),
     ] = None,
     to: Annotated[
         str | None, typer.Option(help="Compare with a published table instead: tvconv2022, or a CSV file.")
     ] = None,
+    best_of: Annotated[
+        bool,
+        typer.Option(
+            "--best-of",
+            help="Of the settings that were tried of an operator (`benchmark --vary`), take those that source "
+            "validation prefers, for each unseen domain; show what was tried, and correct tests and intervals for it.",
+        ),
+    ] = False,
     metric: Annotated[str | None, typer.Option(help="Metric to compare the operators by (default: dsc).")] = None,
     difference: Annotated[
         float | None,
@@ -47,11 +55,15 @@ def compare(
     from fundus_seg.runs.folder import check_folders
     from fundus_seg_cli.progress import Terminal
 
-    given = {"--ops": ops, "--metric": metric, "--difference": difference}
+    given = {"--ops": ops, "--best-of": best_of or None, "--metric": metric, "--difference": difference}
     if to and (unused := [option for option, value in given.items() if value is not None]):
         raise UsageError(
             f"{', '.join(unused)} with --to: the published table says which operators and metrics are compared, and no "
             "number of runs is estimated; leave one option out"
+        )
+    if best_of and checkpoint != "best":
+        raise UsageError(
+            "--best-of with --checkpoint: settings are chosen by what chose `best`; leave --checkpoint out"
         )
     check_metrics([metric or "dsc"])
     renamed = labels(label or [])
@@ -65,20 +77,22 @@ def compare(
     check_folders(folders)
 
     from fundus_seg.evaluation.external import external_evaluations  # pandas, only once the arguments are right
+    from fundus_seg.reporting.best_of import search, search_table
     from fundus_seg.reporting.compare import comparable_columns, operators_table
     from fundus_seg.reporting.frames import with_labels
     from fundus_seg.reporting.reproduction import published_table
     from fundus_seg.reporting.runs import scored_runs
 
     elsewhere = external_evaluations(folders)
-    if published and elsewhere:
+    if (published or best_of) and elsewhere:
         paths = [evaluation.path for evaluation in elsewhere]
         progress.left_out("score", "of masks that another tool made, whose recipe is unknown", paths)
+        elsewhere = []
     found = scored_runs(
         folders,
         checkpoint=checkpoint,
         scoring=protocol,
-        least=0 if elsewhere and not published else 1,
+        least=0 if elsewhere else 1,
         progress=progress,
     )
     if published:
@@ -86,13 +100,19 @@ def compare(
         found = [replace(run, evaluation=each) for run, each in zip(found, scores, strict=True)]
         print_report(published_table(found, published), form, progress.told)
     else:
-        evaluations, two = comparable_columns(
-            with_labels([*(run.evaluation for run in found), *elsewhere], renamed),
-            names(ops) if ops else None,
-            scoring=protocol,
-            progress=progress,
-        )
-        sought = 1.0 if difference is None else difference
-        report = operators_table(evaluations, two, metric=metric or "dsc", sought=sought, progress=progress)
-        print_report(report, form, progress.told)
+        scores = with_labels([*(run.evaluation for run in found), *elsewhere], renamed)
+        tried = None
+        if best_of:
+            searched = search(scores)
+            print_report(search_table(scores, searched, metric or "dsc"), form, progress.told)
+            scores, tried = list(searched.evaluations), searched.tried
+        if tried is None or ops or len(tried) == 2:
+            evaluations, two = comparable_columns(
+                scores, names(ops) if ops else None, scoring=protocol, progress=progress
+            )
+            sought = 1.0 if difference is None else difference
+            report = operators_table(
+                evaluations, two, metric=metric or "dsc", sought=sought, tried=tried, progress=progress
+            )
+            print_report(report, form, progress.told)
     progress.check(strict=strict)

@@ -119,7 +119,8 @@ class DomainBatches:
         def made(case: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
             step, place, domain, index = case
             rng = np.random.default_rng([seed, step, place])
-            image, masks = augment.augment(self._images[domain][index].numpy(), self._masks[domain][index].numpy(), rng)
+            image, masks = (cases[domain][index].clone().numpy() for cases in (self._images, self._masks))
+            image, masks = augment.augment(image, masks, rng)
             return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(masks.copy())
 
         size, domains = len(self._domains), self._domains.tolist()

@@ -1,12 +1,12 @@
 """Augmentations by name.
 
-An augmentation maps an image (S, S, 3) uint8 and its masks (2, S, S) uint8 to the same shapes and types, and leaves
-what it is given unchanged. There are two kinds. An `EachCase` draws from a generator that belongs to the case, so that
-cases can be made in any order, in threads beside the training step. Any other augmentation draws from one generator
-throughout an epoch, so that its cases are made one after another.
+An augmentation maps an image (S, S, 3) uint8 and its masks (2, S, S) uint8 to the same shapes and types. There are two
+kinds. An `EachCase` draws from a generator that belongs to the case, so that cases can be made in any order, in threads
+beside the training step. Any other augmentation draws from one generator throughout an epoch, so that its cases are
+made one after another.
 
 The built-in ones stand in `fundus_seg.data.augment`. Its parts, such as `colour` and `flip`, combine to
-`colour+flip`. They are applied in the order of `fundus_seg.builtins.AUGMENTATION_PARTS`, and each part draws the same
+`flip+colour`. They are applied in the order of `fundus_seg.builtins.AUGMENTATION_PARTS`, and each part draws the same
 numbers whichever others stand beside it: what is left out of the whole in an ablation changes nothing else.
 """
 

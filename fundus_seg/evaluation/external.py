@@ -21,6 +21,7 @@ from fundus_seg.data.mask_files import MaskPairs
 from fundus_seg.data.witness import Watch
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import Problems, RunError, UsageError, counted
+from fundus_seg.evaluation.alike import SeenMasks
 from fundus_seg.evaluation.records import (
     Evaluation,
     EvaluationMeta,
@@ -35,7 +36,7 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import NONE_UNSEEN, STRUCTURES, Scoring
 from fundus_seg.runs.atomic import csv_text
 from fundus_seg.runs.folder import RunFolder, folders_below
-from fundus_seg.runs.identity import UNKNOWN, RunIdentity
+from fundus_seg.runs.identity import MEAN_MASK, UNKNOWN, RunIdentity
 from fundus_seg.runs.provenance import versions
 
 _EXTERNAL = "external"
@@ -68,13 +69,16 @@ def score_masks(
 
     Raises:
         DataError: masks that cannot be used, all of them named; nothing is written.
-        UsageError: a name or holdout that cannot name a folder, or `out` holds scores of other masks there.
+        UsageError: a name or holdout that cannot name a folder, a name that the floor has, or `out` holds scores of
+            other masks there.
     """
     for word in (name, holdout):
         if not _WORD.fullmatch(word):
             raise UsageError(f"'{word}' cannot name a tool or a domain: take letters, digits and any of . _ + -")
     if holdout.lower() == NONE_UNSEEN:
         raise UsageError(f"'{holdout}' cannot name a domain: --holdout names the domain that the cases come from")
+    if name == MEAN_MASK:
+        raise UsageError(f"'{name}' is what tables call the mean mask of the source domains: give another --name")
     scoring = scoring or Scoring()
     unpredicted = pairs.unpredicted if missing == "leave-out" else ()
     cases = sorted({*pairs.names, *pairs.unpredicted} - set(unpredicted))
@@ -89,6 +93,7 @@ def score_masks(
     held = np.zeros((2, len(STRUCTURES)), dtype=bool)  # by any prediction, by any truth
     problems = Problems()
     watch = Watch()
+    seen = SeenMasks()
     with progress.task("scoring", total=len(cases)) as advance:
         for case in cases:
             with problems.gather():
@@ -99,6 +104,7 @@ def score_masks(
                 exchanged += _disc_inside_cup(given)
                 identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": holdout, "case": case}
                 rows += score_case(processed, truth, raw=given, scoring=scoring, **identity)
+                seen.add(processed, truth)
                 predictions[case], truths[case] = mask_digest(given), mask_digest(truth)
             advance()
     watch.close(problems.found, "masks cannot be scored", progress)
@@ -125,12 +131,12 @@ def score_masks(
         versions=versions(),
     )
     if out is None:
-        return Evaluation(Path(name), meta, pd.DataFrame(rows))
+        return Evaluation(Path(name), meta, pd.DataFrame(rows), alike=seen.alike())
     root = out / "phantom" if pairs.phantom else out
     path = RunFolder(root / _EXTERNAL / holdout / name / f"seed-{seed}").evaluation(scoring.digest(), _EXTERNAL)
     if _recorded_masks(path) not in (None, meta.checkpoint_sha256):
         raise UsageError(f"{path}: scores of other masks; give another --name, --seed or --out, or remove them")
-    write_evaluation(path, meta, csv_text(rows))
+    write_evaluation(path, meta, csv_text(rows), seen.alike())
     return read_evaluation(path)
 
 

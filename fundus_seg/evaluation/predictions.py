@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +15,16 @@ from fundus_seg.data.dataset import Sample, read_masks, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.names import file_name
 from fundus_seg.errors import CheckpointError, RunError, about
+from fundus_seg.evaluation.alike import Alike
 from fundus_seg.evaluation.ensembles import members_of
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.evaluation.score_case import score_case
+from fundus_seg.evaluation.score_case import score_cases
 from fundus_seg.evaluation.which_cases import data_of, trained_settings
 from fundus_seg.inference.ensemble import Ensemble
 from fundus_seg.inference.predict import Predictor, Segmenter, load_model
 from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Combination, Scoring
-from fundus_seg.runs.atomic import csv_text
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.viz.overlay import PICTURE_SUFFIX, draw_overlay, save_picture
 
@@ -89,10 +88,10 @@ def _predict(predictor: Segmenter, case: Case) -> tuple[Sample, NDArray[np.bool_
         return sample, predictor.raw_masks(sample.image)
 
 
-def score_cases(
+def score_from(
     predictor: Segmenter, cases: Sequence[Case], images: NDArray[np.uint8], first: int, *, progress: Progress, task: str
-) -> str:
-    """The CSV of the cases from number `first` on.
+) -> tuple[str, dict[str, Alike]]:
+    """The CSV of the cases from number `first` on, and how alike the masks of these cases are.
 
     Args:
         predictor: the run's network, or the ensemble.
@@ -104,14 +103,8 @@ def score_cases(
     """
     begin = first // _BATCH * _BATCH  # photographs are predicted in the batches of a whole evaluation, to the same bits
     predictions = _predictions(predictor, cases[begin:], images[begin:])
-    rows: list[dict[str, Any]] = []
-    scoring = predictor.scoring
     with progress.task(task, total=len(cases) - first) as advance:
-        for case, raw, truth in islice(predictions, first - begin, None):
-            identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
-            rows += score_case(predictor.clean(raw), truth, raw=raw, scoring=scoring, **identity)
-            advance()
-    return csv_text(rows)
+        return score_cases(islice(predictions, first - begin, None), predictor.scoring, advance)
 
 
 def write_overlays(

@@ -1,23 +1,29 @@
-"""Case records on disk: a CSV with one row per case and structure, and the JSON that says what it is."""
+"""Case records on disk: a CSV with one row per case and structure, and the JSON that says what it is.
+
+A third file, `.pairs`, says how alike the masks of different cases are. It stands apart so that the other two stay what
+earlier versions read and write; where it is missing, since an earlier version scored the run, this is not known.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from fundus_seg.builtins import OPERATORS, CheckpointName
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError, counted
+from fundus_seg.evaluation.alike import Alike
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.score_case import FAULTS, SIZES
 from fundus_seg.progress import SILENT, Progress
@@ -29,6 +35,8 @@ EVALUATION_FORMAT: Literal[4] = 4
 """Format 3, which is still read, had operator and recipe in one word. Formats 1 and 2 are not read: of 1 the rows had
 no sizes, faults, Jaccard, NSD or HD95-max; of 2 the faults were counted after post-processing, and under
 `released-code` HD was the HD95. None of these can be computed from the others. A new metric needs no new format."""
+_PAIRS = ".pairs"
+_ALIKE = TypeAdapter(dict[str, Alike])
 _MOST = {"%": 1 + 1e-9, "px of 800": FRAME * math.sqrt(2) + 1e-9}
 """The largest value that a record may hold, by the unit of the metric: overlaps are fractions there."""
 Scored = Literal["holdout", "in-domain"]
@@ -48,12 +56,12 @@ class EvaluationMeta(BaseModel):
     phantom: bool
     selection: str
     checkpoint: CheckpointName | None
-    """None for masks that another tool made."""
+    """None for masks that no network here made: those of another tool, and the mean mask."""
     scored: Scored = "holdout"
     probed: bool = False
     """Whether the holdout was scored after each epoch of the run, which changes nothing of it."""
     checkpoint_sha256: str
-    """Of an ensemble, the digest of those of its members."""
+    """Digest of the checkpoint, of the members' checkpoints, of the other tool's masks, or of the mean mask."""
     members: dict[str, str] = {}
     """Of an ensemble, the SHA-256 of each member's checkpoint, by its seed; empty for a single network."""
     cases_sha256: str = ""
@@ -65,13 +73,14 @@ class EvaluationMeta(BaseModel):
     unpredicted: tuple[str, ...] = ()
     """Cases that have a true mask but no prediction of the other tool, and are left out."""
     run: RunIdentity
-    """Which run the scores are of; of masks from another tool, preset and precision are `unknown`."""
+    """Which run the scores are of; of masks from another tool, preset and precision are `unknown`, and of the mean mask
+    `none`."""
     versions: dict[str, str]
 
     @property
     def external(self) -> bool:
         """Whether another tool made the masks."""
-        return self.checkpoint is None
+        return self.checkpoint is None and not self.column.floor
 
     @property
     def column(self) -> Column:
@@ -81,19 +90,22 @@ class EvaluationMeta(BaseModel):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The case records of one checkpoint.
+    """The case records of one checkpoint, or of the mean mask of its source domains.
 
     Attributes:
         path: the CSV.
         meta: protocol, data digests, selection, run, versions.
         cases: one row per case and structure, columns as `score_case` gives them.
         label: a short name that the user gave its operator and recipe, to head their column; empty without one.
+        alike: how alike the masks of different cases are, by structure, without one of which fewer than two cases have
+            a true mask; None where it is not known, since an earlier version scored them.
     """
 
     path: Path
     meta: EvaluationMeta
     cases: pd.DataFrame
     label: str = ""
+    alike: Mapping[str, Alike] | None = None
 
 
 def mask_digest(masks: NDArray[np.bool_]) -> str:
@@ -106,12 +118,16 @@ def truth_digest(masks: Mapping[str, str]) -> str:
     return short_hash(masks, digits=16)
 
 
-def write_evaluation(path: Path, meta: EvaluationMeta, text: str) -> None:
-    """Write the CSV of case records and, beside it, the JSON that says what they are."""
+def write_evaluation(path: Path, meta: EvaluationMeta, text: str, alike: Mapping[str, Alike] | None = None) -> None:
+    """Write the CSV of case records and, beside it, how alike masks are if it is known, and the JSON of the records."""
     if path.with_suffix(".json").exists():  # a CSV is whole only while its JSON says what it is
         write_text(path.with_suffix(".json"), "")
     write_text(path, text)
-    meta = meta.model_copy(update={"cases_sha256": file_digest(path)})
+    digest = file_digest(path)
+    if alike is not None:
+        values = {structure: asdict(each) for structure, each in alike.items()}
+        write_json(path.with_suffix(_PAIRS), {"cases_sha256": digest, "mean_pairwise_iou": values})
+    meta = meta.model_copy(update={"cases_sha256": digest})
     of_ensembles = set() if meta.members else {"members"}
     write_json(path.with_suffix(".json"), meta.model_dump(mode="json", exclude=of_ensembles))
 
@@ -136,9 +152,18 @@ def read_evaluation(path: Path) -> Evaluation:
         cases = cases.assign(**{name: pd.to_numeric(cases[name]) for name in columns})
         if fault := _fault(cases, metrics):
             raise RunError(f"{path}: {fault}, which no evaluation writes; evaluate the run again")
-        return Evaluation(path, meta, cases)
+        return Evaluation(path, meta, cases, alike=_read_alike(path, meta.cases_sha256))
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise RunError(f"{path}: not a whole evaluation; evaluate the run again") from error
+
+
+def _read_alike(path: Path, cases_sha256: str) -> dict[str, Alike] | None:
+    """How alike the masks are; None where no file beside the case records says it, or it belongs to others."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        content = json.loads(path.with_suffix(_PAIRS).read_text("utf8"))
+        if content["cases_sha256"] == cases_sha256:
+            return _ALIKE.validate_python(content["mean_pairwise_iou"])
+    return None
 
 
 def _fault(cases: pd.DataFrame, metrics: list[str]) -> str | None:

@@ -1,19 +1,25 @@
-"""Measurements of one case: the rows that every evaluation file is made of."""
+"""Measurements of cases: the rows that every evaluation file is made of, and how alike the masks of its cases are."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fundus_seg.data.files import Case
+from fundus_seg.evaluation.alike import Alike, SeenMasks
 from fundus_seg.evaluation.metric_table import METRICS, distances
+from fundus_seg.inference.postprocess import clean
 from fundus_seg.metrics.anatomy import component_count, hole_count, pixels_outside
 from fundus_seg.metrics.clinical import mask_sizes
 from fundus_seg.metrics.surface import SurfaceDistances, surface_distances
+from fundus_seg.progress import Advance
 from fundus_seg.protocol import STRUCTURES, Scoring, spacing
+from fundus_seg.runs.atomic import csv_text
 
 SIZES = ("prediction_pixels", "prediction_rows", "prediction_columns", "truth_pixels", "truth_rows", "truth_columns")
 """`mask_sizes` of prediction and truth in pixels, of which cup-to-disc ratios are made; 0 where a mask is empty."""
@@ -37,6 +43,28 @@ class MaskPair:
     true: NDArray[np.bool_]
     distances: SurfaceDistances
     scoring: Scoring
+
+
+def score_cases(
+    predictions: Iterable[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]], scoring: Scoring, advance: Advance
+) -> tuple[str, dict[str, Alike]]:
+    """The CSV of the case records, and how alike the masks of different cases are.
+
+    Args:
+        predictions: each case with its predicted masks before post-processing and its true masks, (2, H, W) bool on its
+            own frame.
+        scoring: the protocol.
+        advance: called after each case.
+    """
+    rows: list[dict[str, Any]] = []
+    seen = SeenMasks()
+    for case, raw, truth in predictions:
+        prediction = clean(raw, largest=scoring.largest_component, fill=scoring.fill_holes)
+        identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
+        rows += score_case(prediction, truth, raw=raw, scoring=scoring, **identity)
+        seen.add(prediction, truth)
+        advance()
+    return csv_text(rows), seen.alike()
 
 
 def score_case(

@@ -12,8 +12,9 @@ from fundus_seg.config import PLUGIN_SETTINGS
 from fundus_seg.data.dataset import read_masks
 from fundus_seg.data.files import Case
 from fundus_seg.digests import file_digest, short_hash
-from fundus_seg.errors import RunError
+from fundus_seg.errors import RunError, one_line
 from fundus_seg.evaluation.ensembles import RunEnsemble, members_of, refuse_unlike
+from fundus_seg.evaluation.floor import has_floor, keep_floor
 from fundus_seg.evaluation.records import (
     Evaluation,
     EvaluationMeta,
@@ -65,6 +66,7 @@ def evaluate(
     Of a file that was cut off, the whole cases are kept if they and the newly scored ones together are the file that
     was once written. All rows are written at once, after the last case: a run killed while it is scored keeps none.
     Scores that are there belong to the run as it was recorded: domains added to the data root later change nothing.
+    The floor of the scores is written beside them, if it is not there yet (`evaluation.floor`).
 
     Args:
         run: a trained run, or an ensemble of some.
@@ -118,22 +120,35 @@ def evaluate(
     marked = scored == "holdout" and not members
     if _is_whole(path, _recorded(path, meta, progress), cases) and (run.has("DONE") or not marked):
         warn_of_odd_masks(cases, root, config, progress=progress)
-        return read_evaluation(path)
+        evaluation = read_evaluation(path)
+        if not has_floor(run, evaluation, config):  # an earlier version scored the run
+            try:
+                with leased(run.path):
+                    keep_floor(run, evaluation, cases, root, config, content, progress=progress)
+            except RunError as error:  # a folder that may only be read, or another process
+                progress.left_out("floor", f"not kept ({one_line(error)})", [run.path])
+        return evaluation
     with leased(run.path):
         recorded = _recorded(path, meta, SILENT)  # again: another process may just have scored it
         if not _is_whole(path, recorded, cases):
-            from fundus_seg.evaluation.predictions import score_cases, segmenter_of
+            from fundus_seg.evaluation.predictions import score_from, segmenter_of
 
             images = photographs_of(cases, root, config, progress=progress)
             predictor = segmenter_of(runs, [own for own, _ in settings], checkpoint, scoring)
-            score = partial(score_cases, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
+            score = partial(score_from, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
             with reproducible(config.train.threads):
-                if recorded is None or not recover(path, recorded.cases_sha256, len(cases), score, progress=progress):
+                if recorded is None or not recover(
+                    path, recorded.cases_sha256, len(cases), lambda first: score(first)[0], progress=progress
+                ):
                     truths = {truth_name(case, scored): mask_digest(read_masks(case)) for case in cases}
-                    write_evaluation(path, meta.model_copy(update={"truth_digest": truth_digest(truths)}), score(0))
+                    scores = meta.model_copy(update={"truth_digest": truth_digest(truths)})
+                    write_evaluation(path, scores, *score(0))
+        evaluation = read_evaluation(path)
+        if not has_floor(run, evaluation, config):
+            keep_floor(run, evaluation, cases, root, config, content, progress=progress)
         if marked:
             run.mark("DONE")
-    return read_evaluation(path)
+    return evaluation
 
 
 def _digest(run: RunFolder, checkpoint: CheckpointName) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fundus_seg.config import PlannedRun, ResolvedRun
 from fundus_seg.data.cache import load_resized, odd_masks, split_digest
 from fundus_seg.data.coding import CODINGS, Annotation, Merge
-from fundus_seg.data.files import Case
+from fundus_seg.data.files import Case, Split
 from fundus_seg.data.layout import DataRoot, open_root
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, FundusSegError, RunError, counted
@@ -65,10 +65,10 @@ def cases_to_score(
     if scored == "holdout":
         if why := why_not_unseen(content):
             raise RunError(f"{run.path}: {why}: no domain is unseen by its network; it has in-domain scores alone")
-        return _test_cases(run, content, root, config.holdout)
+        return split_cases(run, content, root, config.holdout, "test")
     cases: list[Case] = []
     for domain in config.data.sources:
-        own = _test_cases(run, content, root, domain)
+        own = split_cases(run, content, root, domain, "test")
         kept = [case for case in own if source_half(case.name) == "calibrate"]
         if not kept:
             raise DataError(
@@ -110,18 +110,27 @@ def truth_name(case: Case, scored: Scored) -> str:
     return case.name if scored == "holdout" else f"{case.domain}/{case.name}"
 
 
-def _test_cases(run: RunFolder, content: Mapping[str, Any], root: DataRoot, domain: str) -> list[Case]:
-    cases = root.cases(domain, "test")
-    digest, recorded = split_digest(cases), content["inputs"].get(f"{domain}/test")
+def split_cases(run: RunFolder, content: Mapping[str, Any], root: DataRoot, domain: str, split: Split) -> list[Case]:
+    """The cases of one split of one domain, which are those that the run was made with.
+
+    Raises:
+        DataError: they are not, and how they differ.
+        UsageError: the domain is not in the data root.
+    """
+    cases = root.cases(domain, split)
+    digest, recorded = split_digest(cases), content["inputs"].get(f"{domain}/{split}")
     if digest != recorded:
         raise DataError(
-            f"{root.path}: {domain}/test is not what {run.path} was made with (digest {digest}, recorded {recorded}): "
-            f"{_difference(cases, domain, recorded, content['provenance'])}; give its data with --data"
+            f"{root.path}: {domain}/{split} is not what {run.path} was made with (digest {digest}, recorded "
+            f"{recorded}): {_difference(cases, domain, split, recorded, content['provenance'])}; give its data with "
+            "--data"
         )
     return list(cases)
 
 
-def _difference(cases: Sequence[Case], domain: str, recorded: str | None, provenance: Mapping[str, Any]) -> str:
+def _difference(
+    cases: Sequence[Case], domain: str, split: Split, recorded: str | None, provenance: Mapping[str, Any]
+) -> str:
     """How cases differ from those that a run was made with, as far as that can be told."""
     for coding, merge in product((*CODINGS.values(), None), get_args(Merge)):
         if split_digest([replace(case, annotation=Annotation(coding, merge)) for case in cases]) == recorded:
@@ -131,7 +140,7 @@ def _difference(cases: Sequence[Case], domain: str, recorded: str | None, proven
     where = provenance.get("data_root")
     there: tuple[Case, ...] = ()
     with suppress(FundusSegError):
-        there = open_root(where).cases(domain, "test")
+        there = open_root(where).cases(domain, split)
     if not there or split_digest(there) != recorded:
         return f"photographs, masks, names or coding; which of them cannot be told, since {where} has changed too"
     before = {case.name: case for case in there}

@@ -7,6 +7,7 @@ from .clinical import (
     vertical_cup_to_disc_ratio,
 )
 from .overlap import dice, jaccard
+from .pairwise import mean_pairwise_iou
 from .rim import IsntOrder, isnt_order, rim_profile
 from .surface import (
     SurfaceDistances,
@@ -36,6 +37,7 @@ __all__ = [
     "horizontal_cup_to_disc_ratio",
     "isnt_order",
     "jaccard",
+    "mean_pairwise_iou",
     "normalized_surface_dice",
     "pixels_outside",
     "rim_profile",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fundus_seg.config import ResolvedRun
-from fundus_seg.errors import RunError, counted
+from fundus_seg.errors import ProtocolError, RunError, counted
 from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.protocol import NONE_UNSEEN
 from fundus_seg.reporting.in_domain import in_domain_table
@@ -30,8 +31,7 @@ def write_card(run: RunFolder) -> Path | None:
     folder of its preset, as `fundus-seg benchmark` puts them; written again, it has what was scored meanwhile.
 
     Raises:
-        RunError: the run or scores beside it are damaged, or the card cannot be written.
-        ProtocolError: scores beside it that must not stand in one table.
+        RunError: the run is damaged, or the card cannot be written.
     """
     config, content = recorded_settings(run), run.read_config()
     if config.holdout != NONE_UNSEEN:
@@ -86,8 +86,10 @@ def _training(config: ResolvedRun, content: Mapping[str, Any], identity: RunIden
 def _unseen(run: RunFolder, config: ResolvedRun, content: Mapping[str, Any], identity: RunIdentity) -> Iterator[str]:
     """The table of the runs of the same recipe that leave a domain out, or that there is none."""
     yield "No unseen score is claimed for this network: it has seen every domain of its data."
-    beside = [*_beside(run, config, identity)]
+    beside, unread = _beside(run, config, identity)
     same = [each for each in beside if _same_data(each, content["inputs"])]
+    if unread:
+        yield f"Left out, since they are damaged: the scores of {counted(len(unread), 'run')}, first {unread[0]}."
     if len(same) < len(beside):
         yield f"Left out, since their photographs or masks are not the same: {counted(len(beside) - len(same), 'run')}."
     if not same:
@@ -99,24 +101,36 @@ def _unseen(run: RunFolder, config: ResolvedRun, content: Mapping[str, Any], ide
     holdouts = {each.meta.run.holdout for each in same}
     if lacking := [domain for domain in config.data.sources if domain not in holdouts]:
         yield f"No run of the same recipe leaves out {', '.join(lacking)}."
-    yield "The same recipe, trained without one domain and scored on it:"
-    yield str(score_table(same, _METRICS))
+    try:
+        table = str(score_table(same, _METRICS))
+    except ProtocolError as error:
+        yield f"The scores of the same recipe, trained without one domain, cannot stand in one table: {error}."
+    else:
+        yield "The same recipe, trained without one domain and scored on it:"
+        yield table
 
 
-def _beside(run: RunFolder, config: ResolvedRun, identity: RunIdentity) -> Iterator[Evaluation]:
-    """The scores, by the run's own protocol, of the runs below the folder of its preset that are of its recipe."""
-    folders = run.path.resolve().parents
-    if len(folders) < 3:
-        return
-    name = f"{config.scoring.digest()}-best.csv"
-    paths = sorted(folders[2].glob(f"*/{folders[0].name}/seed-*/evaluations/{name}"))
-    other = runs_without_unseen([RunFolder(path.parents[1]) for path in paths])
-    for path in paths:
-        if RunFolder(path.parents[1]) not in other:
+def _beside(run: RunFolder, config: ResolvedRun, identity: RunIdentity) -> tuple[list[Evaluation], list[Path]]:
+    """The scores, by the run's own protocol, of the runs below the folder of its preset that are of its recipe.
+
+    Returns:
+        The scores, and the files of those that cannot be read.
+    """
+    found: list[Evaluation] = []
+    unread: list[Path] = []
+    above = [*run.path.resolve().parents][:3]  # its recipe, its holdout, its preset
+    records = f"seed-*/evaluations/{config.scoring.digest()}-best.csv"
+    for path in sorted(above[-1].glob(f"*/{glob.escape(above[0].name)}/{records}")):
+        try:
             evaluation = read_evaluation(path)
-            own = evaluation.meta.run
-            if replace(own, holdout=identity.holdout, seed=identity.seed) == identity:
-                yield evaluation
+            if runs_without_unseen([RunFolder(path.parents[1])]):
+                continue
+        except RunError:
+            unread.append(path)
+            continue
+        if replace(evaluation.meta.run, holdout=identity.holdout, seed=identity.seed) == identity:
+            found.append(evaluation)
+    return found, unread
 
 
 def _same_data(evaluation: Evaluation, inputs: Mapping[str, str]) -> bool:

@@ -12,6 +12,7 @@ import pandas as pd
 from fundus_seg.evaluation.policy import RATIOS, cup_to_disc_ratios
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import FAULTS
+from fundus_seg.reporting.floors import floors_of, networks
 from fundus_seg.reporting.frames import captions_of, check_one_table, joined, labelled
 from fundus_seg.reporting.notes import protocol_note, recipe_notes, unpredicted_notes
 from fundus_seg.reporting.table import Report, Table, mean_sd_text
@@ -40,15 +41,17 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
     runs of an error, or the number of invalid predictions and that of all predictions.
 
     Args:
-        evaluations: at least one.
+        evaluations: at least one; the floors of runs are read from their folders.
 
     Raises:
         ProtocolError: evaluations that must not stand in one table.
     """
-    check_one_table(evaluations)
-    names = captions_of(evaluations)
-    ratios = labelled(case_ratios(evaluations), names)
-    invalid = labelled(joined(evaluations, _invalid), names)
+    own, floors = networks(evaluations), floors_of(evaluations)
+    shown = [*floors.evaluations, *own]
+    check_one_table(shown)
+    names = captions_of(shown)
+    ratios = labelled(case_ratios(shown), names)
+    invalid = labelled(joined(shown, _invalid), names)
     runs = ratios.groupby(["holdout", "column", "seed"])[list(_ERRORS)].mean().reset_index()
     frames = [_cells(runs, _ERRORS, names, _error), _cells(invalid, _INVALID, names, _count)]
     frame = pd.concat(frames, ignore_index=True)
@@ -62,11 +65,12 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
         "over cases, then over runs",
         "n of N: of the predictions of all runs, those with cup pixels outside the disc, or whose disc or cup has "
         "several components (8-connected) or holes, before post-processing",
-        *recipe_notes(evaluations),
-        *unpredicted_notes(evaluations),
-        protocol_note(evaluations[0].meta.protocol),
+        *floors.notes,
+        *recipe_notes(own),
+        *unpredicted_notes(own),
+        protocol_note(own[0].meta.protocol),
     )
-    title = title_of(evaluations, "Clinical values, unseen domains")
+    title = title_of(own, "Clinical values, unseen domains")
     rows = tuple(_layout_rows(frame))
     return Report(frame, Table(title, ("measure", "unseen"), tuple(names.values()), rows, notes))
 

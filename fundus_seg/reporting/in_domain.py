@@ -18,6 +18,7 @@ from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_m
 from fundus_seg.evaluation.policy import scored_values
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
+from fundus_seg.reporting.floors import floors_of
 from fundus_seg.reporting.frames import captions_of, case_values, labelled
 from fundus_seg.reporting.notes import counts_and_protocol, protocol_note, table_title
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
@@ -54,7 +55,7 @@ def domain_gaps(pairs: Pairs) -> pd.DataFrame:
 def domain_gap_table(pairs: Pairs) -> Report:
     """In-domain and out-of-domain Dice and their gap, mean ± SD over runs: three rows per unseen domain.
 
-    The frame is that of `domain_gaps`: one row per run.
+    The frame is that of `domain_gaps`: one row per run, and one per floor that is known of both kinds of cases.
 
     Args:
         pairs: at least one.
@@ -62,9 +63,16 @@ def domain_gap_table(pairs: Pairs) -> Report:
     Raises:
         ProtocolError: as `domain_gaps`.
     """
-    gaps = domain_gaps(pairs)
     outside = [out for out, _ in pairs]
-    names = captions_of(outside)
+    floors, floors_within = floors_of(outside), floors_of([within for _, within in pairs]).of
+    floor_pairs = {
+        floors.of[out.path].path: (floors.of[out.path], floors_within[within.path])
+        for out, within in pairs
+        if out.path in floors.of and within.path in floors_within
+    }
+    shown = [*floor_pairs.values(), *pairs]
+    gaps = domain_gaps(shown)
+    names = captions_of([out for out, _ in shown])
     cells = {where: cell for where, cell in labelled(gaps, names).groupby(["holdout", "column"])}
     rows = []
     for holdout in sorted(gaps["holdout"].unique()):
@@ -75,6 +83,7 @@ def domain_gap_table(pairs: Pairs) -> Report:
         f"{METRICS[_METRIC].heading}: mean over cases, then structures, then domains; gap: in-domain minus "
         "out-of-domain of each run; ± SD over runs",
         "in-domain: test photographs of the source domains, of the half that chose no checkpoint (`calibrate`)",
+        *floors.notes,
         protocol_note(outside[0].meta.protocol),
     )
     title = title_of(outside, "In-domain beside unseen domains")

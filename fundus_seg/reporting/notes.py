@@ -24,8 +24,8 @@ def captions(columns: Iterable[Column], labels: Mapping[str, str] | None = None)
     """What the columns of one table are called, in their order: `tvconv (bf16) [oracle]`.
 
     A caption is the operator with its recipe, then the preset, precision and selection where the columns differ in
-    them. A recipe that all runs share is left out, since a note says it (`recipe_notes`). Statistics pair and merge
-    scores by these captions, so no two columns have the same one.
+    them. A recipe that all runs share is left out, since a note says it (`recipe_notes`), and so is that of the only
+    floor. Statistics pair and merge scores by these captions, so no two columns have the same one.
 
     Args:
         columns: those of one table.
@@ -36,20 +36,21 @@ def captions(columns: Iterable[Column], labels: Mapping[str, str] | None = None)
     """
     ordered = sorted(set(columns))
     shared = shared_recipe(ordered)
-    own = [column for column in ordered if not column.external]  # of another tool no more is known
+    own = [column for column in ordered if not (column.external or column.floor)]  # of the others no more is known
+    floors = [column for column in ordered if column.floor]
     several_presets = len({column.preset for column in own}) > 1
     several_precisions = len({column.precision for column in own}) > 1
-    several_selections = len({column.selection for column in ordered}) > 1
+    several_selections = len({column.selection for column in ordered if not column.floor}) > 1
     names = {}
     for column in ordered:
-        name = column.operator if column.recipe == shared else column.name
+        name = column.operator if column.recipe == shared or floors == [column] else column.name
         if labels:
             name = labels.get(column.name) or name
-        if several_presets and not column.external:
+        if several_presets and column in own:
             name += f" ({column.preset})"
-        if several_precisions and not column.external:
+        if several_precisions and column in own:
             name += f" ({column.precision})"
-        if several_selections:
+        if several_selections and not column.floor:
             name += f" [{column.selection}]"
         names[column] = name
     return _told_apart(names)
@@ -67,8 +68,9 @@ def _told_apart(names: Mapping[Column, str]) -> dict[Column, str]:
 
 def shared_recipe(columns: Iterable[Column]) -> str:
     """The recipe of all runs among the columns, if it is the same; else an empty text."""
-    recipes = {column.recipe for column in columns if not column.external}
-    return recipes.pop() if len(recipes) == 1 else ""
+    own = [column for column in columns if not (column.external or column.floor)]
+    recipes = {column.recipe for column in own}
+    return recipes.pop() if len(recipes) == 1 and not any(column.searched for column in own) else ""
 
 
 def table_title(title: str, evaluations: Sequence[Evaluation]) -> str:
@@ -80,7 +82,7 @@ def table_title(title: str, evaluations: Sequence[Evaluation]) -> str:
 def selections_text(evaluations: Iterable[Evaluation]) -> str:
     """How checkpoints were chosen, each way with its own warning: `selection: last, oracle (chosen on ...)`."""
     texts = []
-    for selection in sorted({evaluation.meta.selection for evaluation in evaluations}):
+    for selection in sorted({each.meta.selection for each in evaluations if not each.meta.column.floor}):
         warning = warning_of(selection)
         texts.append(f"{selection} ({warning})" if warning else selection)
     return f"selection: {', '.join(texts)}"

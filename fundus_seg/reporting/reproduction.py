@@ -14,12 +14,13 @@ import pandas as pd
 from fundus_seg.errors import ProtocolError, counted
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.reporting.deviations import deviations
+from fundus_seg.reporting.floors import floor_means, floors_of
 from fundus_seg.reporting.frames import captions_of, case_values, labelled, summarise
 from fundus_seg.reporting.notes import counts_and_protocol, table_title
 from fundus_seg.reporting.published import PublishedCell, PublishedTable
 from fundus_seg.reporting.runs import ScoredRun
 from fundus_seg.reporting.table import Report, Table, difference_text, mean_sd_text, p_text
-from fundus_seg.runs.identity import Column
+from fundus_seg.runs.identity import MEAN_MASK, Column
 from fundus_seg.statistics.equivalence import Equivalence, Summary, Verdict, equivalence
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
 
@@ -37,6 +38,7 @@ class _Pair:
         cell: the published cell.
         ours: our scores, by the metric that the published cell is compared with.
         hausdorff: our HD.
+        floor: that metric of our floor, NaN where it is not known.
     """
 
     column: Column
@@ -44,6 +46,7 @@ class _Pair:
     cell: PublishedCell
     ours: Summary
     hausdorff: Summary
+    floor: float
 
     @property
     def found(self) -> Equivalence:
@@ -63,9 +66,9 @@ def published_table(runs: Sequence[ScoredRun], published: PublishedTable) -> Rep
     """Ours beside published numbers: difference with its interval, equivalence test, verdict, every deviation below.
 
     A column of ours stands beside the published operator of its name, whatever else its recipe changes. Verdicts are
-    those of `equivalence` with MARGINS. Beside a published HD95, our HD stands in a column of its own. Means over
-    cells, given where none is missing, have no test: what disc and cup of one network have in common is not published.
-    The title says how checkpoints were chosen; counts and protocol stand below.
+    those of `equivalence` with MARGINS. Our floor stands in a column of its own, and so does our HD beside a published
+    HD95. Means over cells, given where none is missing, have no test: what disc and cup of one network have in common
+    is not published. The title says how checkpoints were chosen; counts and protocol stand below.
 
     The frame has a row for each published cell and each of our columns beside it, and no means over cells.
 
@@ -94,6 +97,7 @@ def published_table(runs: Sequence[ScoredRun], published: PublishedTable) -> Rep
         *(f"published: {note}" for note in published.notes),
         *deviations({names[column]: own for column, own in columns.items()}, published),
         *(f"not published: {other}" for other in others),
+        *floors_of(beside).notes,
         *counts_and_protocol(beside, shown, metrics),
     )
     title = table_title(f"Measured beside {published.name}, mean ± SD over runs", beside)
@@ -130,13 +134,19 @@ def _pairs(
     """Each published cell beside each of our columns of its operator."""
     means = labelled(summarise(cases), names)
     runs = {where: cell for where, cell in means.groupby(["column", "structure", "holdout"])}
+    floors = {
+        (column, metric): floor_means(floors_of([run.evaluation for run in own]), metric)
+        for column, own in columns.items()
+        for metric in {cell.metric for cell in published.cells}
+    }
     pairs = []
     for cell in published.cells:
         for column, own_runs in columns.items():
             if own_runs[0].config.model.op == cell.operator:
                 own = runs.get((names[column], cell.structure, cell.holdout), means[:0])
                 ours, hausdorff = _summary(own[cell.metric]), _summary(own["hd"])
-                pairs.append(_Pair(column, names[column], cell, ours, hausdorff))
+                floor = floors[column, cell.metric].get((cell.structure, cell.holdout), math.nan)
+                pairs.append(_Pair(column, names[column], cell, ours, hausdorff, floor))
     return pairs
 
 
@@ -164,6 +174,7 @@ def _data(pair: _Pair) -> dict[str, object]:
         "published_runs": theirs.runs,
         "hd_mean": pair.hausdorff.mean,
         "hd_sd": pair.hausdorff.sd,
+        "floor": pair.floor,
         "difference": found.difference,
         "low": found.low,
         "high": found.high,
@@ -197,6 +208,7 @@ def _row(pair: _Pair) -> dict[str, str]:
         "ours": mean_sd_text(ours.mean, ours.sd),
         "published": mean_sd_text(cell.summary.mean, cell.summary.sd),
         "our HD": _hausdorff(cell, pair.hausdorff.mean, pair.hausdorff.sd),
+        MEAN_MASK: mean_sd_text(pair.floor),
         "difference [95 %]": difference_text(found.difference, found.low, found.high),
         "TOST p": p_text(found.p),
         "verdict": f"{pair.verdict}, no test" if pair.untested else pair.verdict,
@@ -218,6 +230,7 @@ def _mean_row(group: Sequence[_Pair]) -> dict[str, str]:
         "ours": mean_sd_text(ours),
         "published": mean_sd_text(theirs),
         "our HD": _hausdorff(cell, hausdorff),
+        MEAN_MASK: mean_sd_text(float(np.mean([pair.floor for pair in group]))),
         "difference [95 %]": difference_text(ours - theirs),
         "TOST p": "-",
         "verdict": "-",

@@ -1,7 +1,8 @@
 """The table in the paper's form, always rebuilt from case records: structure x unseen domain, a column per operator.
 
 A cell is the mean over runs of each run's mean over cases, with the standard deviation (n - 1) over runs. Every run
-counts once, every case counts once within its run, and nothing is averaged twice.
+counts once, every case counts once within its run, and nothing is averaged twice. The floor, the mean mask of the
+source domains, is a column of its own.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import numpy as np
 import pandas as pd
 
 from fundus_seg.errors import counted
+from fundus_seg.evaluation.alike import Alike
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS, check_metrics
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
+from fundus_seg.reporting.floors import floors_of, networks
 from fundus_seg.reporting.frames import captions_of, case_values, labelled, summarise
-from fundus_seg.reporting.notes import counts_and_protocol, table_title
+from fundus_seg.reporting.notes import SCORE_AGAIN, counts_and_protocol, table_title
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
-from fundus_seg.runs.identity import COLUMN_FIELDS, Column
+from fundus_seg.runs.identity import COLUMN_FIELDS, NO_NETWORK, Column
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval, mean_sd
 from fundus_seg.statistics.ties import BOLD, Best, best_columns
 
@@ -37,16 +40,19 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
     """The scores of some evaluations: a column per operator, told apart by recipe and selection where they differ.
 
     The frame has a row for each metric, structure, unseen domain and column: metric, unit, structure, holdout,
-    COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high) within the metric's
-    possible range, what that was resampled over (runs and cases, or cases alone for fewer than
-    MINIMAL_RUNS runs), and best: whether the value is bold.
+    COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high) within the metric's possible range, what that was
+    resampled over (runs and cases, or cases alone for fewer than MINIMAL_RUNS runs), and best: whether the value is
+    bold. Then how alike the masks of different cases are, as their mean pairwise IoU in [0, 1]: of predictions (alike)
+    and of true masks (true_alike), NaN where it is not known. The floor has rows of its own, of operator `mean-mask`;
+    no test sees it, and it is never bold.
 
-    The title says what was scored, how checkpoints were chosen, and PHANTOM where it is one; the notes count penalised
-    and excluded cases, name the protocol and say what bold means. In the layout a cell of fewer than MINIMAL_RUNS runs
-    has the interval in place of the SD, and a column's mean is given where none of its cells is missing.
+    The title says what was scored, how checkpoints were chosen, and PHANTOM where it is one. The notes count penalised
+    and excluded cases, name columns whose predictions hardly vary between cases, name the protocol and say what bold
+    means. In the layout a cell of fewer than MINIMAL_RUNS runs has the interval in place of the SD, and a column's mean
+    is given where none of its cells is missing.
 
     Args:
-        evaluations: at least one.
+        evaluations: at least one; the floors of runs are read from their folders.
         metrics: keys of `METRICS`.
 
     Raises:
@@ -54,18 +60,55 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
         UsageError: an unknown metric.
     """
     check_metrics(metrics)
-    names = captions_of(evaluations)
-    cases = labelled(case_values(evaluations), names)
-    best = _best(cases, metrics)
-    frame = _frame(cases, names, metrics, best)
-    few = frame.loc[frame["runs"] > 0, "runs"].min() < MINIMAL_RUNS
-    notes = [*counts_and_protocol(evaluations, cases, metrics)]
+    own, floors = networks(evaluations), floors_of(evaluations)
+    shown = [*floors.evaluations, *own]
+    names = captions_of(shown)
+    cases = labelled(case_values(shown), names)
+    scored = cases[cases["preset"] != NO_NETWORK]
+    best = _best(scored, metrics)
+    frame = _frame(cases, names, metrics, best).join(_alike(shown), on=[*COLUMN_FIELDS, "holdout", "structure"])
+    few = frame.loc[(frame["runs"] > 0) & (frame["preset"] != NO_NETWORK), "runs"].min() < MINIMAL_RUNS
+    notes = [*counts_and_protocol(shown, cases, metrics), *floors.notes, *_alike_notes(frame, names, own)]
     if few:
         notes.append(_BRACKETS)
     if any(each.columns for each in best.values()):
         tests = set().union(*(each.tests for each in best.values()))
         notes.append("; ".join([BOLD, *sorted(tests)]))
-    return Report(frame, _layout(frame, names, best, title_of(evaluations), notes))
+    return Report(frame, _layout(frame, names, best, title_of(own or evaluations), notes))
+
+
+def _alike(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """How alike masks are, means over runs: alike and true_alike by COLUMN_FIELDS, holdout and structure."""
+    rows = [
+        {**asdict(each.meta.column), "holdout": each.meta.run.holdout, "structure": structure}
+        | {"alike": alike.predictions, "true_alike": alike.truths}
+        for each in evaluations
+        for structure, alike in (each.alike or {}).items()
+    ]
+    index = [*COLUMN_FIELDS, "holdout", "structure"]
+    return pd.DataFrame(rows, columns=[*index, "alike", "true_alike"]).groupby(index).mean()
+
+
+def _alike_notes(frame: pd.DataFrame, names: Mapping[Column, str], evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line for each column that has cells in which predictions hardly vary, and one for what is not known."""
+    cells = frame[frame["metric"] == frame["metric"].iloc[0]].dropna(subset=["alike"])
+    notes = []
+    for column, caption in names.items():
+        own = cells[(cells[list(COLUMN_FIELDS)] == [*asdict(column).values()]).all(axis=1)]
+        flagged = own[[Alike(*pair).hardly_varies for pair in zip(own["alike"], own["true_alike"], strict=True)]]
+        if len(flagged):
+            worst = flagged.loc[(flagged["alike"] - flagged["true_alike"]).idxmax()]
+            notes.append(
+                f"{caption}: predictions hardly vary between cases in {len(flagged)} of {counted(len(own), 'cell')}, "
+                f"less than half as much as true masks; mean pairwise IoU {worst['alike']:.2f} beside their "
+                f"{worst['true_alike']:.2f} ({worst['structure']}, unseen {worst['holdout']})"
+            )
+    if unknown := [each.path for each in evaluations if each.alike is None]:
+        notes.append(
+            f"how much predictions vary between cases is not known of {counted(len(unknown), 'evaluation')}, "
+            f"{unknown[0]} first; {SCORE_AGAIN}"
+        )
+    return notes
 
 
 _Row = tuple[str, str | None, str | None]
@@ -121,7 +164,7 @@ def _layout(
         heading = METRICS[str(metric)].heading
         for place, cells in own.groupby(["structure", "holdout"], sort=False):
             structure, holdout = map(str, place)
-            numbers = zip(cells["runs"], cells["mean"], cells["sd"], cells["low"], cells["high"], strict=True)
+            numbers = zip(*(cells[key] for key in ("preset", "runs", "mean", "sd", "low", "high")), strict=True)
             rows.append((heading, _NAMES[structure], holdout, *(_cell_text(*cell) for cell in numbers)))
             places.append((str(metric), structure, holdout))
         means = [overall(cells["mean"]) for _, cells in own.groupby(list(COLUMN_FIELDS), sort=False)]
@@ -136,9 +179,13 @@ def _layout(
     return Table(title, ("metric", "structure", "unseen"), columns, tuple(rows), tuple(notes), frozenset(bold))
 
 
-def _cell_text(runs: int, mean: float, sd: float, low: float, high: float) -> str:
-    """`87.31 ± 0.52`; `87.31 [85.0, 89.2]` of fewer than MINIMAL_RUNS runs; `missing` where no run stands."""
-    return mean_interval_text(mean, low, high) if 0 < runs < MINIMAL_RUNS else mean_sd_text(mean, sd)
+def _cell_text(preset: str, runs: int, mean: float, sd: float, low: float, high: float) -> str:
+    """`87.31 ± 0.52`; `87.31 [85.0, 89.2]` of fewer than MINIMAL_RUNS runs; `missing` where no run stands.
+
+    The floor is no run of several, and its text is the mean alone.
+    """
+    few = 0 < runs < MINIMAL_RUNS and preset != NO_NETWORK
+    return mean_interval_text(mean, low, high) if few else mean_sd_text(mean, sd)
 
 
 def overall(means: Sequence[float] | pd.Series) -> float:

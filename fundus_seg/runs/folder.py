@@ -9,7 +9,9 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-
   oracle.ckpt, and probe.csv: one row per epoch
 - evaluations/<scoring>-<checkpoint>.csv: one row per case and structure, with a .json beside it. A row holds what
   cannot be had without the masks: scores, sizes, faults. Cup-to-disc ratios are quotients of two rows' sizes and stay
-  out of it; so do rim widths, whose sectors have names only where it is known which eye it is
+  out of it; so do rim widths, whose sectors have names only where it is known which eye it is. A .pairs beside it says
+  how alike the masks of different cases are
+- floor/<scoring>-mean-mask.csv: the same records of the mean mask of the run's source domains, made without its network
 - overlays/: contours drawn on photographs
 - ../ensemble-<digest of seeds>/: evaluations/ and overlays/ of the runs beside it as one (`evaluation.ensembles`)
 - tensorboard/, mlflow-run: where it is tracked (`fundus_seg.training.tracking`)
@@ -72,6 +74,11 @@ class RunFolder:
     def evaluation(self, scoring: str, checkpoint: str) -> Path:
         """The case records of one checkpoint under one scoring protocol; its JSON has the suffix `.json`."""
         return self.path / "evaluations" / f"{scoring}-{checkpoint}.csv"
+
+    def floor(self, scoring: str, cases: str) -> Path:
+        """The case records of the source domains' mean mask, on cases `holdout` or `in-domain`."""
+        which = "" if cases == "holdout" else f"-{cases}"
+        return self.path / "floor" / f"{scoring}-mean-mask{which}.csv"
 
     def overlays(self, scoring: str, checkpoint: str) -> Path:
         """Contours of one checkpoint under one scoring protocol, drawn on photographs."""

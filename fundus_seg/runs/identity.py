@@ -17,6 +17,12 @@ from fundus_seg.runs.folder import RunFolder
 
 UNKNOWN = "unknown"
 """Preset, precision and selection of masks that another tool made."""
+BEST_OF = "best-of-"
+"""How the recipe of runs begins whose settings were chosen from several for each unseen domain: `best-of-4`."""
+MEAN_MASK = "mean-mask"
+"""What stands where a run has its operator, for the mean mask of the source domains: the floor of every table."""
+NO_NETWORK = "none"
+"""Preset, precision and selection of the mean mask, which no network predicts."""
 
 
 @total_ordering
@@ -24,7 +30,8 @@ UNKNOWN = "unknown"
 class Column:
     """Runs that belong together in a table: they differ in holdout and seed alone.
 
-    Columns are ordered by operator, the built-in ones first and in the order of `OPERATORS`, then by the other fields.
+    Columns are ordered by operator: the floor, then the built-in ones in the order of `OPERATORS`, then the others; and
+    by the other fields.
 
     Attributes:
         operator: the operator's name, or that of the tool that made the masks.
@@ -47,7 +54,7 @@ class Column:
     def _key(self) -> tuple[int, str, str, str, str, str]:
         builtin = list(OPERATORS)
         rank = builtin.index(self.operator) if self.operator in builtin else len(builtin)
-        return (rank, self.operator, self.recipe, self.preset, self.precision, self.selection)
+        return (-1 if self.floor else rank, self.operator, self.recipe, self.preset, self.precision, self.selection)
 
     @property
     def name(self) -> str:
@@ -58,6 +65,16 @@ class Column:
     def external(self) -> bool:
         """Whether another tool made the masks, of whose training nothing is known."""
         return self.preset == UNKNOWN
+
+    @property
+    def searched(self) -> bool:
+        """Whether its settings were chosen from several, for each unseen domain its own."""
+        return self.recipe.startswith(BEST_OF)
+
+    @property
+    def floor(self) -> bool:
+        """Whether it is the mean mask of the source domains, made without a network."""
+        return self.preset == NO_NETWORK
 
 
 COLUMN_FIELDS = tuple(field.name for field in fields(Column))
@@ -120,6 +137,16 @@ def recorded_identity(run: RunFolder, config: ResolvedRun, content: Mapping[str,
     whole, part = config.recipe(all_domains=(config.holdout, *config.data.sources)), config.recipe(all_domains=())
     took_part = run.path.parent.name == operator_name(config.operator, part)  # of an experiment with more domains
     return _identity(config, part if took_part else whole)
+
+
+def floor_identity(config: PlannedRun) -> RunIdentity:
+    """The identity of the mean mask that belongs to a run: equal for all runs that share domains, size and holdout.
+
+    Its recipe names the domains, holdout included, and the size; so it is the same for every holdout of an experiment.
+    """
+    domains = "+".join(sorted({config.holdout, *config.data.sources}))
+    recipe = f"domains={domains}-size={config.data.size}"
+    return RunIdentity(MEAN_MASK, recipe, NO_NETWORK, NO_NETWORK, config.holdout, seed=0)
 
 
 def run_folder(config: PlannedRun, recipe: str, out: Path, *, phantom: bool) -> RunFolder:

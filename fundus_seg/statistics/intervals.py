@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
 ALPHA = 0.05
-"""Two-sided level of every interval and test."""
+"""Two-sided level of every interval and test, but for intervals that are corrected for several comparisons."""
 POWER = 0.8
 MINIMAL_RUNS = 3
 """Fewer say nothing about the spread of runs."""
@@ -29,7 +29,7 @@ _EFFECTS = (1e-3, 100.0)
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % confidence interval of a mean.
+    """A confidence interval of a mean, of 95 % unless it is corrected for several comparisons.
 
     Attributes:
         low, high: its ends; NaN where there are fewer than two cases.
@@ -62,13 +62,14 @@ def mean_sd(values: ArrayLike) -> tuple[float, float]:
     return mean, float(runs.std(ddof=1)) if len(runs) > 1 else math.nan
 
 
-def bootstrap_interval(*matrices: ArrayLike, seed: int = 0, resamples: int = 10_000) -> Interval:
+def bootstrap_interval(*matrices: ArrayLike, seed: int = 0, resamples: int = 10_000, level: float = ALPHA) -> Interval:
     """95 % interval of the mean of matrices' means, by a hierarchical bootstrap over runs and cases.
 
     Args:
         matrices: each (R, C), runs x cases without NaN, independent of one another: one for each unseen domain.
         seed: of the resamples.
         resamples: how many.
+        level: probability that the interval misses the mean, two-sided: 0.05 of one of 95 %.
 
     Runs are resampled, then cases, and a resampled case is the same photograph in all runs: drawing cases anew
     within each run, as if they were nested in it, shrinks their share of the variance R-fold (a "95 %" interval then
@@ -97,7 +98,7 @@ def bootstrap_interval(*matrices: ArrayLike, seed: int = 0, resamples: int = 10_
     for effect in effects:
         n = len(effect)
         drawn += effect[rng.integers(n, size=(resamples, n - 1))].mean(axis=1)
-    low, high = np.quantile(drawn / len(scores), [ALPHA / 2, 1 - ALPHA / 2]) * _stretch(effects)
+    low, high = np.quantile(drawn / len(scores), [level / 2, 1 - level / 2]) * _stretch(effects, level)
     return Interval(mean + float(low), mean + float(high), over)
 
 
@@ -108,14 +109,14 @@ def _effects(matrix: NDArray[np.float64], *, with_runs: bool) -> Iterator[NDArra
     yield matrix.mean(axis=0) - matrix.mean()
 
 
-def _stretch(effects: Sequence[NDArray[np.float64]]) -> float:
+def _stretch(effects: Sequence[NDArray[np.float64]], level: float) -> float:
     """The ratio t / z, t with Satterthwaite's degrees of freedom of a sum of independent means."""
     freedom = np.array([len(effect) - 1 for effect in effects])
     variances = np.array([effect.var(ddof=1) / len(effect) for effect in effects])
     if not variances.any():
         return 1.0
     variances /= variances.sum()
-    return float(stats.t.ppf(1 - ALPHA / 2, 1 / (variances**2 / freedom).sum()) / stats.norm.ppf(1 - ALPHA / 2))
+    return float(stats.t.ppf(1 - level / 2, 1 / (variances**2 / freedom).sum()) / stats.norm.ppf(1 - level / 2))
 
 
 def wilcoxon_p(differences: ArrayLike) -> float:

@@ -8,6 +8,10 @@
 - swad: J. Cha, S. Chun, K. Lee, H.-C. Cho, S. Park, Y. Lee, S. Park: SWAD: Domain Generalization by Seeking Flat
   Minima. NeurIPS 2021.
 
+The running statistics of batch norms do not fit weights that no step has had. Those of a mean are computed anew before
+it is used, from some batches in training mode, as swa's paper does, and as the mean teacher's own passes do. Means of
+running statistics lag behind: after 60 steps of preset demo an exponential mean scored 52 % in place of 91 %.
+
 The means move by `torch.optim.swa_utils`. Its `AveragedModel` keeps its count in a tensor, for which every step would
 wait on a GPU, and its `update_bn` also empties batch norms that are frozen.
 """
@@ -19,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,14 +36,7 @@ from fundus_seg.training.selection import row_score
 
 
 class Average(ABC):
-    """A mean of a network's weights, which grows while the network is trained.
-
-    Attributes:
-        stale_norms: whether the running statistics of the mean's batch norms must be computed anew (`renew_norms`)
-            before it is used; else they are means as the weights are.
-    """
-
-    stale_norms: ClassVar[bool]
+    """A mean of a network's weights, which grows while the network is trained."""
 
     def __init__(self, network: nn.Module) -> None:
         self.mean = _Mean(network)
@@ -50,7 +47,7 @@ class Average(ABC):
 
     @abstractmethod
     def after_epoch(self, network: nn.Module, rows: Sequence[Mapping[str, Any]]) -> nn.Module | None:
-        """The mean, a network in whatever mode, if after this epoch there is one to be scored and kept.
+        """The mean, if after this epoch there is one to be scored and kept, once its norms are renewed (`renew_norms`).
 
         Args:
             network: the network that is trained.
@@ -71,11 +68,8 @@ class ExponentialMean(Average):
 
     The warm-up, (1 + n) / (10 + n) in step n, is TensorFlow's: a short run averages about its last tenth, where the
     mean teacher's, 1 - 1 / (n + 1), weighs all steps alike, the first ones too. After each epoch the mean is scored,
-    and the best is kept. Running statistics are exponential means of the same steps: their mean is taken as the
-    weights' is.
+    and the best is kept.
     """
-
-    stale_norms = False
 
     def __init__(self, network: nn.Module, train: TrainConfig) -> None:
         super().__init__(network)
@@ -95,10 +89,8 @@ class EpochMean(Average):
     """SWA: the mean of the weights at the end of each epoch e, counted from 1, with e > `swa_start` N, of a run of N.
 
     The paper trains on with a constant or cyclical learning rate; here the schedule of the run goes on. There is one
-    mean, after the last epoch. Its running statistics are computed anew, as in the paper.
+    mean, after the last epoch.
     """
-
-    stale_norms = True
 
     def __init__(self, network: nn.Module, train: TrainConfig) -> None:
         super().__init__(network)
@@ -119,10 +111,8 @@ class ValleyMean(Average):
 
     `valley` is the paper's rule. It has a loss and an evaluation at each iteration; here the loss is 1 - the score that
     selects, since the score is a Dice, and it is known once an epoch, which counts as a whole, as in the authors' code
-    (khanrc/swad). There is one mean, after the last epoch. Its running statistics are computed anew, as in that code.
+    (khanrc/swad). There is one mean, after the last epoch.
     """
-
-    stale_norms = True
 
     def __init__(self, network: nn.Module, train: TrainConfig) -> None:
         super().__init__(network)
@@ -186,11 +176,13 @@ class Window:
 def valley(losses: Sequence[float], n_s: int, n_e: int, r: float) -> Window:
     """The window of SWAD (Algorithm 1), as far as it is known by the validation losses E of the epochs so far.
 
-        t_s: the first i whose E_i is the least of E_i ... E_(i + n_s - 1), once these are known; then
+        t_s: the first i whose E_i is less than E_(i + 1) ... E_(i + n_s - 1), once these are known; then
         l = r mean(E_i ... E_(i + n_s - 1))
         t_e: i - n_e for the first later i where l < min(E_(i - n_e + 1) ... E_i); if there is none, the last epoch
 
-    As long as there is no t_s, the last epoch counts alone, as in the authors' code; in the paper all would.
+    The paper lets E_i equal the others. But a Dice is 0 in several epochs, if nothing is segmented at first, and the
+    window must not begin there. As long as there is no t_s, the last epoch counts alone, as in the authors' code; in
+    the paper all would.
 
     Args:
         losses: of one epoch or more, 0 or above.
@@ -202,7 +194,7 @@ def valley(losses: Sequence[float], n_s: int, n_e: int, r: float) -> Window:
     tolerated: float | None = None
     for i, loss in enumerate(losses):
         if tolerated is None:
-            if loss < losses[start]:
+            if loss <= losses[start]:
                 start = i  # nor can an epoch between the two be the first: this loss stands in its way too
             if i - start + 1 == n_s:
                 tolerated = max(losses[start], r * fmean(losses[start : i + 1]))  # max: of rounding alone

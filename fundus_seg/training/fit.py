@@ -9,6 +9,7 @@ epoch takes less time than writing it.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,9 @@ from fundus_seg.training.run_data import RunData, load_run_data, new_provenance,
 from fundus_seg.training.selection import KeptWeights, chosen, row_score, score, validation_dice, weights_state
 from fundus_seg.training.start import check_start, starting_network
 from fundus_seg.training.task import check_losses, find_loss
+
+_NORM_BATCHES = 10
+"""Batches that the running statistics of a mean of weights are computed from, if an epoch has as many."""
 
 
 @dataclass
@@ -208,15 +212,16 @@ def _average(
 ) -> torch.nn.Module | None:
     """The mean of the weights, if there is one to be scored after this epoch, ready for use.
 
-    Running statistics that must be computed anew are those of an epoch of batches, drawn as for training, without the
-    run's method.
+    Its running statistics are those of the same batches after any epoch, drawn as for training, without the run's
+    method; with more batches, a mean that is scored after each epoch would slow the run down.
     """
     if state.average is None:
         return None
     network = state.average.after_epoch(state.network, [*state.history, row])
-    if network and state.average.stale_norms:
+    if network:
+        some = itertools.islice(batches.epoch(config.train.epochs), _NORM_BATCHES)
         with seeded(config.seed, config.train.epochs, "average"), fabric.autocast():
-            images = (fabric.to_device(batch.images) for batch in batches.epoch(config.train.epochs))
+            images = (fabric.to_device(batch.images) for batch in some)
             renew_norms(network, (_input(config, each) for each in images))
     return network
 

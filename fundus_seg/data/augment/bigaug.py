@@ -5,13 +5,14 @@ Generalizing Deep Learning for Medical Image Segmentation to Unseen Domains via 
 Transactions on Medical Imaging 39(7), 2020. The paper is about volumes of MRI and ultrasound; a photograph has two
 dimensions and three colours. This implementation deviates where that matters:
 
+- The ranges are those that other implementations give after the paper.
 - All channels are changed alike: the paper has one channel, and hence no change of colour.
 - The paper normalises each volume to mean 0 and standard deviation 1. The standard deviation of the noise is therefore
   a share of the photograph's own; shifts of brightness are shares of the range from black to white, and results are
   clipped to it.
-- The unsharp mask takes the Gaussian of the smallest blur's size; the paper gives only its amounts.
-- The deformation is a smoothed field of uniform noise, as in the paper. Smoothing lowers noise less in two dimensions
-  than in three, so the field's amplitude is lowered to what gives the same displacement in pixels.
+- The unsharp mask is taken of the photograph itself, with a Gaussian of half a pixel.
+- The deformation is a smoothed field of uniform noise. Smoothing lowers noise less in two dimensions than in three, so
+  the field's amplitude is lowered to what gives about the same displacement: a standard deviation of 2 pixels at most.
 """
 
 from __future__ import annotations
