@@ -437,7 +437,7 @@ class TestEvaluate:
             score_table([evaluate(runs[1], views="flip"), evaluate(runs[0])])
         report = score_table([evaluate(ensemble)])
         assert "1 ensemble per cell" in report.layout.title
-        assert report.layout.columns == ("tvconv, mean of 2",)
+        assert report.layout.columns == ("mean-mask", "tvconv, mean of 2")
         assert set(report.frame["runs"]) == {1}
         assert set(report.frame["over"]) == {"cases"}
         told = command("evaluate", "runs", "--ensemble", "--views", "flip", "--in-domain", "--strict", code=3)
