@@ -20,6 +20,9 @@ OPERATORS = {
 }
 """What `model.op` takes; a factory is a `fundus_seg.models.operators.Operator`."""
 
+POSITIONAL = ("tvconv", "untied", "linear", "coordconv")
+"""Those that know where in the photograph they are: they treat its left side and its right side differently."""
+
 LOSSES = {
     "bce": "fundus_seg.training.task:binary_cross_entropy",
     "bce-dice": "fundus_seg.training.task:cross_entropy_and_dice",
@@ -63,6 +66,8 @@ Precision = Literal["fp32", "bf16"]
 """What a network computes in; bf16 is autocast, with weights in float32."""
 Inference = Literal["resize", "native"]
 """Whether the network sees photographs resized to its training size, or at their own size."""
+Views = Literal["none", "flip"]
+"""Which further views of a photograph the network sees: none, or its left-right mirror image."""
 Split = Literal["train", "test"]
 """Halves of a domain's cases."""
 Missing = Literal["leave-out", "empty"]

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fundus_seg.builtins import CheckpointName, Inference, Selection
+from fundus_seg.builtins import CheckpointName, Inference, Selection, Views
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
 
@@ -127,6 +127,37 @@ class Scoring(BaseModel):
         return short_hash({"version": PROTOCOL_VERSION, **self.model_dump()})
 
 
+class Combination(Scoring):
+    """A protocol in which the prediction of a photograph is the mean of several.
+
+    The mean is that of the probabilities, pixel by pixel in the photograph's own frame. The threshold and the
+    post-processing follow it. `combined` makes these protocols: one that averages nothing is a plain `Scoring`.
+    """
+
+    ensemble: bool = False
+    """Whether the networks of several runs, which differ in their seed alone, predict together."""
+    views: Views = "none"
+    """flip: each network also sees the photograph's left-right mirror image, and what it predicts is mirrored back."""
+
+
+def combined(scoring: Scoring, *, ensemble: bool = False, views: Views | None = None) -> Scoring:
+    """The protocol by which several predictions of a photograph are scored as one.
+
+    Args:
+        scoring: the protocol of a single prediction, or of several.
+        ensemble: whether several networks predict together.
+        views: further views of a photograph; None: those of `scoring`.
+
+    Returns:
+        A plain `Scoring`, which keeps its digest, where nothing is averaged.
+    """
+    views = views or (scoring.views if isinstance(scoring, Combination) else "none")
+    plain = {name: getattr(scoring, name) for name in Scoring.model_fields}
+    if ensemble or views != "none":
+        return Combination(**plain, ensemble=ensemble, views=views)
+    return Scoring(**plain)
+
+
 def check_side(name: str, side: int) -> None:
     """Refuse a height or width in pixels that the network cannot take.
 
@@ -146,7 +177,7 @@ def spacing(height: int, width: int) -> tuple[float, float]:
 def source_half(case_name: str) -> Literal["select", "calibrate"]:
     """The half of a source domain's test split that a case belongs to, by a hash of its name.
 
-    `select` chooses checkpoints; `calibrate` is kept for in-domain scores. A case never changes its half when others
-    are added, and no score is ever reported on cases that chose the checkpoint.
+    `select` chooses checkpoints; `calibrate` is kept for in-domain scores and temperatures. A case never changes its
+    half when others are added, and no score is ever reported on cases that chose the checkpoint.
     """
     return "select" if hashlib.sha256(case_name.encode()).digest()[0] % 2 == 0 else "calibrate"

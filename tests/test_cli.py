@@ -17,7 +17,7 @@ from fundus_seg.builtins import OPERATORS
 from fundus_seg_cli.main import app
 from fundus_seg_cli.options import names, paragraphs
 
-COMMANDS = ("train", "evaluate", "benchmark", "compare", "score", "config", "audit", "predict", "profile")
+COMMANDS = ("train", "evaluate", "benchmark", "compare", "score", "config", "audit", "predict", "profile", "calibrate")
 DATA_COMMANDS = ("phantom", "check", "atlas", "cache")
 
 
@@ -85,11 +85,13 @@ class TestImports:
             "benchmark --holdouts A,E": 2,
             "benchmark --vary optim.lrr=1,2": 2,
             "benchmark --runs 1 --holdouts A --ops conv --config tiny --dry-run --executor serial": 0,
+            "calibrate nowhere": 1,
             "compare nowhere": 1,
             "compare --metric dcs": 2,
             "compare --to tvconv22": 2,
             "predict nowhere photograph.png --out masks": 1,
             "predict photograph.png nowhere --out masks": 1,
+            "predict photograph.png photograph.png --views mirror --out masks": 2,
             "profile --ops x": 2,
             "profile --op conv": 2,
             "data atlas root --plot x": 2,

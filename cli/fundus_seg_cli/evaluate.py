@@ -13,6 +13,7 @@ from fundus_seg_cli.options import (
     Format,
     Labels,
     Metrics,
+    NetworkViews,
     OverlayFormat,
     Plots,
     RunData,
@@ -59,6 +60,15 @@ def evaluate(
             "size, which tests it at scales that it was not trained on (default: what the protocol says)."
         ),
     ] = None,
+    views: NetworkViews = None,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            help="Score the runs that differ in their seed alone as one network, the mean of their probabilities: a "
+            "protocol of its own.",
+        ),
+    ] = False,
     form: Format = "rich",
     metrics: Metrics = METRICS_SHOWN,
     clinical: Annotated[
@@ -108,6 +118,8 @@ def evaluate(
         in_domain=in_domain,
         scoring=protocol,
         inference=inference,
+        views=views,
+        ensemble=ensemble,
         overlays=overlays,
         overlay_format=overlay_format,
         progress=progress,

@@ -13,7 +13,7 @@ from typer import rich_utils
 from fundus_seg.builtins import PictureFormat
 from fundus_seg.errors import one_line
 from fundus_seg.reading import file_being_read
-from fundus_seg_cli import audit, benchmark, compare, config, data, evaluate, predict, profile, score, train
+from fundus_seg_cli import audit, benchmark, calibrate, compare, config, data, evaluate, predict, profile, score, train
 from fundus_seg_cli.console import shown, standard_streams
 from fundus_seg_cli.options import command_class, paragraphs
 
@@ -28,6 +28,7 @@ _LEAST_HELP = 80
 _COMMANDS = (
     train.train,
     evaluate.evaluate,
+    calibrate.calibrate,
     benchmark.benchmark,
     compare.compare,
     predict.predict,

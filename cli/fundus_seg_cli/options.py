@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperCommand
 
-from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker
+from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker, Views
 from fundus_seg.errors import UsageError, unknown_name
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS
 
@@ -83,6 +83,13 @@ NetworkPrecision = Annotated[
     Precision,
     typer.Option(
         help="What the network computes in. bf16 is faster where the hardware supports it, and changes a few pixels."
+    ),
+]
+NetworkViews = Annotated[
+    Views | None,
+    typer.Option(
+        help="With flip, the network also sees the left-right mirror image of each photograph; its prediction is "
+        "mirrored back, and the probabilities are averaged (default: none)."
     ),
 ]
 Format = Annotated[

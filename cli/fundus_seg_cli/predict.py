@@ -15,12 +15,21 @@ import typer
 from fundus_seg.builtins import MaskFormat, PictureFormat
 from fundus_seg.errors import UsageError
 from fundus_seg_cli.console import print_data
-from fundus_seg_cli.options import Address, NetworkPrecision, Strict, Trust, TruthCoding
+from fundus_seg_cli.options import Address, NetworkPrecision, NetworkViews, Strict, Trust, TruthCoding
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a run, or a checkpoint file.")],
-    images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of photographs.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="Folder of a run, a checkpoint file, or a folder with runs below, which predict together."),
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL]... IMAGES...",
+            help="Photographs, or folders of photographs; further models before them predict together with the first.",
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option(help="Folder that the masks are written to. The same command goes on with what is missing in it."),
@@ -39,6 +48,15 @@ def predict(
             "small; png keeps every pixel.",
         ),
     ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Also keep the probabilities of disc and cup, before threshold and post-processing: PNG of 16 bits, "
+            "65535 for 1; or NIfTI of floats.",
+        ),
+    ] = False,
+    views: NetworkViews = None,
     truth: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,6 +88,7 @@ def predict(
     """Write the masks of photographs at their own size, with a table of sizes, cup-to-disc ratios and warnings."""
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.inference.folder import predict_folder
+    from fundus_seg.inference.members import models_and_photographs
     from fundus_seg.inference.shards import Shard
     from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
@@ -86,14 +105,17 @@ def predict(
         from fundus_seg.experiments.ray_predict import predict_on_ray
 
         run = partial(predict_on_ray, address=address, gpus=gpus_per_shard, trust=trust or ())
+    models, photographs = models_and_photographs([model, *images])
     with _terminable():
         table = run(
-            model,
-            images,
+            models,
+            photographs,
             out,
             recursive=recursive,
             form=form,
             overlay=overlay,
+            probabilities=probabilities,
+            views=views or "none",
             truth=truth or (),
             truth_coding=read_coding(truth_coding) if truth_coding else None,
             precision=precision,

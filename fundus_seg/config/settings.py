@@ -30,6 +30,7 @@ from fundus_seg.builtins import (
     LOSSES,
     METHODS,
     OPERATORS,
+    POSITIONAL,
     Averaging,
     Precision,
     Schedule,
@@ -257,6 +258,16 @@ class Recipe(Section):
         flat = flatten(self.model_dump(mode="json"))
         del flat["train.save_every"]
         return {key: value for key, value in flat.items() if not key.startswith("scoring.") or key == _SELECTS}
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether `train.augment` is known to mirror photographs."""
+        return "flip" in self.train.augment.split("+")
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether the network knows the left side of a photograph from the right, and is trained on no mirrored one."""
+        return self.model.op in POSITIONAL and not self.mirrored
 
     def network_spec(self) -> dict[str, Any]:
         """The arguments of `fundus_seg.models.build_model`, weights apart; a checkpoint's `model_spec`."""

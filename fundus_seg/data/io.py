@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM, MaskFormat
 from fundus_seg.data.coding import DOFE, Coding, Thresholds, decode, decode_binary
-from fundus_seg.data.nifti import directions, write_labels
+from fundus_seg.data.nifti import directions, write_slice
 from fundus_seg.errors import DataError, about, one_line
 from fundus_seg.reading import reading
 
@@ -149,18 +149,32 @@ def write_mask(path: Path, masks: NDArray[np.bool_], form: MaskFormat, *, like: 
     """Write masks (2, H, W) as a dofe-coded grey PNG, or as NIfTI labels: 0 background, 1 rim, 2 cup.
 
     Neither format can hold a cup pixel outside the disc: such pixels are left out, and the disc stays as predicted.
-    The NIfTI lies in space like the photograph `like`, as `nifti.write_labels` says.
+    The NIfTI lies in space like the photograph `like`, as `nifti.write_slice` says.
     """
     disc, cup = masks
     labels = disc.astype(np.uint8) + (disc & cup)
     if form == "nifti":
-        write_labels(path, labels, like)
+        write_slice(path, labels, like)
         return
     greys = np.full(256, BACKGROUND, np.uint8)
     greys[1:3] = RIM, CUP
     _, png = cv2.imencode(
         ".png", cv2.LUT(labels, greys)
     )  # flat areas pack as small as with Pillow, in a third of the time
+    path.write_bytes(png.tobytes())
+
+
+def write_probability(
+    path: Path, probability: NDArray[np.float32], form: MaskFormat, *, like: Path | None = None
+) -> None:
+    """Write the probability (H, W) of one structure as a grey PNG of 16 bits, or as a NIfTI of 32-bit floats.
+
+    The grey of the PNG is the probability times 65535, rounded. The NIfTI lies in space as that of `write_mask` does.
+    """
+    if form == "nifti":
+        write_slice(path, probability, like)
+        return
+    _, png = cv2.imencode(".png", np.rint(probability * np.float32(65535)).astype(np.uint16))
     path.write_bytes(png.tobytes())
 
 

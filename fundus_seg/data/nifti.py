@@ -52,28 +52,29 @@ def lying(path: Path) -> str:
         return PICTURE
 
 
-def write_labels(path: Path, labels: NDArray[np.uint8], like: Path | None = None) -> None:
-    """Write labels (H, W) as a gzipped NIfTI.
+def write_slice(path: Path, pixels: NDArray[np.uint8 | np.float32], like: Path | None = None) -> None:
+    """Write labels or probabilities (H, W) as a gzipped NIfTI of the same type.
 
     Args:
         path: the file.
-        labels: as the picture shows them.
-        like: the photograph. If it is a NIfTI, the labels get its affine and zooms, and the same order of voxels. If
+        pixels: as the picture shows them.
+        like: the photograph. If it is a NIfTI, the pixels get its affine and zooms, and the same order of voxels. If
             not, the first axis runs to the right and the second down, with ITK's orientation for a flat image: ITK-SNAP
-            and SimpleITK show the labels upright, like the photograph.
+            and SimpleITK show the pixels upright, like the photograph.
     """
     import nibabel
 
     if like is None or not is_nifti(like):
-        flat = nibabel.Nifti1Image(labels.T[..., None], affine=np.diag([-1.0, -1.0, 1.0, 1.0]))
+        flat = nibabel.Nifti1Image(pixels.T[..., None], affine=np.diag([-1.0, -1.0, 1.0, 1.0]))
     else:
         photograph: Any = nibabel.load(like)
         exchanged, columns, rows = directions(photograph)
-        voxels = labels.T[::columns, ::rows]
+        voxels = pixels.T[::columns, ::rows]
         header = nibabel.Nifti1Header()
         for field in _GEOMETRY:
             header[field] = photograph.header[field]
-        header["pixdim"][4:] = 1  # of time and channels, which the labels do not have
-        header.set_data_dtype(np.uint8)
+        header["pixdim"][4:] = 1  # of time and channels, which a slice does not have
+        header.set_data_dtype(pixels.dtype)
         flat = nibabel.Nifti1Image((voxels.T if exchanged else voxels)[..., None], None, header)
-    path.write_bytes(gzip.compress(flat.to_bytes(), mtime=0))
+    level = 9 if pixels.dtype == np.uint8 else 1  # the last bits of probabilities are noise, which no level packs
+    path.write_bytes(gzip.compress(flat.to_bytes(), level, mtime=0))

@@ -117,7 +117,14 @@ def has_floor(run: RunFolder, evaluation: Evaluation, config: PlannedRun) -> boo
 def _floor_of(run: RunFolder, evaluation: Evaluation, config: PlannedRun) -> tuple[Path, EvaluationMeta]:
     """Where the floor of a run's scores belongs, and what its JSON says but for digests that are not known yet."""
     own = evaluation.meta
-    changed = {"run": floor_identity(config), "selection": NO_NETWORK, "checkpoint": None, "probed": False, "code": {}}
+    changed = {
+        "run": floor_identity(config),
+        "selection": NO_NETWORK,
+        "checkpoint": None,
+        "probed": False,
+        "code": {},
+        "members": {},
+    }
     meta = own.model_copy(update={**changed, "checkpoint_sha256": "", "cases_sha256": ""})
     return run.floor(own.protocol_digest, own.scored), meta
 

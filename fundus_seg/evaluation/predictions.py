@@ -16,13 +16,15 @@ from fundus_seg.data.files import Case
 from fundus_seg.data.names import file_name
 from fundus_seg.errors import CheckpointError, RunError, about
 from fundus_seg.evaluation.alike import Alike
+from fundus_seg.evaluation.ensembles import members_of
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import score_cases
 from fundus_seg.evaluation.which_cases import data_of, trained_settings
-from fundus_seg.inference.predict import Predictor, load_model
+from fundus_seg.inference.ensemble import Ensemble
+from fundus_seg.inference.predict import Predictor, Segmenter, load_model
 from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Scoring
+from fundus_seg.protocol import Combination, Scoring
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.viz.overlay import PICTURE_SUFFIX, draw_overlay, save_picture
 
@@ -45,11 +47,29 @@ def predictor_of(run: RunFolder, config: ResolvedRun, checkpoint: CheckpointName
     return predictor
 
 
+def segmenter_of(
+    runs: Sequence[RunFolder], configs: Sequence[ResolvedRun], checkpoint: CheckpointName, scoring: Scoring
+) -> Segmenter:
+    """What predicts by a protocol: the network of a run, or an ensemble.
+
+    Args:
+        runs: the runs.
+        configs: the settings of each.
+        checkpoint: which checkpoint of each.
+        scoring: the protocol.
+
+    Raises:
+        CheckpointError: as `predictor_of`.
+    """
+    members = [predictor_of(run, config, checkpoint, scoring) for run, config in zip(runs, configs, strict=True)]
+    return Ensemble(members, views=scoring.views) if isinstance(scoring, Combination) else members[0]
+
+
 def _predictions(
-    predictor: Predictor, cases: Sequence[Case], images: NDArray[np.uint8]
+    predictor: Segmenter, cases: Sequence[Case], images: NDArray[np.uint8]
 ) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
     """Each case with its raw predicted and its true masks, (2, H, W) on its own frame; truth is never resampled."""
-    if predictor.scoring.inference == "native":
+    if not isinstance(predictor, Predictor) or predictor.scoring.inference == "native":
         for case in cases:
             sample, raw = _predict(predictor, case)
             yield case, raw, sample.masks
@@ -58,10 +78,10 @@ def _predictions(
         batch = cases[start : start + _BATCH]
         for case, logits in zip(batch, predictor.logits(images[start : start + _BATCH]), strict=True):
             truth = read_masks(case)
-            yield case, predictor.threshold(logits, truth.shape[1:]), truth
+            yield case, predictor.framed(logits, truth.shape[1:]), truth
 
 
-def _predict(predictor: Predictor, case: Case) -> tuple[Sample, NDArray[np.bool_]]:
+def _predict(predictor: Segmenter, case: Case) -> tuple[Sample, NDArray[np.bool_]]:
     """The files of one case, and its predicted masks before post-processing."""
     sample = read_sample(case)
     with about(case.image):
@@ -69,12 +89,12 @@ def _predict(predictor: Predictor, case: Case) -> tuple[Sample, NDArray[np.bool_
 
 
 def score_from(
-    predictor: Predictor, cases: Sequence[Case], images: NDArray[np.uint8], first: int, *, progress: Progress, task: str
+    predictor: Segmenter, cases: Sequence[Case], images: NDArray[np.uint8], first: int, *, progress: Progress, task: str
 ) -> tuple[str, dict[str, Alike]]:
     """The CSV of the cases from number `first` on, and how alike the masks of these cases are.
 
     Args:
-        predictor: the run's network.
+        predictor: the run's network, or the ensemble.
         cases: all cases of the evaluation.
         images: their photographs at the training size, (N, S, S, 3).
         first: number of the first case that is scored.
@@ -102,7 +122,7 @@ def write_overlays(
     and scoring are replaced. There are none where every true mask is empty, since no Dice is defined then.
 
     Args:
-        run: a trained run.
+        run: a trained run, or an ensemble of some.
         evaluation: its scores on the holdout.
         count: number of pictures; fewer where there are fewer cases.
         data: data root; None for the one that the run was trained on.
@@ -112,7 +132,9 @@ def write_overlays(
     Raises:
         RunError: the scores are of masks that another tool made, or the run is not trained.
     """
-    config, content = trained_settings(run)
+    runs = members_of(run)
+    settings = [trained_settings(each) for each in runs]
+    config, content = settings[0]
     root = data_of(content, data, progress=progress)
     cases = root.cases(config.holdout, "test")
     ranked = evaluation.cases.groupby("case")["dsc"].mean().dropna().sort_values()
@@ -125,7 +147,7 @@ def write_overlays(
     meta = evaluation.meta
     if meta.checkpoint is None:
         raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
-    predictor = predictor_of(run, config, meta.checkpoint, meta.protocol)
+    predictor = segmenter_of(runs, [own for own, _ in settings], meta.checkpoint, meta.protocol)
     folder = run.overlays(meta.protocol_digest, meta.checkpoint)
     for suffix in PICTURE_SUFFIX.values():
         for earlier in folder.glob(f"*{suffix}"):

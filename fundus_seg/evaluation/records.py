@@ -27,7 +27,7 @@ from fundus_seg.evaluation.alike import Alike
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.score_case import FAULTS, SIZES
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import FRAME, STRUCTURES, Scoring
+from fundus_seg.protocol import FRAME, STRUCTURES, Combination, Scoring
 from fundus_seg.runs.atomic import write_json, write_text
 from fundus_seg.runs.identity import Column, RunIdentity
 
@@ -49,7 +49,7 @@ class EvaluationMeta(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[4] = EVALUATION_FORMAT
-    protocol: Scoring
+    protocol: Scoring | Combination
     protocol_digest: str
     data: dict[str, str]
     """Digest of the photographs and masks of each split that trained, selected or was scored, by `domain/split`."""
@@ -61,7 +61,9 @@ class EvaluationMeta(BaseModel):
     probed: bool = False
     """Whether the holdout was scored after each epoch of the run, which changes nothing of it."""
     checkpoint_sha256: str
-    """Digest of the checkpoint, of the other tool's masks, or of the mean mask."""
+    """Digest of the checkpoint, of the members' checkpoints, of the other tool's masks, or of the mean mask."""
+    members: dict[str, str] = {}
+    """Of an ensemble, the SHA-256 of each member's checkpoint, by its seed; empty for a single network."""
     cases_sha256: str = ""
     """Digest of the CSV, by which a file that was cut or edited is told from a whole one."""
     truth_digest: str = ""
@@ -126,7 +128,8 @@ def write_evaluation(path: Path, meta: EvaluationMeta, text: str, alike: Mapping
         values = {structure: asdict(each) for structure, each in alike.items()}
         write_json(path.with_suffix(_PAIRS), {"cases_sha256": digest, "mean_pairwise_iou": values})
     meta = meta.model_copy(update={"cases_sha256": digest})
-    write_json(path.with_suffix(".json"), meta.model_dump(mode="json"))
+    of_ensembles = set() if meta.members else {"members"}
+    write_json(path.with_suffix(".json"), meta.model_dump(mode="json", exclude=of_ensembles))
 
 
 def read_evaluation(path: Path) -> Evaluation:

@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from fundus_seg.builtins import CheckpointName, Inference, PictureFormat
+from fundus_seg.builtins import CheckpointName, Inference, PictureFormat, Views
 from fundus_seg.errors import UntrustedError, counted
+from fundus_seg.evaluation.ensembles import ensembles_of, members_of
 from fundus_seg.evaluation.external import comparable, external_evaluations
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_run import evaluate
+from fundus_seg.inference.members import warn_of_mirroring
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import RunFolder, trained_runs
@@ -47,6 +49,8 @@ def evaluate_runs(
     in_domain: bool = False,
     scoring: Scoring | None = None,
     inference: Inference | None = None,
+    views: Views | None = None,
+    ensemble: bool = False,
     overlays: int = 0,
     overlay_format: PictureFormat = "jpeg",
     progress: Progress = SILENT,
@@ -66,6 +70,9 @@ def evaluate_runs(
         in_domain: whether to score the source domains too.
         scoring: the protocol; None for that of each run's own settings.
         inference: what the network sees, in place of what the protocol says.
+        views: further views of a photograph that the network sees, in place of what the protocol says.
+        ensemble: whether the runs that differ in their seed alone are scored as one, by the mean of their
+            probabilities, and no run alone.
         overlays: number of cases to draw for each run and checkpoint, from the worst to the best.
         overlay_format: format of the pictures.
         progress: shows what is done.
@@ -81,12 +88,13 @@ def evaluate_runs(
     untrusted: list[tuple[Path, UntrustedError]] = []
     trained = trained_runs(folders, least=0 if from_tools else 1, progress=progress)
     reasons = runs_without_unseen(trained)
-    for run in trained:
+    units: Sequence[RunFolder] = ensembles_of(trained, progress=progress) if ensemble else trained
+    for run in units:
         names = checkpoints_of(run) if checkpoints == "all" else [checkpoints]
-        score = partial(evaluate, run, data, scoring=scoring, inference=inference, progress=progress)
+        score = partial(evaluate, run, data, scoring=scoring, inference=inference, views=views, progress=progress)
         for name in names:
             try:
-                if run in reasons:
+                if any(each in reasons for each in members_of(run)):
                     seen.append(score(checkpoint=name, scored="in-domain"))
                     continue
                 evaluation = score(checkpoint=name)
@@ -103,6 +111,9 @@ def evaluate_runs(
                 if written:
                     progress.line(f"{counted(len(written), 'overlay')} in {written[0].parent}")
                 drawn += written
+    if views == "flip":
+        configs = [recorded_settings(run) for run in trained]
+        warn_of_mirroring({each.model.op for each in configs if each.one_sided}, progress)
     if untrusted and not evaluations and not seen:
         raise untrusted[0][1]
     trust = " ".join(dict.fromkeys(f"--trust {error.operator}" for _, error in untrusted))
@@ -124,13 +135,15 @@ def evaluate_runs(
 def checkpoints_of(run: RunFolder) -> list[CheckpointName]:
     """The checkpoints of a trained run: `last`, what its selection chose, and where there are `average` and `oracle`.
 
+    Of an ensemble, those that all its members have.
+
     Raises:
         RunError: config.yaml is not that of a run.
     """
     by_selection: dict[str, CheckpointName] = {"last": "last"}
-    if is_probed(run.read_config()):
+    if all(is_probed(each.read_config()) for each in members_of(run)):
         by_selection["oracle"] = "oracle"
-    train = recorded_settings(run).train
+    train = recorded_settings(members_of(run)[0]).train
     if train.average != "none":
         by_selection["average"] = "average"
     by_selection[train.selection] = "best"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from fundus_seg.builtins import CheckpointName, Inference
+from fundus_seg.builtins import CheckpointName, Inference, Views
 from fundus_seg.config import PLUGIN_SETTINGS
 from fundus_seg.data.dataset import read_masks
 from fundus_seg.data.files import Case
-from fundus_seg.digests import file_digest
+from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError, one_line
+from fundus_seg.evaluation.ensembles import RunEnsemble, members_of, refuse_unlike
 from fundus_seg.evaluation.floor import has_floor, keep_floor
 from fundus_seg.evaluation.records import (
     Evaluation,
@@ -33,7 +35,7 @@ from fundus_seg.evaluation.which_cases import (
     warn_of_odd_masks,
 )
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import STRUCTURES, Scoring, chosen_by
+from fundus_seg.protocol import STRUCTURES, Scoring, chosen_by, combined
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
@@ -56,9 +58,10 @@ def evaluate(
     scored: Scored = "holdout",
     scoring: Scoring | None = None,
     inference: Inference | None = None,
+    views: Views | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Score a run, by default on the test split of its holdout, or read the scores if they are there already.
+    """Score a run or an ensemble, by default on the test split of its holdout, or read the scores that are there.
 
     Of a file that was cut off, the whole cases are kept if they and the newly scored ones together are the file that
     was once written. All rows are written at once, after the last case: a run killed while it is scored keeps none.
@@ -66,31 +69,38 @@ def evaluate(
     The floor of the scores is written beside them, if it is not there yet (`evaluation.floor`).
 
     Args:
-        run: a trained run.
+        run: a trained run, or an ensemble of some.
         data: data root; None for the one that the run was trained on.
         checkpoint: `best`, `last`; of a run with an average, `average`; of one that was probed, `oracle`.
         scored: which cases; scores of either kind have a file of their own and never stand in one table.
         scoring: the protocol; None for the one of the run's own settings.
         inference: what the network sees, in place of what the protocol says.
+        views: further views of a photograph that the network sees, in place of what the protocol says.
         progress: shows what is done.
 
     Raises:
-        RunError: the run is not trained, has no such checkpoint, or another process is writing into it.
+        RunError: the run is not trained, has no such checkpoint, or another process is writing into it; or runs that
+            are to be an ensemble were made with other photographs, or are scored otherwise.
         CheckpointError: the checkpoint is not of the network that the run's settings name, or its operator is a plugin
             that the caller has not loaded, or that has changed.
         DataError: the photographs are not those that the run was made with, cannot be read, are too large to be seen
             at their own size, or a source domain has none in the half for in-domain scores.
     """
-    config, content = trained_settings(run)
+    runs = members_of(run)
+    settings = [trained_settings(each) for each in runs]
+    refuse_unlike(runs, settings, scoring=scoring is None)
+    config, content = settings[0]
     scoring = scoring or config.scoring
     if inference is not None:
         scoring = scoring.model_copy(update={"inference": inference})
+    scoring = combined(scoring, ensemble=len(runs) > 1, views=views)
     root = data_of(content, data, progress=progress)
-    weights = run.checkpoint(checkpoint)
-    if not weights.is_file():
-        fix = _MAKES.get(checkpoint, "delete the run and train again")
-        raise RunError(f"{weights}: no such checkpoint; {fix}")
-    cases = cases_to_score(scored, run, content, root, config)
+    digests = [_digest(each, checkpoint) for each in runs]
+    cases = cases_to_score(scored, runs[0], content, root, config)
+    identity = recorded_identity(runs[0], config, content)
+    members = {}
+    if isinstance(run, RunEnsemble):
+        identity, members = replace(identity, seed=0), dict(zip(map(str, run.members), digests, strict=True))
     meta = EvaluationMeta(
         protocol=scoring,
         protocol_digest=scoring.digest(),
@@ -99,14 +109,16 @@ def evaluate(
         selection=chosen_by(config.train.selection, checkpoint),
         checkpoint=checkpoint,
         scored=scored,
-        probed=is_probed(content),
-        checkpoint_sha256=file_digest(weights),
+        probed=any(is_probed(its) for _, its in settings),
+        checkpoint_sha256=short_hash(digests, digits=64) if members else digests[0],
+        members=members,
         code={setting: digest for setting, digest in content["inputs"].items() if setting in PLUGIN_SETTINGS},
-        run=recorded_identity(run, config, content),
+        run=identity,
         versions=versions(),
     )
     path = run.evaluation(scoring.digest(), checkpoint if scored == "holdout" else f"{checkpoint}-{scored}")
-    if _is_whole(path, _recorded(path, meta, progress), cases) and (run.has("DONE") or scored != "holdout"):
+    marked = scored == "holdout" and not members
+    if _is_whole(path, _recorded(path, meta, progress), cases) and (run.has("DONE") or not marked):
         warn_of_odd_masks(cases, root, config, progress=progress)
         evaluation = read_evaluation(path)
         if not has_floor(run, evaluation, config):  # an earlier version scored the run
@@ -119,10 +131,10 @@ def evaluate(
     with leased(run.path):
         recorded = _recorded(path, meta, SILENT)  # again: another process may just have scored it
         if not _is_whole(path, recorded, cases):
-            from fundus_seg.evaluation.predictions import predictor_of, score_from
+            from fundus_seg.evaluation.predictions import score_from, segmenter_of
 
             images = photographs_of(cases, root, config, progress=progress)
-            predictor = predictor_of(run, config, checkpoint, scoring)
+            predictor = segmenter_of(runs, [own for own, _ in settings], checkpoint, scoring)
             score = partial(score_from, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
             with reproducible(config.train.threads):
                 if recorded is None or not recover(
@@ -134,9 +146,18 @@ def evaluate(
         evaluation = read_evaluation(path)
         if not has_floor(run, evaluation, config):
             keep_floor(run, evaluation, cases, root, config, content, progress=progress)
-        if scored == "holdout":
+        if marked:
             run.mark("DONE")
     return evaluation
+
+
+def _digest(run: RunFolder, checkpoint: CheckpointName) -> str:
+    """SHA-256 of a checkpoint, which must be there."""
+    weights = run.checkpoint(checkpoint)
+    if not weights.is_file():
+        fix = _MAKES.get(checkpoint, "delete the run and train again")
+        raise RunError(f"{weights}: no such checkpoint; {fix}")
+    return file_digest(weights)
 
 
 def _is_whole(path: Path, recorded: EvaluationMeta | None, cases: Sequence[Case]) -> bool:

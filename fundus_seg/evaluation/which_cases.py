@@ -72,8 +72,8 @@ def cases_to_score(
         kept = [case for case in own if source_half(case.name) == "calibrate"]
         if not kept:
             raise DataError(
-                f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half for in-domain "
-                "scores; add some, or leave --in-domain out if another domain is unseen"
+                f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half `calibrate`, for "
+                "in-domain scores and temperatures; add some, or leave --in-domain out if another domain is unseen"
             )
         cases += kept
     return cases

@@ -47,7 +47,7 @@ _LEAST_IN_SHARD = 100
 
 
 def predict_on_ray(
-    model: Path,
+    model: Path | Sequence[Path],
     images: Sequence[Path],
     out: Path,
     *,
@@ -67,7 +67,7 @@ def predict_on_ray(
     left for Ray Data to move, and a shard already goes on where a lost worker left it.
 
     Args:
-        model: folder of a run, or a checkpoint.
+        model: as in `predict_folder`.
         images: photographs, and folders of photographs.
         out: the folder to write to.
         address: the address of the cluster, as in `ray_executor`.
@@ -87,15 +87,16 @@ def predict_on_ray(
         FundusSegError: as `predict_folder`.
     """
     ray = ray_module()
+    models = [path.absolute() for path in ([model] if isinstance(model, Path) else model)]
     arguments = {
-        "model": model.absolute(),
+        "model": models,
         "images": [path.absolute() for path in images],
         "out": out.absolute(),
         "truth": [str(Path(place).absolute()) for place in truth],
         **options,
     }
     job = PredictionJob.of(**arguments, progress=progress)
-    roots = {str(path) for path in (model.absolute(), *arguments["images"])}
+    roots = {str(path) for path in (*models, *arguments["images"])}
     with connected(ray, address), contextlib.ExitStack() as at_work:
         token = at_work.enter_context(token_in(arguments["out"]))
         nodes = fitting_nodes(ray, 1, gpus)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fundus_seg.builtins import MaskFormat, PictureFormat, Precision
+from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.cores import core_count
 from fundus_seg.data.coding import Coding, Thresholds
 from fundus_seg.inference.job import PredictionJob
@@ -15,13 +15,15 @@ from fundus_seg.runs.lease import leased
 
 
 def predict_folder(
-    model: Path,
+    model: Path | Sequence[Path],
     images: Sequence[Path],
     out: Path,
     *,
     recursive: bool = False,
     form: MaskFormat = "png",
     overlay: PictureFormat | None = None,
+    probabilities: bool = False,
+    views: Views = "none",
     truth: Sequence[str] = (),
     truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
@@ -51,13 +53,19 @@ def predict_folder(
     cores that it leaves free, and hold no more photographs than a quarter of the free memory does.
 
     Args:
-        model: folder of a run, or a checkpoint.
+        model: folder of a run, or a checkpoint. Several, or a folder with runs below, predict together: the mean of
+            their probabilities, in whatever order they are given.
         images: photographs, and folders of photographs.
         out: the folder to write to.
         recursive: whether the folders' subfolders are listed too.
         form: format of the masks.
         overlay: format of the pictures `out/overlays/NAME.jpg` (or `.png`), the contours drawn on each photograph; None
             draws none.
+        probabilities: whether `out/probabilities/disc/NAME.png` and `out/probabilities/cup/NAME.png` are written too:
+            the probabilities before threshold and post-processing, times 65535, in 16 bits; or `.nii.gz` of 32-bit
+            floats.
+        views: flip: each network also sees the photograph's mirror image, and what it predicts is mirrored back and
+            averaged with the rest.
         truth: folder or pattern of true masks, or two of binary masks, as `find_masks` takes them.
         truth_coding: coding of the true masks; None: it is recognised.
         precision: as in `Predictor`.
@@ -73,9 +81,10 @@ def predict_folder(
         DataError: there is no photograph; `truth` holds no mask with the name of a photograph, or its coding is not
             clear; the masks or overlays would be written among the inputs; or photographs cannot be used or
             share a name, all of which the error lists, after the others are done.
-        CheckpointError: the model does not exist, or is not a whole checkpoint of fundus-seg.
-        RunError: `out` holds what another model, precision, format or version has predicted, or predictions of another
-            photograph with a name that is given; or it cannot be written.
+        CheckpointError: a model does not exist, or is not a whole checkpoint of fundus-seg.
+        UsageError: a model is given twice, or models do not fit together.
+        RunError: `out` holds what another model, precision, format, view or version has predicted, or predictions of
+            another photograph with a name that is given; or it cannot be written.
         BusyError: another process is writing there.
     """
     job = PredictionJob.of(
@@ -85,6 +94,8 @@ def predict_folder(
         recursive=recursive,
         form=form,
         overlay=overlay,
+        probabilities=probabilities,
+        views=views,
         truth=truth,
         truth_coding=truth_coding,
         precision=precision,

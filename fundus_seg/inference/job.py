@@ -12,36 +12,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.builtins import MaskFormat, PictureFormat, Precision
+from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.container import memory_free
 from fundus_seg.cores import core_count
 from fundus_seg.data import listing
 from fundus_seg.data.coding import Coding, Thresholds
-from fundus_seg.data.io import write_mask
+from fundus_seg.data.io import write_mask, write_probability
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.data.names import by_name, name_of
 from fundus_seg.data.witness import Witness
-from fundus_seg.digests import file_digest
-from fundus_seg.errors import BusyError, CheckpointError, DataError, Problems, RunError, about
+from fundus_seg.errors import BusyError, DataError, Problems, RunError, about
 from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
+from fundus_seg.inference.members import Member, find_members
 from fundus_seg.inference.output import Output, Table
 from fundus_seg.inference.pipeline import overlapped
 from fundus_seg.inference.plan import inputs_of, make_plan
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
 from fundus_seg.inference.truths import find_truths, read_pair
 from fundus_seg.progress import SILENT, Advance, Progress
-from fundus_seg.protocol import PROTOCOL_VERSION
+from fundus_seg.protocol import PROTOCOL_VERSION, STRUCTURES
 from fundus_seg.runs.atomic import atomic_path
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.lease import leased
 from fundus_seg.viz.overlay import draw_overlay, save_picture
 
 if TYPE_CHECKING:
-    from fundus_seg.inference.predict import Predictor
+    from fundus_seg.inference.predict import Segmenter
 
 
-_SHARE_OF_MEMORY, _BYTES_PER_VALUE = 0.25, 12
-"""Of the free memory, what photographs on their way may take; and bytes of one of them for each value of its pixels."""
+_SHARE_OF_MEMORY, _BYTES_PER_VALUE, _BYTES_PER_SEEN = 0.25, 12, 4
+"""Of the free memory, what photographs on their way may take; bytes of one of them for each value of its pixels; and of
+several networks, for each value that one of them sees: the value, and the logits."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class PredictionJob:
         photographs: the others, by name.
         truths: the true masks.
         predictor: what predicts.
-        phantom: whether it was trained on the phantom.
+        phantom: whether a network of it was trained on the phantom.
         unusable: gets what is wrong with photographs.
     """
 
@@ -70,20 +71,22 @@ class PredictionJob:
     given: Sequence[Path]
     photographs: Mapping[str, Path]
     truths: MaskFiles | None
-    predictor: Predictor
+    predictor: Segmenter
     phantom: bool
     unusable: Problems
 
     @classmethod
     def of(
         cls,
-        model: Path,
+        model: Path | Sequence[Path],
         images: Sequence[Path],
         out: Path,
         *,
         recursive: bool = False,
         form: MaskFormat = "png",
         overlay: PictureFormat | None = None,
+        probabilities: bool = False,
+        views: Views = "none",
         truth: Sequence[str] = (),
         truth_coding: Coding | Thresholds | None = None,
         precision: Precision = "fp32",
@@ -91,24 +94,25 @@ class PredictionJob:
         progress: Progress = SILENT,
     ) -> PredictionJob:
         """Check the arguments of `predict_folder`, then load the model; errors are those of `predict_folder`."""
-        if not model.exists():
-            raise CheckpointError(f"{model}: no such run or checkpoint")
+        members = find_members([model] if isinstance(model, Path) else model, progress=progress)
         found = listing.photographs(images, recursive=recursive, written=out)
         unusable = Problems()
         photographs = by_name(found.files, "photograph", unusable)
         if not photographs:
             unusable.refuse("photographs cannot be used")
         truths = find_truths(truth, truth_coding, photographs, progress) if truth else None
-        _keep_apart(out, photographs.values(), truths)
-        output = Output(out, form, overlay)
-        whole = Table(out, columns(scored=truths is not None), _made_by(model, form, precision))
+        output = Output(out, form, overlay, probabilities)
+        _keep_apart(output, photographs.values(), truths)
+        whole = Table(out, columns(scored=truths is not None), _made_by(members, form, precision, views))
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
         listing.tell(found.skipped, progress)
+        if probabilities and "temperatures" not in whole.made_by:
+            progress.line("probabilities are not calibrated; `fundus-seg calibrate` fits temperatures for a run")
 
-        from fundus_seg.inference.predict import load_model  # imports torch, only once the arguments are right
+        from fundus_seg.inference.ensemble import load_members  # imports torch, only once the arguments are right
 
-        predictor = load_model(model, precision=precision)
+        predictor = load_members(members, views=views, precision=precision, progress=progress)
         given, order = found.files, tuple(photographs)
         if shard:
             given = tuple(path for path in given if shard.holds(name_of(path)))
@@ -124,7 +128,7 @@ class PredictionJob:
             photographs,
             truths,
             predictor,
-            _of_phantom(model) if predictor.phantom is None else predictor.phantom,
+            any(_of_phantom(member.path) for member in members) if predictor.phantom is None else predictor.phantom,
             unusable,
         )
 
@@ -216,10 +220,9 @@ class PredictionJob:
             name, path = item
             try:
                 image, true = read_pair(name, path, self.truths, witness)
-                largest = max(largest, image.size * _BYTES_PER_VALUE)
-                return _Photograph(
-                    name, path, image, true, predictor.prepare(image), inputs_of(name, path, self.truths)
-                )
+                seen = predictor.prepare(image)
+                largest = max(largest, image.size * _BYTES_PER_VALUE + _held(seen))
+                return _Photograph(name, path, image, true, seen, inputs_of(name, path, self.truths))
             except DataError as error:
                 return _Photograph(name, path, problem=error)
 
@@ -239,12 +242,14 @@ class PredictionJob:
 
         def finish(each: _Photograph) -> _Photograph:
             if each.problem is None:
-                masks = predictor.clean(predictor.framed(each.logits, each.image.shape[:2]))
+                frame = each.image.shape[:2]
+                kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
+                masks = predictor.clean(predictor.framed(each.logits, frame, kept))
                 framing, phantom, inputs = predictor.framing, self.phantom, each.inputs
                 each.row = row_of(
                     each.path, each.image, masks, each.true, framing=framing, phantom=phantom, inputs=inputs
                 )
-                _write(self.output, each, masks)
+                _write(self.output, each, masks, kept)
             each.image = each.true = each.seen = each.logits = None  # what waits for its turn holds no pixels
             return each
 
@@ -310,33 +315,41 @@ def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"warning": row["warning"], "framing": row["framing"]}
 
 
-def _write(output: Output, photograph: _Photograph, masks: NDArray[np.bool_]) -> None:
+def _held(seen: Any) -> int:
+    """The bytes that several networks and views need of one photograph, beyond those of a single one."""
+    several = [each for views in seen for each in views] if isinstance(seen, list) else []
+    return _BYTES_PER_SEEN * sum(each.nbytes for each in several)
+
+
+def _write(
+    output: Output, photograph: _Photograph, masks: NDArray[np.bool_], probabilities: NDArray[np.float32] | None
+) -> None:
     """Write the files of one photograph."""
-    with atomic_path(output.mask(photograph.name)) as temporary:
-        write_mask(temporary, masks, output.form, like=photograph.path)
+    name, like = photograph.name, photograph.path
+    with atomic_path(output.mask(name)) as temporary:
+        write_mask(temporary, masks, output.form, like=like)
+    for structure, probability in zip(STRUCTURES, () if probabilities is None else probabilities, strict=False):
+        with atomic_path(output.probability(name, structure)) as temporary:
+            write_probability(temporary, probability, output.form, like=like)
     if output.overlay:
         written = np.stack([masks[0], masks[0] & masks[1]])
-        name, texts = photograph.name, texts_of(photograph.row)
+        texts = texts_of(photograph.row)
         drawing = draw_overlay(photograph.image, written, photograph.true, name=name, texts=texts)
         save_picture(drawing, output.picture(name, output.overlay), output.overlay)
 
 
-def _made_by(model: Path, form: MaskFormat, precision: Precision) -> dict[str, Any]:
+def _made_by(members: Sequence[Member], form: MaskFormat, precision: Precision, views: Views) -> dict[str, Any]:
     """What makes predictions: equal values, equal predictions. A checkpoint holds its protocol."""
-    checkpoint = RunFolder(model).checkpoint("best") if model.is_dir() else model
-    try:
-        digest = file_digest(checkpoint)[:16]
-    except OSError as error:
-        raise CheckpointError(
-            f"{checkpoint}: cannot be read ({error.strerror}); give the folder of a trained run, seed-N, or a "
-            "checkpoint"
-        ) from error
+    digests = [member.digest[:16] for member in members]
+    calibrations = [member.calibration for member in members if member.calibration]
     return {
-        "checkpoint": digest,
+        "checkpoint": digests[0] if len(digests) == 1 else digests,
         "fundus-seg": importlib.metadata.version("fundus-seg"),
         "protocol version": PROTOCOL_VERSION,
         "precision": precision,
         "mask format": form,
+        **({"views": views} if views != "none" else {}),
+        **({"temperatures": [each.temperatures for each in calibrations]} if len(calibrations) == len(members) else {}),
     }
 
 
@@ -348,8 +361,8 @@ def _of_phantom(model: Path) -> bool:
         return False
 
 
-def _keep_apart(out: Path, photographs: Iterable[Path], truths: MaskFiles | None) -> None:
-    """Refuse an output folder in which masks or overlays would be written among the inputs."""
+def _keep_apart(output: Output, photographs: Iterable[Path], truths: MaskFiles | None) -> None:
+    """Refuse an output folder in which files would be written among the inputs."""
     files = [*photographs, *(path for paths in truths.files.values() for path in paths)] if truths else photographs
-    if {(out / "masks").resolve(), (out / "overlays").resolve()} & {path.parent.resolve() for path in files}:
-        raise DataError("its masks/ or overlays/ hold what was given; choose another --out", out)
+    if {folder.resolve() for folder in output.folders} & {path.parent.resolve() for path in files}:
+        raise DataError("a folder that it writes to holds what was given; choose another --out", output.path)

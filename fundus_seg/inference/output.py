@@ -1,4 +1,4 @@
-"""The folder that `predict` writes: masks, overlays, a table with a row for each photograph, and who made them.
+"""The folder that `predict` writes: masks, overlays, probabilities, a table with a row a photograph, who made them.
 
 `cases.csv` grows by a row when the photograph's files are in place, so what it lists is whole, whenever the process
 ends. `predictions.json` says what made all of it; a second run goes on only if the same would make the rest.
@@ -19,6 +19,7 @@ from fundus_seg.builtins import MaskFormat, PictureFormat
 from fundus_seg.data.io import MASK_SUFFIX
 from fundus_seg.data.names import file_name
 from fundus_seg.errors import RunError
+from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import append_bytes, write_json, write_text
 from fundus_seg.viz.overlay import PICTURE_SUFFIX
 
@@ -30,21 +31,33 @@ _TEXTS = ("photograph", "warning", "inputs")
 
 @dataclass(frozen=True)
 class Output:
-    """Where the masks and overlays of photographs are written, below the folder `path`.
+    """Where the files of photographs are written, below the folder `path`.
 
     Attributes:
         path: the folder.
-        form: format of the masks.
+        form: format of the masks, and of the probabilities.
         overlay: format of the overlays; None: there are none.
+        probabilities: whether probabilities are kept.
     """
 
     path: Path
     form: MaskFormat
     overlay: PictureFormat | None
+    probabilities: bool = False
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that files of photographs may be written to."""
+        probabilities = (f"probabilities/{structure}" for structure in STRUCTURES)
+        return tuple(self.path / name for name in ("masks", "overlays", *probabilities))
 
     def mask(self, name: str) -> Path:
         """The mask of a photograph."""
         return self.path / "masks" / file_name(name, MASK_SUFFIX[self.form])
+
+    def probability(self, name: str, structure: str) -> Path:
+        """The probability of one structure of a photograph."""
+        return self.path / "probabilities" / structure / file_name(name, MASK_SUFFIX[self.form])
 
     def picture(self, name: str, form: PictureFormat) -> Path:
         """The overlay of a photograph."""
@@ -52,11 +65,14 @@ class Output:
 
     def is_whole(self, name: str) -> bool:
         """Whether the files of a photograph are there that its row promises."""
-        return self.mask(name).is_file() and (self.overlay is None or self.picture(name, self.overlay).is_file())
+        files = [self.mask(name), *([self.picture(name, self.overlay)] if self.overlay else [])]
+        files += [self.probability(name, structure) for structure in STRUCTURES if self.probabilities]
+        return all(file.is_file() for file in files)
 
     def remove(self, name: str) -> None:
         """Remove the files of a photograph."""
-        for path in (self.mask(name), *(self.picture(name, form) for form in PICTURE_SUFFIX)):
+        pictures = (self.picture(name, form) for form in PICTURE_SUFFIX)
+        for path in (self.mask(name), *pictures, *(self.probability(name, structure) for structure in STRUCTURES)):
             path.unlink(missing_ok=True)
 
     def refuse_unrecorded(self) -> None:
@@ -152,9 +168,9 @@ class Table:
         if not isinstance(there, dict):
             raise RunError(f"{self.record}: not written by `fundus-seg predict`; choose another --out")
         differing = [
-            f"{name} {there.get(name)} there, {value} now"
-            for name, value in self.made_by.items()
-            if there.get(name) != value
+            f"{name} {there.get(name, 'none')} there, {self.made_by.get(name, 'none')} now"
+            for name in {**self.made_by, **there}
+            if there.get(name) != self.made_by.get(name)
         ]
         if differing:
             raise RunError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fundus_seg.builtins import Precision
+from fundus_seg.builtins import POSITIONAL, Precision
 from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.postprocess import clean
 from fundus_seg.metrics.framing import Framing
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
-from fundus_seg.protocol import DEEP_STRIDE, Scoring
+from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, Scoring
 from fundus_seg.runs.folder import RunFolder
 
 _BYTES_PER_PIXEL = 85 * 2**20 / 256**2
@@ -29,7 +32,121 @@ _BYTES_PER_PIXEL = 85 * 2**20 / 256**2
 _MOST_AT_ONCE = 32
 
 
-class Predictor:
+class Segmenter(abc.ABC):
+    """A photograph in, masks out: what one network has in common with several that predict together.
+
+    `segmenter(image)` maps a photograph (H, W, 3) uint8 of any size to masks (2, H, W) bool, channels ("disc", "cup").
+    The steps of it can be taken one by one, in different threads: `prepare`, `logits_of_batch`, `framed`, `clean`.
+
+    Attributes:
+        scoring: inference, threshold and post-processing.
+        framing: of the photographs that trained the networks; None: not known.
+        phantom: whether these were the phantom's; None: not known.
+    """
+
+    scoring: Scoring
+    framing: Framing | None
+    phantom: bool | None
+
+    @property
+    @abc.abstractmethod
+    def calibrated(self) -> bool:
+        """Whether `probabilities` are calibrated; masks never depend on it."""
+
+    @property
+    @abc.abstractmethod
+    def batch(self) -> int:
+        """How many photographs a network sees at a time, when there are many of them."""
+
+    @property
+    @abc.abstractmethod
+    def threads(self) -> int:
+        """How many of the processor's cores a network takes while it works."""
+
+    @abc.abstractmethod
+    def prepare(self, image: NDArray[np.uint8]) -> Any:
+        """What `logits_of_batch` takes of a photograph (H, W, 3) uint8.
+
+        Raises:
+            ValueError: the photograph is not such an array.
+        """
+
+    @abc.abstractmethod
+    def logits_of_batch(self, images: Sequence[Any], frame: Sequence[int]) -> Sequence[Any]:
+        """What `probability` takes of at most `batch` photographs that `prepare` has given, all of one size.
+
+        Args:
+            images: the photographs.
+            frame: height and width of the first one, for the error.
+
+        Raises:
+            DataError: the memory is too small for a photograph of this size, with native inference.
+        """
+
+    @abc.abstractmethod
+    def probability(
+        self, logits: Any, frame: Sequence[int], structure: int, *, calibrated: bool = False
+    ) -> NDArray[np.float32]:
+        """The probability (H, W) of one structure in a photograph's frame (H, W).
+
+        Args:
+            logits: of the photograph, as `logits_of_batch` gives them.
+            frame: its height and width.
+            structure: the structure's place in STRUCTURES.
+            calibrated: whether the networks' temperatures are applied, where there are any.
+        """
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8; raises what `raw_masks` raises."""
+        return self.clean(self.raw_masks(image))
+
+    def raw_masks(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8, without post-processing.
+
+        Raises:
+            ValueError: the photograph is not such an array.
+            DataError: the memory is too small for a photograph of this size, with native inference.
+        """
+        frame = image.shape[:2]
+        return self.framed(self.logits_of_batch([self.prepare(image)], frame)[0], frame)
+
+    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities (2, H, W) of a photograph (H, W, 3) uint8, calibrated where the networks are.
+
+        Neither threshold nor post-processing has touched them. Raises what `raw_masks` raises.
+        """
+        frame = image.shape[:2]
+        found = np.empty((len(STRUCTURES), *frame), np.float32)
+        self.framed(self.logits_of_batch([self.prepare(image)], frame)[0], frame, found)
+        return found
+
+    def framed(
+        self, logits: Any, frame: Sequence[int], probabilities: NDArray[np.float32] | None = None
+    ) -> NDArray[np.bool_]:
+        """Masks (2, H, W) bool, not cleaned, of a photograph's frame (H, W).
+
+        Args:
+            logits: of the photograph, as `logits_of_batch` gives them.
+            frame: its height and width.
+            probabilities: array (2, H, W) that gets the probabilities, calibrated where the networks are; None: they
+                are not kept. The masks come from the uncalibrated ones, as the scoring protocol says.
+        """
+        masks = np.empty((len(STRUCTURES), *frame), np.bool_)
+        for number, mask in enumerate(masks):  # one after the other: half the memory, and half the time
+            found = self.probability(logits, frame, number)
+            np.greater(found, self.scoring.threshold, out=mask)
+            if probabilities is not None:
+                if self.calibrated:
+                    found = self.probability(logits, frame, number, calibrated=True)
+                probabilities[number] = found
+        return masks
+
+    def clean(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Apply the protocol's post-processing to thresholded masks (2, H, W)."""
+        return clean(masks, largest=self.scoring.largest_component, fill=self.scoring.fill_holes)
+
+
+class Predictor(Segmenter):
     """A trained network together with its resizing and post-processing.
 
     `predictor(image)` maps a photograph (H, W, 3) uint8 of any size to masks (2, H, W) bool, channels ("disc", "cup").
@@ -49,6 +166,8 @@ class Predictor:
         device: where the network runs; None: a GPU if there is one.
         framing: of the photographs that trained the network; None: not known.
         phantom: whether these were the phantom's; None: not known.
+        temperatures: divisors of the logits of disc and cup that calibrate the probabilities; None: not calibrated.
+        mirrored: whether mirrored photographs trained the network too.
     """
 
     def __init__(
@@ -61,6 +180,8 @@ class Predictor:
         device: torch.device | None = None,
         framing: Framing | None = None,
         phantom: bool | None = None,
+        temperatures: Sequence[float] | None = None,
+        mirrored: bool = False,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -72,6 +193,23 @@ class Predictor:
         self.interpolation = RESAMPLING[interpolation]
         self.framing = framing
         self.phantom = phantom
+        self.temperatures = temperatures
+        self.mirrored = mirrored
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the network has temperatures."""
+        return self.temperatures is not None
+
+    @property
+    def sees(self) -> tuple[Any, ...]:
+        """What `prepare` depends on: networks for which it is equal see the same of a photograph."""
+        return (self.scoring.inference, self.size, self.interpolation)
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether the network knows the left side of a photograph from the right, and has seen no mirrored one."""
+        return self.network.spec.get("op") in POSITIONAL and not self.mirrored
 
     @cached_property
     def batch(self) -> int:
@@ -89,20 +227,6 @@ class Predictor:
     def threads(self) -> int:
         """How many of the processor's cores the network takes while it works."""
         return torch.get_num_threads() if self.device.type == "cpu" else 1
-
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8; raises what `raw_masks` raises."""
-        return self.clean(self.raw_masks(image))
-
-    def raw_masks(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Masks (2, H, W) bool of a photograph (H, W, 3) uint8, without post-processing.
-
-        Raises:
-            ValueError: the photograph is not such an array.
-            DataError: the memory is too small for a photograph of this size, with native inference.
-        """
-        frame = image.shape[:2]
-        return self.framed(self.logits_of_batch([self.prepare(image)], frame)[0], frame)
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the network sees (h, w, 3) of a photograph (H, W, 3) uint8.
@@ -123,7 +247,7 @@ class Predictor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             return self.network(scale_photographs(batch)).float()
 
-    def logits_of_batch(self, images: Sequence[NDArray[np.uint8]], frame: Sequence[int]) -> Tensor:
+    def logits_of_batch(self, images: Sequence[NDArray[np.uint8]], frame: Sequence[int]) -> Tensor:  # type: ignore[override]
         """Logits (B, 2, h, w) of at most `batch` photographs that `prepare` has given, all of one size.
 
         A smaller batch is filled with its last photograph: the network always computes in the same shapes, so that the
@@ -145,25 +269,19 @@ class Predictor:
                 f"or take inference=resize ({error})"
             ) from error
 
-    def framed(self, logits: Tensor, frame: Sequence[int]) -> NDArray[np.bool_]:
-        """Masks (2, H, W) bool, not cleaned, from the logits (2, h, w) of what `prepare` made of a frame (H, W)."""
+    @torch.inference_mode()
+    def probability(
+        self, logits: Tensor, frame: Sequence[int], structure: int, *, calibrated: bool = False
+    ) -> NDArray[np.float32]:
+        """The sigmoid (H, W) of one structure's logits (h, w), brought to a frame (H, W) by bilinear interpolation."""
+        own = logits[structure]
         if self.scoring.inference == "native":
             (top, _), (left, _) = map(_margins, frame)
-            logits = logits[:, top : top + frame[0], left : left + frame[1]]
-        return self.threshold(logits, frame)
-
-    @torch.inference_mode()
-    def threshold(self, logits: Tensor, frame: Sequence[int]) -> NDArray[np.bool_]:
-        """Upsample logits (2, h, w) to a frame (H, W), apply the threshold, and return masks (2, H, W) bool."""
-        masks = np.empty((len(logits), *frame), np.bool_)
-        for each, mask in zip(logits, masks, strict=True):  # one after the other: half the memory, and half the time
-            upsampled = F.interpolate(each[None, None], tuple(frame), mode="bilinear", align_corners=False)[0, 0]
-            np.greater(upsampled.sigmoid().cpu().numpy(), self.scoring.threshold, out=mask)
-        return masks
-
-    def clean(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Apply the protocol's post-processing to thresholded masks (2, H, W)."""
-        return clean(masks, largest=self.scoring.largest_component, fill=self.scoring.fill_holes)
+            own = own[top : top + frame[0], left : left + frame[1]]
+        upsampled = F.interpolate(own[None, None], tuple(frame), mode="bilinear", align_corners=False)[0, 0]
+        if calibrated and self.temperatures:
+            upsampled = upsampled / self.temperatures[structure]
+        return upsampled.sigmoid().cpu().numpy()
 
 
 def _margins(side: int) -> tuple[int, int]:
@@ -179,7 +297,7 @@ def load_model(
     scoring: Scoring | None = None,
     precision: Precision = "fp32",
 ) -> Predictor:
-    """Load the predictor of a run or of a checkpoint file.
+    """Load the predictor of a run or of a checkpoint file, with the run's temperatures if it is calibrated.
 
     Args:
         run_or_checkpoint: the folder of a run, or a checkpoint file.
@@ -188,7 +306,7 @@ def load_model(
         precision: as in `Predictor`.
 
     Raises:
-        RunError: the folder has no such checkpoint.
+        RunError: the folder has no such checkpoint, or its calibration.json is damaged.
         CheckpointError: the file is not a complete checkpoint of fundus-seg.
     """
     path = Path(run_or_checkpoint)
@@ -199,6 +317,7 @@ def load_model(
                 f"{folder}: no checkpoints/{checkpoint}.ckpt in it; give the folder of a trained run, seed-N"
             )
     network, usage = load_network(path)
+    calibration = calibration_of(path)
     try:
         own = Scoring(**usage["scoring"])
         framing = usage.get("framing")
@@ -209,6 +328,8 @@ def load_model(
             precision=precision,
             framing=Framing(**framing) if framing else None,
             phantom=usage.get("phantom"),
+            mirrored=bool(usage.get("mirrored")),
+            temperatures=calibration.temperatures if calibration else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not say how its network is used") from error

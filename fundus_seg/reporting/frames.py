@@ -13,6 +13,7 @@ from fundus_seg.errors import ProtocolError, UsageError, counted, unknown_name
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.policy import scored_values
 from fundus_seg.evaluation.records import Evaluation, Scored
+from fundus_seg.protocol import Combination
 from fundus_seg.reporting.notes import captions
 from fundus_seg.runs.identity import COLUMN_FIELDS, Column
 
@@ -66,8 +67,18 @@ def in_order(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 
 def captions_of(evaluations: Sequence[Evaluation]) -> dict[Column, str]:
-    """The columns that the evaluations have in one table, in order, with their captions."""
-    return captions((evaluation.meta.column for evaluation in evaluations), labels_of(evaluations))
+    """The columns that the evaluations have in one table, in order, with their captions.
+
+    Behind that of an ensemble stands of how many networks it is: `tvconv, mean of 3`.
+    """
+    names = captions((evaluation.meta.column for evaluation in evaluations), labels_of(evaluations))
+    sizes: dict[Column, set[int]] = {column: set() for column in names}
+    for meta in (evaluation.meta for evaluation in evaluations):
+        sizes[meta.column] |= {len(meta.members)} if meta.members else set()
+    return {
+        column: f"{name}, mean of {' or '.join(map(str, sorted(sizes[column])))}" if sizes[column] else name
+        for column, name in names.items()
+    }
 
 
 def labels_of(evaluations: Sequence[Evaluation]) -> dict[str, str]:
@@ -143,7 +154,7 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
 def _remedy(trait: str, evaluations: Sequence[Evaluation]) -> str:
     """What the user can do about two evaluations that differ in a trait."""
     if trait.startswith("scoring protocols"):
-        return "take one protocol for all, with --scoring and --inference"
+        return "take one protocol for all, with --scoring, --ensemble, --views and --inference"
     if trait.startswith("sets of true masks"):
         for each in evaluations:
             if each.meta.unpredicted:
@@ -161,7 +172,8 @@ def _traits(evaluation: Evaluation) -> dict[str, Any]:
     meta = evaluation.meta
     traits: dict[str, Any] = {"kinds of photographs": "synthetic" if meta.phantom else "real"}
     traits["kinds of cases"] = meta.scored
-    traits |= {f"scoring protocols ({key})": value for key, value in meta.protocol.model_dump().items()}
+    protocol = {**Combination().model_dump(), **meta.protocol.model_dump()}
+    traits |= {f"scoring protocols ({key})": value for key, value in protocol.items()}
     traits["scoring protocols"] = meta.protocol_digest
     traits |= {f"sets of photographs ({where})": digest for where, digest in meta.data.items()}
     domains = sorted({where.split("/")[0] for where in meta.data})

@@ -164,7 +164,7 @@ def _counts(cases: pd.DataFrame) -> str:
 
 def _settings(protocol: Scoring) -> str:
     """What differs from the default protocol, each setting with its default."""
-    default = Scoring().model_dump()
+    default = type(protocol)().model_dump()
     differing = [
         f"{key} {value} (default {default[key]})"
         for key, value in protocol.model_dump().items()

@@ -197,5 +197,6 @@ def title_of(evaluations: Sequence[Evaluation], what: str = "Unseen domains") ->
     """What was scored, how often, how checkpoints were chosen, and PHANTOM first where it is one."""
     counts = Counter((each.meta.column, each.meta.run.holdout) for each in evaluations).values()
     least, most = min(counts), max(counts)
-    runs = counted(most, "run") if least == most else f"{least} to {counted(most, 'run')}"
-    return table_title(f"{what}, {runs} per cell", evaluations)
+    unit = "ensemble" if any(each.meta.members for each in evaluations) else "run"
+    units = counted(most, unit) if least == most else f"{least} to {counted(most, unit)}"
+    return table_title(f"{what}, {units} per cell", evaluations)

@@ -82,6 +82,8 @@ def weights_state(network: nn.Module, config: Recipe, epoch: int, origin: Mappin
     """
     scoring = config.scoring.model_dump(mode="json")
     usage = {"image_interpolation": config.data.image_interpolation, "scoring": scoring, **origin}
+    if config.mirrored:  # older checkpoints do not have the key
+        usage["mirrored"] = True
     return {**network_state(network, usage), "epoch": epoch}
 
 

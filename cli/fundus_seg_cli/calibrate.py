@@ -1,0 +1,47 @@
+"""`fundus-seg calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fundus_seg_cli.options import Format, RunData, Runs, Strict, Trust
+from fundus_seg_cli.table import print_report
+
+
+def calibrate(
+    runs: Runs = None,
+    data: RunData = None,
+    form: Format = "rich",
+    plots: Annotated[Path | None, typer.Option(help="Folder for reliability diagrams, as PNG and SVG.")] = None,
+    trust: Trust = None,
+    strict: Strict = False,
+) -> None:
+    """Fit one temperature for disc and cup of each run, and print how well their probabilities are calibrated.
+
+    They are fitted on the source domains, on test cases that chose no checkpoint, and never on the unseen one. They are
+    written beside the run; `predict --probabilities` then uses them. Masks do not change.
+    """
+    from fundus_seg.errors import counted
+    from fundus_seg.plugins import load
+    from fundus_seg.runs.folder import check_folders, trained_runs
+    from fundus_seg_cli.progress import Terminal
+
+    progress = Terminal()
+    for name in trust or []:
+        load(name)
+    folders = runs or [Path("runs")]
+    check_folders(folders)
+
+    from fundus_seg.evaluation.calibrate import calibrate as calibrate_run
+    from fundus_seg.reporting.calibration import calibration_reports, write_reliability
+
+    trained = trained_runs(folders, progress=progress)
+    measured = [each for run in trained for each in calibrate_run(run, data, progress=progress)]
+    for report in calibration_reports(measured):
+        print_report(report, form, progress.told)
+    if plots:
+        progress.line(f"{counted(len(write_reliability(measured, plots)), 'file')} of plots in {plots}")
+    progress.check(strict=strict)

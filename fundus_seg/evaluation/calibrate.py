@@ -1,0 +1,130 @@
+"""Temperatures for the probabilities of trained runs, and how well these are calibrated on seen and unseen domains.
+
+A temperature is fitted at the training size, where the network saw the photograph and learned: every case has as many
+pixels there, so that no case counts more for its frame. All pixels count, and most are background far from any border:
+errors of calibration are small numbers, which compare, and say little alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundus_seg.config import ResolvedRun
+from fundus_seg.data.cache import load_resized
+from fundus_seg.data.files import Case
+from fundus_seg.data.layout import DataRoot
+from fundus_seg.digests import file_digest
+from fundus_seg.evaluation.calibrated import CalibratedCases, Where
+from fundus_seg.evaluation.which_cases import cases_to_score, data_of, trained_settings
+from fundus_seg.inference.calibration import Calibration, write_calibration
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import STRUCTURES
+from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.identity import recorded_identity
+from fundus_seg.runs.lease import leased
+from fundus_seg.runs.origin import why_not_unseen
+from fundus_seg.runs.provenance import versions
+from fundus_seg.seeding import reproducible
+from fundus_seg.statistics.calibration import LIMITS, fit_temperature, measure
+
+if TYPE_CHECKING:
+    from fundus_seg.inference.predict import Predictor
+
+_BATCH = 8
+_AT_LIMIT = 1.01
+"""Factor within which a temperature counts as one of LIMITS."""
+
+
+def calibrate(run: RunFolder, data: str | Path | None = None, *, progress: Progress = SILENT) -> list[CalibratedCases]:
+    """Fit one temperature for each structure of a run's `best`, write calibration.json, and measure what it does.
+
+    It is fitted on the `calibrate` halves of the source domains' test splits, which trained nothing and chose no
+    checkpoint. Of the unseen domain, if there is one, nothing is fitted; it is measured.
+
+    Args:
+        run: a trained run.
+        data: data root; None for the one that the run was trained on.
+        progress: shows what is done, and is warned of a temperature at a limit.
+
+    Returns:
+        For each structure the cases that the temperature was fitted on, then those of the unseen domain.
+
+    Raises:
+        RunError: the run is not trained, or another process is writing into it.
+        CheckpointError: the checkpoint is not of the network that the run's settings name.
+        DataError: the photographs are not those that the run was made with, or a source domain has none in the half
+            for calibration.
+    """
+    from fundus_seg.evaluation.predictions import predictor_of
+
+    config, content = trained_settings(run)
+    root = data_of(content, data, progress=progress)
+    groups: dict[Where, list[Case]] = {"in-domain": cases_to_score("in-domain", run, content, root, config)}
+    if not why_not_unseen(content):
+        groups["unseen"] = cases_to_score("holdout", run, content, root, config)
+    domains = {where: Counter(case.domain for case in cases) for where, cases in groups.items()}
+    predictor = predictor_of(run, config, "best", config.scoring)
+    with leased(run.path), reproducible(config.train.threads):
+        with progress.task(f"calibrating {run.path}", total=sum(map(len, groups.values()))) as advance:
+            pixels = {
+                where: _pixels(predictor, cases, root, config, progress, advance) for where, cases in groups.items()
+            }
+        logits, truths = pixels["in-domain"]
+        fitted = [fit_temperature(logits[:, number], truths[:, number]) for number in range(len(STRUCTURES))]
+        calibration = Calibration(
+            checkpoint_sha256=file_digest(run.checkpoint("best")),
+            disc=fitted[0],
+            cup=fitted[1],
+            domains=dict(domains["in-domain"]),
+            data={f"{domain}/test": content["inputs"][f"{domain}/test"] for domain in domains["in-domain"]},
+            size=config.data.size,
+            versions=versions(),
+        )
+        write_calibration(run.path, calibration)
+    for structure, temperature in zip(STRUCTURES, fitted, strict=True):
+        if not LIMITS[0] * _AT_LIMIT < temperature < LIMITS[1] / _AT_LIMIT:
+            progress.warn(f"{run.path}: the temperature of the {structure} lies at a limit, {temperature:.3g}")
+    identity = recorded_identity(run, config, content)
+    return [
+        CalibratedCases(
+            identity.column(config.train.selection),
+            identity.holdout,
+            identity.seed,
+            root.phantom,
+            structure,
+            where,
+            domains[where],
+            before=measure(own[:, number], true[:, number], 1.0),
+            after=measure(own[:, number], true[:, number], fitted[number]),
+        )
+        for number, structure in enumerate(STRUCTURES)
+        for where, (own, true) in pixels.items()
+    ]
+
+
+def _pixels(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    root: DataRoot,
+    config: ResolvedRun,
+    progress: Progress,
+    advance: Callable[[], None],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Logits and true masks of the cases at the training size, (N, 2, S, S) each."""
+    logits, masks = [], []
+    for domain in dict.fromkeys(case.domain for case in cases):
+        split = load_resized(root.cases(domain, "test"), config.data, progress=progress)
+        wanted = [split.names.index(case.name) for case in cases if case.domain == domain]
+        for start in range(0, len(wanted), _BATCH):
+            batch = wanted[start : start + _BATCH]
+            logits.append(predictor.logits(split.images[batch]).cpu().numpy())
+            masks.append(split.masks[batch])
+            for _ in batch:
+                advance()
+    return np.concatenate(logits), np.concatenate(masks)

@@ -1,0 +1,132 @@
+"""Which of a command's arguments are models, and which networks they stand for. Nothing is loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundus_seg.data.listing import PHOTOGRAPHS
+from fundus_seg.data.names import suffix_of
+from fundus_seg.digests import file_digest
+from fundus_seg.errors import CheckpointError, UsageError, counted
+from fundus_seg.inference.calibration import Calibration, calibration_of
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.runs.folder import RunFolder, trained_runs
+
+_ARCHIVE = b"PK\x03\x04"
+"""How a checkpoint begins, and no photograph does."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network.
+
+    Attributes:
+        path: the run or checkpoint, as it was given or found.
+        checkpoint: the file of its weights.
+        digest: SHA-256 of that file.
+        calibration: the temperatures of its run, if it is calibrated.
+    """
+
+    path: Path
+    checkpoint: Path
+    digest: str
+    calibration: Calibration | None
+
+
+def models_and_photographs(arguments: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The models at the front of a command's arguments, and the photographs and folders of photographs behind them.
+
+    The first argument is a model, whatever it is. A further one is a model if it is a checkpoint by its first bytes,
+    a run's folder, or a folder with runs below it and no photograph in it.
+
+    Raises:
+        UsageError: no photograph is given, or a model stands behind one.
+    """
+    count = 1
+    while count < len(arguments) and is_model(arguments[count]):
+        count += 1
+    models, photographs = list(arguments[:count]), list(arguments[count:])
+    if not photographs:
+        last = models[-1]
+        raise UsageError(
+            f"{last}: a model, and no photograph behind it; give photographs, or folders of photographs, after the "
+            "models"
+        )
+    for path in photographs:
+        if is_model(path):
+            raise UsageError(f"{path}: a model behind {photographs[0]}, a photograph; give all models first")
+    return models, photographs
+
+
+def is_model(path: Path) -> bool:
+    """Whether a path is a checkpoint, a run's folder, or a folder that holds runs and no photographs."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(_ARCHIVE)) == _ARCHIVE
+        if _is_run(path):
+            return True
+        if not path.is_dir() or any(suffix_of(file.name) in PHOTOGRAPHS for file in path.iterdir()):
+            return False
+        return any(_is_run(file.parent) for file in path.rglob("config.yaml"))
+    except OSError:  # what cannot be read is told where photographs are read
+        return False
+
+
+def find_members(models: Sequence[Path], *, progress: Progress = SILENT) -> tuple[Member, ...]:
+    """The networks that models stand for, in the order of their digests: in any order given, the same.
+
+    Args:
+        models: runs, of which the checkpoint `best` is taken; checkpoints; and folders, whose trained runs are taken.
+        progress: told which runs below a folder are left out, and which networks predict together.
+
+    Raises:
+        CheckpointError: a path does not exist, or cannot be read.
+        UsageError: a network is given twice.
+    """
+    paths: list[Path] = []
+    for model in models:
+        if not model.exists():
+            raise CheckpointError(f"{model}: no such run or checkpoint")
+        below = [] if not model.is_dir() or _is_run(model) else trained_runs([model], least=0, progress=progress)
+        paths += [run.path for run in below] or [model]
+    members: dict[str, Member] = {}
+    for path in paths:
+        member = _member(path)
+        other = members.setdefault(member.digest, member)
+        if other is not member:
+            raise UsageError(f"{path}: the same network as {other.path}; give each network once")
+    ordered = tuple(members[digest] for digest in sorted(members))
+    if len(ordered) > 1:
+        named = ", ".join(str(member.path) for member in members.values())
+        progress.line(f"the mean of {counted(len(ordered), 'network')} predicts: {named}")
+    return ordered
+
+
+def warn_of_mirroring(operators: Iterable[str], progress: Progress) -> None:
+    """Warn that networks of these operators know one side of a photograph from the other, untrained for its mirror."""
+    if named := ", ".join(sorted(operators)):
+        progress.warn(
+            f"--views flip with {named}, which knows the left side of a photograph from the right, and was trained on "
+            "no mirrored one: the mirrored view is sound only as far as the training photographs show left and right "
+            "eyes alike"
+        )
+
+
+def _is_run(folder: Path) -> bool:
+    run = RunFolder(folder)
+    return run.checkpoint("best").is_file() or run.begun
+
+
+def _member(path: Path) -> Member:
+    checkpoint = RunFolder(path).checkpoint("best") if path.is_dir() else path
+    try:
+        digest = file_digest(checkpoint)
+    except OSError as error:
+        raise CheckpointError(
+            f"{checkpoint}: cannot be read ({error.strerror}); give the folder of a trained run, seed-N, or a "
+            "checkpoint"
+        ) from error
+    return Member(path, checkpoint, digest, calibration_of(checkpoint, digest))
