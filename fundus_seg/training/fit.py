@@ -35,7 +35,7 @@ from fundus_seg.runs.record import record, take_up, tell_changes
 from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.method import Method
-from fundus_seg.training.methods import build_method
+from fundus_seg.training.methods import build_method, state_of
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.probe import HoldoutProbe
 from fundus_seg.training.run_data import RunData, load_run_data
@@ -173,7 +173,7 @@ def _fit(
             for observer in observers:
                 observer.on_save()
             best.save()
-            _save(folder, state, weights, finished=finished)
+            _save(folder, config, state, weights, finished=finished)
             last_save = time.monotonic()
         progress.line(_epoch_line(row, epochs))
 
@@ -212,6 +212,8 @@ def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
         state = _State(network, optimizer, method, there["epoch"], there["best"], there["history"])
         if state.epoch < config.train.epochs:  # the last epoch leaves the optimiser out
             optimizer.load_state_dict(there["optimizer"])
+            with blamed(config.train.method):
+                method.restore(there.get("method", {}))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{resume_from}: not of this run; delete {resume_from.parents[1]} and train again"
@@ -253,11 +255,13 @@ def _memory_format(config: ResolvedRun) -> torch.memory_format:
     return torch.channels_last if config.train.channels_last else torch.contiguous_format
 
 
-def _save(folder: RunFolder, state: _State, weights: Mapping[str, Any], *, finished: bool) -> None:
+def _save(folder: RunFolder, config: ResolvedRun, state: _State, weights: Mapping[str, Any], *, finished: bool) -> None:
     """Write `last`, after all else: a run that is killed before repeats the epochs since its last save."""
     last = {**weights, "best": state.best, "history": state.history}
     if not finished:
         last["optimizer"] = state.optimizer.state_dict()
+        if kept := state_of(config.train.method, state.method):
+            last["method"] = kept
     write_checkpoint(folder.checkpoint("last"), last)
     state.saved = state.epoch
 
