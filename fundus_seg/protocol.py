@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -99,10 +99,24 @@ class Scoring(BaseModel):
     code."""
     empty_distance: Annotated[float, Field(ge=0)] = 100.0
     """Distance, in 800-pixel units, that tables count for an empty prediction."""
+    adapt_batch_norms: Annotated[int, Field(ge=0)] | None = None
+    """Before a domain is scored, batch norms adapt to all its photographs at the training size, which is transductive:
+    number of photographs that the source's statistics count as beside them, 0 for none; null: norms do not adapt."""
+
+    @property
+    def warning(self) -> str:
+        """What every table must say of scores by this protocol; empty where there is nothing to say."""
+        adapting = "transductive: batch norms adapted to the photographs of the domain that is scored"
+        return "" if self.adapt_batch_norms is None else adapting
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as JSON, as they name the protocol: a later one only where it changes the scores."""
+        unused = {"adapt_batch_norms"} if self.adapt_batch_norms is None else set()
+        return self.model_dump(mode="json", exclude=unused)
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name this protocol in file names and tables."""
-        return short_hash({"version": PROTOCOL_VERSION, **self.model_dump()})
+        return short_hash({"version": PROTOCOL_VERSION, **self.recorded()})
 
 
 def check_side(name: str, side: int) -> None:

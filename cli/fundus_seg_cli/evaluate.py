@@ -56,6 +56,15 @@ def evaluate(
             "size, which tests it at scales that it was not trained on (default: what the protocol says)."
         ),
     ] = None,
+    adapt_batch_norms: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Transductive: before a domain is scored, batch norms adapt to all its photographs; the number of "
+            "photographs that the source's statistics count as beside them, 0 for none (default: what the protocol "
+            "says, null).",
+        ),
+    ] = None,
     form: Format = "rich",
     metrics: Metrics = METRICS_SHOWN,
     clinical: Annotated[
@@ -102,6 +111,7 @@ def evaluate(
         in_domain=in_domain,
         scoring=protocol,
         inference=inference,
+        adapt_batch_norms=adapt_batch_norms,
         overlays=overlays,
         overlay_format=overlay_format,
         progress=progress,

@@ -18,7 +18,8 @@ from fundus_seg.data.names import file_name
 from fundus_seg.errors import CheckpointError, RunError, about
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import score_case
-from fundus_seg.evaluation.which_cases import data_of, trained_settings
+from fundus_seg.evaluation.which_cases import data_of, photographs_of, trained_settings
+from fundus_seg.inference.adaptation import adapted
 from fundus_seg.inference.predict import Predictor, load_model
 from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
@@ -62,6 +63,17 @@ def _predictions(
             yield case, predictor.threshold(logits, truth.shape[1:]), truth
 
 
+def _adapted_predictions(
+    predictor: Predictor, cases: Sequence[Case], images: NDArray[np.uint8]
+) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """`_predictions`, domain by domain, of networks that have adapted to the photographs of the domain."""
+    for domain in dict.fromkeys(case.domain for case in cases):
+        own = [number for number, case in enumerate(cases) if case.domain == domain]
+        with about(cases[own[0]].image):
+            predictor_there = adapted(predictor, images[own])
+        yield from _predictions(predictor_there, [cases[number] for number in own], images[own])
+
+
 def _predict(predictor: Predictor, case: Case) -> tuple[Sample, NDArray[np.bool_]]:
     """The files of one case, and its predicted masks before post-processing."""
     sample = read_sample(case)
@@ -83,7 +95,10 @@ def score_cases(
         task: what the progress is called.
     """
     begin = first // _BATCH * _BATCH  # photographs are predicted in the batches of a whole evaluation, to the same bits
-    predictions = _predictions(predictor, cases[begin:], images[begin:])
+    if predictor.scoring.adapt_batch_norms is None:
+        predictions = _predictions(predictor, cases[begin:], images[begin:])
+    else:
+        begin, predictions = 0, _adapted_predictions(predictor, cases, images)
     rows: list[dict[str, Any]] = []
     scoring = predictor.scoring
     with progress.task(task, total=len(cases) - first) as advance:
@@ -133,6 +148,8 @@ def write_overlays(
     if meta.checkpoint is None:
         raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
     predictor = predictor_of(run, config, meta.checkpoint, meta.protocol)
+    if meta.protocol.adapt_batch_norms is not None:
+        predictor = adapted(predictor, photographs_of(cases, root, config, progress=progress))
     folder = run.overlays(meta.protocol_digest, meta.checkpoint)
     for suffix in PICTURE_SUFFIX.values():
         for earlier in folder.glob(f"*{suffix}"):

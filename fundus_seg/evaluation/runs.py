@@ -43,6 +43,7 @@ def evaluate_runs(
     in_domain: bool = False,
     scoring: Scoring | None = None,
     inference: Inference | None = None,
+    adapt_batch_norms: int | None = None,
     overlays: int = 0,
     overlay_format: PictureFormat = "jpeg",
     progress: Progress = SILENT,
@@ -59,6 +60,7 @@ def evaluate_runs(
         in_domain: whether to score the source domains too.
         scoring: the protocol; None for that of each run's own settings.
         inference: what the network sees, in place of what the protocol says.
+        adapt_batch_norms: as in `Scoring`, in place of what the protocol says; None leaves it to that.
         overlays: number of cases to draw for each run and checkpoint, from the worst to the best.
         overlay_format: format of the pictures.
         progress: shows what is done.
@@ -77,7 +79,13 @@ def evaluate_runs(
         for name in names:
             try:
                 evaluation = evaluate(
-                    run, data, checkpoint=name, scoring=scoring, inference=inference, progress=progress
+                    run,
+                    data,
+                    checkpoint=name,
+                    scoring=scoring,
+                    inference=inference,
+                    adapt_batch_norms=adapt_batch_norms,
+                    progress=progress,
                 )
             except UntrustedError as error:
                 untrusted.append((run.path, error))
@@ -91,6 +99,7 @@ def evaluate_runs(
                     scored="in-domain",
                     scoring=scoring,
                     inference=inference,
+                    adapt_batch_norms=adapt_batch_norms,
                     progress=progress,
                 )
                 pairs.append((evaluation, inside))

@@ -49,6 +49,7 @@ def evaluate(
     scored: Scored = "holdout",
     scoring: Scoring | None = None,
     inference: Inference | None = None,
+    adapt_batch_norms: int | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Score a run, by default on the test split of its holdout, or read the scores if they are there already.
@@ -64,6 +65,7 @@ def evaluate(
         scored: which cases; scores of either kind have a file of their own and never stand in one table.
         scoring: the protocol; None for the one of the run's own settings.
         inference: what the network sees, in place of what the protocol says.
+        adapt_batch_norms: as in `Scoring`, in place of what the protocol says; None leaves it to that.
         progress: shows what is done.
 
     Raises:
@@ -77,6 +79,8 @@ def evaluate(
     scoring = scoring or config.scoring
     if inference is not None:
         scoring = scoring.model_copy(update={"inference": inference})
+    if adapt_batch_norms is not None:
+        scoring = scoring.model_copy(update={"adapt_batch_norms": adapt_batch_norms})
     root = data_of(content, data, progress=progress)
     weights = run.checkpoint(checkpoint)
     if not weights.is_file():

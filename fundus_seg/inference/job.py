@@ -109,6 +109,8 @@ class PredictionJob:
         from fundus_seg.inference.predict import load_model  # imports torch, only once the arguments are right
 
         predictor = load_model(model, precision=precision)
+        if predictor.scoring.adapt_batch_norms is not None:
+            progress.line(f"{model}: scoring.adapt_batch_norms is for scores alone; these masks are made without it")
         given, order = found.files, tuple(photographs)
         if shard:
             given = tuple(path for path in given if shard.holds(name_of(path)))

@@ -57,8 +57,11 @@ def weights_state(network: nn.Module, config: Recipe, epoch: int, origin: Mappin
         epoch: number of epochs that it has been trained.
         origin: what the checkpoint says of the photographs that trained it, as in `RunData`.
     """
-    scoring = config.scoring.model_dump(mode="json")
-    usage = {"image_interpolation": config.data.image_interpolation, "scoring": scoring, **origin}
+    usage = {
+        "image_interpolation": config.data.image_interpolation,
+        "scoring": config.scoring.recorded(),
+        **origin,
+    }
     return {**network_state(network, usage), "epoch": epoch}
 
 
