@@ -3,7 +3,7 @@
     python benchmarks/methods.py --out runs
 
 Every run stands in the folder that `fundus-seg benchmark --vary train.method=...` with the same settings gives it, and
-what is there already is not trained again. The page goes to `methods.md`. It takes a core about quarter of an hour.
+what is there already is not trained again. The page goes to `methods.md`. It takes about ten minutes of one core.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def report(scores: Scores, adapted: Scores) -> str:
         f"Written by `python benchmarks/methods.py --out runs --holdouts {','.join(holdouts)}`. It trains with preset",
         f"`tiny` and `{' '.join(SETTINGS)}`:",
         "64x64 pixels, an encoder from scratch, 40 steps of six photographs, after which no network is trained to its",
-        f"end. {len(SEEDS)} seeds, {cases} test photographs of each unseen domain; source validation chooses checkpoints.",
+        f"end. {len(SEEDS)} seeds, {cases} test photographs of each unseen domain; selection: source-validation.",
         "",
         "In brackets: 95 % interval, bootstrapped over runs and cases.",
     ]
