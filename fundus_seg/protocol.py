@@ -76,6 +76,17 @@ NSD_TOLERANCE = 5.0
 whoever changes it changes numbers under the same protocol, and must raise PROTOCOL_VERSION."""
 
 
+@dataclass(frozen=True)
+class BeforeItExisted:
+    """Stands in the annotation of a setting that came later: the value that all runs had before it was a setting.
+
+    A run that was recorded without the setting is then read as one of this value, and is still the same run. A scoring
+    protocol with this value keeps its digest.
+    """
+
+    value: Any
+
+
 class Scoring(BaseModel):
     """How predictions become masks and masks become numbers."""
 
@@ -99,7 +110,7 @@ class Scoring(BaseModel):
     code."""
     empty_distance: Annotated[float, Field(ge=0)] = 100.0
     """Distance, in 800-pixel units, that tables count for an empty prediction."""
-    adapt_batch_norms: Annotated[int, Field(ge=0)] | None = None
+    adapt_batch_norms: Annotated[Annotated[int, Field(ge=0)] | None, BeforeItExisted(None)] = None
     """Before a domain is scored, batch norms adapt to all its photographs at the training size, which is transductive:
     number of photographs that the source's statistics count as beside them, 0 for none; null: norms do not adapt."""
 
@@ -110,9 +121,13 @@ class Scoring(BaseModel):
         return "" if self.adapt_batch_norms is None else adapting
 
     def recorded(self) -> dict[str, Any]:
-        """The settings as JSON, as they name the protocol: a later one only where it changes the scores."""
-        unused = {"adapt_batch_norms"} if self.adapt_batch_norms is None else set()
-        return self.model_dump(mode="json", exclude=unused)
+        """The settings as JSON, without those that came later and have the value from before they existed."""
+        earlier = {
+            name
+            for name, field in type(self).model_fields.items()
+            if BeforeItExisted(getattr(self, name)) in field.metadata
+        }
+        return self.model_dump(mode="json", exclude=earlier)
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name this protocol in file names and tables."""
