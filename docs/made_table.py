@@ -28,3 +28,9 @@ def milliseconds(page: str, job: str) -> float:
     """The median time of one job of a page of benchmarks/."""
     (found,) = (cells[1] for cells in benchmark_rows(page) if cells[0] == job)
     return float(found.split()[0])
+
+
+def page_below_title(page: str) -> str:
+    """A page of benchmarks/ without its title, its headings one level lower."""
+    text = (BENCHMARKS / page).read_text("utf8").partition("\n")[2].strip()
+    return text.replace("\n## ", "\n### ")

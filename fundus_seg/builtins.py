@@ -51,6 +51,8 @@ METHODS = {
     "mixstyle": "fundus_seg.training.methods.mixstyle:MixStyle",
     "fourier": "fundus_seg.training.methods.fourier:FourierMix",
     "vrex": "fundus_seg.training.methods.vrex:VREx",
+    "groupdro": "fundus_seg.training.methods.groupdro:GroupDRO",
+    "rsc": "fundus_seg.training.methods.rsc:RSC",
 }
 """What `train.method` takes; a factory makes a `fundus_seg.training.Method`."""
 

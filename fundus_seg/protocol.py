@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,6 +98,17 @@ NSD_TOLERANCE = 5.0
 whoever changes it changes numbers under the same protocol, and must raise PROTOCOL_VERSION."""
 
 
+@dataclass(frozen=True)
+class BeforeItExisted:
+    """Stands in the annotation of a setting that came later: the value that all runs had before it was a setting.
+
+    A run that was recorded without the setting is then read as one of this value, and is still the same run. A scoring
+    protocol with this value keeps its digest.
+    """
+
+    value: Any
+
+
 class Scoring(BaseModel):
     """How predictions become masks and masks become numbers."""
 
@@ -121,10 +132,28 @@ class Scoring(BaseModel):
     code."""
     empty_distance: Annotated[float, Field(ge=0)] = 100.0
     """Distance, in 800-pixel units, that tables count for an empty prediction."""
+    adapt_batch_norms: Annotated[Annotated[int, Field(ge=0)] | None, BeforeItExisted(None)] = None
+    """Before a domain is scored, batch norms adapt to all its photographs at the training size, which is transductive:
+    number of photographs that the source's statistics count as beside them, 0 for none; null: norms do not adapt."""
+
+    @property
+    def warning(self) -> str:
+        """What every table must say of scores by this protocol; empty where there is nothing to say."""
+        adapting = "transductive: batch norms adapted to the photographs of the domain that is scored"
+        return "" if self.adapt_batch_norms is None else adapting
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as JSON, without those that came later and have the value from before they existed."""
+        earlier = {
+            name
+            for name, field in type(self).model_fields.items()
+            if BeforeItExisted(getattr(self, name)) in field.metadata
+        }
+        return self.model_dump(mode="json", exclude=earlier)
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name this protocol in file names and tables."""
-        return short_hash({"version": PROTOCOL_VERSION, **self.model_dump()})
+        return short_hash({"version": PROTOCOL_VERSION, **self.recorded()})
 
 
 class Combination(Scoring):

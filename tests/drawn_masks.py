@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from fundus_seg.data.mask_files import pair_masks
+from fundus_seg.protocol import Scoring
 
 
 def eye(shift=0, size=40):
@@ -32,6 +33,7 @@ class DrawnModel:
     """A model in place of a `Predictor`: a subclass draws the masks of a photograph when it is called."""
 
     phantom = False
+    scoring = Scoring()
     batch = threads = 1
 
     def prepare(self, image):

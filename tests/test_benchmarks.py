@@ -198,3 +198,25 @@ def test_predict_is_compared_on_masks_of_usual_size(tmp_path: Path) -> None:
     text = report({"800x800": made, "2124x2056": made}, {"800x800": steps}, [100, 105], 1000)
     assert "| 800x800 | 100.00 (100.00-100.00) | 100.00 (100.00-100.00) | 1.00 (1.00-1.00) | >= 0.9 | yes |" in text
     assert "| ratio | 1.05 | <= 1.1 | yes |" in text
+
+
+def test_the_page_of_methods_says_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import methods
+
+    steps = ("train.epochs=1", "train.steps_per_epoch=1", "train.threads=1")
+    for name, value in {"OPS": ("conv",), "METHODS": ("none", "vrex"), "SEEDS": range(1), "SETTINGS": steps}.items():
+        monkeypatch.setattr(methods, name, value)
+    scores, adapted = methods.measure(tmp_path, ["A"])
+    assert [*scores] == [("none", "conv"), ("vrex", "conv")]
+    assert [*adapted] == [("none", "conv")]
+    text = methods.report(scores, adapted)
+    (plain,) = scores["none", "conv"]
+    disc = 100 * plain.cases.query("structure == 'disc'")["dsc"].mean()
+    assert f"Dice of the disc on A, %:\n\n| method | conv |\n|---|---:|\n| none | {disc:.1f} [" in text
+    (best,) = adapted["none", "conv"]
+    cup = 100 * best.cases.query("structure == 'cup'")["dsc"].mean()
+    assert (
+        f"Dice of the cup on A, %, transductive:\n\n| method | conv |\n|---|---:|\n| none, adapted | {cup:.1f} ["
+        in text
+    )
+    assert "these numbers say nothing about patients" in text

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import importlib
+import math
+from functools import partial
+
 import pytest
 import torch
 from small_runs import killed_in_epoch, settings
 
 from fundus_seg import load_model
-from fundus_seg.builtins import METHODS
+from fundus_seg.builtins import METHODS, OPERATORS
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
 from fundus_seg.evaluation.score_run import evaluate
@@ -14,7 +18,9 @@ from fundus_seg.training import Method, train
 from fundus_seg.training.method import domain_risks, draw_partners
 from fundus_seg.training.methods import mixstyle
 from fundus_seg.training.methods.fourier import FourierMix, mix_amplitudes
+from fundus_seg.training.methods.groupdro import GroupDRO
 from fundus_seg.training.methods.mixstyle import MixStyle, mix_styles
+from fundus_seg.training.methods.rsc import RSC, challenge
 from fundus_seg.training.methods.vrex import VREx
 from fundus_seg.training.task import binary_cross_entropy
 
@@ -181,6 +187,117 @@ def test_no_method_is_the_loss_itself_and_vrex_of_one_domain_is_too():
     torch.testing.assert_close(alone, plain)
 
 
+def test_groupdro_by_hand():
+    """Risks (1, 2) and (3, 2), means 1.5 and 2.5: with eta ln 3, q becomes (1, 3) / 4, then (1, 9) / 10."""
+    logits = two_risks().double()
+    method = GroupDRO(eta=math.log(3))
+    first, second = (method.loss(mean_logits, logits, logits, DOMAINS, step) for step in range(2))
+    assert first.tolist() == pytest.approx([0.25 * 1 + 0.75 * 3, 2], abs=1e-12)
+    assert second.tolist() == pytest.approx([0.1 * 1 + 0.9 * 3, 2], abs=1e-12)
+
+
+def test_groupdro_weighs_gradients_and_not_the_weights_themselves():
+    logits = two_risks().double().clone().requires_grad_()
+    GroupDRO(eta=math.log(3)).loss(mean_logits, logits, logits, DOMAINS, 0).sum().backward()
+    weights = torch.tensor([0.25, 0.25, 0.75, 0.75]) / (2 * 4)  # 1 / (cases x pixels) of each domain
+    torch.testing.assert_close(logits.grad, weights.double().view(4, 1, 1, 1).expand_as(logits))
+
+
+def test_groupdro_goes_on_from_its_state():
+    logits = two_risks()
+    whole, begun, again = GroupDRO(eta=1.0), GroupDRO(eta=1.0), GroupDRO(eta=1.0)
+    losses = [whole.loss(mean_logits, logits, logits, DOMAINS, step) for step in range(3)]
+    begun.loss(mean_logits, logits, logits, DOMAINS, 0)
+    again.restore(begun.state())
+    assert torch.equal(again.loss(mean_logits, logits, logits, DOMAINS, 1), losses[1])
+    assert not torch.equal(begun.loss(mean_logits, logits * 2, logits, DOMAINS, 1), losses[1])
+
+
+WEIGHTS = torch.tensor([[1.0, -2.0, 3.0], [2.0, 1.0, -1.0]], dtype=torch.float64)
+
+
+def head(features):
+    """Two logits a position from three channels."""
+    return torch.einsum("sc,bchw->bshw", WEIGHTS, features)
+
+
+def test_challenged_channels_by_hand():
+    """All is disc, nothing cup: the gradient of sum (2 y - 1) a is the first row of weights minus the second."""
+    features = torch.ones(2, 3, 1, 2, dtype=torch.float64)
+    masks = torch.tensor([1, 0]).view(1, 2, 1, 1).expand(2, 2, 1, 2)
+    kept = challenge(head, features, masks, fraction=1 / 3, cases=1.0, spatial=False)
+    assert kept.shape == (2, 3, 1, 1)  # gradients -1, -3, 4
+    assert kept.flatten(1).tolist() == [[1, 1, 0], [1, 1, 0]]
+    kept = challenge(head, features, masks, fraction=2 / 3, cases=1.0, spatial=False)
+    assert kept.flatten(1).tolist() == [[0, 1, 0], [0, 1, 0]]
+
+
+def test_challenged_positions_by_hand():
+    """Means over channels are 2/3 for the disc and 2/3 for the cup, so twice that where both are there."""
+    features = torch.ones(1, 3, 1, 3, dtype=torch.float64)
+    masks = torch.tensor([[[0, 1, 1]], [[0, 0, 1]]])[None]
+    kept = challenge(head, features, masks, fraction=1 / 3, cases=1.0, spatial=True)
+    assert kept.shape == (1, 1, 1, 3)
+    assert kept.flatten().tolist() == [1, 1, 0]
+
+
+def test_only_the_cases_are_challenged_whose_truth_loses_most():
+    """Muting the third channel takes 3 and 1 from logits of 2 and 2: more where the features are larger."""
+    features = torch.ones(3, 3, 1, 1, dtype=torch.float64) * torch.tensor([0.0, 1.0, 0.1]).view(3, 1, 1, 1)
+    masks = torch.tensor([1, 0]).view(1, 2, 1, 1).expand(3, 2, 1, 1)
+    kept = [challenge(head, features, masks, fraction=1 / 3, cases=n / 3, spatial=False) for n in range(4)]
+    assert [(each == 0).any(dim=1).flatten().tolist() for each in kept] == [
+        [False, False, False],
+        [False, True, False],
+        [False, True, True],
+        [True, True, True],
+    ]
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rsc_mutes_deep_features_in_training_alone(op, dtype):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_model(op, **TINY)
+    method = RSC()
+    method.attach(network)
+    seen = []
+    network.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    images, masks = torch.randn(6, 3, 64, 64), torch.randint(2, (6, 2, 64, 64))
+    statistics = [name for name in network.state_dict() if "running" in name and name.startswith("decoder")]
+    method.batch(images, masks, torch.arange(6), 0)
+    plain = network.eval()(images)
+    assert torch.equal(network(images), plain)
+    before = {name: network.state_dict()[name].clone() for name in statistics}
+    for step in range(2):
+        method.batch(images, masks, torch.arange(6), step)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            logits = network.train()(images)
+        deep = seen[-1]
+        assert deep.dtype == dtype
+        muted = (deep == 0).all(dim=1).flatten(1) if step == 0 else (deep == 0).all(dim=(2, 3))
+        assert muted.sum(dim=1).topk(2).values.min() >= round(muted.shape[1] / 3)  # ReLU leaves more zeros
+        network.zero_grad()
+        logits.float().mean().backward()
+        assert all(weight.grad is not None and weight.grad.any() for weight in network.decoder.parameters())
+    assert network.decoder.training
+    assert not any(torch.equal(before[name], network.state_dict()[name]) for name in statistics)
+    assert network.decoder.fuse[1].num_batches_tracked == 2  # the passes that find the gradients leave no trace
+
+
+@pytest.mark.parametrize(("method", "off"), [(GroupDRO, {"eta": 0}), (RSC, {"fraction": 0})])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_method_that_does_nothing_is_plain_training_to_the_bit(
+    method, off, precision, draw_root, tmp_path, monkeypatch
+):
+    name = method.__name__.lower()
+    monkeypatch.setattr(importlib.import_module(method.__module__), method.__name__, partial(method, **off))
+    root, chosen = open_root(draw_root()), f"train.precision={precision}"
+    run = train(settings(f"train.method={name}", chosen), root, tmp_path)
+    assert_same_weights(run, train(settings(chosen), root, tmp_path))
+
+
 @pytest.mark.parametrize("name", [*METHODS][1:])
 def test_a_run_with_a_method_goes_on_to_the_same_bits_and_leaves_a_plain_network(name, draw_root, tmp_path):
     root, config = open_root(draw_root()), settings(f"train.method={name}")
@@ -189,6 +306,7 @@ def test_a_run_with_a_method_goes_on_to_the_same_bits_and_leaves_a_plain_network
     plain = train(settings(), root, tmp_path / "whole")
     ours, theirs = content(whole), content(plain)
     assert ours["model_spec"] == theirs["model_spec"]
+    assert ours.keys() == theirs.keys()
     assert ours["model"].keys() == theirs["model"].keys()
     assert any(not torch.equal(ours["model"][key], theirs["model"][key]) for key in ours["model"])
     assert not any(module._forward_hooks for module in load_model(whole.path).network.modules())
@@ -216,3 +334,13 @@ def test_a_method_is_told_of_domains_and_of_steps_since_the_run_began(draw_root,
     train_in_two_parts(settings("train.method=mixstyle"), root, tmp_path / "parts")
     assert [step for step, _ in told] == [0, 1, 2, 3, 2, 3]  # the epoch that was cut off is repeated
     assert_same_weights(run, train(settings(), root, tmp_path / "plain"))  # to watch changes nothing
+
+
+def test_a_method_that_keeps_no_tensors_is_refused(draw_root, tmp_path, monkeypatch):
+    class Careless(Method):
+        def state(self):
+            return {"seen": [1, 2]}
+
+    monkeypatch.setattr(mixstyle, "MixStyle", Careless)
+    with pytest.raises(UsageError, match=r"mixstyle: state\(\) gives something else than tensors: return a dict"):
+        train(settings("train.method=mixstyle"), open_root(draw_root()), tmp_path)

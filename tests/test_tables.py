@@ -118,7 +118,7 @@ def test_penalty_is_the_protocol_s():
         ),
         (
             {"scoring": Scoring(inference="native")},
-            r"two scoring protocols \(inference\) in one table: resize in .*, native in .* and --inference",
+            r"two scoring protocols \(inference\) in one table: resize in .*, native in .*, --inference and ",
         ),
         ({"phantom": True}, "two kinds of photographs in one table: real in .*, synthetic in"),
         ({"digest": "e"}, r"two sets of photographs \(A/test\) in one table: d in .*, e in"),

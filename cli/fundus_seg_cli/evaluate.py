@@ -69,6 +69,15 @@ def evaluate(
             "protocol of its own.",
         ),
     ] = False,
+    adapt_batch_norms: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Transductive: before a domain is scored, batch norms adapt to all its photographs; the number of "
+            "photographs that the source's statistics count as beside them, 0 for none (default: what the protocol "
+            "says, null).",
+        ),
+    ] = None,
     form: Format = "rich",
     metrics: Metrics = METRICS_SHOWN,
     clinical: Annotated[
@@ -120,6 +129,7 @@ def evaluate(
         inference=inference,
         views=views,
         ensemble=ensemble,
+        adapt_batch_norms=adapt_batch_norms,
         overlays=overlays,
         overlay_format=overlay_format,
         progress=progress,

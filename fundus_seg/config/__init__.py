@@ -6,7 +6,6 @@ from fundus_seg.config.resolve import resolve_machine, resolve_sources
 from fundus_seg.config.settings import (
     MACHINE_SETTINGS,
     PLUGIN_SETTINGS,
-    BeforeItExisted,
     DataConfig,
     MachineSettings,
     ModelConfig,
@@ -19,6 +18,7 @@ from fundus_seg.config.settings import (
     TrainConfig,
     flatten,
 )
+from fundus_seg.protocol import BeforeItExisted
 
 __all__ = [
     "MACHINE_SETTINGS",

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -40,7 +39,7 @@ from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
 from fundus_seg.plugins import FORM, is_plugin, parts_of
-from fundus_seg.protocol import NONE_UNSEEN, Scoring
+from fundus_seg.protocol import NONE_UNSEEN, BeforeItExisted, Scoring
 
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
 """Settings that also accept `package.module:factory` in place of a built-in name."""
@@ -53,16 +52,6 @@ Positive = Annotated[int, Field(gt=0)]
 _Rate = Annotated[float, Field(ge=0, lt=1)]
 _LIST_TOO = Field(strict=False)
 """YAML has lists alone, no tuples."""
-
-
-@dataclass(frozen=True)
-class BeforeItExisted:
-    """Stands in the annotation of a setting that came later: the value that all runs had before it was a setting.
-
-    A run that was recorded without the setting is then read as one of this value, and is still the same run.
-    """
-
-    value: Any
 
 
 def _name(kind: str, builtin: Collection[str], parts: Collection[str] = ()) -> tuple[AfterValidator, FieldInfo]:

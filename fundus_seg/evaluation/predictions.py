@@ -19,7 +19,8 @@ from fundus_seg.evaluation.alike import Alike
 from fundus_seg.evaluation.ensembles import members_of
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import score_cases
-from fundus_seg.evaluation.which_cases import data_of, trained_settings
+from fundus_seg.evaluation.which_cases import data_of, photographs_of, trained_settings
+from fundus_seg.inference.adaptation import adapted
 from fundus_seg.inference.ensemble import Ensemble
 from fundus_seg.inference.predict import Predictor, Segmenter, load_model
 from fundus_seg.plugins import is_plugin, load
@@ -81,6 +82,17 @@ def _predictions(
             yield case, predictor.framed(logits, truth.shape[1:]), truth
 
 
+def _adapted_predictions(
+    predictor: Segmenter, cases: Sequence[Case], images: NDArray[np.uint8]
+) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """`_predictions`, domain by domain, of networks that have adapted to the photographs of the domain."""
+    for domain in dict.fromkeys(case.domain for case in cases):
+        own = [number for number, case in enumerate(cases) if case.domain == domain]
+        with about(cases[own[0]].image):
+            predictor_there = adapted(predictor, images[own])
+        yield from _predictions(predictor_there, [cases[number] for number in own], images[own])
+
+
 def _predict(predictor: Segmenter, case: Case) -> tuple[Sample, NDArray[np.bool_]]:
     """The files of one case, and its predicted masks before post-processing."""
     sample = read_sample(case)
@@ -102,7 +114,10 @@ def score_from(
         task: what the progress is called.
     """
     begin = first // _BATCH * _BATCH  # photographs are predicted in the batches of a whole evaluation, to the same bits
-    predictions = _predictions(predictor, cases[begin:], images[begin:])
+    if predictor.scoring.adapt_batch_norms is None:
+        predictions = _predictions(predictor, cases[begin:], images[begin:])
+    else:
+        begin, predictions = 0, _adapted_predictions(predictor, cases, images)
     with progress.task(task, total=len(cases) - first) as advance:
         return score_cases(islice(predictions, first - begin, None), predictor.scoring, advance)
 
@@ -148,6 +163,8 @@ def write_overlays(
     if meta.checkpoint is None:
         raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
     predictor = segmenter_of(runs, [own for own, _ in settings], meta.checkpoint, meta.protocol)
+    if meta.protocol.adapt_batch_norms is not None:
+        predictor = adapted(predictor, photographs_of(cases, root, config, progress=progress))
     folder = run.overlays(meta.protocol_digest, meta.checkpoint)
     for suffix in PICTURE_SUFFIX.values():
         for earlier in folder.glob(f"*{suffix}"):

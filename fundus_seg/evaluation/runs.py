@@ -51,6 +51,7 @@ def evaluate_runs(
     inference: Inference | None = None,
     views: Views | None = None,
     ensemble: bool = False,
+    adapt_batch_norms: int | None = None,
     overlays: int = 0,
     overlay_format: PictureFormat = "jpeg",
     progress: Progress = SILENT,
@@ -73,6 +74,7 @@ def evaluate_runs(
         views: further views of a photograph that the network sees, in place of what the protocol says.
         ensemble: whether the runs that differ in their seed alone are scored as one, by the mean of their
             probabilities, and no run alone.
+        adapt_batch_norms: as in `Scoring`, in place of what the protocol says; None leaves it to that.
         overlays: number of cases to draw for each run and checkpoint, from the worst to the best.
         overlay_format: format of the pictures.
         progress: shows what is done.
@@ -91,7 +93,16 @@ def evaluate_runs(
     units: Sequence[RunFolder] = ensembles_of(trained, progress=progress) if ensemble else trained
     for run in units:
         names = checkpoints_of(run) if checkpoints == "all" else [checkpoints]
-        score = partial(evaluate, run, data, scoring=scoring, inference=inference, views=views, progress=progress)
+        score = partial(
+            evaluate,
+            run,
+            data,
+            scoring=scoring,
+            inference=inference,
+            views=views,
+            adapt_batch_norms=adapt_batch_norms,
+            progress=progress,
+        )
         for name in names:
             try:
                 if any(each in reasons for each in members_of(run)):

@@ -59,6 +59,7 @@ def evaluate(
     scoring: Scoring | None = None,
     inference: Inference | None = None,
     views: Views | None = None,
+    adapt_batch_norms: int | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Score a run or an ensemble, by default on the test split of its holdout, or read the scores that are there.
@@ -76,6 +77,7 @@ def evaluate(
         scoring: the protocol; None for the one of the run's own settings.
         inference: what the network sees, in place of what the protocol says.
         views: further views of a photograph that the network sees, in place of what the protocol says.
+        adapt_batch_norms: as in `Scoring`, in place of what the protocol says; None leaves it to that.
         progress: shows what is done.
 
     Raises:
@@ -93,6 +95,8 @@ def evaluate(
     scoring = scoring or config.scoring
     if inference is not None:
         scoring = scoring.model_copy(update={"inference": inference})
+    if adapt_batch_norms is not None:
+        scoring = scoring.model_copy(update={"adapt_batch_norms": adapt_batch_norms})
     scoring = combined(scoring, ensemble=len(runs) > 1, views=views)
     root = data_of(content, data, progress=progress)
     digests = [_digest(each, checkpoint) for each in runs]

@@ -113,6 +113,8 @@ class PredictionJob:
         from fundus_seg.inference.ensemble import load_members  # imports torch, only once the arguments are right
 
         predictor = load_members(members, views=views, precision=precision, progress=progress)
+        if predictor.scoring.adapt_batch_norms is not None:
+            progress.line("scoring.adapt_batch_norms is for scores alone; these masks are made without it")
         given, order = found.files, tuple(photographs)
         if shard:
             given = tuple(path for path in given if shard.holds(name_of(path)))

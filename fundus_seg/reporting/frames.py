@@ -154,7 +154,7 @@ def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
 def _remedy(trait: str, evaluations: Sequence[Evaluation]) -> str:
     """What the user can do about two evaluations that differ in a trait."""
     if trait.startswith("scoring protocols"):
-        return "take one protocol for all, with --scoring, --ensemble, --views and --inference"
+        return "take one protocol for all, with --scoring, --ensemble, --views, --inference and --adapt-batch-norms"
     if trait.startswith("sets of true masks"):
         for each in evaluations:
             if each.meta.unpredicted:

@@ -80,12 +80,17 @@ def table_title(title: str, evaluations: Sequence[Evaluation]) -> str:
 
 
 def selections_text(evaluations: Iterable[Evaluation]) -> str:
-    """How checkpoints were chosen, each way with its own warning: `selection: last, oracle (chosen on ...)`."""
+    """How checkpoints were chosen, each way with its own warning, and what the protocol warns of.
+
+    `selection: last, oracle (chosen on the scored cases themselves); transductive: ...`
+    """
+    scores = [each for each in evaluations if not each.meta.column.floor]
     texts = []
-    for selection in sorted({each.meta.selection for each in evaluations if not each.meta.column.floor}):
+    for selection in sorted({each.meta.selection for each in scores}):
         warning = warning_of(selection)
         texts.append(f"{selection} ({warning})" if warning else selection)
-    return f"selection: {', '.join(texts)}"
+    warnings = sorted({each.meta.protocol.warning for each in scores} - {""})
+    return "; ".join([f"selection: {', '.join(texts)}", *warnings])
 
 
 def counts_and_protocol(
@@ -148,9 +153,10 @@ def unpredicted_notes(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def protocol_note(protocol: Scoring) -> str:
-    """The protocol's digest, its settings that are not the default, and at which size the network saw photographs."""
+    """The protocol's digest, its settings that are not the default, the size of what was seen, and its warning."""
     seen = ", each photograph seen at its own size" if protocol.inference == "native" else ""
-    return f"scoring protocol {protocol.digest()}{_settings(protocol)}{seen}"
+    warning = f"; {protocol.warning}" if protocol.warning else ""
+    return f"scoring protocol {protocol.digest()}{_settings(protocol)}{seen}{warning}"
 
 
 def _counts(cases: pd.DataFrame) -> str:

@@ -39,7 +39,7 @@ from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.training.averages import AVERAGES, Average, renew_norms
 from fundus_seg.training.devices import fabric_for
 from fundus_seg.training.method import Method
-from fundus_seg.training.methods import build_method
+from fundus_seg.training.methods import build_method, state_of
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.optimiser import build_optimizer
 from fundus_seg.training.probe import HoldoutProbe
@@ -190,7 +190,7 @@ def _fit(
                 observer.on_save()
             best.save()
             average.save()
-            _save(folder, state, weights, finished=finished)
+            _save(folder, config, state, weights, finished=finished)
             last_save = time.monotonic()
         progress.line(_epoch_line(row, epochs))
 
@@ -267,6 +267,8 @@ def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
             optimizer.load_state_dict(there["optimizer"])
             if average:
                 average.load_state_dict(there["average"])
+            with blamed(config.train.method):
+                method.restore(there.get("method", {}))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{resume_from}: not of this run; delete {resume_from.parents[1]} and train again"
@@ -317,7 +319,7 @@ def _memory_format(config: ResolvedRun) -> torch.memory_format:
     return torch.channels_last if config.train.channels_last else torch.contiguous_format
 
 
-def _save(folder: RunFolder, state: _State, weights: Mapping[str, Any], *, finished: bool) -> None:
+def _save(folder: RunFolder, config: ResolvedRun, state: _State, weights: Mapping[str, Any], *, finished: bool) -> None:
     """Write `last`, after all else: a run that is killed before repeats the epochs since its last save."""
     best = max(map(row_score, state.history))
     last = {**weights, "best": best, "history": state.history}
@@ -325,6 +327,8 @@ def _save(folder: RunFolder, state: _State, weights: Mapping[str, Any], *, finis
         last["optimizer"] = state.optimizer.state_dict()
         if state.average:
             last["average"] = state.average.state_dict()
+        if kept := state_of(config.train.method, state.method):
+            last["method"] = kept
     write_checkpoint(folder.checkpoint("last"), last)
     state.saved = state.epoch
 

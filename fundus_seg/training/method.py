@@ -5,6 +5,8 @@ The network itself does not change: a checkpoint holds nothing of a method, whic
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,8 @@ class Method:
     """Empirical risk minimisation: the cases of all domains are pooled. Methods override what they change.
 
     A method draws random numbers from torch's global generator, which is seeded at each epoch; whatever else varies
-    must follow from `step`. An interrupted run then continues to the same bits with a new object of the method.
+    must follow from `step`, or be in `state`. An interrupted run then continues to the same bits with a new object of
+    the method.
     """
 
     def attach(self, network: DeepLabV3Plus) -> None:
@@ -48,6 +51,13 @@ class Method:
             step: as in `batch`.
         """
         return loss_of(logits, masks)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next steps depend on beside `step`: tensors by name, which the run keeps until its last epoch."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what `state` gave, on the CPU; called before the first step of a run that goes on."""
 
 
 def domain_risks(loss_of: Loss, logits: Tensor, masks: Tensor, domains: Tensor) -> Tensor:

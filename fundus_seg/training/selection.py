@@ -80,7 +80,7 @@ def weights_state(network: nn.Module, config: Recipe, epoch: int, origin: Mappin
         epoch: number of epochs that it has been trained.
         origin: what the checkpoint says of the photographs that trained it, as in `RunData`.
     """
-    scoring = config.scoring.model_dump(mode="json")
+    scoring = config.scoring.recorded()
     usage = {"image_interpolation": config.data.image_interpolation, "scoring": scoring, **origin}
     if config.mirrored:  # older checkpoints do not have the key
         usage["mirrored"] = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from fundus_seg.builtins import METHODS
 from fundus_seg.errors import UsageError
 from fundus_seg.plugins import blamed, find
@@ -21,3 +23,16 @@ def build_method(name: str) -> Method:
     if not isinstance(method, Method):
         raise UsageError(f"{name}: gives {type(method).__name__}: return an instance of fundus_seg.training.Method")
     return method
+
+
+def state_of(name: str, method: Method) -> dict[str, Tensor]:
+    """What a run must keep of the method `name` to go on to the same bits.
+
+    Raises:
+        UsageError: the method is a plugin, and gives something else than tensors by name.
+    """
+    with blamed(name):
+        state = method.state()
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UsageError(f"{name}: state() gives something else than tensors: return a dict of tensors by name")
+    return state
