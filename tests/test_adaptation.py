@@ -166,7 +166,7 @@ def test_overlays_show_the_masks_that_were_scored(run, monkeypatch):
     drawn = []
     monkeypatch.setattr(predictions, "draw_overlay", lambda image, masks, *_, **__: drawn.append(masks.sum()) or image)
     scored = evaluate(run, adapt_batch_norms=0)
-    write_overlays(run, scored, 4)
+    write_overlays(run, scored, 10)
     assert sorted(drawn) == sorted(scored.cases.groupby("case")["prediction_pixels"].sum())
 
 
