@@ -62,6 +62,8 @@ Schedule = Literal["step", "cosine"]
 """Course of the learning rate over a run."""
 Averaging = Literal["none", "ema", "swa", "swad"]
 """Which mean of the network's weights over training is kept beside them."""
+Norms = Literal["running", "renewed"]
+"""Statistics of batch norms outside training."""
 CheckpointName = Literal["best", "last", "average", "oracle"]
 """Which checkpoint of a run is scored."""
 Precision = Literal["fp32", "bf16"]

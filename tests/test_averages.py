@@ -190,6 +190,16 @@ def test_an_interrupted_run_goes_on_to_the_same_average(root, tmp_path, name, ep
     assert_equal(weights(parts), weights(whole))
 
 
+def test_an_interrupted_run_with_renewed_norms_goes_on_to_the_same_bits(root, tmp_path):
+    config = settings("train.epochs=3", "train.norms=renewed", "train.method=mixstyle")
+    whole = train(config, root, tmp_path / "whole")
+    with killed_in_epoch(2):
+        train(config, root, tmp_path / "parts")
+    parts = train(config, root, tmp_path / "parts")
+    assert metrics(parts) == metrics(whole)
+    assert_equal(weights(parts), weights(whole))
+
+
 def scripted(monkeypatch, *scores):
     """Validation gives these scores, of the network and of its mean in turn."""
     values = iter(scores)
@@ -221,12 +231,12 @@ def test_a_mean_that_keeps_nothing_is_the_network_and_scores_like_it(root, tmp_p
     assert_equal(weights(run, "average"), weights(run, "best"))
 
 
-@pytest.mark.parametrize(("name", "times"), [("ema", 3), ("swa", 1), ("swad", 1)])
+@pytest.mark.parametrize(("name", "times"), [("ema", 3), ("swa", 1), ("swad", 1), ("renewed", 3)])
 def test_running_statistics_are_those_of_the_source_photographs(root, tmp_path, name, times):
     """By hand: the first batch norm sees the first convolution of each photograph of some batches, always the same."""
     overrides = ["train.epochs=3", "train.method=mixstyle", "train.precision=fp32", "train.selection=last"]
     overrides += ["train.selection=source-validation"] if name == "swad" else []
-    config = settings(*overrides, *AVERAGES_IN_SHORT[name])
+    config = settings(*overrides, *AVERAGES_IN_SHORT.get(name, ["train.norms=renewed"]))
     calls = []
     original = fit.renew_norms
 
@@ -240,7 +250,7 @@ def test_running_statistics_are_those_of_the_source_photographs(root, tmp_path, 
     seen = calls[0]
     assert [len(batch) for batch in seen] == [6, 6]
     assert len(calls) == times and all(torch.equal(*pair) for call in calls for pair in zip(call, seen, strict=True))
-    network = load_model(run.path, checkpoint="average").network
+    network = load_model(run.path, checkpoint="average" if name in AVERAGES_IN_SHORT else "best").network
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     inputs = []
     norms[0].register_forward_pre_hook(lambda _, given: inputs.append(given[0]))

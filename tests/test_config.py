@@ -238,6 +238,10 @@ class TestFaults:
             ("optim: {lr: 2026-99-99}", "mine.yaml:1: optim.lr: input should be a valid number"),
             ("data: {mask_interpolation: lanczos}", "mine.yaml:1: data.mask_interpolation: is always nearest"),
             ("train:\n  devices: 3", "mine.yaml:2: train.batch_per_domain 16 with train.devices 3: .*multiple of 3"),
+            (
+                "train: {norms: renewed, devices: 2}",
+                "mine.yaml:1: train.norms renewed with train.devices 2: each device",
+            ),
             ("train: {method: vrex, devices: 2}", "mine.yaml:1: train.method vrex with train.devices 2: a method sees"),
             ("seed: 1\n<<: 3", "mine.yaml:2: not valid YAML: expected a mapping"),
             ("- 1", "mine.yaml: holds no settings"),

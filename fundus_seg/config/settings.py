@@ -31,6 +31,7 @@ from fundus_seg.builtins import (
     OPERATORS,
     POSITIONAL,
     Averaging,
+    Norms,
     Precision,
     Schedule,
     Selection,
@@ -193,6 +194,9 @@ class TrainConfig(Section):
     swad_r: Annotated[float, Field(ge=1), BeforeItExisted(1.3)] = 1.3
     """For average swad: what is tolerated of 1 - Dice, as a multiple of its mean over the first swad_n_s epochs that
     count."""
+    norms: Annotated[Norms, BeforeItExisted("running")] = "running"
+    """Statistics that batch norms use outside training; running: exponential means of the steps, which lag behind
+    weights that move fast; renewed: after each epoch, means over a few batches."""
     devices: Annotated[Positive, BeforeItExisted(1)] = 1
     """Devices that share every batch, a process each; batch norms see one device's share, so results change with it."""
     threads: Positive | None = None
@@ -219,6 +223,13 @@ class TrainConfig(Section):
                 f"train.method {self.method} with train.devices {devices}: a method sees whole batches; "
                 "take one device",
                 "train.method",
+                "train.devices",
+            )
+        if devices > 1 and self.norms == "renewed":
+            raise _together(
+                f"train.norms renewed with train.devices {devices}: each device would have statistics of its own; take "
+                "one device",
+                "train.norms",
                 "train.devices",
             )
         if self.average == "swad" and self.selection == "last":

@@ -209,22 +209,28 @@ def valley(losses: Sequence[float], n_s: int, n_e: int, r: float) -> Window:
 
 @torch.no_grad()
 def renew_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace the running statistics of batch norms by the means over some batches, seen in training mode.
+    """Replace the running statistics of batch norms by the means over some batches.
 
-    Batch norms that stay in evaluation mode, as those of a frozen encoder do, keep their statistics.
+    A running mean of training lags behind weights that still move fast (Y. Wu, J. Johnson: Rethinking "Batch" in
+    BatchNorm, 2021, arXiv 2105.07576, section 3: precise batch norm). All but the norms is in evaluation mode, as it is
+    when the network predicts. Norms that stay in evaluation mode in training, as those of a frozen encoder do, keep
+    their statistics.
 
     Args:
-        network: the network; it is left in training mode.
+        network: the network; it is left in evaluation mode.
         batches: inputs of the network, (B, 3, H, W) each.
     """
     network.train()
     norms = [each for each in network.modules() if isinstance(each, _BatchNorm) and each.training]
     momenta = [norm.momentum for norm in norms]
+    network.eval()
     for norm in norms:
+        norm.train()
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
     for images in batches:
         network(images)
+    network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

@@ -49,7 +49,7 @@ from fundus_seg.training.start import check_start, starting_network
 from fundus_seg.training.task import check_losses, find_loss
 
 _NORM_BATCHES = 10
-"""Batches that the running statistics of a mean of weights are computed from, if an epoch has as many."""
+"""Batches that renewed statistics of batch norms are computed from, if an epoch has as many."""
 
 
 @dataclass
@@ -170,6 +170,8 @@ def _fit(
         row |= {f"loss_{name}": loss for name, loss in zip(STRUCTURES, losses, strict=True)}
         if not math.isfinite(sum(losses)):
             raise RunError(f"{folder.path}: the loss is no longer finite in epoch {row['epoch']}; lower optim.lr")
+        if config.train.norms == "renewed":
+            _renew_norms(config, fabric, state.network, batches)
         row |= _validate(folder, config, fabric, data, state.network)
         if averaged := _average(config, fabric, state, batches, row):
             with fabric.autocast():  # as Fabric's wrapper does, which would share the mean with further devices
@@ -210,20 +212,24 @@ def _validate(
 def _average(
     config: ResolvedRun, fabric: Any, state: _State, batches: DomainBatches, row: Mapping[str, Any]
 ) -> torch.nn.Module | None:
-    """The mean of the weights, if there is one to be scored after this epoch, ready for use.
-
-    Its running statistics are those of the same batches after any epoch, drawn as for training, without the run's
-    method; with more batches, a mean that is scored after each epoch would slow the run down.
-    """
+    """The mean of the weights, if there is one to be scored after this epoch, ready for use."""
     if state.average is None:
         return None
     network = state.average.after_epoch(state.network, [*state.history, row])
     if network:
-        some = itertools.islice(batches.epoch(config.train.epochs), _NORM_BATCHES)
-        with seeded(config.seed, config.train.epochs, "average"), fabric.autocast():
-            images = (fabric.to_device(batch.images) for batch in some)
-            renew_norms(network, (_input(config, each) for each in images))
+        _renew_norms(config, fabric, network, batches)
     return network
+
+
+def _renew_norms(config: ResolvedRun, fabric: Any, network: torch.nn.Module, batches: DomainBatches) -> None:
+    """Renew the statistics of batch norms by the same few batches after any epoch, drawn as for training.
+
+    With more batches, a run that does so after each epoch would become slow.
+    """
+    some = itertools.islice(batches.epoch(config.train.epochs), _NORM_BATCHES)
+    with seeded(config.seed, config.train.epochs, "norms"), fabric.autocast():
+        images = (fabric.to_device(batch.images) for batch in some)
+        renew_norms(network, (_input(config, each) for each in images))
 
 
 def _assist(fabric: Any, config: ResolvedRun, root: DataRoot, resume_from: Path) -> _State:
