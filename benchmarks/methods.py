@@ -19,6 +19,7 @@ from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.experiments import choose_executor, plan, run_experiment
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting import operators_table, score_table
+from fundus_seg.runs.identity import MEAN_MASK
 
 OPS = ("conv", "depthwise", "tvconv")
 HOLDOUTS = ("A", "C")
@@ -120,12 +121,13 @@ def report(scores: Scores, adapted: Scores) -> str:
 
 
 def _cells(structure: str, holdout: str) -> Callable[[tuple[str, str], Sequence[Evaluation]], str]:
-    def cell(_: tuple[str, str], own: Sequence[Evaluation]) -> str:
+    def text(_: tuple[str, str], own: Sequence[Evaluation]) -> str:
         frame = score_table(own, ["dsc"]).frame
-        (row,) = frame[(frame["structure"] == structure) & (frame["holdout"] == holdout)].itertuples()
+        cell = frame["structure"].eq(structure) & frame["holdout"].eq(holdout) & frame["operator"].ne(MEAN_MASK)
+        (row,) = frame[cell].itertuples()
         return f"{row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]"
 
-    return cell
+    return text
 
 
 def _difference(own: Sequence[Evaluation], plain: Sequence[Evaluation]) -> tuple[float, float, float]:

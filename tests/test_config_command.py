@@ -68,7 +68,7 @@ class TestDescribe:
         assert allowed["data.sources"] == "list of texts, or null"
         assert allowed["optim.betas"] == "[number >= 0 and < 1, number >= 0 and < 1]"
         assert allowed["train.precision"] == "fp32, bf16, or null"
-        assert allowed["train.loss"] == "bce, package.module:factory"
+        assert allowed["train.loss"] == "bce, bce-dice, package.module:factory"
 
     def test_faults_are_refused_as_elsewhere(self):
         with pytest.raises(UsageError, match=r"did you mean 'optim\.lr'"):

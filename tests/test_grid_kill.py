@@ -118,11 +118,11 @@ def survive(root, out, points, jobs):
 def test_a_killed_grid_ends_as_an_undisturbed_one(draw_root, tmp_path):
     root = draw_root()
     whole_grid(root, tmp_path / "whole")
-    # A run writes four files in its first epoch, none in the next ones, and four when these are over.
-    printed, hit = survive(root, tmp_path / "killed", [(4, 8)], jobs=1)
+    # A run has five files after its first epoch, no more in the next ones, and eight more when it is scored.
+    printed, hit = survive(root, tmp_path / "killed", [(5, 12)], jobs=1)
     assert [len(runs) for runs in hit] == [1]
     assert scores(tmp_path / "killed") == scores(tmp_path / "whole")
-    assert len(scores(tmp_path / "whole")) == 2 * 2
+    assert len(scores(tmp_path / "whole")) == 2 * 3
     assert "| DSC [%] | disc (OD) | A |" in printed
     assert "unseen domains: tvconv and conv" in printed
 
