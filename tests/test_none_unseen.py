@@ -179,7 +179,7 @@ def test_the_command_line(command, draw_root):
     assert "no domain is unseen by its network" in command("compare", folder, code=1).err
     assert "--holdouts none" in command("benchmark", "--holdouts", "none", *quick, code=2).err
     command("predict", folder, data / "Domain1/test/ROIs/image", "--out", "masks")
-    assert "none: train on every domain" in command("config", folder).out
+    assert "none: train on every domain" in command("config", folder, "--format", "csv").out
     command("profile", "--config", folder, "--repeats", 2, "--ops", "conv")
     refused = command("train", "--holdout", "None", *quick, code=2)
     assert "unknown domain 'None': did you mean 'none'?" in refused.err

@@ -101,10 +101,10 @@ def stop_after_one_epoch(monkeypatch):
     """Runs are interrupted in their second epoch."""
     original = fit._save
 
-    def stopped(folder, state, *rest, **options):
+    def stopped(folder, config, state, *rest, **options):
         if state.epoch == 2:
             raise KeyboardInterrupt
-        original(folder, state, *rest, **options)
+        original(folder, config, state, *rest, **options)
 
     monkeypatch.setattr(fit, "_save", stopped)
 

@@ -117,7 +117,7 @@ def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
     table = score_table([own, *comparable(found, [own])]).layout
     assert table.columns == ("mean-mask", "tvconv [source-validation]", "nifti [unknown]", "png [unknown]")
     for row in table.rows:
-        assert row[3] == row[4] == row[5]
+        assert row[4] == row[5] == row[6]
     told = Lines()
     other = evaluate(run, scoring=Scoring(dice_smoothing=1))
     assert comparable(found, [other], progress=told) == []

@@ -50,7 +50,7 @@ class TestThePackage:
         assert logits.argmax() == 652
 
     def test_is_read_without_a_network_and_without_its_code(self, unplugged, monkeypatch):
-        monkeypatch.setattr(encoders, "_pretrained", None)  # nothing is downloaded
+        monkeypatch.setattr(encoders, "_downloaded", None)  # nothing is downloaded
         given = with_timm_names(torch.load(packaged_file(), weights_only=True))
         body = build_encoder(ENCODER, "imagenet").body.state_dict()
         counts = "num_batches_tracked"
