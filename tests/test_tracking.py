@@ -41,10 +41,10 @@ def interrupt(root, out, name, monkeypatch):
     """A run that was stopped in its second epoch, after its observers were told of it."""
     original = fit._save
 
-    def stopped(folder, state, *rest, **options):
+    def stopped(folder, config, state, *rest, **options):
         if state.epoch == 2:
             raise KeyboardInterrupt
-        original(folder, state, *rest, **options)
+        original(folder, config, state, *rest, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(fit, "_save", stopped)
@@ -78,8 +78,8 @@ def test_a_run_that_was_not_tracked_is_shown_from_its_start(root, tmp_path, monk
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     original = fit._save
 
-    def stopped(folder, state, *rest, **options):
-        original(folder, state, *rest, **options)
+    def stopped(folder, config, state, *rest, **options):
+        original(folder, config, state, *rest, **options)
         if state.epoch == 2:
             raise KeyboardInterrupt
 
