@@ -280,6 +280,19 @@ class TestWhatTheOriginSaw:
         assert origin_of(str(chosen.path)).domains == ("B", "C", "A")
         assert origin_of(str(chosen.checkpoint("last"))).domains == ("B", "C")
 
+    @pytest.mark.parametrize("average", ["ema", "swad"])
+    def test_an_average_that_the_holdout_chose_has_seen_it(self, of, average):
+        chosen = of("data", "data.sources=[B, C]", "train.selection=oracle", f"train.average={average}")
+        start = chosen.checkpoint("average")
+        assert origin_of(str(start)).domains == ("B", "C", "A")
+        run = of("data", f"model.start={start}", "data.sources=[B, C]")
+        assert why_not_unseen(run.read_config()) == f"starting from {start}, which was trained on A"
+
+    def test_a_link_has_seen_what_its_file_has(self, of, tmp_path):
+        chosen = of("data", "data.sources=[B, C]", "train.selection=oracle")
+        (tmp_path / "last.ckpt").symlink_to(chosen.checkpoint("best"))
+        assert origin_of(str(tmp_path / "last.ckpt")).domains == ("B", "C", "A")
+
     def test_a_checkpoint_of_which_nothing_is_known(self, of, tmp_path):
         origin = of("data", "data.sources=[B, C]")
         shutil.copy(origin.checkpoint("best"), tmp_path / "model.ckpt")
