@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.cbook
@@ -18,13 +19,15 @@ from small_runs import Lines, killed_in_epoch, settings, weights
 from fundus_seg.data import open_root
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import CheckpointError, RunError
+from fundus_seg.errors import CheckpointError, ProtocolError, RunError
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.experiments import plan
 from fundus_seg.experiments.grid import prepare
 from fundus_seg.models import encoders
 from fundus_seg.models.encoders import build_encoder, smp_encoders, weights_digest
 from fundus_seg.models.packaged_weights import ENCODER, packaged_file, with_timm_names
 from fundus_seg.phantom.make import PHANTOM_MARKER
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.origin import origin_of, recorded_origin, why_not_unseen
 from fundus_seg.torchvision_compat import import_module
@@ -232,8 +235,14 @@ class TestWhatTheOriginSaw:
 
     def test_another_domain_is_no_harm(self, of):
         origin = of("data", "data.sources=[B, C]")
-        assert why_not_unseen(of("data", f"model.start={origin.path}").read_config()) == ""
+        run = of("data", f"model.start={origin.path}")
+        assert why_not_unseen(run.read_config()) == ""
         assert not [line for line in of.told.lines if "warning" in line]
+        scores = evaluate(run)
+        assert scores.meta.code == {"start": recorded_origin(run.read_config()).digest}
+        others = scores.meta.model_copy(update={"run": replace(scores.meta.run, seed=1), "code": {"start": "0" * 16}})
+        with pytest.raises(ProtocolError, match=r"two files of start \("):
+            score_table([scores, replace(scores, meta=others)])
 
     def test_the_holdout_is_told_and_refused(self, of, root, tmp_path):
         origin = of("data", "data.sources=[B, C]")
@@ -299,8 +308,6 @@ class TestWhatTheOriginSaw:
         run = of("data", f"model.start={tmp_path / 'model.ckpt'}")
         assert why_not_unseen(run.read_config()).endswith("of whose training nothing is known")
         with pytest.raises(RunError, match="no domain is unseen by its network"):
-            from fundus_seg.evaluation.score_run import evaluate
-
             evaluate(run)
 
 
