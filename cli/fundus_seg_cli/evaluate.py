@@ -148,7 +148,7 @@ def evaluate(
     )
     for report in reports:
         print_report(report, form, progress.told)
-    for folder in dict.fromkeys(each.path.parents[1] for each in found.seen):
+    for folder in dict.fromkeys(each.path.parents[1] for each in found.seen if not each.meta.members):
         if card := write_card(RunFolder(folder)):
             progress.line(f"card of the network: {card}")
     if plots:
