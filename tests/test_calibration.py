@@ -21,6 +21,7 @@ from fundus_seg.evaluation.calibrate import calibrate
 from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import source_half
+from fundus_seg.reporting.calibration import calibration_reports, write_reliability
 from fundus_seg.statistics.calibration import (
     LIMITS,
     brier_score,
@@ -170,6 +171,20 @@ class TestRun:
         table = pd.read_csv(tmp_path / "table.csv", comment="#", keep_default_na=False)
         assert table["where"].tolist() == ["in-domain", "unseen"] * 2
         assert {"temperature", "ece_before", "ece_after", "brier_before", "nll_after", "holdout", "seed"} <= set(table)
+
+    def test_reports_say_how_each_checkpoint_was_chosen(self, draw_root, tmp_path):
+        """The oracle has chosen on the photographs that are called unseen; its diagrams are files of their own."""
+        root, quick = open_root(draw_root("trained", size=96, test=6)), ("train.epochs=1", "train.steps_per_epoch=1")
+        measured = []
+        for selection in ("source-validation", "oracle"):
+            run = train(settings(*quick, f"train.selection={selection}"), root, tmp_path / "runs")
+            measured += calibrate(run)
+        (report,) = calibration_reports(measured)
+        assert "selection: oracle (chosen on the scored cases themselves), source-validation" in report.layout.title
+        assert len({row[0] for row in report.layout.rows}) == 2
+        assert len(set(write_reliability(measured, tmp_path / "plots"))) == 4
+        (alone,) = calibration_reports(calibrate(run))
+        assert any(note.startswith("recipe of all runs") for note in alone.layout.notes)
 
     def test_a_run_without_an_unseen_domain_is_calibrated_in_domain_alone(self, draw_root, tmp_path, command):
         root = open_root(draw_root("all", size=96, test=6))

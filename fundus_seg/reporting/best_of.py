@@ -212,7 +212,7 @@ def search_table(evaluations: Sequence[Evaluation], found: Search, metric: str =
         "choose so for a new camera",
         *(f"not used: {line}" for line in found.unused),
         *label_notes(evaluations),
-        *recipe_notes(evaluations),
+        *recipe_notes(each.meta.column for each in evaluations),
         protocol_note(evaluations[0].meta.protocol),
     )
     title = table_title("Settings tried and chosen, unseen domains", evaluations)
