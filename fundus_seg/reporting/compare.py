@@ -278,8 +278,8 @@ def _search_notes(counts: Sequence[int]) -> list[str]:
         f"multiplied by {pairs}, and an interval misses the true difference {pairs} times less often; detectable and "
         "needed runs are not corrected",
         "no score of the unseen domain had a part in the choice, so a test of these very networks needs no correction; "
-        "a statement about other seeds needs one, since networks that were lucky with their seeds on the sources may be "
-        "lucky elsewhere too; this correction holds for any choice, and is larger than this choice needs",
+        "a statement about other seeds needs one, since networks that were lucky with their seeds on the sources may "
+        "be lucky elsewhere too; this correction holds for any choice, and is larger than this choice needs",
     ]
 
 
