@@ -144,7 +144,7 @@ def evaluate_runs(
 
 
 def checkpoints_of(run: RunFolder) -> list[CheckpointName]:
-    """The checkpoints of a trained run: `last`, what its selection chose, and where there are `average` and `oracle`.
+    """The checkpoints of a trained run: `last`, what its selection chose, and `average` and `oracle` if it has them.
 
     Of an ensemble, those that all its members have.
 

@@ -1,4 +1,4 @@
-"""Whose domain is unseen: what trained the network that a run starts from, and whether its holdout was part of that."""
+"""What trained the network that a run starts from, and whether the run's holdout was part of that."""
 
 from __future__ import annotations
 
