@@ -120,6 +120,9 @@ class TestRun:
         assert "probabilities are not calibrated; `fundus-seg calibrate` fits temperatures" in told.text
         calibrate(run)
         predict_folder(run.path, folder, tmp_path / "out", probabilities=True)
+        told = Told()
+        predict_folder(run.path, folder, tmp_path / "out", probabilities=True, progress=told)
+        assert "photographs are done already" in told.text, "the same command goes on"
         temperatures = calibration_of(run.checkpoint("best")).temperatures
         plain, found = (written_in(tmp_path / out) for out in ("plain", "out"))
         assert {name for name in plain if plain[name] != found[name]} >= {"probabilities/disc/Atest0.png"}
