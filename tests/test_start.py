@@ -277,6 +277,20 @@ class TestWhatTheOriginSaw:
         assert recorded_origin(run.read_config()).shared == 1
         assert why_not_unseen(run.read_config()) == f"starting from {second.path}, which was trained on A"
 
+    def test_photographs_that_chose_the_oracle_of_a_probed_run(self, of, draw_root, tmp_path):
+        data, other = draw_root("data"), draw_root("other", size=80, domains="AD")
+        quick = ("train.epochs=1", "train.steps_per_epoch=1", "train.selection=last", "data.sources=[B, C]")
+        origin = train(settings(*quick), open_root(data), tmp_path / "runs", probe=True)
+        for kind in ("image", "mask"):
+            shutil.copy(data / f"Domain1/test/ROIs/{kind}/Atest0.png", other / f"Domain4/test/ROIs/{kind}/Dtest0.png")
+        shared = {
+            name: recorded_origin(
+                of("other", f"model.start={origin.checkpoint(name)}", holdout="D").read_config()
+            ).shared
+            for name in ("oracle", "best")
+        }
+        assert shared == {"oracle": 1, "best": 0}
+
     def test_a_phantom_of_the_same_keys_is_another_domain(self, of, draw_root, tmp_path):
         (draw_root("phantom", size=80) / PHANTOM_MARKER).touch()
         origin = of("phantom", "data.sources=[B, C]")
