@@ -15,9 +15,10 @@ from small_runs import Lines, settings
 
 from fundus_seg import load_model
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import RunError
+from fundus_seg.errors import RunError, UntrustedError
 from fundus_seg.evaluation import calibrate as module
-from fundus_seg.evaluation.calibrate import calibrate
+from fundus_seg.evaluation import predictions
+from fundus_seg.evaluation.calibrate import calibrate, calibrate_runs
 from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import source_half
@@ -174,6 +175,22 @@ class TestRun:
         table = pd.read_csv(tmp_path / "table.csv", comment="#", keep_default_na=False)
         assert table["where"].tolist() == ["in-domain", "unseen"] * 2
         assert {"temperature", "ece_before", "ece_after", "brier_before", "nll_after", "holdout", "seed"} <= set(table)
+
+    def test_a_run_whose_operator_is_not_loaded_is_left_out(self, run, tmp_path, monkeypatch):
+        other = shutil.copytree(run.path, tmp_path / "runs/other")
+        original = predictions.predictor_of
+
+        def untrusting(of, *arguments):
+            if of.path == other:
+                raise UntrustedError("code of your own", "mine:block")
+            return original(of, *arguments)
+
+        monkeypatch.setattr(predictions, "predictor_of", untrusting)
+        told = Lines()
+        assert {each.seed for each in calibrate_runs([tmp_path / "runs"], progress=told)} == {0}
+        assert f"left out: 1 run, of an operator that is code of your own: {other}; --trust mine:block" in told.lines
+        with pytest.raises(UntrustedError):
+            calibrate_runs([other])
 
     def test_reports_say_how_each_checkpoint_was_chosen(self, draw_root, tmp_path):
         """The oracle has chosen on the photographs that are called unseen; its diagrams are files of their own."""
