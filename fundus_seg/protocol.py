@@ -142,6 +142,11 @@ class Scoring(BaseModel):
         adapting = "transductive: batch norms adapted to the photographs of the domain that is scored"
         return "" if self.adapt_batch_norms is None else adapting
 
+    @property
+    def for_any_masks(self) -> bool:
+        """Whether masks of another tool can be scored by it: no network has to adapt, or to predict with others."""
+        return self.adapt_batch_norms is None
+
     def recorded(self) -> dict[str, Any]:
         """The settings as JSON, without those that came later and have the value from before they existed."""
         earlier = {
@@ -167,6 +172,11 @@ class Combination(Scoring):
     """Whether the networks of several runs, which differ in their seed alone, predict together."""
     views: Views = "none"
     """flip: each network also sees the photograph's left-right mirror image, and what it predicts is mirrored back."""
+
+    @property
+    def for_any_masks(self) -> bool:
+        """No: several predictions are made anew, and those of another tool are there already."""
+        return False
 
 
 def combined(scoring: Scoring, *, ensemble: bool = False, views: Views | None = None) -> Scoring:

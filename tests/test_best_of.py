@@ -14,6 +14,7 @@ from fundus_seg.evaluation.metric_table import distances, overlaps
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.reporting.best_of import search, search_table, validation_score
 from fundus_seg.reporting.compare import operators_table
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.atomic import write_rows
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.statistics.intervals import bootstrap_interval
@@ -26,7 +27,9 @@ CASES = np.linspace(0.5, 0.7, 10)
 def ran(tmp_path):
     """A function that leaves a run with these validation Dice, one an epoch, and holdout Dice."""
 
-    def leave(validation, dsc, *, operator="tvconv", recipe="", holdout="A", seed=0, selection="source-validation"):
+    def leave(
+        validation, dsc, *, operator="tvconv", recipe="", holdout="A", seed=0, selection="source-validation", **meta
+    ):
         run = RunFolder(tmp_path / operator / (recipe or "plain") / holdout / f"seed-{seed}")
         rows = [{"epoch": n, "dice_disc": dice + 0.1, "dice_cup": dice - 0.1} for n, dice in enumerate(validation, 1)]
         write_rows(run.metrics, rows)
@@ -37,7 +40,7 @@ def ran(tmp_path):
             for structure in ("disc", "cup")
         ]  # fmt: skip
         which = identity(operator=operator, recipe=recipe, holdout=holdout, seed=seed)
-        made = evaluation_of(rows, which, selection=selection, data={f"{holdout}/test": "d"})
+        made = evaluation_of(rows, which, selection=selection, **{"data": {f"{holdout}/test": "d"}, **meta})
         return replace(made, path=run.evaluation("0", "best"))
 
     return leave
@@ -85,6 +88,26 @@ def test_runs_of_other_holdouts_have_no_part_in_the_choice(ran):
     own = [ran([0.8], CASES, recipe="lr=1-x"), ran([0.7], CASES, recipe="lr=2-x")]
     elsewhere = [ran([0.1], CASES, recipe="lr=1-x", holdout="B"), ran([0.9], CASES, recipe="lr=2-x", holdout="B")]
     assert search([*own, *elsewhere]).choices[0].chosen.recipe == "lr=1-x"
+
+
+def test_recipes_with_other_weights_or_plugins_stand_in_one_column_once_they_are_chosen(ran):
+    tried = [
+        ran([dice], CASES, recipe=f"encoder={encoder}-x", holdout=holdout, code={"encoder_weights": encoder})
+        for holdout, better in (("A", "one"), ("B", "two"))
+        for encoder in ("one", "two")
+        for dice in [0.9 if encoder == better else 0.5]
+    ]
+    found = search(tried)
+    assert [each.path for each in found.evaluations] == [tried[0].path, tried[3].path]
+    assert score_table(found.evaluations).frame["operator"].unique().tolist() == ["tvconv"]
+
+
+def test_validation_on_other_sources_does_not_compare(ran):
+    """Photographs of B alone may be easier than those of B and C."""
+    one, both = {"B/test": "b"}, {"B/test": "b", "C/test": "c"}
+    tried = [ran([0.9], CASES, recipe="domains=x", data=one), ran([0.8], CASES, data=both)]
+    with pytest.raises(ProtocolError, match="validated on other photographs"):
+        search(tried)
 
 
 def test_of_equal_recipes_the_first_is_taken_and_one_recipe_stays_what_it_is(ran):

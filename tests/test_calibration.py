@@ -15,12 +15,14 @@ from small_runs import Lines, settings
 
 from fundus_seg import load_model
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import RunError
+from fundus_seg.errors import RunError, UntrustedError
 from fundus_seg.evaluation import calibrate as module
-from fundus_seg.evaluation.calibrate import calibrate
+from fundus_seg.evaluation import predictions
+from fundus_seg.evaluation.calibrate import calibrate, calibrate_runs
 from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import source_half
+from fundus_seg.reporting.calibration import calibration_reports, write_reliability
 from fundus_seg.statistics.calibration import (
     LIMITS,
     brier_score,
@@ -119,6 +121,9 @@ class TestRun:
         assert "probabilities are not calibrated; `fundus-seg calibrate` fits temperatures" in told.text
         calibrate(run)
         predict_folder(run.path, folder, tmp_path / "out", probabilities=True)
+        told = Told()
+        predict_folder(run.path, folder, tmp_path / "out", probabilities=True, progress=told)
+        assert "photographs are done already" in told.text, "the same command goes on"
         temperatures = calibration_of(run.checkpoint("best")).temperatures
         plain, found = (written_in(tmp_path / out) for out in ("plain", "out"))
         assert {name for name in plain if plain[name] != found[name]} >= {"probabilities/disc/Atest0.png"}
@@ -170,6 +175,36 @@ class TestRun:
         table = pd.read_csv(tmp_path / "table.csv", comment="#", keep_default_na=False)
         assert table["where"].tolist() == ["in-domain", "unseen"] * 2
         assert {"temperature", "ece_before", "ece_after", "brier_before", "nll_after", "holdout", "seed"} <= set(table)
+
+    def test_a_run_whose_operator_is_not_loaded_is_left_out(self, run, tmp_path, monkeypatch):
+        other = shutil.copytree(run.path, tmp_path / "runs/other")
+        original = predictions.predictor_of
+
+        def untrusting(of, *arguments):
+            if of.path == other:
+                raise UntrustedError("code of your own", "mine:block")
+            return original(of, *arguments)
+
+        monkeypatch.setattr(predictions, "predictor_of", untrusting)
+        told = Lines()
+        assert {each.seed for each in calibrate_runs([tmp_path / "runs"], progress=told)} == {0}
+        assert f"left out: 1 run, of an operator that is code of your own: {other}; --trust mine:block" in told.lines
+        with pytest.raises(UntrustedError):
+            calibrate_runs([other])
+
+    def test_reports_say_how_each_checkpoint_was_chosen(self, draw_root, tmp_path):
+        """The oracle has chosen on the photographs that are called unseen; its diagrams are files of their own."""
+        root, quick = open_root(draw_root("trained", size=96, test=6)), ("train.epochs=1", "train.steps_per_epoch=1")
+        measured = []
+        for selection in ("source-validation", "oracle"):
+            run = train(settings(*quick, f"train.selection={selection}"), root, tmp_path / "runs")
+            measured += calibrate(run)
+        (report,) = calibration_reports(measured)
+        assert "selection: oracle (chosen on the scored cases themselves), source-validation" in report.layout.title
+        assert len({row[0] for row in report.layout.rows}) == 2
+        assert len(set(write_reliability(measured, tmp_path / "plots"))) == 4
+        (alone,) = calibration_reports(calibrate(run))
+        assert any(note.startswith("recipe of all runs") for note in alone.layout.notes)
 
     def test_a_run_without_an_unseen_domain_is_calibrated_in_domain_alone(self, draw_root, tmp_path, command):
         root = open_root(draw_root("all", size=96, test=6))

@@ -402,7 +402,8 @@ def test_masks_of_another_tool_that_hardly_vary_are_named(command, tmp_path):
 
 def test_the_commands_show_the_floor(command, run):
     for form in ("markdown", "latex", "csv", "json", "rich"):
-        assert "mean-mask" in command("evaluate", run.path, "--format", form, "--in-domain", "--clinical").out
+        printed = command("evaluate", run.path, "--format", form, "--in-domain", "--clinical").out
+        assert "mean-mask" in printed and "mean-mask: predictions hardly vary" not in printed
     assert "mean-mask" in command("compare", run.path, "--to", "tvconv2022", "--format", "markdown").out
     assert "mean-mask" in command("compare", run.path, "--ops", "tvconv,mean-mask", "--format", "markdown").out
     with pytest.raises(UsageError, match="name them with --ops, of tvconv"):

@@ -140,7 +140,7 @@ def test_its_card_quotes_the_runs_of_its_recipe(runs):
     card = write_card(run).read_text()
     dsc = score_table([scores], ["dsc", "hd95"]).layout.rows[0][-1]
     assert "No run of the same recipe leaves out B, C, D." in card
-    assert re.search(rf"\| DSC \[%\] \| disc \(OD\) \| A \| (\*\*)?{re.escape(dsc)}", card)
+    assert re.search(rf"\| DSC \[%\] \| disc \(OD\) \| A \| [^|]+ \| (\*\*)?{re.escape(dsc)}", card)
     whole = scores.path.read_bytes()
     scores.path.write_bytes(whole[:-10])
     assert f"damaged: the scores of 1 run, first {scores.path}." in write_card(run).read_text()
@@ -150,6 +150,12 @@ def test_its_card_quotes_the_runs_of_its_recipe(runs):
     run.write_config({**content, "inputs": {**inputs, "B/train": "0" * 16}})
     assert "Left out, since their photographs or masks are not the same: 1 run." in write_card(run).read_text()
     run.write_config(content)
+
+
+def test_its_card_says_how_its_checkpoint_was_chosen(draw_root, tmp_path):
+    run = train(settings(*QUICK, "train.selection=last", holdout="none"), open_root(draw_root()), tmp_path / "runs")
+    card = write_card(run).read_text()
+    assert "`best` is that of the last epoch" in card and "on the half `select`" not in card
 
 
 @pytest.mark.parametrize("key", ["none", "None", "NONE"])
@@ -181,5 +187,7 @@ def test_the_command_line(command, draw_root):
     command("predict", folder, data / "Domain1/test/ROIs/image", "--out", "masks")
     assert "none: train on every domain" in command("config", folder, "--format", "csv").out
     command("profile", "--config", folder, "--repeats", 2, "--ops", "conv")
+    command("train", "--holdout", "none", "--seed", 1, *quick)
+    assert "tvconv, mean of 2" in command("evaluate", "runs", "--ensemble", "--format", "markdown").out
     refused = command("train", "--holdout", "None", *quick, code=2)
     assert "unknown domain 'None': did you mean 'none'?" in refused.err

@@ -122,6 +122,11 @@ def test_what_predict_wrote_scores_as_evaluate_says(draw_root, tmp_path):
     other = evaluate(run, scoring=Scoring(dice_smoothing=1))
     assert comparable(found, [other], progress=told) == []
     assert told.lines[-1].startswith("left out: 2 external evaluations, of another scoring protocol: ")
+    mirrored = evaluate(run, views="flip")
+    assert comparable(found, [mirrored], progress=told) == []
+    assert told.lines[-1].endswith("stand beside networks that neither adapt nor predict together")
+    with pytest.raises(UsageError, match="masks of another tool are there already"):
+        score_masks(pairs, scoring=mirrored.meta.protocol)
     with pytest.raises(RunError, match="masks of another tool"):
         write_overlays(run, found[0], 1)
 
@@ -291,5 +296,11 @@ def test_commands(truth, tmp_path, command):
     assert published[1].startswith("error: kept: no run below")
     audited = command("audit", *common, "--format", "csv").out
     assert "# 0 of 42 of our values contradict arithmetic or MedPy" in audited
+    (tmp_path / "adapting.yaml").write_text("scoring: {adapt_batch_norms: 0}")
+    refused = command("score", *common, "--scoring", "adapting.yaml", "--out", "other", code=2).err
+    assert refused.splitlines()[-1].startswith(
+        "error: scoring.adapt_batch_norms, ensembles and views change what networks"
+    )
+    assert not (tmp_path / "other").exists()
     wrong = command("score", *common, "--pred-coding", "label", code=2)
     assert wrong.err.startswith("error: 'label' is not a coding")

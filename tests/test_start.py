@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.cbook
@@ -18,13 +19,15 @@ from small_runs import Lines, killed_in_epoch, settings, weights
 from fundus_seg.data import open_root
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import CheckpointError, RunError
+from fundus_seg.errors import CheckpointError, ProtocolError, RunError
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.experiments import plan
 from fundus_seg.experiments.grid import prepare
 from fundus_seg.models import encoders
 from fundus_seg.models.encoders import build_encoder, smp_encoders, weights_digest
 from fundus_seg.models.packaged_weights import ENCODER, packaged_file, with_timm_names
 from fundus_seg.phantom.make import PHANTOM_MARKER
+from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.origin import origin_of, recorded_origin, why_not_unseen
 from fundus_seg.torchvision_compat import import_module
@@ -232,8 +235,14 @@ class TestWhatTheOriginSaw:
 
     def test_another_domain_is_no_harm(self, of):
         origin = of("data", "data.sources=[B, C]")
-        assert why_not_unseen(of("data", f"model.start={origin.path}").read_config()) == ""
+        run = of("data", f"model.start={origin.path}")
+        assert why_not_unseen(run.read_config()) == ""
         assert not [line for line in of.told.lines if "warning" in line]
+        scores = evaluate(run)
+        assert scores.meta.code == {"start": recorded_origin(run.read_config()).digest}
+        others = scores.meta.model_copy(update={"run": replace(scores.meta.run, seed=1), "code": {"start": "0" * 16}})
+        with pytest.raises(ProtocolError, match=r"two files of start \("):
+            score_table([scores, replace(scores, meta=others)])
 
     def test_the_holdout_is_told_and_refused(self, of, root, tmp_path):
         origin = of("data", "data.sources=[B, C]")
@@ -268,6 +277,20 @@ class TestWhatTheOriginSaw:
         assert recorded_origin(run.read_config()).shared == 1
         assert why_not_unseen(run.read_config()) == f"starting from {second.path}, which was trained on A"
 
+    def test_photographs_that_chose_the_oracle_of_a_probed_run(self, of, draw_root, tmp_path):
+        data, other = draw_root("data"), draw_root("other", size=80, domains="AD")
+        quick = ("train.epochs=1", "train.steps_per_epoch=1", "train.selection=last", "data.sources=[B, C]")
+        origin = train(settings(*quick), open_root(data), tmp_path / "runs", probe=True)
+        for kind in ("image", "mask"):
+            shutil.copy(data / f"Domain1/test/ROIs/{kind}/Atest0.png", other / f"Domain4/test/ROIs/{kind}/Dtest0.png")
+        shared = {
+            name: recorded_origin(
+                of("other", f"model.start={origin.checkpoint(name)}", holdout="D").read_config()
+            ).shared
+            for name in ("oracle", "best")
+        }
+        assert shared == {"oracle": 1, "best": 0}
+
     def test_a_phantom_of_the_same_keys_is_another_domain(self, of, draw_root, tmp_path):
         (draw_root("phantom", size=80) / PHANTOM_MARKER).touch()
         origin = of("phantom", "data.sources=[B, C]")
@@ -280,14 +303,25 @@ class TestWhatTheOriginSaw:
         assert origin_of(str(chosen.path)).domains == ("B", "C", "A")
         assert origin_of(str(chosen.checkpoint("last"))).domains == ("B", "C")
 
+    @pytest.mark.parametrize("average", ["ema", "swad"])
+    def test_an_average_that_the_holdout_chose_has_seen_it(self, of, average):
+        chosen = of("data", "data.sources=[B, C]", "train.selection=oracle", f"train.average={average}")
+        start = chosen.checkpoint("average")
+        assert origin_of(str(start)).domains == ("B", "C", "A")
+        run = of("data", f"model.start={start}", "data.sources=[B, C]")
+        assert why_not_unseen(run.read_config()) == f"starting from {start}, which was trained on A"
+
+    def test_a_link_has_seen_what_its_file_has(self, of, tmp_path):
+        chosen = of("data", "data.sources=[B, C]", "train.selection=oracle")
+        (tmp_path / "last.ckpt").symlink_to(chosen.checkpoint("best"))
+        assert origin_of(str(tmp_path / "last.ckpt")).domains == ("B", "C", "A")
+
     def test_a_checkpoint_of_which_nothing_is_known(self, of, tmp_path):
         origin = of("data", "data.sources=[B, C]")
         shutil.copy(origin.checkpoint("best"), tmp_path / "model.ckpt")
         run = of("data", f"model.start={tmp_path / 'model.ckpt'}")
         assert why_not_unseen(run.read_config()).endswith("of whose training nothing is known")
         with pytest.raises(RunError, match="no domain is unseen by its network"):
-            from fundus_seg.evaluation.score_run import evaluate
-
             evaluate(run)
 
 

@@ -26,7 +26,7 @@ def calibrate(
     """
     from fundus_seg.errors import counted
     from fundus_seg.plugins import load
-    from fundus_seg.runs.folder import check_folders, trained_runs
+    from fundus_seg.runs.folder import check_folders
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
@@ -35,11 +35,10 @@ def calibrate(
     folders = runs or [Path("runs")]
     check_folders(folders)
 
-    from fundus_seg.evaluation.calibrate import calibrate as calibrate_run
+    from fundus_seg.evaluation.calibrate import calibrate_runs
     from fundus_seg.reporting.calibration import calibration_reports, write_reliability
 
-    trained = trained_runs(folders, progress=progress)
-    measured = [each for run in trained for each in calibrate_run(run, data, progress=progress)]
+    measured = calibrate_runs(folders, data, progress=progress)
     for report in calibration_reports(measured):
         print_report(report, form, progress.told)
     if plots:

@@ -73,9 +73,9 @@ def evaluate(
         int | None,
         typer.Option(
             min=0,
-            help="Transductive: before a domain is scored, batch norms adapt to all its photographs; the number of "
-            "photographs that the source's statistics count as beside them, 0 for none (default: what the protocol "
-            "says, null).",
+            help="Let batch norms adapt to all photographs of a domain before it is scored, which is transductive. The "
+            "number says how many photographs the source's statistics count as beside them, 0 for none (default: what "
+            "the protocol says; norms do not adapt by that of a preset).",
         ),
     ] = None,
     form: Format = "rich",
@@ -148,7 +148,7 @@ def evaluate(
     )
     for report in reports:
         print_report(report, form, progress.told)
-    for folder in dict.fromkeys(each.path.parents[1] for each in found.seen):
+    for folder in dict.fromkeys(each.path.parents[1] for each in found.seen if not each.meta.members):
         if card := write_card(RunFolder(folder)):
             progress.line(f"card of the network: {card}")
     if plots:

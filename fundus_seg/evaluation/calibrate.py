@@ -20,12 +20,14 @@ from fundus_seg.data.cache import load_resized
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.digests import file_digest
+from fundus_seg.errors import UntrustedError
 from fundus_seg.evaluation.calibrated import CalibratedCases, Where
+from fundus_seg.evaluation.runs import tell_untrusted
 from fundus_seg.evaluation.which_cases import cases_to_score, data_of, trained_settings
 from fundus_seg.inference.calibration import Calibration, write_calibration
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.folder import RunFolder, trained_runs
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.origin import why_not_unseen
@@ -39,6 +41,25 @@ if TYPE_CHECKING:
 _BATCH = 8
 _AT_LIMIT = 1.01
 """Factor within which a temperature counts as one of LIMITS."""
+
+
+def calibrate_runs(
+    folders: Sequence[Path], data: str | Path | None = None, *, progress: Progress = SILENT
+) -> list[CalibratedCases]:
+    """`calibrate` every trained run at or below some folders.
+
+    Arguments and errors are those of `calibrate`. `progress` is also told of runs that are left out: they are not
+    trained to their end, or the caller has not loaded their operator, which is an error if it is so of all.
+    """
+    measured: list[CalibratedCases] = []
+    untrusted: list[tuple[Path, UntrustedError]] = []
+    for run in trained_runs(folders, progress=progress):
+        try:
+            measured += calibrate(run, data, progress=progress)
+        except UntrustedError as error:
+            untrusted.append((run.path, error))
+    tell_untrusted(untrusted, progress, alone=not measured)
+    return measured
 
 
 def calibrate(run: RunFolder, data: str | Path | None = None, *, progress: Progress = SILENT) -> list[CalibratedCases]:

@@ -69,8 +69,8 @@ def score_masks(
 
     Raises:
         DataError: masks that cannot be used, all of them named; nothing is written.
-        UsageError: a name or holdout that cannot name a folder, a name that the floor has, or `out` holds scores of
-            other masks there.
+        UsageError: a name or holdout that cannot name a folder, a name that the floor has, a protocol that says what a
+            network does, or `out` holds scores of other masks there.
     """
     for word in (name, holdout):
         if not _WORD.fullmatch(word):
@@ -80,6 +80,11 @@ def score_masks(
     if name == MEAN_MASK:
         raise UsageError(f"'{name}' is what tables call the mean mask of the source domains: give another --name")
     scoring = scoring or Scoring()
+    if not scoring.for_any_masks:
+        raise UsageError(
+            "scoring.adapt_batch_norms, ensembles and views change what networks predict, and masks of another tool "
+            "are there already: take a scoring protocol without these"
+        )
     unpredicted = pairs.unpredicted if missing == "leave-out" else ()
     cases = sorted({*pairs.names, *pairs.unpredicted} - set(unpredicted))
     progress.left_out("case", "not predicted and in no mean", unpredicted, "--missing empty counts them as missed")
@@ -201,6 +206,9 @@ def comparable(
     protocols = {evaluation.meta.protocol_digest for evaluation in own or external}
     if scoring and not own:
         protocols = {scoring.digest()}
+    fix_protocol = "`fundus-seg score` their masks again"
+    if not all(each.meta.protocol.for_any_masks for each in own):
+        fix_protocol = "masks of another tool stand beside networks that neither adapt nor predict together"
     truths = _agreed_truths([each for each in external if each.meta.protocol_digest in protocols])
     truths |= {evaluation.meta.run.holdout: evaluation.meta.truth_digest for evaluation in own}
     kept = []
@@ -208,7 +216,7 @@ def comparable(
     for evaluation in external:
         meta = evaluation.meta
         if meta.protocol_digest not in protocols:
-            why = "of another scoring protocol", "`fundus-seg score` their masks again"
+            why = "of another scoring protocol", fix_protocol
         elif meta.truth_digest == (truths.get(meta.run.holdout) or meta.truth_digest):
             kept.append(evaluation)
             continue

@@ -1,4 +1,4 @@
-"""The floor of every table: the mean mask of the source domains, scored as a network's masks are, made without one.
+"""The floor of every table: the mean mask of the source domains, made without a network and scored as one's masks are.
 
 It is the mean of the true masks of the training splits at the training size, over the cases of a source domain and then
 over the domains. A batch holds as many cases of each domain, so all domains weigh the same for a network too. Resized

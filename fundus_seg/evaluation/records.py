@@ -69,7 +69,8 @@ class EvaluationMeta(BaseModel):
     truth_digest: str = ""
     """Digest of the true masks as decoded, whatever files they came from; empty in records of older versions."""
     code: dict[str, str] = {}
-    """Digest of the file of each plugin that trained, by its setting; empty in records of older versions."""
+    """Digest of the file of each plugin that trained, by its setting, and of the weights that the run started from,
+    `encoder_weights` or `start`, as far as the run or the version that scored it has recorded them."""
     unpredicted: tuple[str, ...] = ()
     """Cases that have a true mask but no prediction of the other tool, and are left out."""
     run: RunIdentity

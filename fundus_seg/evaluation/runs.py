@@ -125,10 +125,7 @@ def evaluate_runs(
     if views == "flip":
         configs = [recorded_settings(run) for run in trained]
         warn_of_mirroring({each.model.op for each in configs if each.one_sided}, progress)
-    if untrusted and not evaluations and not seen:
-        raise untrusted[0][1]
-    trust = " ".join(dict.fromkeys(f"--trust {error.operator}" for _, error in untrusted))
-    progress.left_out("run", "of an operator that is code of your own", [path for path, _ in untrusted], trust)
+    tell_untrusted(untrusted, progress, alone=not evaluations and not seen)
     if evaluations:
         tell_left_out(reasons, "of the table of unseen domains (in-domain scores have their own)", progress)
     else:
@@ -143,8 +140,16 @@ def evaluate_runs(
     return EvaluatedRuns(evaluations, pairs, drawn, seen)
 
 
+def tell_untrusted(untrusted: Sequence[tuple[Path, UntrustedError]], progress: Progress, *, alone: bool) -> None:
+    """Tell that runs are left out since the caller has not loaded their operators; raise the first error if `alone`."""
+    if untrusted and alone:
+        raise untrusted[0][1]
+    trust = " ".join(dict.fromkeys(f"--trust {error.operator}" for _, error in untrusted))
+    progress.left_out("run", "of an operator that is code of your own", [path for path, _ in untrusted], trust)
+
+
 def checkpoints_of(run: RunFolder) -> list[CheckpointName]:
-    """The checkpoints of a trained run: `last`, what its selection chose, and where there are `average` and `oracle`.
+    """The checkpoints of a trained run: `last`, what its selection chose, and `average` and `oracle` if it has them.
 
     Of an ensemble, those that all its members have.
 

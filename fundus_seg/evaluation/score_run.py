@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from fundus_seg.builtins import CheckpointName, Inference, Views
-from fundus_seg.config import PLUGIN_SETTINGS
 from fundus_seg.data.dataset import read_masks
 from fundus_seg.data.files import Case
 from fundus_seg.digests import file_digest, short_hash
@@ -116,7 +115,7 @@ def evaluate(
         probed=any(is_probed(its) for _, its in settings),
         checkpoint_sha256=short_hash(digests, digits=64) if members else digests[0],
         members=members,
-        code={setting: digest for setting, digest in content["inputs"].items() if setting in PLUGIN_SETTINGS},
+        code={setting: digest for setting, digest in content["inputs"].items() if "/" not in setting},
         run=identity,
         versions=versions(),
     )
@@ -183,7 +182,7 @@ def _recorded(path: Path, meta: EvaluationMeta, progress: Progress) -> Evaluatio
         return None
     try:
         there = read_meta(path)
-        unknown = [] if there.code else ["code"]
+        unknown = ["code"] if there.code.items() <= meta.code.items() else []
         own = {key: getattr(meta, key) for key in ("versions", "cases_sha256", "truth_digest", *unknown)}
         if there.truth_digest and there.model_copy(update=own) == meta:
             return there

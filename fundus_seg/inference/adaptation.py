@@ -1,4 +1,4 @@
-"""Batch norms that adapt to the photographs of an unseen domain. It sees them all before it predicts: transductive.
+"""Batch norms that adapt to all photographs of an unseen domain before the first one is predicted: transductive.
 
 Z. Nado, S. Padhy, D. Sculley, A. D'Amour, B. Lakshminarayanan, J. Snoek: Evaluating Prediction-Time Batch Normalization
 for Robustness under Covariate Shift. 2020 (arXiv 2006.10963). S. Schneider, E. Rusak, L. Eck, O. Bringmann, W. Brendel,

@@ -341,9 +341,9 @@ def _write(
 
 
 def _made_by(members: Sequence[Member], form: MaskFormat, precision: Precision, views: Views) -> dict[str, Any]:
-    """What makes predictions: equal values, equal predictions. A checkpoint holds its protocol."""
+    """What makes predictions, as JSON reads it: equal values, equal predictions. A checkpoint holds its protocol."""
     digests = [member.digest[:16] for member in members]
-    calibrations = [member.calibration for member in members if member.calibration]
+    temperatures = [list(member.calibration.temperatures) for member in members if member.calibration]
     return {
         "checkpoint": digests[0] if len(digests) == 1 else digests,
         "fundus-seg": importlib.metadata.version("fundus-seg"),
@@ -351,7 +351,7 @@ def _made_by(members: Sequence[Member], form: MaskFormat, precision: Precision, 
         "precision": precision,
         "mask format": form,
         **({"views": views} if views != "none" else {}),
-        **({"temperatures": [each.temperatures for each in calibrations]} if len(calibrations) == len(members) else {}),
+        **({"temperatures": temperatures} if len(temperatures) == len(members) else {}),
     }
 
 

@@ -91,7 +91,8 @@ def search(evaluations: Sequence[Evaluation]) -> Search:
         evaluations: scores of `best` of every run that was tried.
 
     Raises:
-        ProtocolError: a checkpoint that was not chosen by source validation, or recipes without a seed in common.
+        ProtocolError: a checkpoint that was not chosen by source validation, recipes without a seed in common, or
+            recipes that were validated on other photographs than the others.
         RunError: as `validation_score`.
     """
     for each in evaluations:
@@ -110,6 +111,7 @@ def search(evaluations: Sequence[Evaluation]) -> Search:
         for operator, _ in places
     }
     for (operator, holdout), columns in places.items():
+        _check_one_validation(holdout, [each for runs in columns.values() for each in runs.values()])
         seeds = sorted(set.intersection(*(set(runs) for runs in columns.values())))
         if not seeds:
             raise ProtocolError(
@@ -130,8 +132,26 @@ def search(evaluations: Sequence[Evaluation]) -> Search:
     return Search(tuple(choices), counts, tuple(chosen), tuple(unused))
 
 
+def _check_one_validation(holdout: str, evaluations: Sequence[Evaluation]) -> None:
+    """Refuse runs whose validation Dice are of other photographs: that of easier ones says nothing for a recipe."""
+    first, *others = evaluations
+    for each in others:
+        domains, other = (
+            {where: digest for where, digest in own.meta.data.items() if where != f"{holdout}/test"}
+            for own in (each, first)
+        )
+        if domains != other:
+            raise ProtocolError(
+                f"unseen {holdout}: {each.path} was trained and validated on other photographs than {first.path}, and "
+                "their validation Dice do not compare; leave one of the two out"
+            )
+
+
 def _as_best_of(evaluation: Evaluation, tried: Sequence[Column]) -> Evaluation:
-    """The scores of a chosen run, in the one column of all chosen runs of its operator."""
+    """The scores of a chosen run, in the one column of all chosen runs of its operator.
+
+    They carry no digest of plugins and weights, which are the same for one recipe, but not for the recipes of a search.
+    """
     if len(tried) == 1:
         return evaluation
     presets, precisions = {column.preset for column in tried}, {column.precision for column in tried}
@@ -141,7 +161,7 @@ def _as_best_of(evaluation: Evaluation, tried: Sequence[Column]) -> Evaluation:
         preset=presets.pop() if len(presets) == 1 else _SEVERAL,
         precision=precisions.pop() if len(precisions) == 1 else _SEVERAL,
     )
-    return replace(evaluation, meta=evaluation.meta.model_copy(update={"run": run}), label="")
+    return replace(evaluation, meta=evaluation.meta.model_copy(update={"run": run, "code": {}}), label="")
 
 
 def search_table(evaluations: Sequence[Evaluation], found: Search, metric: str = "dsc") -> Report:
@@ -192,7 +212,7 @@ def search_table(evaluations: Sequence[Evaluation], found: Search, metric: str =
         "choose so for a new camera",
         *(f"not used: {line}" for line in found.unused),
         *label_notes(evaluations),
-        *recipe_notes(evaluations),
+        *recipe_notes(each.meta.column for each in evaluations),
         protocol_note(evaluations[0].meta.protocol),
     )
     title = table_title("Settings tried and chosen, unseen domains", evaluations)

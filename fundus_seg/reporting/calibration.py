@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from fundus_seg.errors import counted
 from fundus_seg.evaluation.calibrated import CalibratedCases
 from fundus_seg.protocol import NONE_UNSEEN
-from fundus_seg.reporting.notes import PHANTOM_HEADING, captions
+from fundus_seg.reporting.notes import PHANTOM_HEADING, captions, chosen_text, recipe_notes
 from fundus_seg.reporting.table import Report, Table, mean_sd_text
 from fundus_seg.statistics.calibration import BINS, Measured
 from fundus_seg.statistics.intervals import mean_sd
@@ -20,6 +21,8 @@ from fundus_seg.viz.style import save
 
 _MEASURES = {"ece": "ECE [%]", "brier": "Brier [%]", "nll": "NLL [0.01 nats]"}
 _TIMES = ("before", "after")
+_UNFIT = re.compile(r"[^\w.+=-]+")
+"""What a caption may have and the name of a file should not."""
 _NOTES = (
     f"ECE: |frequency - probability| in {BINS} bins of equal width of the structure's own probability, weighted by "
     "pixels; Brier: mean squared error of the probability; NLL: negative log-likelihood of a pixel",
@@ -60,10 +63,11 @@ def _report(measured: Sequence[CalibratedCases]) -> Report:
     counts = frame.groupby(["column", "holdout"])["seed"].nunique()
     least, most = int(counts.min()), int(counts.max())
     runs = counted(most, "run") if least == most else f"{least} to {counted(most, 'run')}"
-    title = f"{heading}Calibration, {runs} per row"
+    title = f"{heading}Calibration, {runs} per row, {chosen_text(names)}"
+    notes = (*recipe_notes(names), *_NOTES)
     columns = ("temperature", *(f"{label} {time}" for label in _MEASURES.values() for time in _TIMES))
     labels = ("column", "unseen", "structure", "cases")
-    return Report(frame.drop(columns=["column", "group"]), Table(title, labels, columns, tuple(rows), _NOTES))
+    return Report(frame.drop(columns=["column", "group"]), Table(title, labels, columns, tuple(rows), notes))
 
 
 def _row(each: CalibratedCases) -> dict[str, object]:
@@ -75,7 +79,7 @@ def _row(each: CalibratedCases) -> dict[str, object]:
 
 
 def write_reliability(measured: Sequence[CalibratedCases], folder: Path) -> list[Path]:
-    """Write the reliability diagrams of each column, `reliability-<operator and recipe>`, as PNG and SVG.
+    """Write the reliability diagrams of each column, `reliability-<caption of the column>`, as PNG and SVG.
 
     Raises:
         RunError: the folder cannot be written.
@@ -86,9 +90,10 @@ def write_reliability(measured: Sequence[CalibratedCases], folder: Path) -> list
         for column, name in captions(each.column for each in kind).items():
             own = sorted((each for each in kind if each.column == column), key=lambda each: each.holdout)
             bins = pd.concat([_bins(each) for each in own], ignore_index=True)
-            title = f"{'PHANTOM, synthetic photographs. ' if phantom else ''}Reliability of {name}, all runs"
-            prefix = "phantom-" if phantom else ""
-            written += save(draw_reliability(bins, title=title), folder / f"{prefix}reliability-{column.name}")
+            heading, prefix = ("PHANTOM, synthetic photographs. ", "phantom-") if phantom else ("", "")
+            title = f"{heading}Reliability of {name}, all runs, {chosen_text([column])}"
+            path = folder / f"{prefix}reliability-{_UNFIT.sub('-', name).strip('-')}"
+            written += save(draw_reliability(bins, title=title), path)
     return written
 
 

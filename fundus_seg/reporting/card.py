@@ -11,7 +11,7 @@ from typing import Any
 from fundus_seg.config import ResolvedRun
 from fundus_seg.errors import ProtocolError, RunError, counted
 from fundus_seg.evaluation.records import Evaluation, read_evaluation
-from fundus_seg.protocol import NONE_UNSEEN
+from fundus_seg.protocol import NONE_UNSEEN, SELECTIONS
 from fundus_seg.reporting.in_domain import in_domain_table
 from fundus_seg.reporting.tables import score_table
 from fundus_seg.runs.atomic import write_text
@@ -72,11 +72,15 @@ def _training(config: ResolvedRun, content: Mapping[str, Any], identity: RunIden
     if origin := recorded_origin(content):
         start = f"the network of {origin.text}"
     table = ["| domain | training photographs | digest, train | digest, test |", "|---|---:|---|---|", *rows]
+    rule = config.train.selection
+    chosen = f"was chosen by {rule}, on the half `select` of the test photographs"
+    if SELECTIONS[rule].cases is None:
+        chosen = "is that of the last epoch"
     seen = f"{framing['low']} to {framing['high']} of the side" if framing else "not recorded"
     facts = [
         f"preset {identity.preset}, recipe {identity.recipe or 'of the preset'}, seed {identity.seed}, "
         f"{counted(config.train.epochs, 'epoch')}, {identity.precision}",
-        f"its checkpoint `best` was chosen by {config.train.selection}, on the half `select` of the test photographs",
+        f"its checkpoint `best` {chosen}",
         f"it started from: {start}",
         f"framing, diameter of the disc in the frame: {seen}; `fundus-seg predict` warns of others",
     ]

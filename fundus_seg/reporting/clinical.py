@@ -66,7 +66,7 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
         "n of N: of the predictions of all runs, those with cup pixels outside the disc, or whose disc or cup has "
         "several components (8-connected) or holes, before post-processing",
         *floors.notes,
-        *recipe_notes(own),
+        *recipe_notes(each.meta.column for each in own),
         *unpredicted_notes(own),
         protocol_note(own[0].meta.protocol),
     )

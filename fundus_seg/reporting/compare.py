@@ -274,11 +274,12 @@ def _search_notes(counts: Sequence[int]) -> list[str]:
     if pairs == 1:
         return []
     return [
-        f"corrected for {' x '.join(map(str, counts))} = {pairs} pairs of settings tried (Bonferroni): p values times "
-        f"{pairs}, intervals that miss {pairs} times more seldom; detectable and needed runs are not corrected",
-        "the choice saw no score of the unseen domain, so a test of these very networks needs no correction; but "
-        "networks that their seeds made lucky on the sources may be lucky elsewhere, so what is said of other seeds "
-        "does; the correction holds for any choice, and is more than enough for this one",
+        f"corrected for {' x '.join(map(str, counts))} = {pairs} pairs of settings tried (Bonferroni): p values are "
+        f"multiplied by {pairs}, and an interval misses the true difference {pairs} times less often; detectable and "
+        "needed runs are not corrected",
+        "no score of the unseen domain had a part in the choice, so a test of these very networks needs no correction; "
+        "a statement about other seeds needs one, since networks that were lucky with their seeds on the sources may "
+        "be lucky elsewhere too; this correction holds for any choice, and is larger than this choice needs",
     ]
 
 

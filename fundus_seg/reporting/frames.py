@@ -139,7 +139,10 @@ def check_one_table(evaluations: Sequence[Evaluation], scored: Scored = "holdout
 
 
 def _refuse_mixtures(evaluations: Sequence[Evaluation]) -> None:
-    """One protocol, photographs per unseen domain, file per plugin and operator; never the phantom beside patients."""
+    """One protocol, photographs of each domain, and files of plugins and starting weights of a column's runs.
+
+    The phantom never stands beside patients.
+    """
     first_with: dict[str, tuple[Any, Evaluation]] = {}
     for evaluation in evaluations:
         for trait, value in _traits(evaluation).items():

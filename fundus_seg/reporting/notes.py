@@ -80,17 +80,21 @@ def table_title(title: str, evaluations: Sequence[Evaluation]) -> str:
 
 
 def selections_text(evaluations: Iterable[Evaluation]) -> str:
-    """How checkpoints were chosen, each way with its own warning, and what the protocol warns of.
+    """How checkpoints were chosen, as `chosen_text` says it, and what the protocol warns of.
 
     `selection: last, oracle (chosen on the scored cases themselves); transductive: ...`
     """
     scores = [each for each in evaluations if not each.meta.column.floor]
-    texts = []
-    for selection in sorted({each.meta.selection for each in scores}):
-        warning = warning_of(selection)
-        texts.append(f"{selection} ({warning})" if warning else selection)
     warnings = sorted({each.meta.protocol.warning for each in scores} - {""})
-    return "; ".join([f"selection: {', '.join(texts)}", *warnings])
+    return "; ".join([chosen_text(each.meta.column for each in scores), *warnings])
+
+
+def chosen_text(columns: Iterable[Column]) -> str:
+    """How checkpoints were chosen, each way with its own warning: `selection: last, oracle (chosen on ...)`."""
+    selections = sorted({column.selection for column in columns})
+    warnings = map(warning_of, selections)
+    texts = [f"{each} ({warning})" if warning else each for each, warning in zip(selections, warnings, strict=True)]
+    return f"selection: {', '.join(texts)}"
 
 
 def counts_and_protocol(
@@ -105,7 +109,8 @@ def counts_and_protocol(
     """
     protocol = evaluations[0].meta.protocol
     notes = [f"{column}: {_counts(own)}" for column, own in cases.groupby("column", sort=False)]
-    notes += [*label_notes(evaluations), *recipe_notes(evaluations), *unpredicted_notes(evaluations)]
+    notes += [*label_notes(evaluations), *recipe_notes(each.meta.column for each in evaluations)]
+    notes += unpredicted_notes(evaluations)
     notes += lacking_notes(evaluations, metrics)
     shown = [metric for metric in metrics if metric in distances()]
     beyond = int((cases.loc[~cases["penalised"], shown] > protocol.empty_distance).to_numpy().sum())
@@ -125,9 +130,9 @@ def label_notes(evaluations: Sequence[Evaluation]) -> list[str]:
     return [f"{label}: {name}" for label, name in labels.items()]
 
 
-def recipe_notes(evaluations: Sequence[Evaluation]) -> list[str]:
+def recipe_notes(columns: Iterable[Column]) -> list[str]:
     """A line that says how the recipe of all runs differs from the preset, if it does."""
-    shared = shared_recipe(evaluation.meta.column for evaluation in evaluations)
+    shared = shared_recipe(columns)
     return [f"recipe of all runs, where it differs from the preset: {shared}"] if shared else []
 
 

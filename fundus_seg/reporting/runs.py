@@ -37,7 +37,7 @@ def scored_runs(
 
     Args:
         paths: runs, or folders with runs below.
-        checkpoint: `best` or `last`.
+        checkpoint: `best`, `last`, `average` or `oracle`.
         scoring: the protocol; None for that of each run's own settings.
         least: least number of runs.
         progress: told which runs are left out: they failed, are not trained to their end, have no unseen domain, or are

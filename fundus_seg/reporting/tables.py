@@ -90,8 +90,12 @@ def _alike(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
 
 
 def _alike_notes(frame: pd.DataFrame, names: Mapping[Column, str], evaluations: Sequence[Evaluation]) -> list[str]:
-    """A line for each column that has cells in which predictions hardly vary, and one for what is not known."""
-    cells = frame[frame["metric"] == frame["metric"].iloc[0]].dropna(subset=["alike"])
+    """A line for each column that has cells in which predictions hardly vary, and one for what is not known.
+
+    The floor is passed over: it is one mask by construction.
+    """
+    once = (frame["metric"] == frame["metric"].iloc[0]) & (frame["preset"] != NO_NETWORK)
+    cells = frame[once].dropna(subset=["alike"])
     notes = []
     for column, caption in names.items():
         own = cells[(cells[list(COLUMN_FIELDS)] == [*asdict(column).values()]).all(axis=1)]

@@ -1,4 +1,4 @@
-"""Whose domain is unseen: what trained the network that a run starts from, and whether its holdout was part of that."""
+"""What trained the network that a run starts from, and whether the run's holdout was part of that."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ def origin_of(start: str) -> Origin:
         RunError: the run is not trained to its end, or its config.yaml is damaged.
     """
     path = start_file(start)
-    run = RunFolder(path.resolve().parents[1])
-    known = path.resolve().parent.name == _CHECKPOINTS and run.config.is_file()
+    file = path.resolve()  # whose name says how the weights were chosen, not that of a link to it
+    run = RunFolder(file.parents[1])
+    known = file.parent.name == _CHECKPOINTS and run.config.is_file()
     if Path(start).is_dir() and not run.has("TRAINED"):
         raise RunError(f"{start}: to start from, give a run that is trained to its end, or a checkpoint file")
     try:
@@ -78,8 +79,9 @@ def origin_of(start: str) -> Origin:
     if not known:
         return Origin(start, digest)
     content, config = run.read_config(), recorded_settings(run)
-    chose = {"oracle": "holdout", "best": SELECTIONS[config.train.selection].cases}.get(path.stem)
-    domains = (*config.data.sources, *(config.unseen if chose == "holdout" else ()))
+    oracle = SELECTIONS[config.train.selection].cases == "holdout"
+    chosen_there = file.stem == "oracle" or (oracle and file.stem in ("best", "average"))
+    domains = (*config.data.sources, *(config.unseen if chosen_there else ()))
     data = {where: digest for where, digest in content["inputs"].items() if where.split("/")[0] in domains}
     return Origin(
         start, digest, domains, data, bool(content["provenance"].get("phantom")), origin=recorded_origin(content)

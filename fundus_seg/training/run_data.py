@@ -126,12 +126,17 @@ def new_provenance(config: PlannedRun, data: RunData) -> dict[str, Any]:
 
 
 def record_photographs(folder: RunFolder, config: PlannedRun, data: RunData) -> None:
-    """Record which photographs a new run's network will have seen: those that train or choose, and its origin's."""
+    """Record which photographs a new run's network will have seen: those that train or choose, and its origin's.
+
+    Those of the holdout stand apart: a probe lets them choose the checkpoint `oracle`, and no other.
+    """
     chose = config.unseen if SELECTIONS[config.train.selection].cases == "holdout" else ()
     places = [where for where in data.photographs if where.split("/")[0] in (*config.data.sources, *chose)]
     own = {digest for where in places for digest in data.photographs[where]}
     earlier = seen_photographs(config.model.start, config.data) if config.model.start != "none" else set()
-    write_json(folder.photographs, {**_frames(config.data), "seen": sorted(own | earlier)})
+    tested = {digest for domain in config.unseen for digest in data.photographs[f"{domain}/test"]}
+    content = {**_frames(config.data), "seen": sorted(own | earlier), "holdout": sorted(tested)}
+    write_json(folder.photographs, content)
 
 
 def seen_photographs(start: str, data: DataConfig) -> set[str]:
@@ -142,9 +147,10 @@ def seen_photographs(start: str, data: DataConfig) -> set[str]:
         data: the size, and how photographs are resized to it.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads(RunFolder(start_file(start).resolve().parents[1]).photographs.read_text("utf8"))
+        file = start_file(start).resolve()
+        content = json.loads(RunFolder(file.parents[1]).photographs.read_text("utf8"))
         if all(content[key] == value for key, value in _frames(data).items()):
-            return set(content["seen"])
+            return {*content["seen"], *(content.get("holdout", ()) if file.stem == "oracle" else ())}
     return set()
 
 

@@ -46,5 +46,5 @@ class GroupDRO(Method):
         return {"total": self.total}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from the sums of the risks."""
+        """Go on from the sums of the risks."""
         self.total = state["total"]
