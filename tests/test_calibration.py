@@ -18,6 +18,7 @@ from fundus_seg.data.layout import open_root
 from fundus_seg.errors import RunError
 from fundus_seg.evaluation import calibrate as module
 from fundus_seg.evaluation.calibrate import calibrate
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import source_half
@@ -149,6 +150,9 @@ class TestRun:
             (run.path / "calibration.json").write_text(damaged)
             with pytest.raises(RunError, match=r"calibration\.json: cannot be read; `fundus-seg calibrate` the run"):
                 load_model(run.path)
+        evaluate(run)  # masks do not depend on temperatures
+        calibrate(run)
+        assert load_model(run.path).calibrated
 
     def test_a_temperature_at_a_limit_is_warned_of(self, run, monkeypatch):
         monkeypatch.setattr(module, "fit_temperature", lambda *_: LIMITS[1])
