@@ -134,6 +134,9 @@ class TestRun:
         np.testing.assert_allclose(own, expected, atol=2e-5)
         record = json.loads((tmp_path / "out/predictions.json").read_text())
         assert record["made_by"]["temperatures"] == [list(temperatures)]
+        (tmp_path / "out/masks/Atest0.png").unlink()
+        predict_folder(run.path, folder, tmp_path / "out", probabilities=True)  # goes on
+        assert (tmp_path / "out/masks/Atest0.png").is_file()
         with pytest.raises(RunError, match=r"holds other predictions \(temperatures none there, "):
             predict_folder(run.path, folder, tmp_path / "plain", probabilities=True)
 

@@ -351,7 +351,11 @@ def _made_by(members: Sequence[Member], form: MaskFormat, precision: Precision, 
         "precision": precision,
         "mask format": form,
         **({"views": views} if views != "none" else {}),
-        **({"temperatures": [[*each.temperatures] for each in calibrations]} if len(calibrations) == len(members) else {}),
+        **(
+            {"temperatures": [[*each.temperatures] for each in calibrations]}
+            if len(calibrations) == len(members)
+            else {}
+        ),
     }
 
 
