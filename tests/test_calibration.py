@@ -19,6 +19,7 @@ from fundus_seg.errors import RunError, UntrustedError
 from fundus_seg.evaluation import calibrate as module
 from fundus_seg.evaluation import predictions
 from fundus_seg.evaluation.calibrate import calibrate, calibrate_runs
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.protocol import source_half
@@ -138,6 +139,9 @@ class TestRun:
         np.testing.assert_allclose(own, expected, atol=2e-5)
         record = json.loads((tmp_path / "out/predictions.json").read_text())
         assert record["made_by"]["temperatures"] == [list(temperatures)]
+        (tmp_path / "out/masks/Atest0.png").unlink()
+        predict_folder(run.path, folder, tmp_path / "out", probabilities=True)  # goes on
+        assert (tmp_path / "out/masks/Atest0.png").is_file()
         with pytest.raises(RunError, match=r"holds other predictions \(temperatures none there, "):
             predict_folder(run.path, folder, tmp_path / "plain", probabilities=True)
 
@@ -154,6 +158,9 @@ class TestRun:
             (run.path / "calibration.json").write_text(damaged)
             with pytest.raises(RunError, match=r"calibration\.json: cannot be read; `fundus-seg calibrate` the run"):
                 load_model(run.path)
+        evaluate(run)  # masks do not depend on temperatures
+        calibrate(run)
+        assert load_model(run.path).calibrated
 
     def test_a_temperature_at_a_limit_is_warned_of(self, run, monkeypatch):
         monkeypatch.setattr(module, "fit_temperature", lambda *_: LIMITS[1])

@@ -209,6 +209,13 @@ def test_the_floor_is_compared_when_it_is_named_beside_every_seed(data, run, tmp
     assert any("no network, the same masks beside every seed" in note for note in report.layout.notes)
 
 
+def test_a_floor_that_no_run_has_is_no_unknown_operator(run):
+    evaluation = evaluate(run)
+    shutil.rmtree(run.path / "floor")
+    with pytest.raises(UsageError, match=r"mean-mask, the floor, lies beside no run; `fundus-seg evaluate` adds it"):
+        operators_table(*comparable_columns([read_evaluation(evaluation.path)], ["tvconv", "mean-mask"]))
+
+
 def test_runs_of_the_same_data_share_one_floor_that_is_scored_once(data, tmp_path, monkeypatch):
     scored = []
     original = floor_module._scores

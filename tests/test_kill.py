@@ -97,7 +97,13 @@ def outcome(run: RunFolder) -> tuple[object, ...]:
     return metrics, evaluations, kept, state
 
 
-@pytest.mark.parametrize("pace", PACES)
+@pytest.mark.parametrize(
+    "pace",
+    [
+        pytest.param(pace, marks=pytest.mark.slow if pace in ("exponential mean", "mean of epochs") else ())
+        for pace in PACES
+    ],
+)
 def test_killed_run_ends_as_an_undisturbed_one(draw_root, tmp_path, pace):
     root = draw_root()
     rng = np.random.default_rng(len(pace))

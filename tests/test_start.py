@@ -291,6 +291,19 @@ class TestWhatTheOriginSaw:
         }
         assert shared == {"oracle": 1, "best": 0}
 
+    @pytest.mark.parametrize("content", ["", "null", "[]", "{}", '{"size": 64', None])
+    def test_a_damaged_record_of_its_photographs_is_refused(self, of, content):
+        """Its photographs may be those of the holdout under another key."""
+        origin = of("data", "data.sources=[B, C]")
+        origin.photographs.unlink()
+        of("data", f"model.start={origin.path}", "data.sources=[B]")  # as of earlier versions, which wrote none
+        if content is None:
+            origin.photographs.mkdir()
+        else:
+            origin.photographs.write_text(content)
+        with pytest.raises(RunError, match=r"photographs\.json: damaged, .* restore the file, or train that run again"):
+            of("data", f"model.start={origin.path}", "data.sources=[D]")
+
     def test_a_phantom_of_the_same_keys_is_another_domain(self, of, draw_root, tmp_path):
         (draw_root("phantom", size=80) / PHANTOM_MARKER).touch()
         origin = of("phantom", "data.sources=[B, C]")

@@ -33,13 +33,13 @@ _BATCH = 8
 
 
 def predictor_of(run: RunFolder, config: ResolvedRun, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
-    """The run's network.
+    """The run's network, without its temperatures: logits and masks do not depend on them.
 
     Raises:
         CheckpointError: the checkpoint is not of the network that the settings name, or its operator is a plugin that
             the caller has not loaded, or that has changed.
     """
-    predictor = load_model(run.path, checkpoint=checkpoint, scoring=scoring)
+    predictor = load_model(run.path, checkpoint=checkpoint, scoring=scoring, calibrated=False)
     if predictor.network.spec != config.network_spec():
         raise CheckpointError(f"{run.checkpoint(checkpoint)}: not of the network that {run.config} names; train again")
     op = config.model.op  # the network's own: what the caller has named, and what is imported already

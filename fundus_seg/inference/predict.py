@@ -296,6 +296,7 @@ def load_model(
     checkpoint: str = "best",
     scoring: Scoring | None = None,
     precision: Precision = "fp32",
+    calibrated: bool = True,
 ) -> Predictor:
     """Load the predictor of a run or of a checkpoint file, with the run's temperatures if it is calibrated.
 
@@ -304,6 +305,7 @@ def load_model(
         checkpoint: which checkpoint of a run's folder: `best`, `last`, `average` or `oracle`.
         scoring: inference, threshold and post-processing; None: those of the run that made the checkpoint.
         precision: as in `Predictor`.
+        calibrated: whether the run's temperatures are taken; without them its calibration.json is not read.
 
     Raises:
         RunError: the folder has no such checkpoint, or its calibration.json is damaged.
@@ -317,7 +319,7 @@ def load_model(
                 f"{folder}: no checkpoints/{checkpoint}.ckpt in it; give the folder of a trained run, seed-N"
             )
     network, usage = load_network(path)
-    calibration = calibration_of(path)
+    calibration = calibration_of(path) if calibrated else None
     try:
         own = Scoring(**usage["scoring"])
         framing = usage.get("framing")

@@ -109,6 +109,10 @@ def _column(name: str, captions: Mapping[Column, str]) -> Column:
     if same_operator or exact:
         several = ", ".join(captions[column] for column in exact or same_operator)
         raise UsageError(f"operator '{name}' has several columns: name one of {several}")
+    if name == MEAN_MASK:
+        raise UsageError(
+            f"{MEAN_MASK}, the floor, lies beside no run; `fundus-seg evaluate` adds it, and trains nothing"
+        )
     raise UsageError(unknown_name("operator", name, captions.values()))
 
 

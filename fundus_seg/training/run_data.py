@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from fundus_seg.data.cache import ResizedSplit, load_resized
 from fundus_seg.data.files import Split
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import DataError, Problem, Problems
+from fundus_seg.errors import DataError, Problem, Problems, RunError
 from fundus_seg.metrics.framing import Framing
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
@@ -145,13 +144,24 @@ def seen_photographs(start: str, data: DataConfig) -> set[str]:
     Args:
         start: a run or a checkpoint, as in `model.start`.
         data: the size, and how photographs are resized to it.
+
+    Raises:
+        RunError: its photographs.json is damaged.
     """
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        file = start_file(start).resolve()
-        content = json.loads(RunFolder(file.parents[1]).photographs.read_text("utf8"))
-        if all(content[key] == value for key, value in _frames(data).items()):
-            return {*content["seen"], *(content.get("holdout", ()) if file.stem == "oracle" else ())}
-    return set()
+    file = start_file(start).resolve()
+    path = RunFolder(file.parents[1]).photographs
+    try:
+        content = json.loads(path.read_text("utf8"))
+        same_frames = all(content[key] == value for key, value in _frames(data).items())
+        seen = [*content["seen"], *(content.get("holdout", ()) if file.stem == "oracle" else ())]
+        return set(map(str, seen)) if same_frames else set()
+    except FileNotFoundError:  # of an earlier version, or the checkpoint lies outside its run's folder
+        return set()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{path}: damaged, so that nobody knows which photographs the network has seen; restore the file, or train "
+            "that run again in another --out"
+        ) from error
 
 
 def _frames(data: DataConfig) -> dict[str, Any]:
