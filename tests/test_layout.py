@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import threading
 
 import pytest
 from PIL import Image
@@ -185,6 +187,13 @@ def test_each_pattern_is_searched_once_however_often_cases_are_asked_for(draw_ro
         root.cases(domain, "train")
         root.cases(domain, "test")
     assert len(searched) == len(set(searched)) == 4 * 2 * 2  # domains, splits, photographs and masks
+
+
+def test_a_phantom_can_be_sent_to_another_process():
+    progress = Lines()
+    progress.lock = threading.RLock()  # as a terminal has
+    root = open_root("phantom", progress=progress)
+    assert pickle.loads(pickle.dumps(root)).cases("A", "test") == root.cases("A", "test")
 
 
 def test_a_phantom_of_another_size_is_another_phantom(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.domain_file import DOMAIN_FILE_SUFFIXES, read_domain_file
@@ -195,6 +196,10 @@ class _DrawnSplits(Mapping[tuple[str, Split], FoundSplit]):
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._folder = folder
         self._progress = progress
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process, which shows nothing: a terminal cannot be sent there."""
+        return type(self), (self._folder, SILENT)
 
     @cached_property
     def _splits(self) -> Mapping[tuple[str, Split], FoundSplit]:
