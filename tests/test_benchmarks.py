@@ -200,6 +200,7 @@ def test_predict_is_compared_on_masks_of_usual_size(tmp_path: Path) -> None:
     assert "| ratio | 1.05 | <= 1.1 | yes |" in text
 
 
+@pytest.mark.slow
 def test_the_page_of_methods_says_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import methods
 

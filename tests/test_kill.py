@@ -98,11 +98,7 @@ def outcome(run: RunFolder) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize(
-    "pace",
-    [
-        pytest.param(pace, marks=pytest.mark.slow if pace in ("exponential mean", "mean of epochs") else ())
-        for pace in PACES
-    ],
+    "pace", [pytest.param(pace, marks=() if pace == "each epoch" else pytest.mark.slow) for pace in PACES]
 )
 def test_killed_run_ends_as_an_undisturbed_one(draw_root, tmp_path, pace):
     root = draw_root()

@@ -204,7 +204,8 @@ class TestFromANetwork:
             train(given, root, tmp_path / "parts")
         aside = origin.path.rename(tmp_path / "aside")
         run = train(given, root, tmp_path / "parts")
-        assert all(torch.equal(value, weights(whole)[key]) for key, value in weights(run).items())
+        expected = weights(whole)
+        assert all(torch.equal(value, expected[key]) for key, value in weights(run).items())
         with pytest.raises((CheckpointError, RunError)):
             train(given, root, tmp_path / "new")
         shutil.copytree(aside, origin.path)

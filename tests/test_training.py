@@ -229,7 +229,8 @@ def test_oracle_reads_the_holdout_and_last_reads_nothing(root, tmp_path, monkeyp
     assert seen == [{"A": 4}] * 2
     run = train(settings("train.selection=last"), root, tmp_path)
     assert len(seen) == 2
-    assert all(torch.equal(weights(run, "best")[key], value) for key, value in weights(run, "last").items())
+    best = weights(run, "best")
+    assert all(torch.equal(best[key], value) for key, value in weights(run, "last").items())
 
 
 @pytest.mark.parametrize(("scores", "epoch"), [([0.1, 0.3, 0.3], 2), ([0.3, 0.1, 0.2], 1), ([0.1, 0.2, 0.3], 3)])
