@@ -115,6 +115,7 @@ def survive(root, out, points, jobs):
     return printed, hit
 
 
+@pytest.mark.slow
 def test_a_killed_grid_ends_as_an_undisturbed_one(draw_root, tmp_path):
     root = draw_root()
     whole_grid(root, tmp_path / "whole")
@@ -139,6 +140,7 @@ def test_killed_at_random_points(draw_root, tmp_path):
         assert scores(out) == scores(tmp_path / "whole"), trial
 
 
+@pytest.mark.slow
 def test_two_copies_train_every_run_once(draw_root, tmp_path):
     root, out, log = draw_root(), tmp_path / "both", tmp_path / "log"
     copies = [context.Process(target=whole_grid, args=(root, out, log)) for _ in range(2)]
