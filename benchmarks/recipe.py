@@ -2,9 +2,9 @@
 
 The plain recipe is EfficientNet-Lite0 from scratch with the rest of the preset `paper`; the whole has every ingredient.
 All recipes see as many steps, the same cases at each step, the same holdouts and seeds. Runs go on where they were
-stopped. Written are Dice and differences with 95 % intervals over runs and cases, as Markdown:
+stopped. Printed are Dice and differences with 95 % intervals over runs and cases, as Markdown:
 
-    .venv/bin/python benchmarks/recipe.py --data ROOT --out runs/recipe --write benchmarks/recipe.md
+    .venv/bin/python benchmarks/recipe.py --data ROOT --out runs/recipe > recipe.md
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from fundus_seg.data import open_root
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.errors import counted
 from fundus_seg.evaluation import evaluate
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.experiments import choose_executor, plan, run_experiment
 from fundus_seg.experiments.grid_run import GridRun
+from fundus_seg.hardware import machine
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.frames import case_values
 from fundus_seg.statistics.intervals import bootstrap_interval
@@ -49,6 +51,7 @@ INGREDIENTS: Mapping[str, Settings] = {
     "cosine with warm-up": {"optim.schedule": "cosine", "optim.drop_epochs": "[]", "optim.warmup": "0.5"},
     "weight decay": {"optim.weight_decay": "0.01"},
     "EMA": {"train.average": "ema", "train.ema_decay": "0.98"},
+    "renewed norms": {"train.norms": "renewed"},
     "MixStyle": {"train.method": "mixstyle"},
 }
 
@@ -81,7 +84,6 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=12, help="cases in a step, of all source domains together")
     parser.add_argument("--only", help="names of recipes, separated by semicolons; all without it")
     parser.add_argument("--out", type=Path, default=Path("runs/recipe"), help="folder of all runs")
-    parser.add_argument("--write", type=Path, help="page to write; without it, the table is printed")
     arguments = parser.parse_args()
     root = open_root(arguments.data)
     only = arguments.only.split(";") if arguments.only else recipes()
@@ -89,11 +91,11 @@ def main() -> None:
     every = [run for runs in planned.values() for run in runs]
     run_experiment(every, choose_executor("processes", every, jobs=arguments.jobs)).check()
     scores = {name: case_values([_score(run) for run in runs]) for name, runs in planned.items()}
-    text = report(scores, root, arguments)
-    if arguments.write:
-        arguments.write.write_text(text, "utf8")
-    else:
-        print(text)
+    print(
+        f"{machine()}. Operator {arguments.op}, {arguments.steps} steps of {arguments.cases} cases at "
+        f"{arguments.size}x{arguments.size}, {counted(arguments.runs, 'seed')}, unseen: {', '.join(root.domains)}.\n"
+    )
+    print(report(scores))
 
 
 def _plan(settings: Settings, root: DataRoot, arguments: argparse.Namespace) -> list[GridRun]:
@@ -112,8 +114,12 @@ def _score(run: GridRun) -> Evaluation:
     return evaluate(run.folder, run.data, checkpoint=checkpoint)
 
 
-def report(scores: Mapping[str, pd.DataFrame], root: DataRoot, arguments: argparse.Namespace) -> str:
-    """The page: Dice of plain and whole, then each ingredient alone and left out."""
+def report(scores: Mapping[str, pd.DataFrame]) -> str:
+    """Dice of the plain recipe and the whole, then the differences that each ingredient makes, as Markdown.
+
+    Args:
+        scores: the values of cases (`case_values`) of each recipe, by its name.
+    """
     lines = ["| recipe | disc | cup | disc: alone | cup: alone | disc: left out | cup: left out |"]
     lines += ["|---|---:|---:|---:|---:|---:|---:|"]
     for name in ("plain", "whole"):
@@ -124,7 +130,7 @@ def report(scores: Mapping[str, pd.DataFrame], root: DataRoot, arguments: argpar
         pairs = (name, "plain"), (f"whole without {name}", "whole")
         cells = [_difference(scores, *pair, structure) for pair in pairs for structure in STRUCTURES]
         lines.append(f"| {name} | | | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _difference(scores: Mapping[str, pd.DataFrame], first: str, second: str, structure: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -68,6 +68,7 @@ SELECTIONS: dict[Selection, SelectionRule] = {
 }
 """The rules by name. `oracle` is what the released code does: it leaks."""
 _AVERAGE = "-average"
+_WARNINGS = {name + of: rule.warning for name, rule in SELECTIONS.items() for of in ("", _AVERAGE)}
 
 
 def chosen_by(selection: Selection, checkpoint: CheckpointName) -> str:
@@ -83,8 +84,7 @@ def chosen_by(selection: Selection, checkpoint: CheckpointName) -> str:
 
 def warning_of(choice: str) -> str:
     """What every table must say of scores with this word of `chosen_by`; empty where there is nothing to say."""
-    rule = SELECTIONS.get(cast(Selection, choice.removesuffix(_AVERAGE)))  # none for `unknown`
-    return rule.warning if rule else ""
+    return _WARNINGS.get(choice, "")
 
 
 DEEP_STRIDE = 16

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -221,3 +222,28 @@ def test_the_page_of_methods_says_what_was_measured(tmp_path: Path, monkeypatch:
         in text
     )
     assert "these numbers say nothing about patients" in text
+
+
+def test_a_recipe_s_ingredients_are_joined_and_compared_by_hand() -> None:
+    import recipe
+
+    assert recipe.mixed("framing", "flip", "EMA")["train.augment"] == "framing+flip"
+    recipes = recipe.recipes()
+    assert len(recipes) == 2 + 2 * len(recipe.INGREDIENTS)
+    assert "train.augment" not in recipes["plain"] and recipes["whole without colour"].keys() == recipes["whole"].keys()
+
+    def scores(*of_seeds: float) -> pd.DataFrame:
+        """Two cases of each seed, a point above and below its mean, and a case without truth."""
+        rows = [
+            {"holdout": "A", "seed": seed, "structure": structure, "case": case, "dsc": dsc, "excluded": case == "c"}
+            for structure in ("disc", "cup")
+            for seed, mean in enumerate(of_seeds)
+            for case, dsc in (("a", mean - 1), ("b", mean + 1), ("c", np.nan))
+        ]
+        return pd.DataFrame(rows)
+
+    given = {"plain": scores(80, 82, 84), "flip": scores(83, 85, 87), "whole": scores(90, 90, 90)}
+    lines = {line.split(" | ")[0].strip("| "): line for line in recipe.report(given).splitlines()}
+    assert "| plain | 82.0 [" in lines["plain"] and "| whole | 90.0 [" in lines["whole"]
+    assert lines["flip"] == "| flip | | | +3.0 [+3.0, +3.0] | +3.0 [+3.0, +3.0] |  |  |"
+    assert lines["colour"] == "| colour | | |  |  |  |  |"

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,14 +56,8 @@ def masks_on_frame(mean: NDArray[np.float64], frame: Sequence[int]) -> NDArray[n
 
     Pixel centres lie as in torch's `interpolate` without `align_corners`, which resizes a network's outputs.
     """
-    for axis, side in enumerate(frame, 1):
-        last = mean.shape[axis] - 1
-        where = np.clip((np.arange(side) + 0.5) * mean.shape[axis] / side - 0.5, 0, last)
-        before = where.astype(int)
-        part = np.expand_dims(where - before, [each for each in range(3) if each != axis])
-        one, next_one = (mean.take(place, axis) for place in (before, np.minimum(before + 1, last)))
-        mean = one + (next_one - one) * part
-    return mean > THRESHOLD
+    height, width = frame
+    return np.stack([cv2.resize(own, (width, height), interpolation=cv2.INTER_LINEAR) for own in mean]) > THRESHOLD
 
 
 def keep_floor(

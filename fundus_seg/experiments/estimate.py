@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from fundus_seg.errors import RunError
 from fundus_seg.experiments.grid_run import GridRun
-from fundus_seg.runs.folder import RunFolder, read_epochs
+from fundus_seg.runs.epochs import read_epochs
+from fundus_seg.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

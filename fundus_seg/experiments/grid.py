@@ -12,7 +12,7 @@ from fundus_seg.experiments.executors import Executor
 from fundus_seg.experiments.grid_run import GridRun, Outcome, record_failure, settled, status
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.record import take_up
-from fundus_seg.training.run_data import load_run_data, seen_by_start
+from fundus_seg.training.run_data import load_run_data, new_provenance, seen_by_start
 
 _POLL = 2.0
 """Seconds between two looks at runs that other processes are working on."""
@@ -49,7 +49,7 @@ def prepare(runs: Sequence[GridRun], *, progress: Progress = SILENT) -> dict[Gri
                 faults |= dict.fromkeys(needed, Outcome.of_error(error))
             continue
         for run in group:
-            if not run.folder.begun and (why := seen_by_start(run.config, data)):
+            if not run.folder.begun and (why := seen_by_start(run.config, data, new_provenance(run.config, data))):
                 raise RunError(f"{run.name}: {why}: {run.config.holdout} is not unseen, as each holdout must be")
             take_up(run.folder, run.config, data.inputs, probed=run.probe, machine=_machine_choices)
     if errors and len(errors) == len(alike) and not any(status(run) == "done" for run in runs):

@@ -12,7 +12,7 @@ from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, counted
 from fundus_seg.inference.calibration import Calibration, calibration_of
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.runs.folder import RunFolder, trained_runs
+from fundus_seg.runs.folder import RunFolder, find_runs, trained_runs
 
 _ARCHIVE = b"PK\x03\x04"
 """How a checkpoint begins, and no photograph does."""
@@ -70,7 +70,7 @@ def is_model(path: Path) -> bool:
             return True
         if not path.is_dir() or any(suffix_of(file.name) in PHOTOGRAPHS for file in path.iterdir()):
             return False
-        return any(_is_run(file.parent) for file in path.rglob("config.yaml"))
+        return any(_is_run(run.path) for run in find_runs([path], least=0))
     except OSError:  # what cannot be read is told where photographs are read
         return False
 

@@ -18,12 +18,12 @@ import pandas as pd
 from fundus_seg.errors import ProtocolError, RunError, counted
 from fundus_seg.evaluation.metric_table import METRICS, check_metrics
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.frames import captions_of, case_values, summarise
 from fundus_seg.reporting.notes import label_notes, protocol_note, recipe_notes, table_title
 from fundus_seg.reporting.table import Report, Table, difference_text, mean_sd_text
 from fundus_seg.reporting.tables import overall
-from fundus_seg.runs.folder import RunFolder, read_epochs
+from fundus_seg.runs.epochs import read_epochs, row_score
+from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import BEST_OF, COLUMN_FIELDS, Column
 
 _RULE = "source-validation"
@@ -77,11 +77,10 @@ def validation_score(evaluation: Evaluation) -> float:
         RunError: metrics.csv cannot be read, or holds no validation Dice.
     """
     path = RunFolder(evaluation.path.parent.parent).metrics
-    try:
-        scores = [math.fsum(row[f"dice_{name}"] for name in STRUCTURES) / len(STRUCTURES) for row in read_epochs(path)]
-    except KeyError as error:
-        raise RunError(f"{path}: holds no validation Dice, by which settings are chosen; leave the run out") from error
-    return 100 * max(scores)
+    best = max(map(row_score, read_epochs(path)), default=-math.inf)
+    if best == -math.inf:
+        raise RunError(f"{path}: holds no validation Dice, by which settings are chosen; leave the run out")
+    return 100 * best
 
 
 def search(evaluations: Sequence[Evaluation]) -> Search:

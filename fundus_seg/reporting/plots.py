@@ -15,7 +15,8 @@ from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.clinical import case_ratios
 from fundus_seg.reporting.frames import by_kind, captions_of, case_values, in_order, labelled
 from fundus_seg.reporting.notes import selections_text
-from fundus_seg.runs.folder import RunFolder, read_epochs
+from fundus_seg.runs.epochs import read_epochs
+from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import Column
 from fundus_seg.viz.agreement import draw_bland_altman
 from fundus_seg.viz.plots import draw_boxes, draw_learning_curves

@@ -22,8 +22,6 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-
 
 from __future__ import annotations
 
-import csv
-import math
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -126,23 +124,6 @@ class RunFolder:
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Write config.yaml."""
         write_text(self.config, yaml_lines.write(dict(content)))
-
-
-def read_epochs(path: Path) -> list[dict[str, float]]:
-    """The rows of metrics.csv or probe.csv, one per epoch; numbers to the last bit, an empty field as NaN.
-
-    Raises:
-        RunError: it cannot be read, or is not of epochs.
-    """
-    try:
-        with path.open(newline="", encoding="utf8") as file:
-            rows = [
-                {name: float(text) if text != "" else math.nan for name, text in row.items()}
-                for row in csv.DictReader(file)
-            ]
-        return [row | {"epoch": int(row["epoch"])} for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: cannot be read; the same `fundus-seg train` command writes it again") from error
 
 
 def folders_below(paths: Sequence[Path], *, progress: Progress = SILENT) -> list[Path]:

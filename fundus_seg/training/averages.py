@@ -9,8 +9,8 @@
   Minima. NeurIPS 2021.
 
 The running statistics of batch norms do not fit weights that no step has had. Those of a mean are computed anew before
-it is used, from some batches in training mode, as swa's paper does, and as the mean teacher's own passes do. Means of
-running statistics lag behind: after 60 steps of preset demo an exponential mean scored 52 % in place of 91 %.
+it is used, from some batches, as swa's paper does. Means of running statistics lag behind: with them, an exponential
+mean of 60 steps of MobileNetV2 from scratch had a disc Dice of 42.5 % on the phantom's unseen domain.
 
 The means move by `torch.optim.swa_utils`. Its `AveragedModel` keeps its count in a tensor, for which every step would
 wait on a GPU, and its `update_bn` also empties batch norms that are frozen.
@@ -32,7 +32,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fundus_seg.builtins import Averaging
 from fundus_seg.config import TrainConfig
-from fundus_seg.training.selection import row_score
+from fundus_seg.runs.epochs import row_score
 
 
 class Average(ABC):

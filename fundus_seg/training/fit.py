@@ -31,6 +31,7 @@ from fundus_seg.plugins import blamed
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_rows
+from fundus_seg.runs.epochs import score
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import identity_of, run_folder
 from fundus_seg.runs.lease import leased
@@ -44,7 +45,7 @@ from fundus_seg.training.observer import Observer
 from fundus_seg.training.optimiser import build_optimizer
 from fundus_seg.training.probe import HoldoutProbe
 from fundus_seg.training.run_data import RunData, load_run_data, new_provenance, record_photographs, seen_by_start
-from fundus_seg.training.selection import KeptWeights, chosen, row_score, score, validation_dice, weights_state
+from fundus_seg.training.selection import KeptWeights, chosen, validation_dice, weights_state
 from fundus_seg.training.start import check_start, starting_network
 from fundus_seg.training.task import check_losses, find_loss
 
@@ -111,7 +112,7 @@ def train(
         progress.line(f"{folder.path}: already trained")
         return folder
     told = {} if folder.begun else new_provenance(planned, data)
-    if not folder.begun and (why := seen_by_start(planned, data)):
+    if told and (why := seen_by_start(planned, data, told)):
         progress.warn(f"{why}: {planned.holdout} is not unseen, and no table of holdouts takes the run")
     before, last = folder.stamp(), folder.checkpoint("last")
     with reproducible(resolved.train.threads), fabric_for(resolved.train, _assist, resolved, root, last) as fabric:
@@ -327,8 +328,7 @@ def _memory_format(config: ResolvedRun) -> torch.memory_format:
 
 def _save(folder: RunFolder, config: ResolvedRun, state: _State, weights: Mapping[str, Any], *, finished: bool) -> None:
     """Write `last`, after all else: a run that is killed before repeats the epochs since its last save."""
-    best = max(map(row_score, state.history))
-    last = {**weights, "best": best, "history": state.history}
+    last = {**weights, "history": state.history}
     if not finished:
         last["optimizer"] = state.optimizer.state_dict()
         if state.average:

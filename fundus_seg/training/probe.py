@@ -16,10 +16,11 @@ from fundus_seg.errors import DataError, RunError
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_rows
-from fundus_seg.runs.folder import RunFolder, read_epochs
+from fundus_seg.runs.epochs import read_epochs, row_score, score
+from fundus_seg.runs.folder import RunFolder
 from fundus_seg.training.observer import Observer
 from fundus_seg.training.run_data import ValidationSet
-from fundus_seg.training.selection import KeptWeights, row_score, score, validation_dice, weights_state
+from fundus_seg.training.selection import KeptWeights, validation_dice, weights_state
 
 
 class HoldoutProbe(Observer):

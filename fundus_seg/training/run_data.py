@@ -168,16 +168,17 @@ def _frames(data: DataConfig) -> dict[str, Any]:
     return {"size": data.size, "image_interpolation": data.image_interpolation}
 
 
-def seen_by_start(config: PlannedRun, data: RunData) -> str:
+def seen_by_start(config: PlannedRun, data: RunData, provenance: Mapping[str, Any]) -> str:
     """Why the holdout is not unseen by the network that a new run starts from; empty where it is, or there is none.
 
-    Raises:
-        CheckpointError, RunError: as `origin_of`.
+    Args:
+        config: settings of the run.
+        data: its data.
+        provenance: as `new_provenance` gives it.
     """
     if config.model.start == "none" or not config.unseen:
         return ""
-    told = {"inputs": data.inputs, "provenance": new_provenance(config, data)}
-    return why_not_unseen({**config.model_dump(mode="json"), **told})
+    return why_not_unseen({**config.model_dump(mode="json"), "inputs": data.inputs, "provenance": provenance})
 
 
 def _origin(sources: _Splits, root: DataRoot) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fundus_seg.metrics import dice
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import network_state, write_checkpoint
 from fundus_seg.protocol import STRUCTURES
+from fundus_seg.runs.epochs import row_score
 from fundus_seg.training.run_data import ValidationSet
 
 _BATCH = 16
@@ -41,22 +42,6 @@ def validation_dice(
         ]
         means.append(np.nanmean(scores, axis=0))
     return dict(zip(STRUCTURES, (float(mean) for mean in np.mean(means, axis=0)), strict=True))
-
-
-def score(dice_of: Mapping[str, float]) -> float:
-    """The score that selection maximises: the mean over structures."""
-    return math.fsum(dice_of.values()) / len(dice_of)
-
-
-def row_score(row: Mapping[str, Any], prefix: str = "") -> float:
-    """The score of an epoch by its row of metrics.csv; -inf where nothing was scored.
-
-    Args:
-        row: the row.
-        prefix: empty for the network, `average_` for the mean of its weights.
-    """
-    dice_of = {name: row[f"{prefix}dice_{name}"] for name in STRUCTURES if f"{prefix}dice_{name}" in row}
-    return score(dice_of) if dice_of else -math.inf
 
 
 def chosen(rows: Sequence[Mapping[str, Any]], epochs: int, prefix: str = "") -> bool:
