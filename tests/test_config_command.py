@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from fundus_seg.config import RunConfig, load_config, preset_names
 from fundus_seg.config.describe import compare, describe, markdown_page
-from fundus_seg.config.settings import flatten
+from fundus_seg.config.fields import flatten
 from fundus_seg.errors import UsageError
 from fundus_seg_cli.main import app
 

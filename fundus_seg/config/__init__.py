@@ -1,5 +1,6 @@
 """Settings: what they are, how they are read from presets, YAML files and `--set`, how open ones are decided."""
 
+from fundus_seg.config.fields import flatten
 from fundus_seg.config.load import load_config, load_recipe, load_recorded, load_scoring, recorded_provenance
 from fundus_seg.config.presets import preset_names
 from fundus_seg.config.resolve import resolve_machine, resolve_sources
@@ -16,7 +17,6 @@ from fundus_seg.config.settings import (
     ResolvedTrain,
     RunConfig,
     TrainConfig,
-    flatten,
 )
 from fundus_seg.protocol import BeforeItExisted
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fundus_seg.config.fields import flatten, section_model, setting_fields
 from fundus_seg.config.layer import Layer, validated
 from fundus_seg.config.presets import preset_names
 from fundus_seg.config.read import read_layers
-from fundus_seg.config.settings import Recipe, RunConfig, flatten, section_model, setting_fields
+from fundus_seg.config.settings import Recipe, RunConfig
 
 _BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "exclusiveMaximum": "< {}", "maximum": "<= {}"}
 

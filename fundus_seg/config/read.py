@@ -16,9 +16,10 @@ import yaml
 from pydantic import BaseModel
 
 from fundus_seg import yaml_lines
+from fundus_seg.config.fields import before_they_existed, section_model, setting_fields
 from fundus_seg.config.layer import Fault, Given, Giver, Layer, invalid, listed, place_text
 from fundus_seg.config.presets import preset_names, preset_text
-from fundus_seg.config.settings import Recipe, RunConfig, before_they_existed, section_model, setting_fields
+from fundus_seg.config.settings import Recipe, RunConfig
 from fundus_seg.errors import ConfigError, UsageError, unknown_name
 from fundus_seg.yaml_lines import YamlError
 

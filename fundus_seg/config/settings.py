@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -36,6 +36,7 @@ from fundus_seg.builtins import (
     Schedule,
     Selection,
 )
+from fundus_seg.config.fields import flatten
 from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
@@ -380,45 +381,6 @@ class ResolvedRun(PlannedRun):
 def shipped_preset(name: str) -> Recipe:
     """The recipe of the preset `name`, which must be one of `preset_names`."""
     return Recipe.model_validate({**(yaml_lines.read(preset_text(name)) or {}), "preset": name})
-
-
-def setting_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Each setting of a model by its dotted name, those that stand in no section first."""
-    fields = model.model_fields.items()
-    yield from ((f"{prefix}{name}", field) for name, field in fields if section_model(field) is None)
-    for name, field in fields:
-        if section := section_model(field):
-            yield from setting_fields(section, f"{prefix}{name}.")
-
-
-def section_model(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a section; None for a single setting."""
-    annotation = field.annotation
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-
-
-def before_they_existed(model: type[BaseModel]) -> dict[str, Any]:
-    """The values that all runs had before some settings of the model existed, by dotted setting."""
-    values: dict[str, Any] = {}
-    for parent in reversed(model.__mro__):  # a subclass that narrows a setting's type keeps what its parent says
-        for name, field in getattr(parent, "model_fields", {}).items():
-            for said in field.metadata:
-                if isinstance(said, BeforeItExisted):
-                    values[name] = said.value
-            if section := section_model(field):
-                values |= {f"{name}.{key}": value for key, value in before_they_existed(section).items()}
-    return values
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _together(message: str, *settings: str) -> PydanticCustomError:
