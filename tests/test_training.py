@@ -19,8 +19,9 @@ from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
 from fundus_seg.hardware import machine_choices
 from fundus_seg.protocol import source_half
+from fundus_seg.runs.epochs import score
 from fundus_seg.training import fit, train
-from fundus_seg.training.selection import ValidationSet, score, validation_dice
+from fundus_seg.training.selection import ValidationSet, validation_dice
 from fundus_seg.training.task import binary_cross_entropy, cross_entropy_and_dice, soft_dice_loss
 
 

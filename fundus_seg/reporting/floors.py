@@ -83,7 +83,7 @@ def floor_means(floors: Floors, metric: str) -> dict[Place, float]:
     Where runs have several floors on one domain, it is that of the first of the runs.
     """
     means: dict[Place, float] = {}
-    for floor in floors.of.values():
+    for floor in floors.evaluations:
         by_structure = scored_values(floor).groupby("structure")[metric].mean()
         for structure, mean in by_structure.items():
             means.setdefault((str(structure), floor.meta.run.holdout), float(mean))
