@@ -99,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     root = open_root(arguments.data)
     planned = {names: _plan(settings, root, arguments) for names, settings in recipes().items()}
-    every = [run for runs in planned.values() for run in runs]
+    every = sorted((run for runs in planned.values() for run in runs), key=lambda run: run.config.seed)
     run_experiment(every, choose_executor("processes", every, jobs=arguments.jobs)).check()
     scores = {names: case_values([_score(run) for run in runs]) for names, runs in planned.items()}
     print(
