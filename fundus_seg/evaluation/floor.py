@@ -36,6 +36,7 @@ from fundus_seg.evaluation.records import Evaluation, EvaluationMeta, read_evalu
 from fundus_seg.evaluation.score_case import score_cases
 from fundus_seg.evaluation.which_cases import split_cases
 from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import atomic_folder
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import NO_NETWORK, floor_identity
@@ -46,9 +47,19 @@ THRESHOLD = 0.5
 """A pixel belongs to a structure if more than half of the true masks say so, whatever the protocol's threshold."""
 
 
-def mean_mask(domains: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """The mean over domains of the mean over cases, (2, S, S), of each domain's masks (N, 2, S, S) of 0 and 1."""
-    return np.mean([masks.mean(axis=0) for masks in domains], axis=0)
+def mean_mask(domains: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]]) -> NDArray[np.float64]:
+    """The mean over domains of the mean over cases, (2, S, S), of those cases in which a structure is annotated.
+
+    Args:
+        domains: the masks (N, 2, S, S) of 0 and 1 of each domain, and whether each is annotated, (N, 2). A domain
+            without an annotated cup has no part in the mean cup.
+    """
+    means: list[list[NDArray[np.float64]]] = [[] for _ in STRUCTURES]
+    for masks, annotated in domains:
+        for structure, known in enumerate(annotated.T):
+            if known.any():
+                means[structure].append(masks[known, structure].mean(axis=0))
+    return np.stack([np.mean(of_domains, axis=0) for of_domains in means])
 
 
 def masks_on_frame(mean: NDArray[np.float64], frame: Sequence[int]) -> NDArray[np.bool_]:
@@ -153,7 +164,8 @@ def _mean_mask_of(
         DataError: a training split is not what the run was made with, or cannot be read.
     """
     splits = {domain: split_cases(run, content, root, domain, "train") for domain in sorted(config.data.sources)}
-    return mean_mask(load_resized(cases, config.data, progress=progress).masks for cases in splits.values())
+    loaded = (load_resized(cases, config.data, progress=progress) for cases in splits.values())
+    return mean_mask((each.masks, each.annotated) for each in loaded)
 
 
 def _scores(
