@@ -180,7 +180,7 @@ class Combination(Scoring):
 
 
 class ByReader(Combination):
-    """A protocol in which the truth is what each reader drew, one reader after another, and not what they make together.
+    """A protocol in which the truth is what each reader drew, one after another, and not what they make together.
 
     Its scores and those against the merged truth never stand in one table.
     """

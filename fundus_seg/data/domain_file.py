@@ -85,7 +85,7 @@ def read_coding(text: str) -> Coding | Thresholds:
 
 
 class _Annotators(NamedTuple):
-    """The annotators of a domain: all, those whose masks make the truth, how these do, and whether cases may lack some."""
+    """The annotators of a domain: all, those whose masks make the truth, how, and whether cases may lack some."""
 
     names: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()

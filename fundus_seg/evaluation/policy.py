@@ -14,6 +14,7 @@ import pandas as pd
 
 from fundus_seg.evaluation.metric_table import METRICS, distances, overlaps
 from fundus_seg.evaluation.records import Evaluation
+from fundus_seg.evaluation.score_case import READER_FIELDS
 from fundus_seg.metrics.clinical import RATIOS, cup_to_disc_ratio
 
 
@@ -67,10 +68,9 @@ def cup_to_disc_ratios(evaluation: Evaluation, *, by_reader: bool = False) -> pd
     `excluded` one whose true disc or cup is empty, with NaN for the truth and the errors; `not_annotated` one that is
     excluded since nobody has annotated them. Of scores by reader, rows are as in `scored_values`.
     """
-    disc, cup = (
-        evaluation.cases[evaluation.cases["structure"] == structure].reset_index(drop=True)
-        for structure in ("disc", "cup")
-    )
+    cases = evaluation.cases
+    keys = [name for name in ("case", *READER_FIELDS) if name in cases]
+    disc, cup = (cases[cases["structure"] == structure].set_index(keys) for structure in ("disc", "cup"))
     excluded = ~((disc["truth_pixels"] > 0) & (cup["truth_pixels"] > 0))
     ratios: dict[str, object] = {}
     for name, size in RATIOS.items():
@@ -81,5 +81,6 @@ def cup_to_disc_ratios(evaluation: Evaluation, *, by_reader: bool = False) -> pd
         ratios |= {name: predicted, f"{name}_truth": true, f"{name}_error": np.abs(predicted - true)}
     untold = disc["truth_pixels"].isna() | cup["truth_pixels"].isna()
     flags = {"undefined": disc["prediction_pixels"] == 0, "excluded": excluded, "not_annotated": untold}
-    rows = pd.DataFrame({"case": disc["case"], **ratios, **flags})
-    return _over_readers(rows, disc, ["case"], by_reader=by_reader)
+    rows = pd.DataFrame({**ratios, **flags}, index=disc.index).rename_axis(keys).reset_index()
+    rows = rows.drop(columns="other", errors="ignore")
+    return _over_readers(rows, rows, ["case"], by_reader=by_reader)

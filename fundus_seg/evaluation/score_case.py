@@ -24,8 +24,8 @@ from fundus_seg.runs.atomic import csv_text
 
 TRUTH_SIZES = ("truth_pixels", "truth_rows", "truth_columns")
 SIZES = ("prediction_pixels", "prediction_rows", "prediction_columns", *TRUTH_SIZES)
-"""`mask_sizes` of prediction and truth in pixels, of which cup-to-disc ratios are made; 0 where a mask is empty. Those of
-the truth are NaN where nobody has annotated the structure."""
+"""`mask_sizes` of prediction and truth in pixels, of which cup-to-disc ratios are made; 0 where a mask is empty, and
+NaN for a true mask that nobody has annotated."""
 READER_FIELDS = ("reader", "other")
 """Columns of scores by reader: who drew the truth and, of readers against each other, who drew the prediction."""
 FAULTS = ("components", "holes", "outside_disc")
@@ -68,8 +68,9 @@ def score_cases(
         identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
         if truth.reader:
             identity["reader"] = truth.reader
+        else:  # what several readers drew of one case is no different cases
+            seen.add(prediction, truth.masks)
         rows += score_case(prediction, truth.masks, raw=raw, scoring=scoring, annotated=truth.annotated, **identity)
-        seen.add(prediction, truth.masks)
         advance()
     return csv_text(rows), seen.alike()
 
@@ -105,7 +106,9 @@ def score_case(
         STRUCTURES, prediction, raw, truth, annotated, strict=True
     ):
         masks = {"prediction": predicted, "truth": true}
-        sizes: dict[str, float] = {f"{side}_{size}": n for side, mask in masks.items() for size, n in mask_sizes(mask).items()}
+        sizes: dict[str, float] = {
+            f"{side}_{size}": n for side, mask in masks.items() for size, n in mask_sizes(mask).items()
+        }
         faults = (component_count(thresholded), hole_count(thresholded), pixels_outside(thresholded, raw[0]))
         pair = MaskPair(predicted, true, surface_distances(predicted, true, spacing=pitch), scoring)
         scores = {name: metric.score(pair) for name, metric in METRICS.items()}

@@ -32,8 +32,8 @@ NO_NETWORK = "none"
 class Column:
     """Runs that belong together in a table: they differ in holdout and seed alone.
 
-    Columns are ordered by operator: the floor, the ceiling, then the built-in ones in the order of `OPERATORS`, then the
-    others; and by the other fields.
+    Columns are ordered by operator: the floor, the ceiling, the built-in ones in the order of `OPERATORS`, the others;
+    and by the other fields.
 
     Attributes:
         operator: the operator's name, or that of the tool that made the masks.
