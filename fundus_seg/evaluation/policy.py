@@ -56,7 +56,7 @@ def _over_readers(values: pd.DataFrame, cases: pd.DataFrame, keys: list[str], *,
     keys = [*keys, "reader"] if by_reader else keys
     flags = [name for name in values if pd.api.types.is_bool_dtype(values[name])]
     grouped = values.assign(reader=cases["reader"]).groupby(keys, sort=False)
-    numbers = [name for name in values if name not in (*keys, *flags)]
+    numbers = [name for name in values if name not in (*keys, *flags, "reader")]
     rules = {name: "all" if name in of_all else "any" for name in flags}
     return grouped[numbers].mean().join(grouped[flags].agg(rules)).reset_index()
 
