@@ -18,15 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.builtins import BACKGROUND, CUP, RIM
+from fundus_seg.builtins import BACKGROUND, CUP, RIM, Unannotated
 from fundus_seg.errors import SharedFaultError
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 Merge = Literal["majority", "union", "intersection"]
 MERGES: tuple[Merge, ...] = get_args(Merge)
-Unannotated = Literal["never", "missing", "empty"]
-"""Which cups nobody has annotated: none; those whose binary file is missing; or those without a pixel."""
 
 TOLERANCE = 8
 """Largest difference of a pixel from its colour, in any channel; smaller where two colours are closer to each other."""

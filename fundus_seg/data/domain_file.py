@@ -28,6 +28,7 @@ from typing import NamedTuple
 import yaml
 
 from fundus_seg import yaml_lines
+from fundus_seg.builtins import Unannotated
 from fundus_seg.data.coding import (
     CODINGS,
     DOFE,
@@ -37,7 +38,6 @@ from fundus_seg.data.coding import (
     Colour,
     Merge,
     Thresholds,
-    Unannotated,
     grey,
     threshold,
     with_bounds,

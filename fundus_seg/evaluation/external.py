@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fundus_seg.builtins import Missing
+from fundus_seg.data.dataset import Truth
 from fundus_seg.data.mask_files import MaskPairs
 from fundus_seg.data.witness import Watch
 from fundus_seg.digests import short_hash
@@ -109,9 +110,10 @@ def score_masks(
                 changed += not np.array_equal(given, processed)
                 exchanged += _disc_inside_cup(given)
                 identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": holdout, "case": case}
-                rows += score_case(processed, truth, raw=given, scoring=scoring, **identity)
+                told = pairs.truths.annotated(case, truth)
+                rows += score_case(processed, truth, raw=given, scoring=scoring, annotated=told, **identity)
                 seen.add(processed, truth)
-                predictions[case], truths[case] = mask_digest(given), mask_digest(truth)
+                predictions[case], truths[case] = mask_digest(given), mask_digest(Truth(truth, told).told)
             advance()
     watch.close(problems.found, "masks cannot be scored", progress)
     if exchanged == len(pairs.names) > 1:
