@@ -22,12 +22,14 @@ from fundus_seg.data.cache import load_resized, split_digest
 from fundus_seg.data.check import check_root
 from fundus_seg.data.coding import DOFE
 from fundus_seg.data.dataset import read_readers, read_truth
+from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import DataError
 from fundus_seg.evaluation.calibrate import calibrate
+from fundus_seg.evaluation.external import score_masks
 from fundus_seg.evaluation.floor import mean_mask
 from fundus_seg.evaluation.policy import cup_to_disc_ratios, scored_values
-from fundus_seg.evaluation.records import read_evaluation
+from fundus_seg.evaluation.records import mask_digest, read_evaluation
 from fundus_seg.evaluation.runs import evaluate_runs
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.metrics import dice
@@ -144,7 +146,7 @@ class TestWhatIsRead:
             open_root(path).cases("read", "test")
 
     def test_an_empty_cup_is_not_annotated_where_the_domain_says_so(self, root, tmp_path):
-        path = edited(root, tmp_path, "whole/mask/{name}.png\"", "whole/mask/{name}.png\"\n    unannotated-cup: empty")
+        path = edited(root, tmp_path, 'whole/mask/{name}.png"', 'whole/mask/{name}.png"\n    unannotated-cup: empty')
         mask = path.parent / "whole/mask/00.png"
         grey = np.asarray(Image.open(mask))
         save(np.where(grey == 0, 128, grey).astype(np.uint8), mask)
@@ -384,3 +386,33 @@ def test_a_domain_of_discs_is_scored_on_the_disc_alone(root, tmp_path):
     assert found.by_reader == []
     assert any("domain discs does not keep its readers apart: write `annotators:" in line for line in lines.lines)
     assert len(found.overlays) == 1
+
+
+class TestMasksOfAnyTool:
+    @pytest.fixture
+    def predictions(self, root, tmp_path):
+        for name in NAMES:
+            for part in ("od", "oc"):
+                save(Image.open(root.parent / f"discs/od/{name}.png"), tmp_path / f"pred/{part}/{name}.png")
+        return [str(tmp_path / "pred/od"), str(tmp_path / "pred/oc")]
+
+    def test_cups_without_a_file_are_not_scored(self, root, predictions):
+        truths = [str(root.parent / "partial/od"), str(root.parent / "partial/oc")]
+        with pytest.raises(
+            DataError, match=r"a disc without a cup in .*drawn it, give --unannotated-cup m"
+        ):
+            pair_masks(predictions, truths)
+        evaluation = score_masks(pair_masks(predictions, truths, unannotated_cup="missing"))
+        sizes = evaluation.cases.set_index(["structure", "case"])["truth_pixels"]
+        assert sizes["cup"].index[sizes["cup"].isna()].tolist() == WITHOUT_CUP
+        assert sizes["disc"].notna().all()
+
+    def test_discs_alone(self, root, predictions):
+        pairs = pair_masks(predictions, [str(root.parent / "discs/od")], unannotated_cup="missing")
+        values = scored_values(score_masks(pairs)).set_index("structure")
+        assert (values.loc["disc", "dsc"] == 100).all()
+        assert values.loc["cup", "not_annotated"].all()
+
+    def test_an_empty_cup_is_another_truth_than_none(self, root):
+        truth = read_truth(open_root(root).cases("discs", "test")[0])
+        assert mask_digest(truth.told) != mask_digest(truth.masks)
