@@ -69,7 +69,7 @@ def cases_to_score(
     cases: list[Case] = []
     for domain in config.data.sources:
         own = split_cases(run, content, root, domain, "test")
-        kept = [case for case in own if source_half(case.name) == "calibrate"]
+        kept = [case for case in own if source_half(case.subject) == "calibrate"]
         if not kept:
             raise DataError(
                 f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half `calibrate`, for "
@@ -137,6 +137,8 @@ def _difference(
             return (
                 "photographs and masks are the same, but the coding of the masks, or how annotators are merged, differs"
             )
+    if split_digest([replace(case, patient=None) for case in cases]) == recorded:
+        return "photographs and masks are the same, but the run was made before it was known whose eyes they are"
     where = provenance.get("data_root")
     there: tuple[Case, ...] = ()
     with suppress(FundusSegError):
@@ -152,6 +154,7 @@ def _difference(
         f"{counted(len(there) - len(both), 'missing case')}": len(there) > len(both),
         f"{photographs} of {counted(len(both), 'photograph')} with other content": photographs,
         f"{masks} of {counted(len(both), 'mask')} with other content": masks,
+        "other patients": any(one.patient != other.patient for one, other in both),
         "another coding of masks": any(one.annotation != other.annotation for one, other in both),
     }
     return f"compared with {where} it has {', '.join(text for text, differs in found.items() if differs)}"

@@ -15,7 +15,8 @@ from fundus_seg.reporting.frames import captions_of, case_values, labelled, labe
 from fundus_seg.reporting.notes import captions, protocol_note, table_title
 from fundus_seg.reporting.table import Report, Table, difference_text
 from fundus_seg.statistics.comparison import by_holdout, paired_scores
-from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval
+from fundus_seg.statistics.intervals import MINIMAL_RUNS
+from fundus_seg.statistics.patients import patients_interval
 
 SOURCE_VALIDATION, ORACLE = "source-validation", "oracle"
 _METRIC = "dsc"
@@ -97,6 +98,6 @@ def _with_interval(differences: Sequence[pd.DataFrame]) -> dict[str, float]:
     """The mean over domains and the ends of its interval; NaN where there is none."""
     if not differences:
         return dict.fromkeys(("difference", "low", "high"), math.nan)
-    interval = bootstrap_interval(*differences).within(-100, 100)
+    interval = patients_interval(*differences).within(-100, 100)
     mean = float(np.mean([each.to_numpy().mean() for each in differences]))
     return {"difference": mean, "low": interval.low, "high": interval.high}

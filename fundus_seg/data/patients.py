@@ -1,0 +1,190 @@
+"""Whose eyes the cases of a domain are: a pattern of their names or paths, or a table, says which patient each has.
+
+Two eyes of one patient resemble each other more than those of two patients, so splits, halves of splits and intervals
+go by patient. A case whose patient is not known counts as a patient of its own (`files.Case.subject`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+from fundus_seg.data.files import NAME, Case, regular_expression
+from fundus_seg.data.listing import PHOTOGRAPHS
+from fundus_seg.data.names import key, stem, suffix_of
+from fundus_seg.errors import DataError, counted
+
+PATIENT = "{patient}"
+MANIFEST = "manifest.csv"
+"""The table that `data prepare` writes beside its domains.yaml; its columns `domain`, `case` and `patient` are read."""
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class PatientPattern:
+    """A pattern of the names of cases, as `RET{patient}O[DS]`; with folders, of the ends of their paths: `{patient}/*`.
+
+    `*`, `?` and `[...]` match as in `files.Pattern`.
+
+    Attributes:
+        text: the pattern.
+        domain: key of the only domain that it was written for, whose numbers of patients then are its own; empty for a
+            pattern of all domains, in which one number is one patient.
+    """
+
+    text: str
+    domain: str = ""
+
+    @property
+    def numbering(self) -> str:
+        """Two domains with the same numbering mean the same patient by the same text."""
+        return f"{self.domain}:{self.text}"
+
+    def __str__(self) -> str:
+        return f"the pattern '{self.text}'"
+
+    def of(self, domain: str, name: str, image: Path) -> str | None:
+        """The patient of a case with this name and photograph; None where the pattern does not match."""
+        parts = self.text.replace(PATIENT, NAME).split("/")
+        given = (name,) if len(parts) == 1 else image.parts[-len(parts) :]
+        patient: str | None = None
+        for place, (part, text) in enumerate(zip(parts, given, strict=False), start=1):
+            expression = regular_expression(part, patient, literal=False, file=1 < place == len(parts))
+            match = expression.fullmatch(key(text))
+            if match is None or len(given) < len(parts):
+                return None
+            patient = match.groupdict().get("name", patient)
+        return patient
+
+
+@dataclass(frozen=True)
+class PatientTable:
+    """A table with a row for each case.
+
+    Attributes:
+        path: the CSV file.
+        rows: the patient of each (domain, case); the domain is empty where the table has no column of domains.
+    """
+
+    path: Path
+    rows: Mapping[tuple[str, str], str] = field(repr=False)
+
+    @property
+    def numbering(self) -> str:
+        """Two domains with the same numbering mean the same patient by the same text."""
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def of(self, domain: str, name: str, image: Path) -> str | None:
+        """The patient of a case; None where no row names the case, or its row names no patient."""
+        return self.rows.get((domain, name)) or self.rows.get(("", name))
+
+    def knows(self, domain: str) -> bool:
+        """Whether a row of this domain names a patient."""
+        return any(own in (domain, "") for own, _ in self.rows)
+
+
+Patients = PatientPattern | PatientTable
+
+
+def read_table(path: Path, case: str = "case", patient: str = "patient", domain: str = "") -> PatientTable:
+    """Read a CSV file, with commas, semicolons or tabs between its columns.
+
+    Args:
+        path: the file, in UTF-8.
+        case: heading of the column of cases: their names, or file names or paths of their photographs.
+        patient: heading of the column of patients; an empty field stands for one that is not known.
+        domain: heading of a column with the keys of domains; empty for a table without one.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or has two patients for one case.
+    """
+    columns = [key(heading) for heading in (case, patient, domain) if heading]
+    lines = _lines(path, columns)
+    if lines is None:
+        text = f"its first line lacks a column of {', '.join(columns)}, with commas, semicolons or tabs between them"
+        raise DataError(text, path)
+    rows: dict[tuple[str, str], str] = {}
+    for line, (shown, own, *where) in lines:
+        name = re.split(r"[/\\]", shown)[-1]
+        name = stem(name) if suffix_of(name) in PHOTOGRAPHS else name
+        known = rows.setdefault(("".join(where), name), own) if name and own else own
+        if known != own:
+            hint = "" if domain else ", or name the column of domains with `domain:` if these share names of cases"
+            raise DataError(f"{name} has two patients, {known} and {own}; leave one{hint}", path, line)
+    return PatientTable(path, rows)
+
+
+def manifest_beside(file: Path) -> PatientTable | None:
+    """The table of a manifest.csv beside a YAML file; None if there is none, or it has other columns.
+
+    Raises:
+        DataError: it cannot be read, or has two patients for one case.
+    """
+    path = file.parent / MANIFEST
+    known = path.is_file() and _lines(path, ["domain", "case", "patient"]) is not None
+    return read_table(path, domain="domain") if known else None
+
+
+def _lines(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]] | None:
+    """The cells of some columns, row by row, each with the number of its line; None if a column is not there.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file in UTF-8"
+        raise DataError(f"cannot be read ({reason}); give a CSV table of cases and patients in UTF-8", path) from error
+    for delimiter in _DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            header = [key(each.strip()) for each in next(reader, [])]
+            if {*columns} <= {*header}:
+                places = [header.index(column) for column in columns]
+                return [(reader.line_num, [key("".join(row[i : i + 1]).strip()) for i in places]) for row in reader]
+        except csv.Error as error:
+            raise DataError(f"not a CSV table ({error}); export it again", path, reader.line_num) from error
+    return None
+
+
+def unknown_patients(patients: Patients, domain: str, cases: Sequence[Case]) -> str:
+    """What to warn of where only some cases of a domain have a patient; empty where all of them have.
+
+    Raises:
+        DataError: none of them has one.
+    """
+    unknown = [case.name for case in cases if case.patient is None]
+    if cases and len(unknown) == len(cases):
+        raise DataError(f"no case of {domain} has a patient by {patients}: the first case is '{unknown[0]}'")
+    if not unknown:
+        return ""
+    return (
+        f"{domain}: {counted(len(unknown), 'case')} of {len(cases)} without a patient by {patients} "
+        f"('{unknown[0]}' first); each counts as a patient of its own"
+    )
+
+
+def shared_patients(cases: Iterable[Case], patients: Mapping[str, Patients]) -> Iterator[tuple[Case, Case]]:
+    """For each patient with eyes in several splits or domains, an eye of each two of them.
+
+    Args:
+        cases: of any domains.
+        patients: by domain, what says whose eyes its cases are. Patients are compared within a domain, and between
+            domains that have the same numbering.
+    """
+    places: dict[tuple[str, str], dict[tuple[str, str], Case]] = {}
+    for case in cases:
+        if case.patient is not None:
+            person = patients[case.domain].numbering, case.patient
+            places.setdefault(person, {}).setdefault((case.domain, case.split), case)
+    for eyes in places.values():
+        yield from combinations(eyes.values(), 2)
