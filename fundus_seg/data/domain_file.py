@@ -52,8 +52,7 @@ DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
 MOST_ANNOTATORS = 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # a domain's key, which stands in folders, options and columns
-
-_TABLE = ("table", "case", "patient", "domain")
+_TABLE = ("table", "case", "patient", "domain")  # as the arguments of `patients.read_table`
 
 _Entries = dict[str, yaml.Node]
 
@@ -71,12 +70,11 @@ def read_domain_file(path: Path) -> tuple[DomainFiles, ...]:
     top = reader.entries(reader.root(), ("coding", "domains", "patient"), required=("domains",))
     coding = reader.coding(top["coding"]) if "coding" in top else DOFE
     everyone = reader.patients(top["patient"]) if "patient" in top else None
-    manifest = None if everyone else manifest_beside(path)
+    manifest = {} if everyone else manifest_beside(path)
     domains = []
     for key, node in reader.entries(top["domains"]).items():
         domain = reader.domain(key, node, coding)
-        told = everyone or (manifest if manifest and manifest.knows(key) else None)
-        domains.append(domain if domain.patients else replace(domain, patients=told))
+        domains.append(replace(domain, patients=domain.patients or everyone or manifest.get(key)))
     return tuple(domains)
 
 

@@ -229,7 +229,7 @@ class DomainFiles:
 
     def patient(self, name: str, image: Path) -> str | None:
         """The patient of the case with this name and photograph; None where that is not known."""
-        return self.patients.of(self.key, name, image) if self.patients else None
+        return self.patients.patient(self.key, name, image) if self.patients else None
 
     def files(self, split: Split) -> SplitFiles:
         """The patterns that hold the files of a split."""

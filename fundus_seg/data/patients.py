@@ -21,7 +21,7 @@ from fundus_seg.errors import DataError, counted
 
 PATIENT = "{patient}"
 MANIFEST = "manifest.csv"
-"""The table that `data prepare` writes beside its domains.yaml; its columns `domain`, `case` and `patient` are read."""
+"""The table that `data prepare` writes beside its domains.yaml."""
 _DELIMITERS = ",;\t"
 
 
@@ -48,7 +48,7 @@ class PatientPattern:
     def __str__(self) -> str:
         return f"the pattern '{self.text}'"
 
-    def of(self, domain: str, name: str, image: Path) -> str | None:
+    def patient(self, domain: str, name: str, image: Path) -> str | None:
         """The patient of a case with this name and photograph; None where the pattern does not match."""
         parts = self.text.replace(PATIENT, NAME).split("/")
         given = (name,) if len(parts) == 1 else image.parts[-len(parts) :]
@@ -68,27 +68,25 @@ class PatientTable:
 
     Attributes:
         path: the CSV file.
-        rows: the patient of each (domain, case); the domain is empty where the table has no column of domains.
+        patients: the patient of each (domain, case); the domain is empty where the table has no column of domains.
+        of: name of the public set whose numbers of patients these are; empty for a table with one numbering.
     """
 
     path: Path
-    rows: Mapping[tuple[str, str], str] = field(repr=False)
+    patients: Mapping[tuple[str, str], str] = field(repr=False)
+    of: str = ""
 
     @property
     def numbering(self) -> str:
         """Two domains with the same numbering mean the same patient by the same text."""
-        return str(self.path)
+        return f"{self.path}:{self.of}"
 
     def __str__(self) -> str:
         return str(self.path)
 
-    def of(self, domain: str, name: str, image: Path) -> str | None:
+    def patient(self, domain: str, name: str, image: Path) -> str | None:
         """The patient of a case; None where no row names the case, or its row names no patient."""
-        return self.rows.get((domain, name)) or self.rows.get(("", name))
-
-    def knows(self, domain: str) -> bool:
-        """Whether a row of this domain names a patient."""
-        return any(own in (domain, "") for own, _ in self.rows)
+        return self.patients.get((domain, name)) or self.patients.get(("", name))
 
 
 Patients = PatientPattern | PatientTable
@@ -107,34 +105,54 @@ def read_table(path: Path, case: str = "case", patient: str = "patient", domain:
         DataError: the file cannot be read, lacks a column, or has two patients for one case.
     """
     columns = [key(heading) for heading in (case, patient, domain) if heading]
-    lines = _lines(path, columns)
-    if lines is None:
+    rows = _rows(path, columns)
+    if rows is None:
         text = f"its first line lacks a column of {', '.join(columns)}, with commas, semicolons or tabs between them"
         raise DataError(text, path)
-    rows: dict[tuple[str, str], str] = {}
-    for line, (shown, own, *where) in lines:
-        name = re.split(r"[/\\]", shown)[-1]
-        name = stem(name) if suffix_of(name) in PHOTOGRAPHS else name
-        known = rows.setdefault(("".join(where), name), own) if name and own else own
-        if known != own:
-            hint = "" if domain else ", or name the column of domains with `domain:` if these share names of cases"
-            raise DataError(f"{name} has two patients, {known} and {own}; leave one{hint}", path, line)
-    return PatientTable(path, rows)
+    return _table(path, [(line, row.get(domain, ""), row[columns[0]], row[columns[1]]) for line, row in rows])
 
 
-def manifest_beside(file: Path) -> PatientTable | None:
-    """The table of a manifest.csv beside a YAML file; None if there is none, or it has other columns.
+def manifest_beside(file: Path) -> dict[str, PatientTable]:
+    """What a manifest.csv of `data prepare` beside a YAML file says of patients, by domain.
+
+    Its columns `domain`, `name` (or `case`), `patient` and `set` are read; a set is the public data set that numbers
+    the patients. Nothing comes of a file without the first three, nor of a domain without a patient.
 
     Raises:
-        DataError: it cannot be read, or has two patients for one case.
+        DataError: the file cannot be read, or has two patients for one case.
     """
     path = file.parent / MANIFEST
-    known = path.is_file() and _lines(path, ["domain", "case", "patient"]) is not None
-    return read_table(path, domain="domain") if known else None
+    by_set: dict[tuple[str, str], list[_Row]] = {}
+    for line, row in (_rows(path, ["domain", "patient"]) if path.is_file() else None) or ():
+        name, domain = row.get("name") or row.get("case") or "", row["domain"]
+        if name and row["patient"]:
+            by_set.setdefault((domain, row.get("set", "")), []).append((line, domain, name, row["patient"]))
+    return {domain: _table(path, rows, of) for (domain, of), rows in by_set.items()}
 
 
-def _lines(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]] | None:
-    """The cells of some columns, row by row, each with the number of its line; None if a column is not there.
+_Row = tuple[int, str, str, str]
+"""Number of the line, domain, case and patient."""
+
+
+def _table(path: Path, rows: Iterable[_Row], of: str = "") -> PatientTable:
+    """A table of rows; a file's name or path becomes the name of its case.
+
+    Raises:
+        DataError: a case has two patients.
+    """
+    patients: dict[tuple[str, str], str] = {}
+    for line, domain, shown, patient in rows:
+        name = re.split(r"[/\\]", shown)[-1]
+        name = stem(name) if suffix_of(name) in PHOTOGRAPHS else name
+        known = patients.setdefault((domain, name), patient) if name and patient else patient
+        if known != patient:
+            hint = "" if domain else ", or name the column of domains with `domain:` if these share names of cases"
+            raise DataError(f"{name} has two patients, {known} and {patient}; leave one{hint}", path, line)
+    return PatientTable(path, patients, of)
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]] | None:
+    """The rows by their headings, each with the number of its line; None if one of the columns is not there.
 
     Raises:
         DataError: the file cannot be read.
@@ -149,8 +167,8 @@ def _lines(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]] | 
         try:
             header = [key(each.strip()) for each in next(reader, [])]
             if {*columns} <= {*header}:
-                places = [header.index(column) for column in columns]
-                return [(reader.line_num, [key("".join(row[i : i + 1]).strip()) for i in places]) for row in reader]
+                cells = ((reader.line_num, [key(each.strip()) for each in row]) for row in reader)
+                return [(line, dict.fromkeys(header, "") | dict(zip(header, row, strict=False))) for line, row in cells]
         except csv.Error as error:
             raise DataError(f"not a CSV table ({error}); export it again", path, reader.line_num) from error
     return None

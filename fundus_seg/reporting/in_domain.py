@@ -20,7 +20,7 @@ from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.floors import floors_of
 from fundus_seg.reporting.frames import captions_of, case_values, labelled
-from fundus_seg.reporting.notes import counts_and_protocol, protocol_note, table_title
+from fundus_seg.reporting.notes import counts_and_protocol, patients_note, protocol_note, table_title
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
 from fundus_seg.reporting.tables import title_of
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
@@ -85,6 +85,7 @@ def domain_gap_table(pairs: Pairs) -> Report:
         "out-of-domain of each run; ± SD over runs",
         "in-domain: test photographs of the source domains, of the half that chose no checkpoint (`calibrate`)",
         *floors.notes,
+        patients_note([each for pair in pairs for each in pair]),
         protocol_note(outside[0].meta.protocol),
     )
     title = title_of(outside, "In-domain beside unseen domains")

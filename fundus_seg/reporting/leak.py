@@ -12,7 +12,7 @@ import pandas as pd
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.reporting.frames import captions_of, case_values, labelled, labels_of
-from fundus_seg.reporting.notes import captions, protocol_note, table_title
+from fundus_seg.reporting.notes import captions, patients_note, protocol_note, table_title
 from fundus_seg.reporting.table import Report, Table, difference_text
 from fundus_seg.statistics.comparison import by_holdout, paired_scores
 from fundus_seg.statistics.intervals import MINIMAL_RUNS
@@ -59,6 +59,7 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Report | None:
         cells.append((None, list(differences.values()) if len(differences) == len(holdouts) else []))
         identity = {key: text for key, text in asdict(operator).items() if key != "selection"}
         rows += [{**identity, "holdout": holdout, **_with_interval(cell)} for holdout, cell in cells]
+    notes.append(patients_note(kept))
     notes.append(
         f"{ORACLE} minus {SOURCE_VALIDATION}, of the same runs, with its 95 % interval over runs and cases, of fewer "
         f"than {MINIMAL_RUNS} runs over cases alone; above 0, the oracle shows more than a user of these networks "
