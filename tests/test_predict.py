@@ -181,6 +181,10 @@ class TestCheckpoints:
         framings = [disc_framing(read_mask(path)[0]) for path in seen]
         assert min(framings) - 0.01 < model.framing.low <= model.framing.high < max(framings) + 0.01
         assert model.phantom is False
+        recorded = run.read_config()["provenance"]["framings"]
+        assert recorded == read_checkpoint(run.checkpoint("best"))["usage"]["framings"]
+        assert list(recorded) == ["B", "C", "D"]
+        assert min(framings) - 0.01 < recorded["B"]["low"] <= recorded["B"]["median"] <= recorded["B"]["high"]
 
 
 class TestFraming:
