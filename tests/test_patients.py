@@ -75,7 +75,7 @@ class TestWhoseEyes:
             ("RET{patient}O[DS]", "RET002OX", "x/RET002OX.jpg", None),
             ("{patient}_*", "a_b_OD", "a_b_OD.png", "a_b"),  # the eye stands behind the last dash
             ("{patient}-?", "N-4-L", "N-4-L.png", "N-4"),
-            ("*{patient}", "é1", "e\u0301 1.png", "1"),
+            ("é{patient}_{eye}", "é1_left_2", "e\u0301.png", "1_left"),
             ("{patient}/*", "0001", "data/P12/0001.png", "P12"),
             ("{patient}/O?/*.jpg", "0001", "data/P12/OD/0001.JPG", "P12"),
             ("{patient}/{patient}_*.png", "P1_OD", "data/P1/P1_OD.png", "P1"),
@@ -129,6 +129,9 @@ class TestWhoseEyes:
             open_root(clinics(north="patient: P01"))
         with pytest.raises(DataError, match=r"domains\.yaml:6: unknown placeholder '\{name\}'"):
             open_root(clinics(north='patient: "{name}_{patient}"'))
+        for pattern in ("{patient}{eye}", "*{patient}_OD", "{patient}*/*"):
+            with pytest.raises(DataError, match=r"domains\.yaml:6: .* does not tell where the patient ends: write"):
+                open_root(clinics(north=f'patient: "{pattern}"'))
         with pytest.raises(DataError, match=r"domains\.yaml:6: unknown key 'cases': did you mean 'case'"):
             open_root(clinics(north="patient: {table: eyes.csv, cases: file}"))
 

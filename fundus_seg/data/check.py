@@ -181,7 +181,8 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
     findings += _odd(suspicion, {(finding.path, finding.text) for finding in judged})
     findings += _shared_pictures(inspections)
     findings += map(_shared_patient, shared_patients(cases, root.patients))
-    findings += [Finding(text, root.path, severity="warning") for text in odd_framings(_framings(inspections))]
+    sound = [each for each in inspections if each.case.mask not in suspicion.explained]
+    findings += [Finding(text, root.path, severity="warning") for text in odd_framings(_framings(sound))]
     summaries = tuple(
         _summary(
             domain, split, [seen for seen in inspections if (seen.case.domain, seen.case.split) == (domain, split)]

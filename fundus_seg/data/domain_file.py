@@ -11,7 +11,7 @@
         images: "south/{name}/photo.tif"
         masks: {disc: "south/{name}/{annotator}-od.png", cup: "south/{name}/{annotator}-oc.png"}    # two binary files
         annotators: {names: [ann, bob, cem], merge: majority}      # or union, intersection, or one of the names
-        patient: "{patient}_O[DS]"      # of the case's name; or the end of the photograph's path, "{patient}/*"; or
+        patient: "{patient}_{eye}"      # of the case's name; or the end of the photograph's path, "{patient}/*"; or
                                         # {table: eyes.csv, case: file, patient: id}: splits then go by patient
 
 Paths are relative to the file. The file is read node by node, so that every error names its line.
@@ -43,7 +43,7 @@ from fundus_seg.data.coding import (
     with_bounds,
 )
 from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
-from fundus_seg.data.patients import PATIENT, PatientPattern, Patients, manifest_beside, read_table
+from fundus_seg.data.patients import EYE, PATIENT, PatientPattern, Patients, manifest_beside, read_table
 from fundus_seg.errors import DataError, UsageError, unknown_name
 from fundus_seg.protocol import NONE_UNSEEN
 from fundus_seg.yaml_lines import YamlError
@@ -181,9 +181,12 @@ class _Reader:
     def patients(self, node: yaml.Node, domain: str = "") -> Patients:
         """What says whose eyes the cases are, of all domains or of the one whose key is given."""
         if isinstance(node, yaml.ScalarNode):
-            pattern = self.pattern(node, (PATIENT,))
+            pattern = self.pattern(node, (PATIENT, EYE))
             if PATIENT not in pattern:
                 raise self.error(node, f"'{pattern}' lacks '{PATIENT}', which stands for the patient's number or name")
+            if re.search(rf"{PATIENT}([*]|{EYE})|([*]|{EYE}){PATIENT}", pattern):
+                ends = f"write what stands between, as '{PATIENT}_{EYE}', or one character, as '{PATIENT}[LR]'"
+                raise self.error(node, f"'{pattern}' does not tell where the patient ends: {ends}")
             return PatientPattern(pattern, domain)
         columns = {key: self.text(each) for key, each in self.entries(node, _TABLE, required=("table",)).items()}
         return read_table(self.path.parent / columns.pop("table"), **columns)

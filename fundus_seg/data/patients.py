@@ -19,7 +19,7 @@ from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.names import key, stem, suffix_of
 from fundus_seg.errors import DataError, counted
 
-PATIENT = "{patient}"
+PATIENT, EYE = "{patient}", "{eye}"
 MANIFEST = "manifest.csv"
 """The table that `data prepare` writes beside its domains.yaml."""
 _DELIMITERS = ",;\t"
@@ -27,9 +27,9 @@ _DELIMITERS = ",;\t"
 
 @dataclass(frozen=True)
 class PatientPattern:
-    """A pattern of the names of cases, as `RET{patient}O[DS]`; with folders, of the ends of their paths: `{patient}/*`.
+    """A pattern of the names of cases, as `{patient}_{eye}`; with folders, of the ends of their paths: `{patient}/*`.
 
-    `*`, `?` and `[...]` match as in `files.Pattern`.
+    `*`, `?` and `[...]` match as in `files.Pattern`, and `{eye}` as `*` does.
 
     Attributes:
         text: the pattern.
@@ -50,7 +50,7 @@ class PatientPattern:
 
     def patient(self, domain: str, name: str, image: Path) -> str | None:
         """The patient of a case with this name and photograph; None where the pattern does not match."""
-        parts = self.text.replace(PATIENT, NAME).split("/")
+        parts = self.text.replace(PATIENT, NAME).replace(EYE, "*").split("/")
         given = (name,) if len(parts) == 1 else image.parts[-len(parts) :]
         patient: str | None = None
         for place, (part, text) in enumerate(zip(parts, given, strict=False), start=1):

@@ -144,7 +144,8 @@ def _difference(
     with suppress(FundusSegError):
         there = open_root(where).cases(domain, split)
     if not there or split_digest(there) != recorded:
-        return f"photographs, masks, names or coding; which of them cannot be told, since {where} has changed too"
+        what = "photographs, masks, names, coding or patients"
+        return f"{what}; which of them cannot be told, since {where} has changed too"
     before = {case.name: case for case in there}
     both = [(case, before[case.name]) for case in cases if case.name in before]
     photographs = sum(file_digest(one.image) != file_digest(other.image) for one, other in both)

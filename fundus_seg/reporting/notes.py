@@ -128,7 +128,7 @@ def counts_and_protocol(
 def patients_note(evaluations: Sequence[Evaluation]) -> str:
     """How many patients stand behind the cases of each domain, as far as any of the evaluations knows.
 
-    `patients: A 51 cases of 34, B not known; intervals and tests go by patient, and a case of which none is known ...`
+    `patients: A 51 cases of 34, B not known; intervals and tests take the cases of a patient together ...`
     """
     columns = ["domain", "case", "patient"]
     cases = pd.concat([each.cases.reindex(columns=columns).drop_duplicates() for each in evaluations])
@@ -141,10 +141,8 @@ def patients_note(evaluations: Sequence[Evaluation]) -> str:
         text = f"{domain} {counted(len(own) - unknown, 'case')} of {own.nunique()}"
         text = f"{text} and {unknown} of which none is known" if unknown else text
         texts.append(f"{domain} not known" if unknown == len(own) else text)
-    return (
-        f"patients: {', '.join(texts)}; intervals and tests take the cases of a patient together, and a case whose "
-        "patient is not known as a patient of its own"
-    )
+    rest = ", and a case whose patient is not known as one of its own" if known.isna().any() else ""
+    return f"patients: {', '.join(texts)}; intervals and tests take the cases of a patient together{rest}"
 
 
 def label_notes(evaluations: Sequence[Evaluation]) -> list[str]:
