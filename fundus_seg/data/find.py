@@ -52,6 +52,7 @@ class _Search:
     """All files that match the patterns of some domains.
 
     Attributes:
+        domains: the domains by their keys.
         files: the patterns of each split.
         found: what each pattern finds.
         masks: the file that a mask pattern finds for each name.
@@ -59,6 +60,7 @@ class _Search:
     """
 
     def __init__(self, domains: Sequence[DomainFiles]) -> None:
+        self.domains = {domain.key: domain for domain in domains}
         self.files: dict[_Place, SplitFiles] = {}
         self.found: dict[Pattern, Found] = {}
         self.masks: dict[Pattern, dict[str, Path]] = {}
@@ -74,7 +76,7 @@ class _Search:
                 self.photographs[domain.key, split] = [
                     (name, path)
                     for name, path in self.found[files.images].files
-                    if domain.test is not None or hashed_split(name) == split
+                    if domain.test is not None or hashed_split(domain.patient(name, path) or name) == split
                 ]
 
     def split(self, place: _Place) -> FoundSplit:
@@ -82,7 +84,7 @@ class _Search:
         if not self.photographs[place]:
             return FoundSplit((), (self._why_empty(place),))
         domain, split = place
-        files = self.files[place]
+        files, patient = self.files[place], self.domains[domain].patient
         misplaced = self._misplaced(place)
         problems = list(misplaced.values())
         complete = {name: path for name, path in self.photographs[place] if path not in misplaced}
@@ -90,7 +92,7 @@ class _Search:
             problems += self._unpaired(place, pattern) if self.masks[pattern] else [pattern.why_empty()]
             complete = {name: path for name, path in complete.items() if name in self.masks[pattern]}
         cases = [
-            Case(domain, split, name, path, self._mask_files(files, name), files.annotation)
+            Case(domain, split, name, path, self._mask_files(files, name), files.annotation, patient(name, path))
             for name, path in complete.items()
         ]
         return FoundSplit(tuple(cases), tuple(problems))

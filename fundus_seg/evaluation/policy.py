@@ -18,10 +18,11 @@ from fundus_seg.metrics.clinical import RATIOS, cup_to_disc_ratio
 
 
 def scored_values(evaluation: Evaluation) -> pd.DataFrame:
-    """One row per case and structure: case, structure, METRICS (overlaps in %, distances in 800-pixel units), flags.
+    """One row per case and structure: case, patient, structure, METRICS (overlaps in %, distances in px of 800), flags.
 
     `penalised` marks a case whose distances are the protocol's penalty; `excluded` one without truth, whose scores are
-    all NaN, so that pandas' means leave it out. A metric that the records lack, since they are older than it, is NaN.
+    all NaN, so that pandas' means leave it out. A metric that the records lack, since they are older than it, is NaN,
+    and a patient who is not known is None or NaN.
     """
     cases = evaluation.cases
     excluded = cases["truth_pixels"] == 0
@@ -31,7 +32,7 @@ def scored_values(evaluation: Evaluation) -> pd.DataFrame:
     there = np.isin(list(METRICS), [name for name in distances() if name in cases])
     values[np.ix_(penalised.to_numpy(bool), there)] = evaluation.meta.protocol.empty_distance
     scores = dict(zip(METRICS, values.T, strict=True))
-    columns = {"case": cases["case"], "structure": cases["structure"], **scores}
+    columns = {"case": cases["case"], "patient": cases.get("patient"), "structure": cases["structure"], **scores}
     return pd.DataFrame({**columns, "penalised": penalised, "excluded": excluded})
 
 

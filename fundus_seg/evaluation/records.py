@@ -96,7 +96,8 @@ class Evaluation:
     Attributes:
         path: the CSV.
         meta: protocol, data digests, selection, run, versions.
-        cases: one row per case and structure, columns as `score_case` gives them.
+        cases: one row per case and structure, columns as `score_case` gives them; `patient` among them, as the data
+            names the patient and NaN where that is not known, unless no patient is known at all.
         label: a short name that the user gave its operator and recipe, to head their column; empty without one.
         alike: how alike the masks of different cases are, by structure, without one of which fewer than two cases have
             a true mask; None where it is not known, since an earlier version scored them.
@@ -146,7 +147,7 @@ def read_evaluation(path: Path) -> Evaluation:
                 f"{path}: cut off or changed since it was written; evaluate the run again, "
                 "which keeps the whole cases of one that was cut off"
             )
-        names = {"protocol": str, "domain": str, "case": str, "structure": str}
+        names = {"protocol": str, "domain": str, "case": str, "patient": str, "structure": str}
         cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
         metrics = [name for name in METRICS if name in cases]  # a record may be older than a metric
         columns = [name for name in (*SIZES, *FAULTS, *metrics) if not pd.api.types.is_numeric_dtype(cases[name])]

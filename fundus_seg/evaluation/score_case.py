@@ -61,6 +61,7 @@ def score_cases(
     for case, raw, truth in predictions:
         prediction = clean(raw, largest=scoring.largest_component, fill=scoring.fill_holes)
         identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
+        identity |= {} if case.patient is None else {"patient": case.patient}  # no column where no patient is known
         rows += score_case(prediction, truth, raw=raw, scoring=scoring, **identity)
         seen.add(prediction, truth)
         advance()
