@@ -179,6 +179,27 @@ class Combination(Scoring):
         return False
 
 
+class ByReader(Combination):
+    """A protocol in which the truth is what each reader drew, one after another, and not what they make together.
+
+    Its scores and those against the merged truth never stand in one table.
+    """
+
+    by_reader: Literal[True] = True
+    """Whether each reader's own masks are the truth."""
+
+    @property
+    def for_any_masks(self) -> bool:
+        """No: masks of another tool are scored against one truth."""
+        return False
+
+
+def by_reader(scoring: Scoring) -> ByReader:
+    """The protocol that differs from this one in its truth alone."""
+    plain = {name: getattr(scoring, name) for name in Combination.model_fields if hasattr(scoring, name)}
+    return ByReader(**plain)
+
+
 def combined(scoring: Scoring, *, ensemble: bool = False, views: Views | None = None) -> Scoring:
     """The protocol by which several predictions of a photograph are scored as one.
 

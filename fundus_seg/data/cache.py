@@ -18,7 +18,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from PIL import Image
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder, remove, remove_leftovers
 from fundus_seg.config import DataConfig
 from fundus_seg.cores import map_on_cores
-from fundus_seg.data.dataset import read_sample
+from fundus_seg.data.dataset import BOTH, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.io import DECODER_VERSION
 from fundus_seg.data.witness import Suspicion, Witness, odd_line
@@ -58,6 +58,7 @@ class ResizedSplit:
         images: (N, size, size, 3) uint8, memory-mapped.
         masks: (N, 2, size, size) uint8 of 0 and 1, channels ("disc", "cup"), memory-mapped.
         problems: why some of the cases must not train a network.
+        annotated: (N, 2) bool, whether each structure of a case is annotated; where one is not, its mask is 0.
         odd: what is odd about some of the masks, a line for each kind.
         subjects: `Case.subject` of each case.
     """
@@ -67,6 +68,7 @@ class ResizedSplit:
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     problems: tuple[Problem, ...]
+    annotated: NDArray[np.bool_]
     odd: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
 
@@ -104,6 +106,7 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
             names=tuple(case.name for case in cases),
             **arrays,
             problems=_training_problems(cases, record["problems"]),
+            annotated=np.array(record.get("annotated", [BOTH] * len(cases)), dtype=bool).reshape(len(cases), 2),
             odd=odd,
             subjects=tuple(case.subject for case in cases),
         )
@@ -195,6 +198,7 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
     shapes = _shapes(len(cases), data.size)
     images, masks = (_reserved(folder / f"{name}.npy", shape) for name, shape in shapes.items())
     why_not_train: list[str | None] = [None] * len(cases)
+    annotated = [BOTH] * len(cases)
     witness = Witness()
 
     def resize(index: int) -> None:
@@ -205,6 +209,7 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
             resized = Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
             masks[index, structure] = np.asarray(resized)
         why_not_train[index] = training_problem(sample.masks)
+        annotated[index] = sample.annotated
 
     place = f"{cases[0].domain}/{cases[0].split}"
     unusable = Problems()
@@ -216,12 +221,14 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
     unusable.refuse("files cannot be used")
     for name in shapes:
         flush_to_disk(folder / f"{name}.npy")
-    about = {
+    about: dict[str, Any] = {
         "what": f"{place}, {len(cases)} cases at {data.size}",
         "problems": why_not_train,
         "odd": _odd_entries(cases, suspicion),
         "sha256": {name: file_digest(folder / f"{name}.npy") for name in shapes},
     }
+    if any(each != BOTH for each in annotated):
+        about["annotated"] = annotated
     (folder / _RECORD).write_text(_sealed(about), "utf8")
     flush_to_disk(folder / _RECORD)
 
@@ -309,7 +316,7 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
 
     def row(case: Case) -> list[Any]:
         masks = [[digest(path) for path in files] for files in case.masks]
-        return [case.name, digest(case.image), masks, asdict(case.annotation)]
+        return [case.name, digest(case.image), masks, case.annotation.recorded()]
 
     contents = map_on_cores(row, cases)
     if not seen.items() <= known.items():

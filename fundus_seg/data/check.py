@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.cache import training_problem
-from fundus_seg.data.dataset import look, read_masks
+from fundus_seg.data.dataset import look, read_truth
 from fundus_seg.data.duplicates import find_copies, fingerprint
-from fundus_seg.data.files import SPLITS, Case, Split
+from fundus_seg.data.files import SPLITS, Case, Split, not_drawn
 from fundus_seg.data.io import count_greys, read_photograph
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.data.listing import Skipped
@@ -62,7 +62,8 @@ class SplitSummary:
         frames: number of photographs of each size, by "WIDTHxHEIGHT" in pixels.
         greys: number of pixels of each grey in the masks, by the grey as text, since JSON has no other keys.
         empty_disc: number of masks with an empty disc.
-        empty_cup: number of masks with an empty cup.
+        empty_cup: number of masks with an empty cup, but for those whose cup is not annotated.
+        cup_not_annotated: number of masks whose cup is not annotated: they train and score the disc alone.
         cup_touches_background: number of masks in which the rim does not surround the cup.
         disc_cut: number of masks in which the frame cuts the disc.
         disc_to_frame: height of the disc divided by the height of the frame; empty discs are left out.
@@ -80,6 +81,7 @@ class SplitSummary:
     disc_cut: int
     disc_to_frame: Spread
     cup_to_disc: Spread
+    cup_not_annotated: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class _Drawing:
     cup_touches_background: bool
     disc_cut: bool
     framing: float  # as `disc_framing` gives it
+    cup_annotated: bool = True
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
     findings += map(_shared_patient, shared_patients(cases, root.patients))
     sound = [each for each in inspections if each.case.mask not in suspicion.explained]
     findings += [Finding(text, root.path, severity="warning") for text in odd_framings(_framings(sound))]
+    findings += _missing_readers(cases)
     summaries = tuple(
         _summary(
             domain, split, [seen for seen in inspections if (seen.case.domain, seen.case.split) == (domain, split)]
@@ -209,20 +213,21 @@ def _odd(suspicion: Suspicion, judged: Collection[tuple[Path | str | None, str]]
 def _inspect(case: Case, witness: Witness) -> _Inspection:
     """Read and judge one case."""
     problems = Problems()
-    photograph = masks = drawing = None
+    photograph = truth = drawing = None
     with problems.gather():
         photograph = read_photograph(case.image)
     with problems.gather():
-        masks = read_masks(case, witness)
-        look(case, photograph, masks, witness)
+        truth = read_truth(case, witness)
+        look(case, photograph, truth, witness)
     picture = None if photograph is None else _picture(photograph.pixels)
     if picture is not None and not picture.fingerprint.any():
         problems.add("one flat colour: export it again, or leave the case out", case.image)
     findings = [Finding(problem.text, problem.path) for problem in problems.found]
-    if masks is not None:
-        coded = len(case.masks[0]) == 1  # the greys of two binary files would tell nothing
-        drawing = _drawing(masks, count_greys(case.mask) if coded else np.zeros(256, np.int64))
-        findings += _judge(case, masks, drawing)
+    if truth is not None:
+        coded = case.annotation.coding is not None and len(case.masks[0]) == 1  # those of binary files tell nothing
+        greys = count_greys(case.mask) if coded else np.zeros(256, np.int64)
+        drawing = replace(_drawing(truth.masks, greys), cup_annotated=truth.annotated[1])
+        findings += _judge(case, truth.masks, drawing)
     return _Inspection(case, tuple(findings), picture, drawing)
 
 
@@ -301,6 +306,15 @@ def _framings(inspections: Sequence[_Inspection]) -> dict[str, list[float]]:
     return found
 
 
+def _missing_readers(cases: Sequence[Case]) -> Iterator[Finding]:
+    """The readers who have not drawn all cases of a split."""
+    for place in dict.fromkeys((case.domain, case.split) for case in cases):
+        own = [case for case in cases if (case.domain, case.split) == place]
+        for reader, lacking in not_drawn(own).items():
+            text = f"reader {reader} has drawn {len(own) - len(lacking)} of {len(own)} cases of {'/'.join(place)}"
+            yield Finding(f"{text}; this is the first of the others", lacking[0].image, severity="warning")
+
+
 def _summary(domain: str, split: Split, inspections: Sequence[_Inspection]) -> SplitSummary:
     frames = Counter(f"{each.picture.frame[1]}x{each.picture.frame[0]}" for each in inspections if each.picture)
     drawings = [each.drawing for each in inspections if each.drawing]
@@ -312,7 +326,8 @@ def _summary(domain: str, split: Split, inspections: Sequence[_Inspection]) -> S
         frames=dict(frames.most_common()),
         greys={str(grey): int(count) for grey, count in enumerate(greys) if count},
         empty_disc=sum(not drawing.disc_height for drawing in drawings),
-        empty_cup=sum(not drawing.cup_height for drawing in drawings),
+        empty_cup=sum(drawing.cup_annotated and not drawing.cup_height for drawing in drawings),
+        cup_not_annotated=sum(not drawing.cup_annotated for drawing in drawings),
         cup_touches_background=sum(drawing.cup_touches_background for drawing in drawings),
         disc_cut=sum(drawing.disc_cut for drawing in drawings),
         disc_to_frame=_spread([drawing.disc_height for drawing in drawings if drawing.disc_height]),

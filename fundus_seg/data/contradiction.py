@@ -93,7 +93,7 @@ def contradictions(
             if isinstance(annotation.coding, Thresholds):
                 what = _thresholded(files, annotation.coding, lacking)
             else:
-                what = _single(files[0], annotation, lacking) if len(files) == 1 else _double(files)
+                what = _double(files) if annotation.coding is None else _single(files[0], annotation, lacking)
             if what is not None:
                 yield files, what
 
@@ -107,7 +107,7 @@ def _single(path: Path, annotation: Annotation, lacking: bool) -> Shows | None:
 
 
 def _double(files: tuple[Path, ...]) -> Shows | None:
-    """What two binary files show, if these are not a disc and a cup, white on black."""
+    """What two binary files show, or that of the disc alone, if these are not a disc and a cup, white on black."""
     seen = [shown(read_image(path)) for path in files]
     for each in seen:
         if isinstance(each, Coding):
@@ -118,7 +118,7 @@ def _double(files: tuple[Path, ...]) -> Shows | None:
         at = next(number for number, (inside, outside) in enumerate(brightness) if inside < outside)
         limit = -(-(brightness[at][0] + brightness[at][1]) // 6)
         return Shows(f"shows {kinds[at]}: black on white", f'"<{limit}"')
-    disc, cup = (read_binary_mask(path) for path in files)
+    disc, cup = (read_binary_mask(path) for path in (files[0], files[-1]))
     if disc.shape == cup.shape and disc.any() and not (disc & ~cup).any() and (cup & ~disc).any():
         return Shows("shows a disc inside its cup", places="exchange")
     return None

@@ -51,9 +51,10 @@ class Case:
         split: `train` or `test`.
         name: name of the case, unique within its domain and split.
         image: the photograph.
-        masks: for each annotator one coded file, or the two binary files of disc and cup.
+        masks: for each annotator one coded file, or the two binary files of disc and cup, or that of the disc alone.
         annotation: how these files become the case's two masks.
         patient: whose eye it is, as the data names the patient; None where that is not known.
+        readers: where a domain keeps its annotators apart, the name and the mask files of each who drew this case.
     """
 
     domain: str
@@ -63,6 +64,7 @@ class Case:
     masks: tuple[tuple[Path, ...], ...]
     annotation: Annotation
     patient: str | None = None
+    readers: tuple[tuple[str, tuple[Path, ...]], ...] = ()
 
     @property
     def subject(self) -> str:
@@ -73,6 +75,13 @@ class Case:
     def mask(self) -> Path:
         """The first mask file: messages about the case's masks name this one."""
         return self.masks[0][0]
+
+
+def not_drawn(cases: Sequence[Case]) -> dict[str, list[Case]]:
+    """The cases that a reader has not drawn, for each reader who has drawn some of these cases, but not all."""
+    readers = dict.fromkeys(reader for case in cases for reader, _ in case.readers)
+    lacking = {reader: [case for case in cases if reader not in dict(case.readers)] for reader in readers}
+    return {reader: without for reader, without in lacking.items() if without}
 
 
 @dataclass(frozen=True)
@@ -197,16 +206,47 @@ def _matches(part: str, name: str | None, given: Sequence[str], *, file: bool) -
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The patterns of one split: its photographs, and for each annotator one coded mask or two binary masks."""
+    """The patterns of one split.
+
+    Attributes:
+        images: its photographs.
+        masks: for each annotator whose masks make the truth, one coded mask, or the binary masks of disc and cup.
+        annotation: how masks are read.
+        readers: the name and the patterns of each annotator, also of those who do not make the truth.
+        readers_may_lack: whether a case needs the masks of one of the annotators only, and not of all.
+    """
 
     images: Pattern
     masks: tuple[tuple[Pattern, ...], ...]
     annotation: Annotation = BY_DOFE
+    readers: tuple[tuple[str, tuple[Pattern, ...]], ...] = ()
+    readers_may_lack: bool = False
 
     @property
     def mask_patterns(self) -> tuple[Pattern, ...]:
-        """The mask patterns of all annotators, one after another."""
+        """The patterns of the masks that make the truth, of all annotators, one after another."""
         return tuple(pattern for of_annotator in self.masks for pattern in of_annotator)
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """All patterns, those of the photographs first."""
+        of_readers = (pattern for _, patterns in self.readers for pattern in patterns)
+        return (self.images, *self.mask_patterns, *of_readers)
+
+    def way_out(self, pattern: Pattern) -> str:
+        """What a domain file must say so that a case may lack its mask of this pattern; empty where nothing would."""
+        if pattern in self._cups:
+            return "unannotated-cup: missing"
+        return "annotators: {..., missing: allowed}" if len(self.masks) > 1 else ""
+
+    def may_lack(self, pattern: Pattern) -> bool:
+        """Whether a case may lack its mask of this pattern: its cup alone, or all that an annotator draws."""
+        return self.readers_may_lack or (self.annotation.unannotated_cup == "missing" and pattern in self._cups)
+
+    @property
+    def _cups(self) -> list[Pattern]:
+        """The patterns of cups that have a file of their own."""
+        return [cup for _, *cups in self.masks for cup in cups]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def pack(root: DataRoot) -> Parcel:
     for domain in root.domains:
         for split in SPLITS:
             for case in root.split(domain, split).cases:
-                files |= {case.image, *itertools.chain(*case.masks)}
+                files |= {case.image, *itertools.chain(*case.masks, *(own for _, own in case.readers))}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         for file in sorted(files):

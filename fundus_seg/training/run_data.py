@@ -90,6 +90,7 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
         f"{domain}/{split}": [*map(_pixels, each.images)] for split in loaded for domain, each in loaded[split].items()
     }
     unusable.found += _leaks(config.holdout, loaded, photographs)
+    _tell_partial(loaded, unusable, progress)
     for odd in (line for split in loaded.values() for each in split.values() for line in each.odd):
         progress.warn(odd)
     unusable.refuse("problems with the data")
@@ -97,7 +98,25 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
     inputs = {f"{domain}/{split}": each.digest for split in loaded for domain, each in loaded[split].items()}
     validation = _validation_sets(config, loaded["test"])
     inputs |= _start(config) | plugins
+    if validation and not any(each.split.annotated[list(each.cases), 1].any() for each in validation.values()):
+        progress.warn("nobody has annotated a cup in the cases that choose the checkpoint: the disc alone chooses")
     return RunData(loaded["train"], validation, inputs, photographs, _origin(loaded["train"], root))
+
+
+def _tell_partial(loaded: Mapping[Split, _Splits], unusable: Problems, progress: Progress) -> None:
+    """Say in how many cases nobody has annotated the cup; it is a problem if that is so of all that train."""
+    for split, domains in loaded.items():
+        lacking = {domain: int(np.sum(~each.annotated[:, 1])) for domain, each in domains.items()}
+        for domain, count in lacking.items():
+            if count:
+                what = "train" if split == "train" else "are scored on"
+                total = len(domains[domain].names)
+                progress.line(f"{domain}/{split}: cup not annotated: {count} of {total}; these {what} the disc alone")
+    train = loaded["train"]
+    if train and not any(each.annotated[:, 1].any() for each in train.values()):
+        unusable.add(
+            f"nobody has annotated a cup in {', '.join(train)}, so that none would be learnt: add a domain with cups"
+        )
 
 
 def _start(config: PlannedRun) -> dict[str, str]:
