@@ -234,10 +234,14 @@ def spacing(height: int, width: int) -> tuple[float, float]:
     return FRAME / height, FRAME / width
 
 
-def source_half(case_name: str) -> Literal["select", "calibrate"]:
-    """The half of a source domain's test split that a case belongs to, by a hash of its name.
+def source_half(subject: str) -> Literal["select", "calibrate"]:
+    """The half of a source domain's test split that a case belongs to, by a hash of its patient.
 
     `select` chooses checkpoints; `calibrate` is kept for in-domain scores and temperatures. A case never changes its
-    half when others are added, and no score is ever reported on cases that chose the checkpoint.
+    half when others are added, and no score is ever reported on cases, or on other eyes of patients, that chose the
+    checkpoint.
+
+    Args:
+        subject: the patient, or the name of the case where the patient is not known (`data.files.Case.subject`).
     """
-    return "select" if hashlib.sha256(case_name.encode()).digest()[0] % 2 == 0 else "calibrate"
+    return "select" if hashlib.sha256(subject.encode()).digest()[0] % 2 == 0 else "calibrate"

@@ -404,9 +404,7 @@ class TestMasksOfAnyTool:
 
     def test_cups_without_a_file_are_not_scored(self, root, predicted):
         truths = [str(root.parent / "partial/od"), str(root.parent / "partial/oc")]
-        with pytest.raises(
-            DataError, match=r"a disc without a cup in .*drawn it, give --unannotated-cup m"
-        ):
+        with pytest.raises(DataError, match=r"a disc without a cup in .*drawn it, give --unannotated-cup m"):
             pair_masks(predicted, truths)
         evaluation = score_masks(pair_masks(predicted, truths, unannotated_cup="missing"))
         sizes = evaluation.cases.set_index(["structure", "case"])["truth_pixels"]

@@ -52,13 +52,15 @@ class ResizedSplit:
     """One split at the training size.
 
     Attributes:
-        digest: 16 hexadecimal digits that name the contents: the names and bytes of all files and the masks' coding.
+        digest: 16 hexadecimal digits that name the contents: the names and bytes of all files, the masks' coding, and
+            the patients as far as they are known.
         names: the N case names.
         images: (N, size, size, 3) uint8, memory-mapped.
         masks: (N, 2, size, size) uint8 of 0 and 1, channels ("disc", "cup"), memory-mapped.
         problems: why some of the cases must not train a network.
         annotated: (N, 2) bool, whether each structure of a case is annotated; where one is not, its mask is 0.
         odd: what is odd about some of the masks, a line for each kind.
+        subjects: `Case.subject` of each case.
     """
 
     digest: str
@@ -68,6 +70,7 @@ class ResizedSplit:
     problems: tuple[Problem, ...]
     annotated: NDArray[np.bool_]
     odd: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
 
 
 def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress = SILENT) -> ResizedSplit:
@@ -99,12 +102,13 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
                 raise _unwritable(entry, error) from error
             continue
         return ResizedSplit(
-            digest=short_hash(contents, digits=16),
+            digest=_digest(cases, contents),
             names=tuple(case.name for case in cases),
             **arrays,
             problems=_training_problems(cases, record["problems"]),
             annotated=np.array(record.get("annotated", [BOTH] * len(cases)), dtype=bool).reshape(len(cases), 2),
             odd=odd,
+            subjects=tuple(case.subject for case in cases),
         )
     raise DataError(f"the disk of the cache does not keep what is written; set {CACHE_VARIABLE} to another one", entry)
 
@@ -127,7 +131,13 @@ def _entry(cases: Sequence[Case], contents: list[list[Any]], data: DataConfig) -
 
 def split_digest(cases: Sequence[Case]) -> str:
     """The digest that the `ResizedSplit` of these cases has, without decoding a photograph."""
-    return short_hash(_content_hashes(cases), digits=16)
+    return _digest(cases, _content_hashes(cases))
+
+
+def _digest(cases: Sequence[Case], contents: list[list[Any]]) -> str:
+    """Patients count, since they decide which cases choose a checkpoint; pixels do not change with them (`_entry`)."""
+    patients = {case.name: case.patient for case in cases if case.patient is not None}
+    return short_hash([contents, patients] if patients else contents, digits=16)
 
 
 def _build(entry: Path, cases: Sequence[Case], contents: list[list[Any]], data: DataConfig, progress: Progress) -> None:

@@ -25,8 +25,10 @@ from fundus_seg.data.files import SPLITS, Case, Split, not_drawn
 from fundus_seg.data.io import count_greys, read_photograph
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.data.listing import Skipped
+from fundus_seg.data.patients import shared_patients
 from fundus_seg.data.witness import Suspicion, Witness
 from fundus_seg.errors import Problem, Problems
+from fundus_seg.metrics.framing import disc_framing, odd_framings
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
 
@@ -89,7 +91,8 @@ class RootCheck:
     Attributes:
         root: the folder or YAML file of the data root.
         splits: a summary of each split.
-        findings: missing files first, then problems case by case, then copies of photographs.
+        findings: missing files first, then problems case by case, then copies of photographs, patients on two sides of
+            a split, and framings that differ.
         skipped: the files that are left out, and why.
     """
 
@@ -135,6 +138,7 @@ class _Drawing:
     cup_height: float  # the same
     cup_touches_background: bool
     disc_cut: bool
+    framing: float  # as `disc_framing` gives it
     cup_annotated: bool = True
 
 
@@ -163,8 +167,10 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
         for split in SPLITS:
             found = root.split(domain, split)
             cases += found.cases
-            if split == "test" and found.cases and len({source_half(case.name) for case in found.cases}) < 2:
-                halves = f"the {len(found.cases)} test cases of {domain} all fall into one half by their names"
+            if split == "test" and found.cases and len({source_half(case.subject) for case in found.cases}) < 2:
+                halves = (
+                    f"the {len(found.cases)} test cases of {domain} all fall into one half by their names or patients"
+                )
                 needed = "selection `source-validation` and in-domain scores need cases in both"
                 findings.append(Finding(f"{halves}; {needed}, so add some", root.path, severity="warning"))
             findings += [Finding(problem.text, problem.path) for problem in found.problems]
@@ -177,6 +183,9 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
     findings += [finding for finding in judged if finding.path not in suspicion.explained]
     findings += _odd(suspicion, {(finding.path, finding.text) for finding in judged})
     findings += _shared_pictures(inspections)
+    findings += map(_shared_patient, shared_patients(cases, root.patients))
+    sound = [each for each in inspections if each.case.mask not in suspicion.explained]
+    findings += [Finding(text, root.path, severity="warning") for text in odd_framings(_framings(sound))]
     findings += _missing_readers(cases)
     summaries = tuple(
         _summary(
@@ -237,6 +246,7 @@ def _drawing(masks: NDArray[np.bool_], greys: NDArray[np.int64]) -> _Drawing:
         cup_height=_rows_spanned(cup) / len(cup),
         cup_touches_background=bool((around_cup & ~disc).any()),
         disc_cut=bool(border.any()),
+        framing=disc_framing(disc),
     )
 
 
@@ -270,6 +280,30 @@ def _shared_pictures(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
         fix = "a shared eye is a leak, keep it on one side" if leak else "keep one of the two"
         text = f"{same} {first.image} ({how}): {fix}"
         yield Finding(text, second.image, severity="error" if leak else "warning")
+
+
+def _shared_patient(eyes: tuple[Case, Case]) -> Finding:
+    """A patient with eyes in two splits or domains: an error where scores of an unseen domain would not be of unseen.
+
+    Of a domain that is unseen only the test split is scored. Within a domain it is a warning: only in-domain scores and
+    the choice of checkpoints look better than they are, and official splits of public data have such patients.
+    """
+    one, other = eyes
+    between = one.domain != other.domain
+    why = "no domain is unseen where its patients train" if between else "it flatters in-domain scores and selection"
+    text = f"an eye of patient {one.patient}, as {one.image} of {one.domain}/{one.split} is: {why}"
+    leak = between and "test" in (one.split, other.split)
+    fix = "keep all eyes of a patient on one side"
+    return Finding(f"{text}; {fix}", other.image, severity="error" if leak else "warning")
+
+
+def _framings(inspections: Sequence[_Inspection]) -> dict[str, list[float]]:
+    """The framing of each mask with a disc, by `domain/split`."""
+    found: dict[str, list[float]] = {}
+    for each in inspections:
+        if each.drawing and each.drawing.framing:
+            found.setdefault(f"{each.case.domain}/{each.case.split}", []).append(each.drawing.framing)
+    return found
 
 
 def _missing_readers(cases: Sequence[Case]) -> Iterator[Finding]:

@@ -11,6 +11,8 @@
         images: "south/{name}/photo.tif"
         masks: {disc: "south/{name}/{annotator}-od.png", cup: "south/{name}/{annotator}-oc.png"}    # two binary files
         annotators: {names: [ann, bob, cem], merge: majority}      # or union, intersection, or one of the names
+        patient: "{patient}_{eye}"      # of the case's name; or the end of the photograph's path, "{patient}/*"; or
+                                        # {table: eyes.csv, case: file, patient: id}: splits then go by patient
         unannotated-cup: missing                       # a disc without a file of its cup is a case of the disc alone
 
 Paths are relative to the file. The file is read node by node, so that every error names its line.
@@ -22,6 +24,7 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +46,7 @@ from fundus_seg.data.coding import (
     with_bounds,
 )
 from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
+from fundus_seg.data.patients import EYE, PATIENT, PatientPattern, Patients, manifest_beside, read_table
 from fundus_seg.errors import DataError, UsageError, unknown_name
 from fundus_seg.protocol import NONE_UNSEEN
 from fundus_seg.yaml_lines import YamlError
@@ -51,20 +55,30 @@ DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
 MOST_ANNOTATORS = 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # a domain's key, which stands in folders, options and columns
+_TABLE = ("table", "case", "patient", "domain")  # as the arguments of `patients.read_table`
 
 _Entries = dict[str, yaml.Node]
 
 
 def read_domain_file(path: Path) -> tuple[DomainFiles, ...]:
-    """The domains that a YAML file describes, in their order there. Nothing checks yet whether their files exist.
+    """The domains that a YAML file describes, in their order there. Nothing checks yet whether their pictures exist.
+
+    Where nothing in the file says whose eyes the cases are, a manifest.csv of `data prepare` beside it may.
 
     Raises:
-        DataError: the file cannot be read or has a fault; the error names the file and the line.
+        DataError: the file, or a table of patients that it names, cannot be read or has a fault; the error names the
+            file and the line.
     """
     reader = _Reader(path)
-    top = reader.entries(reader.root(), ("coding", "domains"), required=("domains",))
+    top = reader.entries(reader.root(), ("coding", "domains", "patient"), required=("domains",))
     coding = reader.coding(top["coding"]) if "coding" in top else DOFE
-    return tuple(reader.domain(key, node, coding) for key, node in reader.entries(top["domains"]).items())
+    everyone = reader.patients(top["patient"]) if "patient" in top else None
+    manifest = {} if everyone else manifest_beside(path)
+    domains = []
+    for key, node in reader.entries(top["domains"]).items():
+        domain = reader.domain(key, node, coding)
+        domains.append(replace(domain, patients=domain.patients or everyone or manifest.get(key)))
+    return tuple(domains)
 
 
 def read_coding(text: str) -> Coding | Thresholds:
@@ -159,22 +173,36 @@ class _Reader:
         return text
 
     def domain(self, key: str, node: yaml.Node, coding: Coding | Thresholds) -> DomainFiles:
-        keys = ("name", "images", "masks", "train", "test", "coding", "annotators", "unannotated-cup")
+        keys = ("name", "images", "masks", "train", "test", "coding", "annotators", "unannotated-cup", "patient")
         entries = self.entries(node, keys)
         name = self.text(entries["name"]) if "name" in entries else key
+        patients = self.patients(entries["patient"], key) if "patient" in entries else None
         if "train" not in entries and "test" not in entries:
-            return DomainFiles(key, name, self.split(node, entries, coding, entries))
+            return DomainFiles(key, name, self.split(node, entries, coding, entries), patients=patients)
         for stray in ("images", "masks"):
             if stray in entries:
                 raise self.error(entries[stray], f"'{stray}' stands beside a split: write it inside 'train' and 'test'")
         if "train" not in entries:
             raise self.error(entries["test"], "a test split needs the key 'train' beside it")
-        splits = [
-            self.split(entries[split], self.entries(entries[split], ("images", "masks")), coding, entries)
+        splits = {
+            split: self.split(entries[split], self.entries(entries[split], ("images", "masks")), coding, entries)
             for split in ("train", "test")
             if split in entries
-        ]
-        return DomainFiles(key, name, *splits)
+        }
+        return DomainFiles(key, name, splits["train"], splits.get("test"), patients)
+
+    def patients(self, node: yaml.Node, domain: str = "") -> Patients:
+        """What says whose eyes the cases are, of all domains or of the one whose key is given."""
+        if isinstance(node, yaml.ScalarNode):
+            pattern = self.pattern(node, (PATIENT, EYE))
+            if PATIENT not in pattern:
+                raise self.error(node, f"'{pattern}' lacks '{PATIENT}', which stands for the patient's number or name")
+            if re.search(rf"{PATIENT}([*]|{EYE})|([*]|{EYE}){PATIENT}", pattern):
+                ends = f"write what stands between, as '{PATIENT}_{EYE}', or one character, as '{PATIENT}[LR]'"
+                raise self.error(node, f"'{pattern}' does not tell where the patient ends: {ends}")
+            return PatientPattern(pattern, domain)
+        columns = {key: self.text(each) for key, each in self.entries(node, _TABLE, required=("table",)).items()}
+        return read_table(self.path.parent / columns.pop("table"), **columns)
 
     def split(self, node: yaml.Node, entries: _Entries, coding: Coding | Thresholds, domain: _Entries) -> SplitFiles:
         """Read one split.

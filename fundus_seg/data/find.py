@@ -53,6 +53,7 @@ class _Search:
     """All files that match the patterns of some domains.
 
     Attributes:
+        domains: the domains by their keys.
         files: the patterns of each split.
         found: what each pattern finds.
         masks: the file that a mask pattern finds for each name.
@@ -60,6 +61,7 @@ class _Search:
     """
 
     def __init__(self, domains: Sequence[DomainFiles]) -> None:
+        self.domains = {domain.key: domain for domain in domains}
         self.files: dict[_Place, SplitFiles] = {}
         self.found: dict[Pattern, Found] = {}
         self.masks: dict[Pattern, dict[str, Path]] = {}
@@ -75,7 +77,7 @@ class _Search:
                 self.photographs[domain.key, split] = [
                     (name, path)
                     for name, path in self.found[files.images].files
-                    if domain.test is not None or hashed_split(name) == split
+                    if domain.test is not None or hashed_split(domain.patient(name, path) or name) == split
                 ]
 
     def split(self, place: _Place) -> FoundSplit:
@@ -83,7 +85,7 @@ class _Search:
         if not self.photographs[place]:
             return FoundSplit((), (self._why_empty(place),))
         domain, split = place
-        files = self.files[place]
+        files, patient = self.files[place], self.domains[domain].patient
         misplaced = self._misplaced(place)
         problems = list(misplaced.values())
         complete = {name: path for name, path in self.photographs[place] if path not in misplaced}
@@ -98,7 +100,7 @@ class _Search:
             readers = ((reader, self._mask_files(files, patterns, name)) for reader, patterns in files.readers)
             if masks:
                 there = tuple((reader, own) for reader, own in readers if own)
-                cases.append(Case(domain, split, name, path, masks, files.annotation, there))
+                cases.append(Case(domain, split, name, path, masks, files.annotation, patient(name, path), there))
             else:
                 problems.append(
                     Problem(f"photograph without any mask; expected {files.mask_patterns[0].path(name)}", path)

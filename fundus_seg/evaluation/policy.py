@@ -19,11 +19,12 @@ from fundus_seg.metrics.clinical import RATIOS, cup_to_disc_ratio
 
 
 def scored_values(evaluation: Evaluation, *, by_reader: bool = False) -> pd.DataFrame:
-    """One row per case and structure: case, structure, METRICS (overlaps in %, distances in 800-pixel units), flags.
+    """One row per case and structure: case, patient, structure, METRICS (overlaps in %, distances in px of 800), flags.
 
     `penalised` marks a case whose distances are the protocol's penalty; `excluded` one without truth, whose scores are
     all NaN, so that pandas' means leave it out; `not_annotated` one that is excluded since nobody has annotated the
-    structure. A metric that the records lack, since they are older than it, is NaN.
+    structure. A metric that the records lack, since they are older than it, is NaN, and a patient who is not known is
+    None or NaN.
 
     Of scores by reader, a row is the mean over readers, or over pairs of them, who have annotated the structure; with
     `by_reader` it is one reader's, named by a further column `reader`. Its case is penalised if any of them is.
@@ -36,9 +37,10 @@ def scored_values(evaluation: Evaluation, *, by_reader: bool = False) -> pd.Data
     there = np.isin(list(METRICS), [name for name in distances() if name in cases])
     values[np.ix_(penalised.to_numpy(bool), there)] = evaluation.meta.protocol.empty_distance
     scores = dict(zip(METRICS, values.T, strict=True))
-    columns = {"case": cases["case"], "structure": cases["structure"], **scores}
+    columns = {"case": cases["case"], "patient": cases.get("patient"), "structure": cases["structure"], **scores}
     flags = {"penalised": penalised, "excluded": excluded, "not_annotated": cases["truth_pixels"].isna()}
-    return _over_readers(pd.DataFrame({**columns, **flags}), cases, ["case", "structure"], by_reader=by_reader)
+    keys = ["case", "patient", "structure"]
+    return _over_readers(pd.DataFrame({**columns, **flags}), cases, keys, by_reader=by_reader)
 
 
 def _over_readers(values: pd.DataFrame, cases: pd.DataFrame, keys: list[str], *, by_reader: bool) -> pd.DataFrame:
@@ -55,7 +57,7 @@ def _over_readers(values: pd.DataFrame, cases: pd.DataFrame, keys: list[str], *,
     of_all = ["excluded", "not_annotated"]
     keys = [*keys, "reader"] if by_reader else keys
     flags = [name for name in values if pd.api.types.is_bool_dtype(values[name])]
-    grouped = values.assign(reader=cases["reader"]).groupby(keys, sort=False)
+    grouped = values.assign(reader=cases["reader"]).groupby(keys, sort=False, dropna=False)
     numbers = [name for name in values if name not in (*keys, *flags, "reader")]
     rules = {name: "all" if name in of_all else "any" for name in flags}
     return grouped[numbers].mean().join(grouped[flags].agg(rules)).reset_index()

@@ -99,7 +99,8 @@ class Evaluation:
         path: the CSV.
         meta: protocol, data digests, selection, run, versions.
         cases: one row per case and structure, columns as `score_case` gives them; of scores by reader one for each of
-            READER_FIELDS too.
+            READER_FIELDS too. `patient` is among them, as the data names the patient and NaN where that is not known,
+            unless no patient is known at all.
         label: a short name that the user gave its operator and recipe, to head their column; empty without one.
         alike: how alike the masks of different cases are, by structure, without one of which fewer than two cases have
             a true mask; None where it is not known, since an earlier version scored them.
@@ -149,7 +150,7 @@ def read_evaluation(path: Path) -> Evaluation:
                 f"{path}: cut off or changed since it was written; evaluate the run again, "
                 "which keeps the whole cases of one that was cut off"
             )
-        names = dict.fromkeys(("protocol", "domain", "case", *READER_FIELDS, "structure"), str)
+        names = dict.fromkeys(("protocol", "domain", "case", "patient", *READER_FIELDS, "structure"), str)
         cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
         metrics = [name for name in METRICS if name in cases]  # a record may be older than a metric
         columns = [name for name in (*SIZES, *FAULTS, *metrics) if not pd.api.types.is_numeric_dtype(cases[name])]

@@ -66,6 +66,7 @@ def score_cases(
     for case, raw, truth in predictions:
         prediction = clean(raw, largest=scoring.largest_component, fill=scoring.fill_holes)
         identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
+        identity |= {} if case.patient is None else {"patient": case.patient}  # no column where no patient is known
         if truth.reader:
             identity["reader"] = truth.reader
         else:  # what several readers drew of one case is no different cases

@@ -70,7 +70,7 @@ def cases_to_score(
     cases: list[Case] = []
     for domain in config.data.sources:
         own = split_cases(run, content, root, domain, "test")
-        kept = [case for case in own if source_half(case.name) == "calibrate"]
+        kept = [case for case in own if source_half(case.subject) == "calibrate"]
         if not kept:
             raise DataError(
                 f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half `calibrate`, for "
@@ -172,12 +172,15 @@ def _difference(
             return (
                 "photographs and masks are the same, but the coding of the masks, or how annotators are merged, differs"
             )
+    if split_digest([replace(case, patient=None) for case in cases]) == recorded:
+        return "photographs and masks are the same, but the run was made before it was known whose eyes they are"
     where = provenance.get("data_root")
     there: tuple[Case, ...] = ()
     with suppress(FundusSegError):
         there = open_root(where).cases(domain, split)
     if not there or split_digest(there) != recorded:
-        return f"photographs, masks, names or coding; which of them cannot be told, since {where} has changed too"
+        what = "photographs, masks, names, coding or patients"
+        return f"{what}; which of them cannot be told, since {where} has changed too"
     before = {case.name: case for case in there}
     both = [(case, before[case.name]) for case in cases if case.name in before]
     photographs = sum(file_digest(one.image) != file_digest(other.image) for one, other in both)
@@ -187,6 +190,7 @@ def _difference(
         f"{counted(len(there) - len(both), 'missing case')}": len(there) > len(both),
         f"{photographs} of {counted(len(both), 'photograph')} with other content": photographs,
         f"{masks} of {counted(len(both), 'mask')} with other content": masks,
+        "other patients": any(one.patient != other.patient for one, other in both),
         "another coding of masks": any(one.annotation != other.annotation for one, other in both),
     }
     return f"compared with {where} it has {', '.join(text for text, differs in found.items() if differs)}"

@@ -14,7 +14,7 @@ from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import FAULTS
 from fundus_seg.reporting.floors import floors_of, networks
 from fundus_seg.reporting.frames import captions_of, check_one_table, joined, labelled
-from fundus_seg.reporting.notes import protocol_note, recipe_notes, unpredicted_notes
+from fundus_seg.reporting.notes import patients_note, protocol_note, recipe_notes, unpredicted_notes
 from fundus_seg.reporting.table import Report, Table, mean_sd_text
 from fundus_seg.reporting.tables import overall, title_of
 from fundus_seg.runs.identity import COLUMN_FIELDS, READERS, Column
@@ -69,6 +69,7 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
         *floors.ceiling_notes,
         *recipe_notes(each.meta.column for each in own),
         *unpredicted_notes(own),
+        patients_note(own),
         protocol_note(own[0].meta.protocol),
     )
     title = title_of(own, "Clinical values, unseen domains")

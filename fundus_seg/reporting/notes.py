@@ -100,7 +100,7 @@ def chosen_text(columns: Iterable[Column]) -> str:
 def counts_and_protocol(
     evaluations: Sequence[Evaluation], cases: pd.DataFrame, metrics: Sequence[str]
 ) -> tuple[str, ...]:
-    """A line for each column with its penalised and excluded cases, then cases left out, then the scoring protocol.
+    """A line for each column with its penalised and excluded cases, then cases left out, patients and the protocol.
 
     Args:
         evaluations: what the table is of, by one protocol.
@@ -113,6 +113,7 @@ def counts_and_protocol(
     notes += unpredicted_notes(evaluations)
     notes += partial_notes(cases)
     notes += lacking_notes(evaluations, metrics)
+    notes.append(patients_note(evaluations))
     shown = [metric for metric in metrics if metric in distances()]
     beyond = int((cases.loc[~cases["penalised"], shown] > protocol.empty_distance).to_numpy().sum())
     notes.append("penalised and excluded are counted over the cases of all runs")
@@ -123,6 +124,26 @@ def counts_and_protocol(
         f"{protocol_note(protocol)}"
     )
     return tuple(notes)
+
+
+def patients_note(evaluations: Sequence[Evaluation]) -> str:
+    """How many patients stand behind the cases of each domain, as far as any of the evaluations knows.
+
+    `patients: A 51 cases of 34, B not known; intervals and tests take the cases of a patient together ...`
+    """
+    columns = ["domain", "case", "patient"]
+    cases = pd.concat([each.cases.reindex(columns=columns).drop_duplicates() for each in evaluations])
+    known = cases.groupby(["domain", "case"], sort=False)["patient"].first()
+    if known.isna().all():
+        return "patients: not known, so each case counts as a patient of its own"
+    texts = []
+    for domain, own in known.groupby("domain", sort=False):
+        unknown = int(own.isna().sum())
+        text = f"{domain} {counted(len(own) - unknown, 'case')} of {own.nunique()}"
+        text = f"{text} and {unknown} of which none is known" if unknown else text
+        texts.append(f"{domain} not known" if unknown == len(own) else text)
+    rest = ", and a case whose patient is not known as one of its own" if known.isna().any() else ""
+    return f"patients: {', '.join(texts)}; intervals and tests take the cases of a patient together{rest}"
 
 
 def label_notes(evaluations: Sequence[Evaluation]) -> list[str]:

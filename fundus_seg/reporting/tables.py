@@ -26,7 +26,8 @@ from fundus_seg.reporting.frames import captions_of, case_values, labelled, summ
 from fundus_seg.reporting.notes import SCORE_AGAIN, counts_and_protocol, table_title
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
 from fundus_seg.runs.identity import COLUMN_FIELDS, NO_NETWORK, READERS, Column
-from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval, mean_sd
+from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
+from fundus_seg.statistics.patients import case_scores, patients_interval
 from fundus_seg.statistics.ties import BOLD, Best, best_columns
 
 _NAMES = {"disc": "disc (OD)", "cup": "cup (OC)"}
@@ -150,9 +151,9 @@ def _frame(
         low = high = math.nan
         over = None
         if len(values):
-            scores = cells[where].pivot(index="seed", columns="case", values=metric)
+            scores = case_scores(cells[where], metric)
             whole = scores.dropna(how="all").dropna(axis="columns")  # no run whose records are older than the metric
-            interval = bootstrap_interval(whole).within(*METRICS[metric].bounds)
+            interval = patients_interval(whole).within(*METRICS[metric].bounds)
             low, high, over = interval.low, interval.high, interval.over
         numbers = {"mean": mean, "sd": sd, "runs": len(values), "low": low, "high": high, "over": over}
         bold = names[column] in best[metric, structure, holdout].columns
