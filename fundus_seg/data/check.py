@@ -22,13 +22,13 @@ from fundus_seg.data.cache import training_problem
 from fundus_seg.data.dataset import look, read_masks
 from fundus_seg.data.duplicates import find_copies, fingerprint
 from fundus_seg.data.files import SPLITS, Case, Split
+from fundus_seg.data.framing import disc_framing, odd_framings
 from fundus_seg.data.io import count_greys, read_photograph
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.data.listing import Skipped
 from fundus_seg.data.patients import shared_patients
 from fundus_seg.data.witness import Suspicion, Witness
 from fundus_seg.errors import Problem, Problems
-from fundus_seg.metrics.framing import disc_framing, odd_framings
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
 
