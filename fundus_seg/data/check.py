@@ -165,9 +165,7 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
             found = root.split(domain, split)
             cases += found.cases
             if split == "test" and found.cases and len({source_half(case.subject) for case in found.cases}) < 2:
-                halves = (
-                    f"the {len(found.cases)} test cases of {domain} all fall into one half by their names or patients"
-                )
+                halves = f"the {len(found.cases)} test cases of {domain} all fall into one half by name or patient"
                 needed = "selection `source-validation` and in-domain scores need cases in both"
                 findings.append(Finding(f"{halves}; {needed}, so add some", root.path, severity="warning"))
             findings += [Finding(problem.text, problem.path) for problem in found.problems]
