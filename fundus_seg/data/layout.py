@@ -18,7 +18,7 @@ from fundus_seg.data.find import FoundSplit, find_domains
 from fundus_seg.data.listing import PHOTOGRAPHS, Skipped, entries, tell
 from fundus_seg.data.names import suffix_of
 from fundus_seg.data.patients import Patients, unknown_patients
-from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
+from fundus_seg.errors import DataError, Problems, UsageError, about, unknown_name
 from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import DOMAINS, Domain
@@ -133,7 +133,9 @@ def _open(root: Path, least: int, progress: Progress) -> DataRoot:
     patients = {domain.key: domain.patients for domain in layout if domain.patients}
     for domain, source in patients.items():
         cases = [case for split in SPLITS for case in found.splits[domain, split].cases]
-        if warning := unknown_patients(source, domain, cases):
+        with about(root):
+            warning = unknown_patients(source, domain, cases)
+        if warning:
             progress.warn(warning)
     folders = {domain.files(split).images.folder for domain in layout for split in SPLITS}
     folders |= {case.image.parent for split in found.splits.values() for case in split.cases}

@@ -39,7 +39,7 @@ def predict_folder(
     - `photograph`, `height`, `width`: its path and size;
     - `disc_pixels`, `cup_pixels`, `vertical_cdr`: of the masks as they are written, in which the cup lies in the disc;
     - `cup_pixels_outside_disc`: pixels of the predicted cup that lie outside the disc, and so in no mask;
-    - `framing`: diameter of the disc as a share of the frame (`fundus_seg.metrics.framing`);
+    - `framing`: diameter of the disc as a share of the frame (`fundus_seg.data.framing`);
     - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
     - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
       `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), `stray_truth` (the true
