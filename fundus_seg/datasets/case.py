@@ -1,0 +1,156 @@
+"""One case of a download: read its photograph and its readers' masks, cut the crop, and write both."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundus_seg.builtins import Split
+from fundus_seg.data.crop import Crop, as_row, crop_at
+from fundus_seg.data.io import read_photograph, write_mask
+from fundus_seg.datasets.model import COMBINED, DataSet, RawCase, Rules
+from fundus_seg.datasets.raw import Raw, RawFile
+from fundus_seg.datasets.truths import combined
+from fundus_seg.digests import file_digest
+from fundus_seg.errors import DataError, Problem
+from fundus_seg.protocol import FRAME
+
+MOST_STRETCH = 0.02
+"""Largest difference of the ratio width / height of a mask and its photograph, for the mask to be resampled."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A case that was written: its row of the manifest, and what is odd about it."""
+
+    row: Mapping[str, Any]
+    odd: tuple[str, ...]
+
+
+def write_case(dataset: DataSet, rules: Rules, raw: Raw, case: RawCase, split: Split, folder: Path) -> Written:
+    """Write the photograph and the mask of a case below `folder`.
+
+    Raises:
+        DataError: a file cannot be used; the error names it by its place in the download.
+    """
+    files = [case.photograph, *(file for those in case.truths.values() for file in those)]
+    paths = {file: path for file in files if (path := raw.path(file)) is not None}
+    try:
+        if len(paths) < len(set(files)):  # which `Raw.fetch` has told
+            raise DataError("damaged in its archive; download it again", next(f.shown for f in files if f not in paths))
+        return _write(dataset, rules, case, split, folder, paths)
+    except DataError as error:
+        shown = {str(path): file.shown for file, path in paths.items()}
+        problem = error.problems[0]
+        place = shown.get(str(problem.path), problem.path)
+        raise DataError(problem.text, place, problems=[Problem(problem.text, place)]) from error
+    finally:
+        for file in files:
+            raw.release(file)
+
+
+def _write(
+    dataset: DataSet, rules: Rules, case: RawCase, split: Split, folder: Path, paths: Mapping[RawFile, Path]
+) -> Written:
+    photograph = read_photograph(paths[case.photograph])
+    height, width = photograph.pixels.shape[:2]
+    odd: list[str] = []
+    truth = _truth(dataset, rules, case, (height, width), paths, odd)
+    view = dataset.columns and (dataset.columns[0], min(dataset.columns[1], width))
+    if view:
+        truth[:, :, : view[0]] = truth[:, :, view[1] :] = False
+    disc, cup = truth
+    leaked = int(np.count_nonzero(cup & ~disc))
+    if leaked:
+        odd.append("a cup that leaves its disc, and is clipped to it")
+        cup &= disc
+    if not disc.any():
+        raise DataError("a mask without a disc; download it again", paths[case.truths[next(iter(case.truths))][0]])
+    crop = _crop(rules, (width, height), disc, view)
+    places = {kind: folder / split / "ROIs" / kind / f"{case.name}.png" for kind in ("image", "mask")}
+    if dataset.as_is:
+        for kind, file in zip(("image", "mask"), (case.photograph, *case.truths[rules.reader]), strict=True):
+            shutil.copyfile(paths[file], places[kind])
+    else:
+        _write_photograph(places["image"], crop.cut(photograph.pixels, 0, smooth=True))
+        write_mask(places["mask"], np.stack([crop.cut(mask, False, smooth=False) for mask in truth]), "png")
+    truths = [file for those in case.truths.values() for file in those]
+    row = {
+        "set": dataset.name,
+        "domain": case.domain,
+        "split": split,
+        "name": case.name,
+        "patient": case.details.patient,
+        "eye": case.details.eye,
+        "diagnosis": case.details.diagnosis,
+        "source": case.photograph.name,
+        "sha256": file_digest(paths[case.photograph]),
+        "truth": "|".join(file.name for file in truths),
+        "truth_sha256": "|".join(file_digest(paths[file]) for file in truths),
+        "reader": rules.reader,
+        "agreement": rules.agreement or "",
+        "roi": "as published" if dataset.as_is else "truth" if rules.crop or rules.scale_to_disc else "whole",
+        **as_row(crop),
+        "orientation": photograph.orientation,
+        "cup_clipped": leaked,
+    }
+    return Written(row, tuple(odd))
+
+
+def _truth(
+    dataset: DataSet,
+    rules: Rules,
+    case: RawCase,
+    frame: tuple[int, int],
+    paths: Mapping[RawFile, Path],
+    odd: list[str],
+) -> NDArray[np.bool_]:
+    """The masks (2, H, W) of a case in its photograph's frame (H, W)."""
+    masks = []
+    for reader, files in case.truths.items():
+        drawn = dataset.drawings[reader].read([paths[file] for file in files], frame, rules)
+        if len(drawn) == 1:
+            raise DataError("nobody has annotated the cup; give --allow-missing to leave the case out", paths[files[0]])
+        masks.append(_fitted(drawn, frame, paths[files[0]], odd))
+    return combined(masks, rules.reader) if rules.reader in COMBINED else masks[0]
+
+
+def _fitted(masks: NDArray[np.bool_], frame: tuple[int, int], path: Path, odd: list[str]) -> NDArray[np.bool_]:
+    """Masks at the size of their photograph; others are resampled, if their shape is the same."""
+    height, width = masks.shape[1:]
+    if (height, width) == frame:
+        return masks
+    sizes = f"{width}x{height} pixels, its photograph has {frame[1]}x{frame[0]}"
+    if abs(width / height * frame[0] / frame[1] - 1) > MOST_STRETCH:
+        raise DataError(f"{sizes}; download both again", path)
+    odd.append("a mask of another size than its photograph, and is resampled to it")
+    size = (frame[1], frame[0])
+    return np.stack(
+        [cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).view(bool) for mask in masks]
+    )
+
+
+def _crop(rules: Rules, frame: tuple[int, int], disc: NDArray[np.bool_], view: tuple[int, int] | None) -> Crop:
+    """The crop about the centre of the disc's box, or the whole view."""
+    if rules.crop is None and rules.scale_to_disc is None:
+        first, end = view or (0, frame[0])
+        return crop_at(frame, ((first + end) / 2, frame[1] / 2), (end - first, frame[1]), view=view)
+    rows, columns = (np.flatnonzero(disc.any(axis=axis)) for axis in (1, 0))
+    centre = ((columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2)
+    if rules.crop is not None:
+        return crop_at(frame, centre, rules.crop, view=view)
+    diameter = max(int(places[-1] - places[0]) + 1 for places in (rows, columns))
+    side = max(1, round((rules.scale_to_disc or 1) * diameter))
+    return crop_at(frame, centre, (side, side), view=view, output=(FRAME, FRAME))
+
+
+def _write_photograph(path: Path, pixels: NDArray[np.uint8]) -> None:
+    _, png = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    path.write_bytes(png.tobytes())

@@ -1,0 +1,135 @@
+"""REFUGE (the challenge of 2018): its training, validation and test sets, in the original downloads and re-packs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fundus_seg.builtins import Split
+from fundus_seg.datasets.dofe_split import members
+from fundus_seg.datasets.model import DataSet, Details, Drawing, Files, ReadDetails, Tables
+from fundus_seg.datasets.raw import RawFile
+from fundus_seg.datasets.tables import columns, read_workbook
+from fundus_seg.datasets.truths import coded
+from fundus_seg.errors import DataError
+from fundus_seg.protocol import Domain
+
+_GLAUCOMA = {"0": "normal", "1": "glaucoma"}
+
+
+def _by_prefix(find: Tables, photographs: Mapping[str, RawFile]) -> Mapping[str, Details]:
+    """Names of the training set begin with the diagnosis, `g` or `n`."""
+    return {name: Details(diagnosis="glaucoma" if name.startswith("g") else "normal") for name in photographs}
+
+
+def _by_table(file: str, name_column: str, label_column: str) -> ReadDetails:
+    """A reader of the diagnoses in a table; nothing is known without it."""
+
+    def details(find: Tables, photographs: Mapping[str, RawFile]) -> Mapping[str, Details]:
+        path = find(file)
+        if path is None:
+            return {}
+        rows = read_workbook(path)
+        try:
+            start, (name, label) = columns(rows, name_column, label_column)
+        except KeyError as error:
+            raise DataError(f"{error.args[0]}; download it again", path) from error
+        return {
+            row[name].rpartition(".")[0] or row[name]: Details(
+                diagnosis=_GLAUCOMA.get(row[label].removesuffix(".0"), "")
+            )
+            for row in rows[start + 1 :]
+            if row[name]
+        }
+
+    return details
+
+
+def _refuge(
+    part: str,
+    title: str,
+    letters: str,
+    names: tuple[str, ...],
+    photographs: str,
+    masks: str,
+    details: ReadDetails,
+    *,
+    dofe: Mapping[str, Split],
+) -> DataSet:
+    name = rf"(?P<name>[{letters}]\d{{4}})"
+    return DataSet(
+        name=f"refuge-{part}",
+        domains=(Domain(f"refuge-{part}", title, ""),),
+        reference="Orlando et al., REFUGE Challenge, Medical Image Analysis 2020",
+        licence="research use, after registration at Grand Challenge",
+        source="https://refuge.grand-challenge.org",
+        holds=f"{photographs} and {masks}, as zip files (REFUGE2.zip holds them, too) or unpacked; or the re-packs of "
+        "Kaggle, victorlemosml/refuge2 and arnavjain1/glaucoma-datasets",
+        annotators="seven experts, merged by majority and reviewed by an eighth",
+        verified=True,
+        photographs=Files(
+            "photograph",
+            f"{photographs}/{{name}}.jpg",
+            (rf"{name}\.jpe?g",),
+        ),
+        drawings={
+            "consensus": Drawing(
+                (
+                    Files(
+                        "mask",
+                        f"{masks}/Disc_Cup_Masks/{{name}}.bmp",
+                        (
+                            rf"Disc_Cup_Masks/(?:[^/]+/)*{name}\.(?:bmp|png)",
+                            rf"(?:gts|mask)/(?:[^/]+/)*{name}\.(?:bmp|png)",
+                            rf"Masks/(?:[^/]+/)*{name}\.(?:bmp|png)",
+                        ),
+                    ),
+                ),
+                coded,
+            )
+        },
+        reader="consensus",
+        splits=("dofe", "hash") if dofe else ("hash",),
+        dofe=dofe,
+        counts={"all": 400},
+        names=names,
+        excluded=r"AMD/.*|(?:Images|Masks)_(?:Cropped|Square)/.*",
+        details=details,
+        note="The official split is of the three sets of 400, each of which is a domain here; so a split of one set is "
+        "the benchmark's, or one by names.",
+    )
+
+
+def _numbered(letter: str, last: int) -> tuple[str, ...]:
+    return tuple(f"{letter}{number:04d}" for number in range(1, last + 1))
+
+
+REFUGE_TRAIN = _refuge(
+    "train",
+    "REFUGE training set",
+    "gn",
+    (*_numbered("g", 40), *_numbered("n", 360)),
+    "Training400",
+    "Annotation-Training400",
+    _by_prefix,
+    dofe=members("C"),
+)
+REFUGE_VAL = _refuge(
+    "val",
+    "REFUGE validation set",
+    "V",
+    _numbered("V", 400),
+    "REFUGE-Validation400",
+    "REFUGE-Validation400-GT",
+    _by_table(r"REFUGE-Validation400-GT/(?:[^/]+/)*Fovea_locations\.xlsx", "ImgName", "Glaucoma Label"),
+    dofe=members("D"),
+)
+REFUGE_TEST = _refuge(
+    "test",
+    "REFUGE test set",
+    "T",
+    _numbered("T", 400),
+    "Test400",
+    "REFUGE-Test-GT",
+    _by_table(r"Glaucoma_label_and_Fovea_location\.xlsx", "ImgName", "Label(Glaucoma=1)"),
+    dofe={},
+)

@@ -1,0 +1,93 @@
+"""Readers of truth: small functions that turn the files of one case into masks (2, H, W) bool, channels (disc, cup).
+
+Each has the form `model.Read`. A cup may leave its disc here: `case.py` clips and counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundus_seg.data.coding import DOFE, LABELS, merged
+from fundus_seg.data.io import count_greys, frame_text, read_binary_mask, read_mask
+from fundus_seg.datasets.model import COMBINED, Rules
+from fundus_seg.errors import DataError
+
+SOFT_GREYS = (0, 64, 128, 191, 255)
+"""The greys of a soft map: 0 to 4 of four experts."""
+
+
+def coded(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
+    """One file of three areas, as 0 cup, 128 rim, 255 background, or as the labels 0 background, 1 rim, 2 cup.
+
+    A file whose greys are all 2 or less has labels: in the other coding it would be all cup.
+    """
+    (path,) = paths
+    labels = not count_greys(path)[3:].any()
+    return read_mask(path, LABELS if labels else DOFE)
+
+
+def binary_pair(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
+    """A binary file of the disc, and one of the cup; they have the same size."""
+    return _stacked([read_binary_mask(path) for path in paths], paths)
+
+
+def soft_pair(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
+    """A map of the disc and one of the cup, whose greys tell how many of four experts drew each pixel.
+
+    A pixel is inside if at least `rules.agreement` of the experts drew it.
+    """
+    least = SOFT_GREYS[rules.agreement]
+    for path in paths:
+        odd = [grey for grey in np.flatnonzero(count_greys(path)) if grey not in SOFT_GREYS]
+        if odd:
+            greys = ", ".join(map(str, odd[:3]))
+            raise DataError(f"greys {greys} in a soft map of four experts, {SOFT_GREYS}; download it again", path)
+    return _stacked([read_binary_mask(path, inside=f">={least}") for path in paths], paths)
+
+
+def combined(masks: Sequence[NDArray[np.bool_]], how: str) -> NDArray[np.bool_]:
+    """Combine the masks (2, H, W) of several readers into one.
+
+    Args:
+        masks: of each reader.
+        how: `majority` (more than half), `union`, `intersection`, or `staple`.
+    """
+    for merge in COMBINED:
+        if how == merge and merge != "staple":
+            return merged(masks, merge)  # type: ignore[arg-type]
+    return np.stack([staple([mask[structure] for mask in masks]) for structure in range(len(masks[0]))])
+
+
+def staple(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """The hidden truth of several readers' masks (H, W), estimated with each reader's sensitivity and specificity.
+
+    Pixels whose probability is above one half are inside. SimpleITK estimates it (its `STAPLE`), on the box that holds
+    every reader's mask and a border of its own size, so that the result does not depend on how much background the
+    photograph shows.
+
+    Source: Warfield, Zou and Wells, "Simultaneous truth and performance level estimation (STAPLE)", IEEE TMI 2004.
+    """
+    import SimpleITK
+
+    union = np.any(masks, axis=0)
+    if not union.any() or all(np.array_equal(mask, masks[0]) for mask in masks):
+        return np.array(masks[0])
+    rows, columns = (np.flatnonzero(union.any(axis=axis)) for axis in (1, 0))
+    box = tuple(
+        slice(max(0, places[0] - len(places) // 2), places[-1] + 1 + len(places) // 2) for places in (rows, columns)
+    )
+    images = [SimpleITK.GetImageFromArray(mask[box].astype(np.uint8)) for mask in masks]
+    truth = np.zeros(union.shape, bool)
+    truth[box] = SimpleITK.GetArrayFromImage(SimpleITK.STAPLE(images, 1.0)) > 0.5
+    return truth
+
+
+def _stacked(masks: Sequence[NDArray[np.bool_]], paths: Sequence[Path]) -> NDArray[np.bool_]:
+    if len({mask.shape for mask in masks}) > 1:
+        sizes = " and ".join(frame_text(mask) for mask in masks)
+        raise DataError(f"the masks of disc and cup have different sizes, {sizes}; download them again", paths[0])
+    return np.stack(masks)
