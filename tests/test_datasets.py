@@ -19,9 +19,7 @@ from fundus_seg.errors import DataError, UsageError
 def prepared(name, paths, out, *, allow_missing=False, force=False, **rules):
     dataset = data_set(name)
     given = {"crop": None if dataset.as_is else "32"} | rules
-    return prepare(
-        dataset, paths, out, dataset.rules(**given), allow_missing=allow_missing, force=force
-    )
+    return prepare(dataset, paths, out, dataset.rules(**given), allow_missing=allow_missing, force=force)
 
 
 def rows_of(folder):
@@ -44,8 +42,10 @@ class TestWhole:
     def test_the_benchmarks_split_and_a_mask_of_each_case(self, name, tmp_path):
         raw = raw_trees.laid(TREES[name](), tmp_path / "raw")
         made = prepared(name, [raw], tmp_path / "out")
-        expected = {each.removeprefix("g").removeprefix("n") if name == "drishti-gs" else each: split
-                    for each, split in members(IN_DOFE[name]).items()}
+        expected = {
+            each.removeprefix("g").removeprefix("n") if name == "drishti-gs" else each: split
+            for each, split in members(IN_DOFE[name]).items()
+        }
         assert {row["name"]: row["split"] for row in rows_of(tmp_path / "out").values()} == expected
         root = open_root(tmp_path / "out", least=1)
         assert root.domains == (name,)

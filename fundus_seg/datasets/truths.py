@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.data.coding import DOFE, LABELS, merged
-from fundus_seg.data.io import count_greys, frame_text, read_binary_mask, read_mask
+from fundus_seg.data.io import frame_text, read_binary_mask, read_greys, read_mask
 from fundus_seg.datasets.model import COMBINED, Rules
 from fundus_seg.errors import DataError
 
@@ -26,8 +27,7 @@ def coded(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArra
     A file whose greys are all 2 or less has labels: in the other coding it would be all cup.
     """
     (path,) = paths
-    labels = not count_greys(path)[3:].any()
-    return read_mask(path, LABELS if labels else DOFE)
+    return read_mask(path, lambda pixels: LABELS if pixels.max() <= 2 else DOFE)
 
 
 def binary_pair(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
@@ -40,13 +40,14 @@ def soft_pair(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> ND
 
     A pixel is inside if at least `rules.agreement` of the experts drew it.
     """
+    maps = [read_greys(path) for path in paths]
+    for path, greys in zip(paths, maps, strict=True):
+        odd = np.setdiff1d(np.flatnonzero(cv2.calcHist([greys], [0], None, [256], [0, 256])), SOFT_GREYS)
+        if odd.size:
+            levels = ", ".join(map(str, SOFT_GREYS))
+            raise DataError(f"greys {odd[:3]} in a soft map of four experts ({levels}); download it again", path)
     least = SOFT_GREYS[rules.agreement]
-    for path in paths:
-        odd = [grey for grey in np.flatnonzero(count_greys(path)) if grey not in SOFT_GREYS]
-        if odd:
-            greys = ", ".join(map(str, odd[:3]))
-            raise DataError(f"greys {greys} in a soft map of four experts, {SOFT_GREYS}; download it again", path)
-    return _stacked([read_binary_mask(path, inside=f">={least}") for path in paths], paths)
+    return _stacked([greys >= least for greys in maps], paths)
 
 
 def combined(masks: Sequence[NDArray[np.bool_]], how: str) -> NDArray[np.bool_]:
