@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 
-import numpy as np
 import pytest
 import raw_trees
 from PIL import Image
 
 from fundus_seg.data import open_root
-from fundus_seg.datasets import SETS, data_set
+from fundus_seg.datasets import data_set
 from fundus_seg.datasets.dofe_split import members
 from fundus_seg.datasets.prepare import prepare
-from fundus_seg.errors import DataError, UsageError
 
 
 def prepared(name, paths, out, *, allow_missing=False, force=False, **rules):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fundus_seg.builtins import Split
 from fundus_seg.datasets.dofe_split import members
@@ -18,7 +18,7 @@ _SPLITS: dict[str, Split] = {name[1:]: split for name, split in members("A").ite
 _DIAGNOSES = {"g": "glaucoma", "n": "normal"}
 
 
-def _details(find: Tables, photographs: Mapping[str, RawFile]) -> Mapping[str, Details]:
+def _details(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[str, Details]:
     """The patient from `Drishti-GS1_diagnosis.xlsx`; the diagnosis is a letter of the benchmark's names, too."""
     path = find(r"Drishti-GS1_diagnosis\.xlsx")
     patients: dict[str, str] = {}
@@ -29,9 +29,9 @@ def _details(find: Tables, photographs: Mapping[str, RawFile]) -> Mapping[str, D
         except KeyError as error:
             raise DataError(f"{error.args[0]}; download it again", path) from error
         cells = ((row[file].strip("'\" ").removesuffix(".png"), row[patient]) for row in rows[start + 1 :])
-        patients = {name.casefold(): text.removesuffix(".0") for name, text in cells if name}
+        patients = {name.casefold(): text for name, text in cells if name}
     diagnoses = {name[1:]: _DIAGNOSES[name[0]] for name in members("A")}
-    return {name: Details(patients.get(name.casefold(), ""), diagnosis=diagnoses.get(name, "")) for name in photographs}
+    return {name: Details(patients.get(name.casefold(), ""), diagnosis=diagnoses.get(name, "")) for name in cases}
 
 
 DRISHTI_GS = DataSet(

@@ -73,15 +73,21 @@ class _Search:
         for name, each in photographs.items():
             if dataset.misplaced and (why := dataset.misplaced(name, each.match)):
                 self._lack(name, why)
-        details = dataset.details(self._table, {name: each.file for name, each in photographs.items()})
-        for name in sorted(photographs):
-            if name in found.lacking:
-                continue
+        whole = {
+            name: {reader: tuple(those[name].file for those in kinds) for reader, kinds in truths.items()}
+            for name in sorted(photographs)
+            if name not in found.lacking
+        }
+        files_of = {
+            name: [photographs[name].file, *(file for files in readers.values() for file in files)]
+            for name, readers in whole.items()
+        }
+        details = dataset.details(self._table, files_of)
+        for name, readers in whole.items():
             match = photographs[name].match
-            files_of = {reader: tuple(those[name].file for those in kinds) for reader, kinds in truths.items()}
             domain, official = self._domain(name), dataset.official(name, match)
             known = details.get(name, Details())
-            found.cases.append(RawCase(name, domain, official, photographs[name].file, files_of, known))
+            found.cases.append(RawCase(name, domain, official, photographs[name].file, readers, known))
         self._count(photographs)
         found.problems += self._unmatched
         return found

@@ -35,6 +35,7 @@ class Rules:
         agreement: least number of experts who must have drawn a pixel of a soft map; 0 in a set without such maps.
         crop: (width, height) in the photograph's own pixels; None leaves the photograph whole.
         scale_to_disc: the crop's side is this many times the disc's larger diameter, and is resampled to 800 pixels.
+        as_is: whether files are copied as they are, since the download is cropped already.
     """
 
     split: SplitRule
@@ -42,9 +43,12 @@ class Rules:
     agreement: int
     crop: tuple[int, int] | None
     scale_to_disc: float | None
+    as_is: bool
 
     def __str__(self) -> str:
-        if self.scale_to_disc is not None:
+        if self.as_is:
+            crop = "that of the download"
+        elif self.scale_to_disc is not None:
             crop = f"{self.scale_to_disc:g} times the disc's larger diameter, resampled to {FRAME}x{FRAME} pixels"
         else:
             crop = f"{self.crop[0]}x{self.crop[1]} pixels of the photograph" if self.crop else "none, whole photographs"
@@ -118,12 +122,13 @@ class RawCase:
     details: Details = Details()
 
 
-ReadDetails = Callable[["Tables", Mapping[str, RawFile]], Mapping[str, Details]]
+ReadDetails = Callable[["Tables", Mapping[str, Sequence[RawFile]]], Mapping[str, Details]]
+"""Tells what is known of cases: from tables, and from the files of each case, the photograph first."""
 Tables = Callable[[str], "Path | None"]
 """Gives the one file of a download whose path ends as a regular expression says; None if there is none."""
 
 
-def no_details(find: Tables, photographs: Mapping[str, RawFile]) -> Mapping[str, Details]:
+def no_details(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[str, Details]:
     """Nothing is known of any case."""
     return {}
 
@@ -237,6 +242,7 @@ class DataSet:
             agreement=agreement or self.agreement,
             crop=None if scale_to_disc is not None or self.as_is else read_crop(crop or str(FRAME)),
             scale_to_disc=scale_to_disc,
+            as_is=self.as_is,
         )
 
 

@@ -19,7 +19,7 @@ from fundus_seg.datasets.case import Written, write_case
 from fundus_seg.datasets.finding import FoundCases, find_cases
 from fundus_seg.datasets.model import DataSet, RawCase, Rules
 from fundus_seg.datasets.raw import Raw
-from fundus_seg.datasets.sheets import DATASHEET, MANIFEST, datasheet_text, manifest_text, write_whole
+from fundus_seg.datasets.sheets import DATASHEET, DOMAINS_FILE, MANIFEST, datasheet_text, manifest_text, write_whole
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, Problem, Problems, listing
 from fundus_seg.progress import SILENT, Progress, left_out
@@ -69,10 +69,12 @@ def prepare(
         DataError: files are missing, doubled, unmatched or cannot be used, or other cases of this set lie in `out`.
             Nothing is written then.
     """
+    mine = [out / name for name in SETS if (out / name / MANIFEST).is_file()]
+    _refuse_foreign(out, dataset, mine)
     with _scratch(out) as scratch:
         for folder in ("raw", dataset.name):
             (scratch / folder).mkdir()
-        raw = Raw(paths, scratch / "raw", written=out)
+        raw = Raw(paths, scratch / "raw", written=mine)
         tell(raw.skipped, progress)
         found = find_cases(dataset, rules, raw)
         if not found.cases:
@@ -91,6 +93,17 @@ def prepare(
         {(domain.key, split): places.count((domain.key, split)) for domain in dataset.domains for split in SPLITS},
         unchanged,
     )
+
+
+def _refuse_foreign(out: Path, dataset: DataSet, mine: Sequence[Path]) -> None:
+    """Refuse a folder in which files would be replaced that `prepare` has not written."""
+    if out.exists() and not out.is_dir():
+        raise DataError("a file; give the folder to write into", out)
+    theirs = [out / dataset.name] if out / dataset.name not in mine else []
+    theirs += [] if mine else [out / file for file in (MANIFEST, DATASHEET, DOMAINS_FILE)]
+    for path in theirs:
+        if os.path.lexists(path):
+            raise DataError("not written by `data prepare`, so it is not replaced; give another OUT", path)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -48,12 +48,10 @@ class RawFile:
         name: its path from the folder or archive that was given, that one's own name included, with `/` between folders
             and into archives: `REFUGE2.zip/REFUGE2/train/images/g0001.jpg`.
         shown: the same path behind that of the folder or archive, as the user gave it: for messages.
-        size: its bytes.
     """
 
     name: str
     shown: str
-    size: int
     _source: _Source = field(repr=False)
     _place: int = field(repr=False)
 
@@ -75,13 +73,13 @@ class Raw:
         skipped: links, devices and archives in formats that cannot be read.
     """
 
-    def __init__(self, paths: Sequence[Path], scratch: Path, *, written: Path | None = None) -> None:
+    def __init__(self, paths: Sequence[Path], scratch: Path, *, written: Collection[Path] = ()) -> None:
         """List the files.
 
         Args:
             paths: folders, archives and single files.
             scratch: an empty folder that archives are unpacked into.
-            written: a folder that is passed over: the one that the caller writes into.
+            written: folders that are passed over, since the caller has written them.
 
         Raises:
             DataError: a path does not exist or cannot be read; an archive is damaged, or breaks a bound.
@@ -89,7 +87,7 @@ class Raw:
         self.files: list[RawFile] = []
         self.skipped: list[Skipped] = []
         self._scratch = scratch
-        self._written = Path(os.path.realpath(written)) if written else None
+        self._written = [Path(os.path.realpath(folder)) for folder in written]
         self._number = self._unpacked = 0
         self._paths: dict[RawFile, Path] = {}
         for path in dict.fromkeys(paths):
@@ -135,22 +133,18 @@ class Raw:
 
     def _add_folder(self, folder: Path, name: str) -> None:
         entries(folder)  # raises where the folder cannot be listed
-        found = [
-            path
-            for path in files_below(folder)
-            if self._written is None or not Path(os.path.realpath(path)).is_relative_to(self._written)
-        ]
         source = _Plain()
-        for path in sorted(found):
+        for path in sorted(files_below(folder)):
             below = "/".join((name, *path.relative_to(folder).parts))
-            if _is_noise(below):
+            real = Path(os.path.realpath(path))
+            if _is_noise(below) or any(real.is_relative_to(written) for written in self._written):
                 continue
-            if path.name.lower().endswith(_ARCHIVES):
+            if below.lower().endswith(_ARCHIVES):
                 self._add_archive(path, below, str(path), 1)
-            elif suffix_of(path.name) in _UNREADABLE:
-                self.skipped.append(Skipped(path, f"{suffix_of(path.name)} files cannot be read", "unpack them"))
+            elif suffix_of(below) in _UNREADABLE:
+                self.skipped.append(Skipped(path, f"{suffix_of(below)} files cannot be read", "unpack them"))
             else:
-                self._add(RawFile(below, str(path), path.stat().st_size, source, source.add(path)))
+                self._add(RawFile(below, str(path), source, source.add(path)))
 
     def _add_file(self, path: Path, name: str) -> None:
         packed = tarfile.is_tarfile(path) or (zipfile.is_zipfile(path) and suffix_of(name) != ".xlsx")
@@ -158,7 +152,7 @@ class Raw:
             self._add_archive(path, name, str(path), 1)
         else:
             source = _Plain()
-            self._add(RawFile(name, str(path), path.stat().st_size, source, source.add(path)))
+            self._add(RawFile(name, str(path), source, source.add(path)))
 
     def _add(self, file: RawFile) -> None:
         self.files.append(file)
@@ -177,7 +171,7 @@ class Raw:
             raise DataError(f"not a whole zip or tar archive ({one_line(error)}); download it again", shown) from error
         nested = []
         for member in sorted(members, key=lambda each: each.name):
-            file = RawFile(f"{name}/{member.name}", f"{shown}/{member.name}", member.size, archive, member.place)
+            file = RawFile(f"{name}/{member.name}", f"{shown}/{member.name}", archive, member.place)
             if _is_noise(file.name):
                 continue
             if not member.regular:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from fundus_seg.builtins import Split
 from fundus_seg.datasets.dofe_split import members
@@ -13,30 +15,31 @@ from fundus_seg.datasets.truths import coded
 from fundus_seg.errors import DataError
 from fundus_seg.protocol import Domain
 
-_GLAUCOMA = {"0": "normal", "1": "glaucoma"}
+_LABELS = {"0": "normal", "1": "glaucoma"}
+_CLASSES = {"N": "normal", "G": "glaucoma"}
+_CLASS_FOLDER = re.compile(r".*/Disc_Cup_Masks/([GN])/[^/]+", re.IGNORECASE)
 
 
-def _by_prefix(find: Tables, photographs: Mapping[str, RawFile]) -> Mapping[str, Details]:
+def _by_prefix(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[str, Details]:
     """Names of the training set begin with the diagnosis, `g` or `n`."""
-    return {name: Details(diagnosis="glaucoma" if name.startswith("g") else "normal") for name in photographs}
+    return {name: Details(diagnosis="glaucoma" if name.startswith("g") else "normal") for name in cases}
 
 
 def _by_table(file: str, name_column: str, label_column: str) -> ReadDetails:
-    """A reader of the diagnoses in a table; nothing is known without it."""
+    """A reader of the diagnoses in a table; without it, they are those of the masks' folders `G` and `N`, if any."""
 
-    def details(find: Tables, photographs: Mapping[str, RawFile]) -> Mapping[str, Details]:
+    def details(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[str, Details]:
         path = find(file)
         if path is None:
-            return {}
+            classes = {name: _CLASS_FOLDER.fullmatch(files[-1].name) for name, files in cases.items()}
+            return {name: Details(diagnosis=_CLASSES[match[1].upper()]) for name, match in classes.items() if match}
         rows = read_workbook(path)
         try:
             start, (name, label) = columns(rows, name_column, label_column)
         except KeyError as error:
             raise DataError(f"{error.args[0]}; download it again", path) from error
         return {
-            row[name].rpartition(".")[0] or row[name]: Details(
-                diagnosis=_GLAUCOMA.get(row[label].removesuffix(".0"), "")
-            )
+            Path(row[name]).stem: Details(diagnosis=_LABELS.get(row[label], ""))
             for row in rows[start + 1 :]
             if row[name]
         }

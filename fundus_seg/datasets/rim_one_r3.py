@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fundus_seg.datasets.dofe_split import members
 from fundus_seg.datasets.model import DataSet, Details, Drawing, Files, Tables
@@ -15,9 +15,9 @@ _DIAGNOSES = {"N": "normal", "G": "glaucoma", "S": "suspect"}
 _EYES = {"L": "left", "R": "right"}
 
 
-def _details(find: Tables, photographs: Mapping[str, RawFile]) -> Mapping[str, Details]:
+def _details(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[str, Details]:
     """Diagnosis and eye, from the name; no table names the patients."""
-    return {name: Details(eye=_EYES[name[-1]], diagnosis=_DIAGNOSES[name[0]]) for name in photographs}
+    return {name: Details(eye=_EYES[name[-1]], diagnosis=_DIAGNOSES[name[0]]) for name in cases}
 
 
 def _pair(folder: str, ending: str) -> Drawing:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fundus_seg.errors import DataError, one_line
 
 _MOST_UNPACKED = 1 << 26
-_MOST_ROWS = 100_000
+_MOST_ROWS, _MOST_COLUMNS = 100_000, 200
 
 
 def read_workbook(path: Path) -> list[list[str]]:
@@ -25,8 +25,8 @@ def read_workbook(path: Path) -> list[list[str]]:
                 raise DataError(f"a workbook of more than {_MOST_UNPACKED >> 20} MiB; save its first sheet alone", path)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
         try:
-            rows = book.worksheets[0].iter_rows(values_only=True, max_row=_MOST_ROWS)
-            return [["" if cell is None else str(cell).strip() for cell in row] for row in rows]
+            rows = book.worksheets[0].iter_rows(values_only=True, max_row=_MOST_ROWS, max_col=_MOST_COLUMNS)
+            return [[_text(cell) for cell in row] for row in rows]
         finally:
             book.close()
     except DataError:
@@ -46,3 +46,10 @@ def columns(rows: list[list[str]], *titles: str) -> tuple[int, list[int]]:
         if all(title.lower() in lower for title in titles):
             return place, [lower.index(title.lower()) for title in titles]
     raise KeyError(f"no row with the titles {', '.join(titles)}")
+
+
+def _text(cell: object) -> str:
+    """A cell as a text; whole numbers have no decimals, since Excel stores all numbers as fractions."""
+    if cell is None:
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
