@@ -11,7 +11,7 @@ from pathlib import Path
 from fundus_seg.datasets.model import DataSet, Details, Files, RawCase, Rules
 from fundus_seg.datasets.raw import Raw, RawFile
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import Problem, Problems, counted
+from fundus_seg.errors import DataError, Problem, Problems, counted
 
 _ILLUSTRATION = re.compile(r"(?:.*/)?[^/]*illustrations?[^/]*/.*", re.IGNORECASE)
 
@@ -51,6 +51,7 @@ class _Search:
         self._found = FoundCases()
         self._excluded = re.compile(rf"(?:.*/)?(?:{dataset.excluded})", re.IGNORECASE) if dataset.excluded else None
         self._unmatched: list[Problem] = []
+        self._tables: list[RawFile] = []  # those that were asked for
 
     def cases(self) -> FoundCases:
         dataset, found = self._dataset, self._found
@@ -82,7 +83,7 @@ class _Search:
             name: [photographs[name].file, *(file for files in readers.values() for file in files)]
             for name, readers in whole.items()
         }
-        details = dataset.details(self._table, files_of)
+        details = self._details(files_of)
         for name, readers in whole.items():
             match = photographs[name].match
             domain, official = self._domain(name), dataset.official(name, match)
@@ -164,12 +165,23 @@ class _Search:
     def _domain(self, name: str) -> str:
         return self._dataset.domain_of(name) if self._dataset.domain_of else self._dataset.domains[0].key
 
+    def _details(self, files: Mapping[str, Sequence[RawFile]]) -> Mapping[str, Details]:
+        """What is known of the cases; a table that cannot be read is a problem."""
+        try:
+            return self._dataset.details(self._table, files)
+        except DataError as error:
+            shown = {str(self._raw.path(file)): file.shown for file in self._tables}
+            for problem in error.problems:
+                self._problem(problem.text, shown.get(str(problem.path), str(problem.path)))
+            return {}
+
     def _table(self, pattern: str) -> Path | None:
         """The first file whose path ends as a pattern says, unpacked; None if there is none."""
         for candidate in self._matching(pattern):
             problems = Problems()
             self._raw.fetch([candidate.file], problems)
             self._unmatched += problems.found
+            self._tables.append(candidate.file)
             return self._raw.path(candidate.file)
         return None
 
