@@ -147,8 +147,7 @@ class Raw:
                 self._add(RawFile(below, str(path), source, source.add(path)))
 
     def _add_file(self, path: Path, name: str) -> None:
-        packed = tarfile.is_tarfile(path) or (zipfile.is_zipfile(path) and suffix_of(name) != ".xlsx")
-        if packed or name.lower().endswith(_ARCHIVES):
+        if name.lower().endswith(_ARCHIVES) or (suffix_of(name) != ".xlsx" and _is_archive(path)):
             self._add_archive(path, name, str(path), 1)
         else:
             source = _Plain()
@@ -209,6 +208,14 @@ class Raw:
             raise DataError("encrypted; unpack the archive with its password, and give the folder", place)
         if member.size > MOST_RATIO * max(member.packed, 1):
             raise DataError(f"it would unpack to {member.size} bytes from {member.packed}; nothing was unpacked", place)
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file is a zip or tar archive by its content, whatever its name."""
+    try:
+        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    except _DAMAGE:
+        return False
 
 
 def _is_noise(name: str) -> bool:
