@@ -166,7 +166,8 @@ class TestUntrusted:
         with pytest.raises(DataError, match=match if bound != "MOST_UNPACKED" else "it would unpack to more than"):
             Raw([path], scratch)
 
-    def test_an_archive_that_is_packed_like_a_bomb(self, tmp_path, scratch):
+    def test_an_archive_that_is_packed_like_a_bomb(self, tmp_path, scratch, monkeypatch):
+        monkeypatch.setattr(raw_module, "FREE", 1000)
         path = zipped({"inner.zip": bytes(100_000)}, tmp_path / "raw.zip")
         with pytest.raises(DataError, match="packed too well"):
             Raw([path], scratch)

@@ -65,7 +65,11 @@ def _write(
     truth = _truth(dataset, rules, case, (height, width), paths, odd)
     view = dataset.columns and (dataset.columns[0], min(dataset.columns[1], width))
     if view:
-        truth[:, :, : view[0]] = truth[:, :, view[1] :] = False
+        outside = np.ones(width, bool)
+        outside[slice(*view)] = False
+        if truth[:, :, outside].any():
+            odd.append("a mask outside the view that is used, which is left out")
+            truth[:, :, outside] = False
     disc, cup = truth
     leaked = int(np.count_nonzero(cup & ~disc))
     if leaked:

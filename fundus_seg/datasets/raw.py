@@ -29,8 +29,10 @@ MOST_BYTES = 1 << 29
 """Bytes of one file that is unpacked."""
 MOST_UNPACKED = 1 << 37
 """Bytes that are unpacked, or passed over in a compressed tar, in all."""
-MOST_RATIO, MOST_NESTED_RATIO = 1100, 20
-"""How many times its packed size a file may have: deflate reaches 1032; an archive in an archive is packed already."""
+MOST_RATIO = 1100
+"""How many times its packed size a file may have: deflate reaches 1032, and does so on masks."""
+MOST_NESTED_RATIO, FREE = 20, 1 << 30
+"""The same of an archive in an archive, which is packed already, if it has more bytes than `FREE`."""
 DEEPEST = 3
 """How many archives may lie in each other."""
 
@@ -48,10 +50,12 @@ class RawFile:
         name: its path from the folder or archive that was given, that one's own name included, with `/` between folders
             and into archives: `REFUGE2.zip/REFUGE2/train/images/g0001.jpg`.
         shown: the same path behind that of the folder or archive, as the user gave it: for messages.
+        size: its bytes, as its archive says; 0 of a file that lies in a folder.
     """
 
     name: str
     shown: str
+    size: int
     _source: _Source = field(repr=False)
     _place: int = field(repr=False)
 
@@ -106,7 +110,9 @@ class Raw:
         """Unpack files that lie in archives, so that `path` knows them; those that are damaged become problems."""
         by_source: dict[_Source, dict[int, RawFile]] = {}
         for file in files:
-            if file not in self._paths:
+            if file.size > MOST_BYTES:
+                problems.add(f"{file.size} bytes, more than {MOST_BYTES}; unpack it, and check what it is", file.shown)
+            elif file not in self._paths:
                 by_source.setdefault(file._source, {})[file._place] = file
         for source, wanted in by_source.items():
             targets = {place: self._target(file) for place, file in wanted.items()}
@@ -144,14 +150,14 @@ class Raw:
             elif suffix_of(below) in _UNREADABLE:
                 self.skipped.append(Skipped(path, f"{suffix_of(below)} files cannot be read", "unpack them"))
             else:
-                self._add(RawFile(below, str(path), source, source.add(path)))
+                self._add(RawFile(below, str(path), 0, source, source.add(path)))
 
     def _add_file(self, path: Path, name: str) -> None:
         if name.lower().endswith(_ARCHIVES) or (suffix_of(name) != ".xlsx" and _is_archive(path)):
             self._add_archive(path, name, str(path), 1)
         else:
             source = _Plain()
-            self._add(RawFile(name, str(path), source, source.add(path)))
+            self._add(RawFile(name, str(path), 0, source, source.add(path)))
 
     def _add(self, file: RawFile) -> None:
         self.files.append(file)
@@ -170,13 +176,13 @@ class Raw:
             raise DataError(f"not a whole zip or tar archive ({one_line(error)}); download it again", shown) from error
         nested = []
         for member in sorted(members, key=lambda each: each.name):
-            file = RawFile(f"{name}/{member.name}", f"{shown}/{member.name}", archive, member.place)
+            file = RawFile(f"{name}/{member.name}", f"{shown}/{member.name}", member.size, archive, member.place)
             if _is_noise(file.name):
                 continue
             if not member.regular:
                 self.skipped.append(Skipped(Path(file.shown), SPECIAL))
             elif member.name.lower().endswith(_ARCHIVES):
-                if member.size > MOST_NESTED_RATIO * max(member.packed, 1):
+                if member.size > max(FREE, MOST_NESTED_RATIO * member.packed):
                     raise DataError("an archive that is packed too well to be one; nothing was unpacked", file.shown)
                 nested.append(file)
             elif suffix_of(member.name) in _UNREADABLE:
@@ -262,7 +268,7 @@ class _Zip:
                 if not info.is_dir():
                     mode = info.external_attr >> 16
                     regular = stat.S_ISREG(mode) or not stat.S_IFMT(mode)
-                    name, packed = info.filename.replace("\\", "/"), info.compress_size
+                    name, packed = info.filename.replace("\\", "/").removeprefix("./"), info.compress_size
                     yield _Member(place, name, info.file_size, packed, regular, bool(info.flag_bits & 1))
 
     def unpack(self, wanted: Mapping[int, Path], failed: Callable[[int, str], None]) -> Mapping[int, Path]:
@@ -309,8 +315,6 @@ class _Tar:
 
 
 def _write(content: IO[bytes], size: int, target: Path) -> None:
-    if size > MOST_BYTES:
-        raise OSError(f"{size} bytes, more than {MOST_BYTES}")
     with target.open("wb") as file:
         shutil.copyfileobj(content, file, 1 << 20)
     if target.stat().st_size != size:
