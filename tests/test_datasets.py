@@ -34,6 +34,8 @@ TREES = {
 IN_DOFE = {"drishti-gs": "A", "rim-one-r3": "B", "refuge-train": "C", "refuge-val": "D"}
 FIRST = "Drishti-GS1_files/Training/Images/drishtiGS_002.png"
 """The first photograph of the training set of Drishti-GS."""
+MANY = ("0_ODsegSoftmap.png", "1_ODsegSoftmap.png")
+"""How the paths of 21 maps end."""
 
 
 def prepared(name, paths, out, *, allow_missing=False, force=False, **rules):
@@ -144,7 +146,7 @@ class TestDrishti:
 
     def test_a_table_that_cannot_be_read_is_a_problem(self, tmp_path):
         whole = found("drishti-gs", raw_trees.drishti() | {"Drishti-GS1_diagnosis.xlsx": b"PK"}, tmp_path)
-        assert [str(each.path)[-35:] for each in whole.problems] == ["raw.zip/Drishti-GS1_diagnosis.xlsx"[-35:]]
+        assert [str(each.path) for each in whole.problems] == [f"{tmp_path}/raw.zip/Drishti-GS1_diagnosis.xlsx"]
 
     def test_experts_who_agree(self, tmp_path):
         tree = some(raw_trees.drishti(), "drishtiGS_002")
@@ -308,17 +310,8 @@ class TestProblems:
         assert "drishtiGS_002_ODsegSoftmap.png: a mask without a disc" in line
 
     def test_many_are_counted(self, tmp_path):
-        lines = self.refused({path: x for path, x in self.TREE.items() if "_ODseg" not in path}, tmp_path)
-        assert len(lines) == 1 and "no whole case of drishti-gs in it" in lines[0]
-        lines = (
-            self.refused(
-                {path: x for path, x in self.TREE.items() if "0_ODseg" not in path and "1_ODseg" not in path},
-                tmp_path / "b",
-            )
-            if (tmp_path / "b").mkdir() is None
-            else []
-        )
-        assert len(lines) == 22 and lines[-1] == "  and 1 more"
+        lines = self.refused({path: x for path, x in self.TREE.items() if not path.endswith(MANY)}, tmp_path)
+        assert len(lines) == 22 and lines[0].startswith("21 problems") and lines[-1] == "  and 1 more"
 
     def test_what_lacks_stands_in_the_manifest(self, tmp_path):
         tree = {path: content for path, content in self.TREE.items() if path != self.MAP} | {
@@ -461,14 +454,14 @@ class TestOut:
 
 
 class TestCommand:
-    def test_list(self, cli):
-        printed = cli("data", "prepare", "--list")
+    def test_list(self, command):
+        printed = command("data", "prepare", "--list")
         for dataset in SETS.values():
             assert dataset.name in printed.out and dataset.licence.split()[0] in printed.out
 
-    def test_a_set_and_its_rules(self, cli, tmp_path):
+    def test_a_set_and_its_rules(self, command, tmp_path):
         raw = zipped(some(raw_trees.refuge_val(), "V0001", "V0002"), tmp_path / "raw.zip")
-        printed = cli("data", "prepare", "refuge-val", raw, tmp_path / "out", "--allow-missing", "--crop", "32")
+        printed = command("data", "prepare", "refuge-val", raw, tmp_path / "out", "--allow-missing", "--crop", "32")
         assert printed.out.strip() == str(tmp_path / "out" / "domains.yaml")
         assert "refuge-val: 2 cases (train 1, test 1)" in printed.err
         assert "split: dofe; reader: consensus; crop: 32x32" in printed.err
@@ -484,7 +477,6 @@ class TestCommand:
             (["refuge-val", "none", "out"], 1, "none: no such folder or archive"),
         ],
     )
-    def test_errors(self, arguments, code, told, cli, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        printed = cli("data", "prepare", *arguments, code=code)
+    def test_errors(self, arguments, code, told, command, tmp_path):
+        printed = command("data", "prepare", *arguments, code=code)
         assert told in printed.err and not list(tmp_path.iterdir())
