@@ -179,6 +179,18 @@ class TestRimOne:
             "expert2",
         }
 
+    def test_the_masks_of_each_reader_are_kept(self, tmp_path):
+        tree = some(self.TREE, "N-1-L")
+        disc = encoded(raw_trees.drawn(width=2144, height=24, shift=-570)[0].astype(np.uint8) * 255, "PNG")
+        tree["RIM-ONE r3/Healthy/Expert2_masks/N-1-L-1-Disc-exp2.png"] = disc
+        prepared("rim-one-r3", [zipped(tree, tmp_path / "raw.zip")], tmp_path / "out", allow_missing=True, reader="all")
+        (case,) = open_root(tmp_path / "out", least=1).cases("rim-one-r3", "test")
+        assert [masks[0].parent.name for masks in case.masks] == ["expert1", "expert2"]
+        first, second = (read_mask(masks[0])[0] for masks in case.masks)
+        assert (np.roll(first, 2, axis=1) == second).all() and first.any()
+        row = rows_of(tmp_path / "out")["N-1-L"]
+        assert (row["left"], row["reader"]) == ("485", "all")  # about both discs: columns 492 to 509
+
     def test_the_left_view_alone(self, tmp_path):
         """The disc lies at column 500 of the left view: a crop of 1400 would reach into the right one."""
         raw = [zipped(some(self.TREE, "N-1-L"), tmp_path / "raw.zip")]

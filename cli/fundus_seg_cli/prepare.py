@@ -34,7 +34,7 @@ def prepare(
         str | None,
         typer.Option(
             help="Reader whose masks are taken, or how those of all readers are combined: majority, union, "
-            "intersection or staple. Default: as --list says."
+            "intersection or staple; or all, which keeps the masks of each. Default: as --list says."
         ),
     ] = None,
     agreement: Annotated[

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from fundus_seg.builtins import Split
 from fundus_seg.data.crop import Crop, as_row, crop_at
 from fundus_seg.data.io import read_photograph, write_mask
-from fundus_seg.datasets.model import COMBINED, DataSet, RawCase, Rules
+from fundus_seg.datasets.model import COMBINED, EACH, DataSet, RawCase, Rules
 from fundus_seg.datasets.raw import Raw, RawFile
 from fundus_seg.datasets.truths import combined
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, Problem
-from fundus_seg.protocol import FRAME
+from fundus_seg.protocol import FRAME, STRUCTURES
 
 MOST_STRETCH = 0.02
 """Largest difference of the ratio width / height of a mask and its photograph, for the mask to be resampled."""
@@ -61,30 +61,34 @@ def _write(
 ) -> Written:
     photograph = read_photograph(paths[case.photograph])
     height, width = photograph.pixels.shape[:2]
+    view = (dataset.columns[0], min(dataset.columns[1], width)) if dataset.columns else None
     odd: list[str] = []
-    truth = _truth(dataset, rules, case, (height, width), paths, odd)
-    view = dataset.columns and (dataset.columns[0], min(dataset.columns[1], width))
-    if view:
-        outside = np.ones(width, bool)
-        outside[slice(*view)] = False
-        if truth[:, :, outside].any():
+    drawn = _drawn(dataset, rules, case, (height, width), paths, odd)
+    leaked = 0
+    for masks in drawn.values():
+        if view and _blank_outside(masks, view):
             odd.append("a mask outside the view that is used, which is left out")
-            truth[:, :, outside] = False
-    disc, cup = truth
-    leaked = int(np.count_nonzero(cup & ~disc))
+        leaked += _clip_cup(masks)
     if leaked:
         odd.append("a cup that leaves its disc, and is clipped to it")
-        cup &= disc
+    structures = min(len(masks) for masks in drawn.values())
+    if structures < len(STRUCTURES):
+        odd.append("no annotated cup")
+    disc = np.any([masks[0] for masks in drawn.values()], axis=0)
     if not disc.any():
-        raise DataError("a mask without a disc; download it again", paths[case.truths[next(iter(case.truths))][0]])
+        raise DataError("a mask without a disc; download it again", paths[next(iter(case.truths.values()))[0]])
     crop = _crop(rules, (width, height), disc, view)
-    places = {kind: folder / split / "ROIs" / kind / f"{case.name}.png" for kind in ("image", "mask")}
+    rois = folder / split / "ROIs"
     if dataset.as_is:
-        for kind, file in zip(("image", "mask"), (case.photograph, *case.truths[rules.reader]), strict=True):
-            shutil.copyfile(paths[file], places[kind])
+        shutil.copyfile(paths[case.photograph], rois / "image" / f"{case.name}.png")
+        shutil.copyfile(paths[case.truths[rules.reader][0]], rois / "mask" / f"{case.name}.png")
     else:
-        _write_photograph(places["image"], crop.cut(photograph.pixels, 0, smooth=True))
-        write_mask(places["mask"], np.stack([crop.cut(mask, False, smooth=False) for mask in truth]), "png")
+        _write_photograph(rois / "image" / f"{case.name}.png", crop.cut(photograph.pixels, 0, smooth=True))
+        for reader, masks in drawn.items():
+            path = rois / "mask" / reader / f"{case.name}.png"
+            path.parent.mkdir(exist_ok=True)
+            cut = [crop.cut(mask, False, smooth=False) for mask in masks[:structures]]
+            write_mask(path, np.stack([cut[0], cut[1] if structures > 1 else np.zeros_like(cut[0])]), "png")
     truths = [file for those in case.truths.values() for file in those]
     row = {
         "set": dataset.name,
@@ -100,30 +104,53 @@ def _write(
         "truth_sha256": "|".join(file_digest(paths[file]) for file in truths),
         "reader": rules.reader,
         "agreement": rules.agreement or "",
+        "structures": "|".join(STRUCTURES[:structures]),
         "roi": "as published" if dataset.as_is else "truth" if rules.crop or rules.scale_to_disc else "whole",
         **as_row(crop),
         "orientation": photograph.orientation,
         "cup_clipped": leaked,
     }
-    return Written(row, tuple(odd))
+    return Written(row, tuple(dict.fromkeys(odd)))
 
 
-def _truth(
+def _drawn(
     dataset: DataSet,
     rules: Rules,
     case: RawCase,
     frame: tuple[int, int],
     paths: Mapping[RawFile, Path],
     odd: list[str],
-) -> NDArray[np.bool_]:
-    """The masks (2, H, W) of a case in its photograph's frame (H, W)."""
-    masks = []
+) -> dict[str, NDArray[np.bool_]]:
+    """The masks of a case in its photograph's frame (H, W): those of each reader, or those made of them, under ""."""
+    of_reader = {}
     for reader, files in case.truths.items():
-        drawn = dataset.drawings[reader].read([paths[file] for file in files], frame, rules)
-        if len(drawn) == 1:
-            raise DataError("nobody has annotated the cup; give --allow-missing to leave the case out", paths[files[0]])
-        masks.append(_fitted(drawn, frame, paths[files[0]], odd))
-    return combined(masks, rules.reader) if rules.reader in COMBINED else masks[0]
+        masks = dataset.drawings[reader].read([paths[file] for file in files], frame, rules)
+        of_reader[reader] = _fitted(masks, frame, paths[files[0]], odd)
+    if rules.reader == EACH:
+        return of_reader
+    if rules.reader in COMBINED:
+        structures = min(map(len, of_reader.values()))
+        return {"": combined([masks[:structures] for masks in of_reader.values()], rules.reader)}
+    return {"": of_reader[rules.reader]}
+
+
+def _blank_outside(masks: NDArray[np.bool_], view: tuple[int, int]) -> bool:
+    """Clear masks (S, H, W) outside the columns (first, end); True if there was anything."""
+    outside = np.ones(masks.shape[2], bool)
+    outside[slice(*view)] = False
+    found = bool(masks[:, :, outside].any())
+    masks[:, :, outside] = False
+    return found
+
+
+def _clip_cup(masks: NDArray[np.bool_]) -> int:
+    """Clip a cup to its disc; gives the number of its pixels outside. Masks of a disc alone stay as they are."""
+    if len(masks) < len(STRUCTURES):
+        return 0
+    disc, cup = masks
+    leaked = int(np.count_nonzero(cup & ~disc))
+    cup &= disc
+    return leaked
 
 
 def _fitted(masks: NDArray[np.bool_], frame: tuple[int, int], path: Path, odd: list[str]) -> NDArray[np.bool_]:

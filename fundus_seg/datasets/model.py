@@ -21,6 +21,8 @@ SplitRule = Literal["dofe", "official", "hash"]
 SPLIT_RULES: tuple[SplitRule, ...] = get_args(SplitRule)
 COMBINED = (*MERGES, "staple")
 """How the masks of several readers become one: by `coding.merged`, or by STAPLE."""
+EACH = "all"
+"""The choice of readers that keeps the masks of each."""
 WHOLE = "none"
 """The crop that leaves the photograph whole."""
 
@@ -31,7 +33,7 @@ class Rules:
 
     Attributes:
         split: whose split is used: `dofe` is the benchmark's, `official` that of the set, `hash` that of the names.
-        reader: the reader whose masks are used, or how those of all readers are combined.
+        reader: the reader whose masks are used, or how those of all readers are combined; `all` keeps each reader's.
         agreement: least number of experts who must have drawn a pixel of a soft map; 0 in a set without such maps.
         crop: (width, height) in the photograph's own pixels; None leaves the photograph whole.
         scale_to_disc: the crop's side is this many times the disc's larger diameter, and is resampled to 800 pixels.
@@ -205,7 +207,7 @@ class DataSet:
 
     def readers(self, rules: Rules) -> tuple[str, ...]:
         """The readers whose files the rules need."""
-        return self.combined if rules.reader in COMBINED else (rules.reader,)
+        return self.combined if rules.reader in (*COMBINED, EACH) else (rules.reader,)
 
     def rules(
         self,
@@ -223,7 +225,7 @@ class DataSet:
         """
         if split is not None and split not in self.splits:
             raise UsageError(f"{self.name}: {unknown_name('split', split, self.splits)}")
-        readers = (*self.drawings, *(COMBINED if self.combined else ()))
+        readers = (*self.drawings, *((*COMBINED, EACH) if self.combined else ()))
         if reader is not None and reader not in readers:
             raise UsageError(f"{self.name}: {unknown_name('reader', reader, readers)}")
         if agreement is not None and not self.agreement:

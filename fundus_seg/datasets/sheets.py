@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fundus_seg.builtins import Split
 from fundus_seg.data.crop import Crop
-from fundus_seg.datasets.model import WHOLE, DataSet, Rules
+from fundus_seg.data.files import SPLITS
+from fundus_seg.datasets.model import EACH, WHOLE, DataSet, Rules
 from fundus_seg.errors import counted
 from fundus_seg.runs.atomic import write_text
 
@@ -22,11 +22,9 @@ MANIFEST, DATASHEET, DOMAINS_FILE = "manifest.csv", "datasheet.md", "domains.yam
 
 COLUMNS = (
     *("set", "domain", "split", "name", "patient", "eye", "diagnosis", "source", "sha256", "truth", "truth_sha256"),
-    *("reader", "agreement", "roi", *Crop.__dataclass_fields__, "orientation", "cup_clipped", "lacks"),
+    *("reader", "agreement", "structures", "roi", *Crop.__dataclass_fields__, "orientation", "cup_clipped", "lacks"),
 )
 """Columns of a manifest. `lacks` says why a case was left out; the columns after `name` are empty then."""
-
-_SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def manifest_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -116,26 +114,32 @@ def write_whole(out: Path, sets: Mapping[str, DataSet]) -> Path:
     Returns:
         The domain file.
     """
-    held = [dataset for name, dataset in sets.items() if (out / name / MANIFEST).is_file()]
-    rows = [row for dataset in held for row in read_manifest(out / dataset.name / MANIFEST)]
-    sheets = [(out / dataset.name / DATASHEET).read_text("utf8") for dataset in held]
-    write_text(out / MANIFEST, manifest_text(rows))
+    held = {name: read_manifest(out / name / MANIFEST) for name in sets if (out / name / MANIFEST).is_file()}
+    sheets = [(out / name / DATASHEET).read_text("utf8") for name in held]
+    domains = [_domains_text(sets[name], rows) for name, rows in held.items()]
+    head = f"# Written by `fundus-seg data prepare`; {MANIFEST} tells of each case.\ndomains:\n"
+    write_text(out / MANIFEST, manifest_text([row for rows in held.values() for row in rows]))
     write_text(out / DATASHEET, "# Data sheet\n\nWritten by `fundus-seg data prepare`.\n\n" + "\n".join(sheets))
-    write_text(out / DOMAINS_FILE, _domains_text(held))
+    write_text(out / DOMAINS_FILE, head + "".join(domains))
     return out / DOMAINS_FILE
 
 
-def _domains_text(held: Sequence[DataSet]) -> str:
-    lines = [f"# Written by `fundus-seg data prepare`; {MANIFEST} tells of each case.", "domains:"]
-    for dataset in held:
-        for domain in dataset.domains:
-            folder = "/".join(filter(None, (dataset.name, domain.folder)))
-            lines += [f"  {domain.key}:", f'    name: "{domain.name}"']
-            lines += [
-                f'    {split}: {{images: "{folder}/{split}/ROIs/image/*.png", '
-                f'masks: "{folder}/{split}/ROIs/mask/{{name}}.png"}}'
-                for split in _SPLITS
-            ]
+def _domains_text(dataset: DataSet, rows: Sequence[Mapping[str, str]]) -> str:
+    """The domains of a set as the lines of a domain file."""
+    lines = []
+    for domain in dataset.domains:
+        own = [row for row in rows if row["domain"] == domain.key and not row["lacks"]]
+        each = any(row["reader"] == EACH for row in own)
+        folder = "/".join(filter(None, (dataset.name, domain.folder)))
+        lines += [f"  {domain.key}:", f'    name: "{domain.name}"']
+        for split in SPLITS:
+            files = f"{folder}/{split}/ROIs"
+            masks = f"{files}/mask/{'{annotator}/' if each else ''}{{name}}.png"
+            lines.append(f'    {split}: {{images: "{files}/image/*.png", masks: "{masks}"}}')
+        if each:
+            lines.append(f"    annotators: {{names: [{', '.join(dataset.combined)}], merge: majority}}")
+        if any("cup" not in row["structures"] for row in own):
+            lines.append("    unannotated-cup: empty")
     return "\n".join(lines) + "\n"
 
 
@@ -143,5 +147,5 @@ def _counted(dataset: DataSet, held: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for domain in dataset.domains:
         own = [row["split"] for row in held if row["domain"] == domain.key]
-        parts.append(f"{domain.key} {', '.join(f'{split} {own.count(split)}' for split in _SPLITS)}")
+        parts.append(f"{domain.key} {', '.join(f'{split} {own.count(split)}' for split in SPLITS)}")
     return f"{counted(len(held), 'case')} ({'; '.join(parts)})"
