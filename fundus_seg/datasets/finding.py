@@ -13,6 +13,7 @@ from fundus_seg.datasets.raw import Raw, RawFile
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, Problem, Problems, counted
 
+_MOST_COPIES = 10
 _ILLUSTRATION = re.compile(r"(?:.*/)?[^/]*illustrations?[^/]*/.*", re.IGNORECASE)
 
 
@@ -126,17 +127,22 @@ class _Search:
     def _only(self, name: str, files: Files, candidates: Sequence[_Candidate]) -> _Candidate:
         """The only file of a case; copies with the same bytes are passed over, and others are a problem."""
         first, *others = candidates
-        if others:
-            problems = Problems()
-            self._raw.fetch([each.file for each in candidates], problems)
-            self._unmatched += problems.found
-            paths = [self._raw.path(each.file) for each in candidates]
-            if len({file_digest(path) for path in paths if path}) == 1 and all(paths):
-                self._found.copies += [each.file for each in others]
-            else:
-                also = ", ".join(each.file.shown for each in others[:2])
-                self._lack(name, f"{len(candidates)} different {files.what}s ({first.file.shown}, {also}); leave one")
+        if others and not self._are_copies(candidates):
+            also = ", ".join(each.file.shown for each in others[:2])
+            self._lack(name, f"{len(candidates)} different {files.what}s ({first.file.shown}, {also}); leave one")
+        else:
+            self._found.copies += [each.file for each in others]
         return first
+
+    def _are_copies(self, candidates: Sequence[_Candidate]) -> bool:
+        """Whether files have the same bytes; more than `_MOST_COPIES` are not even read."""
+        if len(candidates) > _MOST_COPIES:
+            return False
+        problems = Problems()
+        self._raw.fetch([each.file for each in candidates], problems)
+        self._unmatched += problems.found
+        paths = [path for each in candidates if (path := self._raw.path(each.file))]
+        return len(paths) == len(candidates) and len(set(map(file_digest, paths))) == 1
 
     def _lack(self, name: str, why: str, files: Files | None = None) -> None:
         """Leave a case out, and list it as a problem; `files` says where a missing one is expected."""
