@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import zipfile
 from io import BytesIO
 
 import numpy as np
@@ -310,10 +311,22 @@ class TestProblems:
             (MAP, encoded(greys(0, 100, 255), "PNG"), "greys [100] in a soft map"),
             (MAP, encoded(greys(0, 0, 255, width=20), "PNG"), "the masks of disc and cup have different sizes"),
         ],
+        ids=["empty", "cut", "grey", "size"],
     )
     def test_a_file_that_cannot_be_used(self, path, content, told, tmp_path):
         (line,) = self.refused({**self.TREE, path: content}, tmp_path)
         assert told in line and str(tmp_path / "raw") in line
+
+    def test_a_file_that_is_damaged_in_its_archive(self, tmp_path):
+        path = zipped({**self.TREE, FIRST: b"first"}, tmp_path / "raw.zip")
+        with zipfile.ZipFile(path) as archive:
+            start = archive.getinfo(FIRST).header_offset + 30 + len(FIRST)
+        content = path.read_bytes()
+        path.write_bytes(content[:start] + b"\xff" + content[start + 1 :])
+        with pytest.raises(DataError, match=r"^[^\n]*raw.zip/.*drishtiGS_002.png: cannot be unpacked \([^\n]*$"):
+            prepared("drishti-gs", [path], tmp_path / "out")
+        made = prepared("drishti-gs", [path], tmp_path / "out", allow_missing=True)
+        assert sum(made.cases.values()) == 100
 
     def test_a_disc_that_is_empty(self, tmp_path):
         empty = encoded(greys(0, 0, 0), "PNG")
@@ -394,7 +407,7 @@ class TestRules:
         raw = [zipped({**tree, path: encoded(wide, "PNG")}, tmp_path / "raw.zip")]
         prepared("rim-one-r3", raw, tmp_path / "out", allow_missing=True)
         assert rows_of(tmp_path / "out")["N-1-L"]["cup_clipped"] == str(4 * 4)
-        assert "1 cases have a cup that leaves its disc" in (tmp_path / "out/datasheet.md").read_text()
+        assert "1 case of 159 with a cup that leaves its disc" in (tmp_path / "out/datasheet.md").read_text()
         mask = read_mask(tmp_path / "out/rim-one-r3/test/ROIs/mask/N-1-L.png")
         assert mask[1].sum() == 4 * 16
 

@@ -63,8 +63,8 @@ class Archive(Protocol):
         """Its files."""
         ...
 
-    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Mapping[int, Path]:
-        """Write the files at some places to the paths that are given; gives those that were written."""
+    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Iterator[tuple[int, Path]]:
+        """Write the files at some places to the paths that are given; gives each place and path once it is written."""
         ...
 
 
@@ -129,18 +129,17 @@ class _Zip:
                     name = info.filename.replace("\\", "/").removeprefix("./")
                     yield Member(place, name, info.file_size, info.compress_size, regular, bool(info.flag_bits & 1))
 
-    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Mapping[int, Path]:
-        done = {}
+    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Iterator[tuple[int, Path]]:
         with zipfile.ZipFile(self._path) as archive:
             infos = archive.infolist()
             for place, target in wanted.items():
                 try:
                     with archive.open(infos[place]) as content:
                         _write(content, infos[place].file_size, target)
-                    done[place] = target
                 except Exception as error:  # as in `open_archive`
                     _tell(place, error, failed)
-        return done
+                else:
+                    yield place, target
 
 
 class _Tar:
@@ -154,21 +153,20 @@ class _Tar:
                     name = info.name.removeprefix("./")
                     yield Member(place, name, info.size, info.size, info.isreg() and not info.issparse())
 
-    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Mapping[int, Path]:
+    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Iterator[tuple[int, Path]]:
         """In one pass, since a compressed tar cannot go back."""
-        done = {}
+        left = dict(wanted)
         try:
             with tarfile.open(self._path) as archive:
                 for place, info in enumerate(archive):
-                    if place in wanted and (content := archive.extractfile(info)) is not None:
-                        _write(content, info.size, wanted[place])
-                        done[place] = wanted[place]
-                    if len(done) == len(wanted):
+                    if place in left and (content := archive.extractfile(info)) is not None:
+                        _write(content, info.size, left[place])
+                        yield place, left.pop(place)
+                    if not left:
                         break
         except Exception as error:  # as in `open_archive`
-            for missing in sorted(wanted.keys() - done.keys()):
-                _tell(missing, error, failed)
-        return done
+            for place in left:
+                _tell(place, error, failed)
 
 
 def _tell(place: int, error: Exception, failed: Failed) -> None:

@@ -35,16 +35,13 @@ class Written:
 
 
 def write_case(dataset: DataSet, rules: Rules, raw: Raw, case: RawCase, split: Split, folder: Path) -> Written:
-    """Write the photograph and the mask of a case below `folder`.
+    """Write the photograph and the mask of a case, whose files were fetched, below `folder`; then release the files.
 
     Raises:
         DataError: a file cannot be used; the error names it by its place in the download.
     """
-    files = [case.photograph, *(file for those in case.truths.values() for file in those)]
-    paths = {file: path for file in files if (path := raw.path(file)) is not None}
+    paths = {file: path for file in case.files if (path := raw.path(file)) is not None}
     try:
-        if len(paths) < len(set(files)):  # which `Raw.fetch` has told
-            raise DataError("damaged in its archive; download it again", next(f.shown for f in files if f not in paths))
         return _write(dataset, rules, case, split, folder, paths)
     except DataError as error:
         shown = {str(path): file.shown for file, path in paths.items()}
@@ -52,7 +49,7 @@ def write_case(dataset: DataSet, rules: Rules, raw: Raw, case: RawCase, split: S
         place = shown.get(str(problem.path), problem.path)
         raise DataError(problem.text, place, problems=[Problem(problem.text, place)]) from error
     finally:
-        for file in files:
+        for file in case.files:
             raw.release(file)
 
 
@@ -89,7 +86,7 @@ def _write(
             path.parent.mkdir(exist_ok=True)
             cut = [crop.cut(mask, False, smooth=False) for mask in masks[:structures]]
             write_mask(path, np.stack([cut[0], cut[1] if structures > 1 else np.zeros_like(cut[0])]), "png")
-    truths = [file for those in case.truths.values() for file in those]
+    truths = case.files[1:]
     row = {
         "set": dataset.name,
         "domain": case.domain,

@@ -123,6 +123,11 @@ class RawCase:
     truths: Mapping[str, tuple[RawFile, ...]]
     details: Details = Details()
 
+    @property
+    def files(self) -> tuple[RawFile, ...]:
+        """All its files, the photograph first."""
+        return self.photograph, *(file for files in self.truths.values() for file in files)
+
 
 ReadDetails = Callable[["Tables", Mapping[str, Sequence[RawFile]]], Mapping[str, Details]]
 """Tells what is known of cases: from tables, and from the files of each case, the photograph first."""

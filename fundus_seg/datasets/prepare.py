@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from fundus_seg.datasets.model import DataSet, RawCase, Rules
 from fundus_seg.datasets.raw import Raw
 from fundus_seg.datasets.sheets import DATASHEET, DOMAINS_FILE, MANIFEST, datasheet_text, manifest_text, write_whole
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import DataError, Problem, Problems, listing
-from fundus_seg.progress import SILENT, Progress, left_out
+from fundus_seg.errors import DataError, Problem, Problems, counted, listing
+from fundus_seg.progress import SILENT, Progress
 
 MOST_LISTED = 20
 """Problems that an error lists; the others are counted."""
@@ -82,6 +82,8 @@ def prepare(
         if not allow_missing:
             _refuse(found.problems, dataset)
         rows, notes = _write_cases(dataset, rules, raw, found, scratch / dataset.name, progress, allow_missing)
+        if all(row.get("lacks") for row in rows):
+            raise DataError(f"no case of {dataset.name} can be used ({rows[0]['name']}: {rows[0]['lacks']})")
         sources = [Path(os.path.realpath(path)).name for path in paths]
         (scratch / dataset.name / MANIFEST).write_text(manifest_text(rows), "utf8")
         sheet = datasheet_text(dataset, rules, sources, rows, notes)
@@ -135,20 +137,19 @@ def _write_cases(
             for kind in ("image", "mask"):
                 (below / split / "ROIs" / kind).mkdir(parents=True)
     problems = Problems(found.problems)
-    raw.fetch([file for case in found.cases for file in _files(case)], problems)
+    lacking = dict(found.lacking)
     rows: dict[str, dict[str, Any]] = {}
     odd: dict[str, list[str]] = {}
-    lacking = dict(found.lacking)
 
     def work(case: RawCase) -> Written | DataError:
-        split = _split_of(dataset, rules, case)
         try:
-            return write_case(dataset, rules, raw, case, split, folders[case.domain])
+            return write_case(dataset, rules, raw, case, _split_of(dataset, rules, case), folders[case.domain])
         except DataError as error:
             return error
 
-    with progress.task(f"preparing {dataset.name}", total=len(found.cases)) as advance:
-        for case, done in zip(found.cases, map_ahead(work, found.cases, ahead=2 * core_count()), strict=True):
+    cases = _fetched(found.cases, raw, problems, lacking, progress)
+    with progress.task(f"preparing {dataset.name}", total=len(cases)) as advance:
+        for case, done in zip(cases, map_ahead(work, cases, ahead=2 * core_count()), strict=True):
             advance()
             if isinstance(done, DataError):
                 problems.found += done.problems
@@ -164,19 +165,28 @@ def _write_cases(
         rows[name] = {"set": dataset.name, "domain": domain, "name": name, "lacks": why}
     progress.left_out("case", "with a file missing or not usable", sorted(lacking))
     progress.left_out("file", "with the same bytes as one that is used", [file.shown for file in found.copies])
-    notes = [str(told) for told in (left_out("case", "see the column lacks", sorted(lacking)),) if told]
-    notes += [f"Not as published: {problem.text} ({problem.path})" for problem in problems.found if allow_missing]
+    notes = [f"Left out: {counted(len(lacking), 'case')}; see the column `lacks`."] if lacking else []
+    notes += [f"Not as published: {problem.text} ({problem.path})" for problem in problems.found]
     for text, names in odd.items():
-        progress.warn(f"{len(names)} of {len(rows)} cases have {text}: {', '.join(names[:3])}")
-        notes.append(f"{len(names)} cases have {text}: {', '.join(names)}")
+        what = f"{counted(len(names), 'case')} of {len(rows)} with {text}"
+        progress.warn(f"{what}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}")
+        notes.append(f"{what}: {', '.join(names)}")
     order = {domain.key: place for place, domain in enumerate(dataset.domains)}
     return [row for _, row in sorted(rows.items(), key=lambda item: (order[item[1]["domain"]], item[0]))], notes
 
 
-def _files(case: RawCase) -> Iterator[Any]:
-    yield case.photograph
-    for files in case.truths.values():
-        yield from files
+def _fetched(
+    cases: Sequence[RawCase], raw: Raw, problems: Problems, lacking: dict[str, str], progress: Progress
+) -> list[RawCase]:
+    """The cases whose files could be unpacked; the others are added to `lacking`."""
+    files = [file for case in cases for file in case.files]
+    packed = any(file.size for file in files)
+    with progress.task("unpacking", total=len(files)) if packed else nullcontext(lambda: None) as advance:
+        raw.fetch(files, problems, advance=advance)
+    for case in cases:
+        if any(raw.path(file) is None for file in case.files):
+            lacking[case.name] = "a file that cannot be unpacked"
+    return [case for case in cases if case.name not in lacking]
 
 
 def _split_of(dataset: DataSet, rules: Rules, case: RawCase) -> Split:

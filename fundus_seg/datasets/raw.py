@@ -6,7 +6,7 @@ Archives are untrusted (`archives.py`). What a data set needs is unpacked into a
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from fundus_seg.data.listing import SPECIAL, Skipped, entries, files_below, kind
 from fundus_seg.data.names import suffix_of
 from fundus_seg.datasets.archives import ARCHIVES, MOST_FILES, UNREADABLE, Failed, is_archive, open_archive
 from fundus_seg.errors import DataError, Problems
+from fundus_seg.progress import Advance
 
 MOST_BYTES, MOST_UNPACKED = 1 << 29, 1 << 36
 """Bytes of one file that is unpacked, and of all."""
@@ -47,8 +48,8 @@ class RawFile:
 class _Source(Protocol):
     """What holds files: a folder or an archive."""
 
-    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Mapping[int, Path]:
-        """Where the files at some places lie then; `wanted` says where to write them if they lie in an archive."""
+    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Iterator[tuple[int, Path]]:
+        """Where each file at some places lies; `wanted` says where to write it if it lies in an archive."""
         ...
 
 
@@ -90,8 +91,13 @@ class Raw:
             else:
                 self._add_file(path, name)
 
-    def fetch(self, files: Iterable[RawFile], problems: Problems) -> None:
+    def fetch(self, files: Iterable[RawFile], problems: Problems, *, advance: Advance = lambda: None) -> None:
         """Unpack files that lie in archives, so that `path` knows them; those that are damaged become problems.
+
+        Args:
+            files: the files.
+            problems: gets what is wrong with them.
+            advance: is called after each file.
 
         Raises:
             DataError: they have more than `MOST_UNPACKED` bytes.
@@ -115,8 +121,9 @@ class Raw:
             def failed(place: int, why: str, wanted: Mapping[int, RawFile] = wanted) -> None:
                 problems.add(f"cannot be unpacked ({why}); download it again", wanted[place].shown)
 
-            for place, path in source.unpack(targets, failed).items():
+            for place, path in source.unpack(targets, failed):
                 self._paths[wanted[place]] = path
+                advance()
 
     def path(self, file: RawFile) -> Path | None:
         """Where a file lies that was fetched; None if it could not be unpacked."""
@@ -188,7 +195,7 @@ class Raw:
         """Unpack an archive that lies in an archive, and add its files."""
         target = self._target(file)
         problems = Problems()
-        file._source.unpack({file._place: target}, lambda _, why: problems.add(f"damaged ({why})", file.shown))
+        list(file._source.unpack({file._place: target}, lambda _, why: problems.add(f"damaged ({why})", file.shown)))
         problems.refuse("archives are damaged")
         self._add_archive(target, file.name, file.shown, depth)
 
@@ -214,5 +221,5 @@ class _Plain:
         self._paths.append(path)
         return len(self._paths) - 1
 
-    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Mapping[int, Path]:
-        return {place: self._paths[place] for place in wanted}
+    def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Iterator[tuple[int, Path]]:
+        return ((place, self._paths[place]) for place in wanted)
