@@ -27,7 +27,7 @@ def prepare(
         str | None,
         typer.Option(
             help="Split: dofe (the benchmark's), official (the set's own) or hash (of names, one case in five for "
-            "testing). Default: dofe where it exists, then official."
+            "testing). Default: the first that --list shows, dofe where it exists."
         ),
     ] = None,
     reader: Annotated[
@@ -59,7 +59,7 @@ def prepare(
     strict: Strict = False,
 ) -> None:
     """Turn the download of a public data set into domains: files counted, discs cropped, each case in a manifest."""
-    from fundus_seg.datasets import SETS, data_set
+    from fundus_seg.datasets import REFUSED, SETS, data_set
     from fundus_seg.errors import UsageError, counted
     from fundus_seg_cli.progress import Terminal
 
@@ -68,6 +68,8 @@ def prepare(
 
         for dataset in SETS.values() if name is None else (data_set(name),):
             print_text(described(dataset))
+        for refused, why in REFUSED.items() if name is None else ():
+            print_text(f"{refused}\n  Not prepared: {why}")
         return
     if name is None:
         raise UsageError(f"give NAME RAW... OUT, or --list; NAME is one of: {', '.join(SETS)}")

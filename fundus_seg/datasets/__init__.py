@@ -21,25 +21,49 @@ a tree of its published names (`tests/test_datasets_*.py`), one case for each qu
 
 from __future__ import annotations
 
+from fundus_seg.datasets.chaksu import CHAKSU
 from fundus_seg.datasets.dofe import DOFE
 from fundus_seg.datasets.drishti_gs import DRISHTI_GS
+from fundus_seg.datasets.g1020 import G1020
+from fundus_seg.datasets.gamma import GAMMA
 from fundus_seg.datasets.model import DataSet
+from fundus_seg.datasets.origa import ORIGA
+from fundus_seg.datasets.papila import PAPILA
 from fundus_seg.datasets.refuge import REFUGE_TEST, REFUGE_TRAIN, REFUGE_VAL
+from fundus_seg.datasets.rim_one_dl import RIM_ONE_DL
 from fundus_seg.datasets.rim_one_r3 import RIM_ONE_R3
 from fundus_seg.errors import UsageError, unknown_name
 
 SETS: dict[str, DataSet] = {
-    dataset.name: dataset for dataset in (DRISHTI_GS, RIM_ONE_R3, REFUGE_TRAIN, REFUGE_VAL, REFUGE_TEST, DOFE)
+    dataset.name: dataset
+    for dataset in (
+        *(DRISHTI_GS, RIM_ONE_R3, REFUGE_TRAIN, REFUGE_VAL, REFUGE_TEST, DOFE),
+        *(RIM_ONE_DL, ORIGA, G1020, PAPILA, CHAKSU, GAMMA),
+    )
 }
 """The sets by name, in the order in which they are listed."""
+
+
+REFUSED: dict[str, str] = {
+    "riga": "it has no masks: the contours of its six readers are burnt into copies of the photographs. Masks drawn "
+    "from these are public (RIGA_masks.zip of github.com/mohaEs/RIGA-segmentation-masks, and RIGA+): describe their folders "
+    "in a YAML file, as docs/domains.md says",
+    "drions": "its experts drew the disc alone, and the domains that are made here have disc and cup. Take a set with "
+    "both: --list names them",
+    "rim-one-r1": "it has the disc alone. Take rim-one-dl, which has photographs of this release with disc and cup",
+    "rim-one-r2": "it has the disc alone. Take rim-one-dl, which has photographs of this release with disc and cup",
+}
+"""Known sets that are not prepared, and why; each text goes on after the name and a colon."""
 
 
 def data_set(name: str) -> DataSet:
     """The data set of a name.
 
     Raises:
-        UsageError: there is no such set; the error gives the nearest name.
+        UsageError: there is no such set, and the error gives the nearest name; or it cannot be prepared, and why.
     """
+    if name in REFUSED:
+        raise UsageError(f"{name}: {REFUSED[name]}")
     if name not in SETS:
         raise UsageError(unknown_name("data set", name, SETS))
     return SETS[name]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fundus_seg.builtins import Split
 from fundus_seg.data.crop import Crop, as_row, crop_at
 from fundus_seg.data.io import read_photograph, write_mask
-from fundus_seg.datasets.model import COMBINED, EACH, DataSet, RawCase, Rules
+from fundus_seg.datasets.model import EACH, DataSet, RawCase, Rules
 from fundus_seg.datasets.raw import Raw, RawFile
 from fundus_seg.datasets.truths import combined
 from fundus_seg.digests import file_digest
@@ -125,10 +125,10 @@ def _drawn(
         of_reader[reader] = _fitted(masks, frame, paths[files[0]], odd)
     if rules.reader == EACH:
         return of_reader
-    if rules.reader in COMBINED:
-        structures = min(map(len, of_reader.values()))
-        return {"": combined([masks[:structures] for masks in of_reader.values()], rules.reader)}
-    return {"": of_reader[rules.reader]}
+    if rules.reader in of_reader:
+        return {"": of_reader[rules.reader]}
+    structures = min(map(len, of_reader.values()))
+    return {"": combined([masks[:structures] for masks in of_reader.values()], rules.reader)}
 
 
 def _blank_outside(masks: NDArray[np.bool_], view: tuple[int, int]) -> bool:

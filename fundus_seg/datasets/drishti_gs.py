@@ -8,9 +8,8 @@ from fundus_seg.builtins import Split
 from fundus_seg.datasets.dofe_split import members
 from fundus_seg.datasets.model import DataSet, Details, Drawing, Files, Tables
 from fundus_seg.datasets.raw import RawFile
-from fundus_seg.datasets.tables import columns, read_workbook
+from fundus_seg.datasets.tables import records
 from fundus_seg.datasets.truths import soft_pair
-from fundus_seg.errors import DataError
 from fundus_seg.protocol import Domain
 
 _NAME = r"(?P<name>drishtigs_\d{3})"
@@ -23,13 +22,8 @@ def _details(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[st
     path = find(r"Drishti-GS1_diagnosis\.xlsx")
     patients: dict[str, str] = {}
     if path is not None:
-        rows = read_workbook(path)
-        try:
-            start, (file, patient) = columns(rows, "Drishti-GS File", "Patient ID")
-        except KeyError as error:
-            raise DataError(f"{error.args[0]}; download it again", path) from error
-        cells = ((row[file].strip("'\" ").removesuffix(".png"), row[patient]) for row in rows[start + 1 :])
-        patients = {name.casefold(): text for name, text in cells if name}
+        cells = records(path, "Drishti-GS File", "Patient ID")
+        patients = {file.strip("'\" ").removesuffix(".png").casefold(): patient for file, patient in cells if file}
     diagnoses = {name[1:]: _DIAGNOSES[name[0]] for name in members("A")}
     return {name: Details(patients.get(name.casefold(), ""), diagnosis=diagnoses.get(name, "")) for name in cases}
 

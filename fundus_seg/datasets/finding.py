@@ -87,8 +87,11 @@ class _Search:
         details = self._details(files_of)
         for name, readers in whole.items():
             match = photographs[name].match
-            domain, official = self._domain(name), dataset.official(name, match)
             known = details.get(name, Details())
+            domain, official = self._domain(name), dataset.official(name, match) or known.official
+            if self._rules.split == "official" and not official:
+                self._lack(name, "the download does not say its split; give --split hash")
+                continue
             found.cases.append(RawCase(name, domain, official, photographs[name].file, readers, known))
         self._count(photographs)
         found.problems += self._unmatched
@@ -100,11 +103,11 @@ class _Search:
         for pattern in files.patterns:
             matching: dict[str, list[_Candidate]] = {}
             for candidate in self._matching(pattern):
-                matching.setdefault(candidate.match["name"].casefold(), []).append(candidate)
+                matching.setdefault(files.name_of(candidate.match).casefold(), []).append(candidate)
             for folded, candidates in matching.items():
                 by_name.setdefault(folded, candidates)
         if not self._names:  # the photographs name the cases, and are sought first
-            self._names = {folded: candidates[0].match["name"] for folded, candidates in by_name.items()}
+            self._names = {folded: files.name_of(those[0].match) for folded, those in by_name.items()}
         chosen = {}
         for folded, candidates in by_name.items():
             if folded not in self._names:

@@ -66,13 +66,15 @@ class Files:
         what: what such a file is, in the singular: `photograph`, `disc mask`.
         expected: where the file of a case is expected, with `{name}`, for messages.
         patterns: regular expressions of the end of its path, from a folder's or file's name on, in upper and lower case
-            alike. The group `name` gives the case. Of a case, the files that match the earliest pattern are taken; of
+            alike. Of a case, the files that match the earliest pattern are taken; of
             those, the ones with the highest number in the group `revision`, where the pattern has one.
+        name_of: gives the name of the case, from the match of a pattern.
     """
 
     what: str
     expected: str
     patterns: tuple[str, ...]
+    name_of: Callable[[re.Match[str]], str] = field(default=lambda match: match["name"])
 
 
 Read = Callable[[Sequence[Path], tuple[int, int], Rules], NDArray[np.bool_]]
@@ -96,11 +98,13 @@ class Details:
 
     Attributes:
         eye: `right` or `left`.
+        official: the split, where a table of the download has it.
     """
 
     patient: str = ""
     eye: str = ""
     diagnosis: str = ""
+    official: Split | Literal[""] = ""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ class DataSet:
         annotators: who drew the masks, and how.
         verified: whether the layout was read in files of a real download; else it was read in programs that load it.
         photographs: its photographs.
-        drawings: the truth of each reader. The readers that `combined` names are put together by `--reader majority`.
+        drawings: the truth of each reader. The readers that `combined` names are put together by `--reader majority`,
+            unless the download has a truth of that name.
         combined: readers who drew every case on their own; empty where the download has one truth alone.
         reader: the default of `--reader`.
         agreement: the default of `--agreement`, for soft maps of four experts; 0 where there are none.
@@ -168,7 +173,8 @@ class DataSet:
         counts: the published number of photographs in each part of the download: `train` and `test` of its split, or
             `all`; in a set of several domains, of each domain's folder, as `Domain1/train`.
         names: the names of all its cases, where they are published; an expected file can then be named.
-        official: the split of a case in the download, from its name and the match of its photograph's path.
+        official: the split of a case in the download, from its name and the match of its photograph's path; that of
+            `Details` holds where this gives none.
         dofe: the split of each case in the benchmark's archive, which `--split dofe` takes.
         domain_of: the key of the domain of a case, from its name; None in a set of one domain.
         misplaced: why a photograph does not lie where its set has it, from name and match; empty if it does.
@@ -212,7 +218,7 @@ class DataSet:
 
     def readers(self, rules: Rules) -> tuple[str, ...]:
         """The readers whose files the rules need."""
-        return self.combined if rules.reader in (*COMBINED, EACH) else (rules.reader,)
+        return (rules.reader,) if rules.reader in self.drawings else self.combined
 
     def rules(
         self,
@@ -230,7 +236,7 @@ class DataSet:
         """
         if split is not None and split not in self.splits:
             raise UsageError(f"{self.name}: {unknown_name('split', split, self.splits)}")
-        readers = (*self.drawings, *((*COMBINED, EACH) if self.combined else ()))
+        readers = tuple(dict.fromkeys((*self.drawings, *((*COMBINED, EACH) if self.combined else ()))))
         if reader is not None and reader not in readers:
             raise UsageError(f"{self.name}: {unknown_name('reader', reader, readers)}")
         if agreement is not None and not self.agreement:

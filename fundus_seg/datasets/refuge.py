@@ -10,9 +10,8 @@ from fundus_seg.builtins import Split
 from fundus_seg.datasets.dofe_split import members
 from fundus_seg.datasets.model import DataSet, Details, Drawing, Files, ReadDetails, Tables
 from fundus_seg.datasets.raw import RawFile
-from fundus_seg.datasets.tables import columns, read_workbook
+from fundus_seg.datasets.tables import records
 from fundus_seg.datasets.truths import coded
-from fundus_seg.errors import DataError
 from fundus_seg.protocol import Domain
 
 _LABELS = {"0": "normal", "1": "glaucoma"}
@@ -33,16 +32,8 @@ def _by_table(file: str, name_column: str, label_column: str) -> ReadDetails:
         if path is None:
             classes = {name: _CLASS_FOLDER.fullmatch(files[-1].name) for name, files in cases.items()}
             return {name: Details(diagnosis=_CLASSES[match[1].upper()]) for name, match in classes.items() if match}
-        rows = read_workbook(path)
-        try:
-            start, (name, label) = columns(rows, name_column, label_column)
-        except KeyError as error:
-            raise DataError(f"{error.args[0]}; download it again", path) from error
-        return {
-            Path(row[name]).stem: Details(diagnosis=_LABELS.get(row[label], ""))
-            for row in rows[start + 1 :]
-            if row[name]
-        }
+        rows = records(path, name_column, label_column)
+        return {Path(name).stem: Details(diagnosis=_LABELS.get(label, "")) for name, label in rows if name}
 
     return details
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.data.coding import DOFE, LABELS, merged
-from fundus_seg.data.io import frame_text, read_binary_mask, read_greys, read_mask
+from fundus_seg.data.io import frame_text, read_binary_mask, read_greys, read_image, read_mask
 from fundus_seg.datasets.model import COMBINED, Rules
 from fundus_seg.errors import DataError
 
@@ -33,6 +33,14 @@ def coded(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArra
 def binary_pair(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
     """A binary file of the disc, and one of the cup; they have the same size."""
     return _stacked([read_binary_mask(path) for path in paths], paths)
+
+
+def bright_pair(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
+    """A file of the disc, and one of the cup, inside which red is above 128; other channels and transparency are noise.
+
+    Such files are binary but for a soft border, and stored with four channels.
+    """
+    return _stacked([read_image(path)[..., 0] > 128 for path in paths], paths)
 
 
 def soft_pair(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
