@@ -46,10 +46,10 @@ SETS: dict[str, DataSet] = {
 
 REFUSED: dict[str, str] = {
     "riga": "it has no masks: the contours of its six readers are burnt into copies of the photographs. Masks drawn "
-    "from these are public (RIGA_masks.zip of github.com/mohaEs/RIGA-segmentation-masks, and RIGA+): describe their folders "
-    "in a YAML file, as docs/domains.md says",
-    "drions": "its experts drew the disc alone, and the domains that are made here have disc and cup. Take a set with "
-    "both: --list names them",
+    "from these are public (RIGA_masks.zip of github.com/mohaEs/RIGA-segmentation-masks, and RIGA+): describe their "
+    "folders in a YAML file, as docs/domains.md says",
+    "drions": "its experts drew the disc alone, so that no cup could be trained or scored. Take a set with both: --list "
+    "names them",
     "rim-one-r1": "it has the disc alone. Take rim-one-dl, which has photographs of this release with disc and cup",
     "rim-one-r2": "it has the disc alone. Take rim-one-dl, which has photographs of this release with disc and cup",
 }

@@ -65,6 +65,6 @@ G1020 = DataSet(
     splits=("hash",),
     counts={"all": 1020},
     details=_details,
-    note="About 230 photographs have no annotated cup; they are listed, and left out with --allow-missing. Polygons "
-    "are used before masks, which were made of them.",
+    note="About 230 photographs have no annotated cup: their cases are of the disc alone, as the manifest says. "
+    "Polygons are used before masks, which were made of them.",
 )

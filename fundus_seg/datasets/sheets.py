@@ -125,10 +125,12 @@ def write_whole(out: Path, sets: Mapping[str, DataSet]) -> Path:
 
 
 def _domains_text(dataset: DataSet, rows: Sequence[Mapping[str, str]]) -> str:
-    """The domains of a set as the lines of a domain file."""
+    """The domains of a set of which there are cases, as the lines of a domain file."""
     lines = []
     for domain in dataset.domains:
         own = [row for row in rows if row["domain"] == domain.key and not row["lacks"]]
+        if not own:
+            continue
         each = any(row["reader"] == EACH for row in own)
         folder = "/".join(filter(None, (dataset.name, domain.folder)))
         lines += [f"  {domain.key}:", f'    name: "{domain.name}"']
@@ -140,7 +142,7 @@ def _domains_text(dataset: DataSet, rows: Sequence[Mapping[str, str]]) -> str:
             lines.append(f"    annotators: {{names: [{', '.join(dataset.combined)}], merge: majority}}")
         if any("cup" not in row["structures"] for row in own):
             lines.append("    unannotated-cup: empty")
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _counted(dataset: DataSet, held: Sequence[Mapping[str, Any]]) -> str:
