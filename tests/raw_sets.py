@@ -194,3 +194,14 @@ def gamma() -> Tree:
         if number <= 100:
             tree[f"task3_disc_cup_segmentation/training/Disc_Cup_Mask/{name}.png"] = mask
     return tree
+
+
+def drions() -> Tree:
+    """Contours of the disc alone, as `x , y`."""
+    lines = "".join(f"{x:.2f} , {y:.2f}\r\n" for x, y in DISC).encode()
+    tree = {"DRIONS-DB/experts_anotation/_Leeme.txt": b"..."}
+    for number in range(1, 111):
+        tree[f"DRIONS-DB/images/image_{number:03d}.jpg"] = photograph("JPEG")
+        for expert in "12":
+            tree[f"DRIONS-DB/experts_anotation/anotExpert{expert}_{number:03d}.txt"] = lines
+    return tree

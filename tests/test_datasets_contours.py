@@ -12,7 +12,7 @@ from raw_sets import CUP, DISC, contour, mat, polygons
 from raw_trees import HEIGHT, WIDTH, drawn, greys
 
 from fundus_seg.datasets import matlab
-from fundus_seg.datasets.contours import contour_pair, labelme
+from fundus_seg.datasets.contours import labelme, outlined
 from fundus_seg.datasets.matlab import mat_labels
 from fundus_seg.datasets.tables import records
 from fundus_seg.errors import DataError
@@ -34,7 +34,7 @@ class TestContours:
     def test_points_as_they_are_written(self, old, new, tmp_path):
         content = contour(DISC)
         content = content.replace(old, new, 1) if new.startswith(b"\xef") else content.replace(old, new)
-        assert (read(contour_pair, tmp_path / "a.txt", content)[0] == WHOLE[0]).all()
+        assert (read(outlined, tmp_path / "a.txt", content)[0] == WHOLE[0]).all()
 
     @pytest.mark.parametrize(
         ("content", "told"),
@@ -51,7 +51,7 @@ class TestContours:
     )
     def test_what_is_no_contour_is_named(self, content, told, tmp_path):
         with pytest.raises(DataError, match=told):
-            read(contour_pair, tmp_path / "a.txt", content)
+            read(outlined, tmp_path / "a.txt", content)
 
 
 class TestLabelme:

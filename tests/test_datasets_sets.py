@@ -27,6 +27,7 @@ TREES = {
     "papila": raw_sets.papila,
     "chaksu": raw_sets.chaksu,
     "gamma": raw_sets.gamma,
+    "drions": raw_sets.drions,
 }
 WHOLE = np.stack(drawn())
 
@@ -52,7 +53,7 @@ def mask_of(row, folder):
 
 
 class TestWhole:
-    @pytest.mark.parametrize(("name", "cases"), [*zip(TREES, (485, 650, 1020, 488, 1345, 100), strict=True)])
+    @pytest.mark.parametrize(("name", "cases"), [*zip(TREES, (485, 650, 1020, 488, 1345, 100, 110), strict=True)])
     def test_every_case_is_found(self, name, cases, whole):
         assert (whole(name).problems, len(whole(name).cases), whole(name).copies) == ([], cases, [])
         assert sum(data_set(name).counts.values()) == cases
@@ -278,9 +279,19 @@ class TestGamma:
         assert (mask_of(rows["0042"], folder) == WHOLE).all()
 
 
+class TestDrions:
+    @pytest.mark.parametrize("folder", ["experts_anotation", "experts_annotation"])
+    def test_cases_of_the_disc_alone(self, folder, tmp_path):
+        tree = {path.replace("experts_anotation", folder): x for path, x in some(raw_sets.drions(), "_007").items()}
+        rows, out = made("drions", tree, tmp_path, reader="union")
+        disc, cup = mask_of(rows["image_007"], out)
+        assert (disc == WHOLE[0]).all() and not cup.any()
+        assert rows["image_007"]["structures"] == "disc"
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_sets_that_are_refused_by_name(name):
     assert name not in SETS
-    with pytest.raises(UsageError, match=f"{name}: it ha|{name}: its") as error:
+    with pytest.raises(UsageError, match=f"{name}: it has") as error:
         data_set(name)
     assert "Take " in str(error.value) or "docs/domains.md" in str(error.value)

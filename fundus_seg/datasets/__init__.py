@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from fundus_seg.datasets.chaksu import CHAKSU
 from fundus_seg.datasets.dofe import DOFE
+from fundus_seg.datasets.drions import DRIONS
 from fundus_seg.datasets.drishti_gs import DRISHTI_GS
 from fundus_seg.datasets.g1020 import G1020
 from fundus_seg.datasets.gamma import GAMMA
@@ -38,7 +39,7 @@ SETS: dict[str, DataSet] = {
     dataset.name: dataset
     for dataset in (
         *(DRISHTI_GS, RIM_ONE_R3, REFUGE_TRAIN, REFUGE_VAL, REFUGE_TEST, DOFE),
-        *(RIM_ONE_DL, ORIGA, G1020, PAPILA, CHAKSU, GAMMA),
+        *(RIM_ONE_DL, ORIGA, G1020, PAPILA, CHAKSU, GAMMA, DRIONS),
     )
 }
 """The sets by name, in the order in which they are listed."""
@@ -48,8 +49,6 @@ REFUSED: dict[str, str] = {
     "riga": "it has no masks: the contours of its six readers are burnt into copies of the photographs. Masks drawn "
     "from these are public (RIGA_masks.zip of github.com/mohaEs/RIGA-segmentation-masks, and RIGA+): describe their "
     "folders in a YAML file, as docs/domains.md says",
-    "drions": "its experts drew the disc alone, so that no cup could be trained or scored. Take a set with both: --list "
-    "names them",
     "rim-one-r1": "it has the disc alone. Take rim-one-dl, which has photographs of this release with disc and cup",
     "rim-one-r2": "it has the disc alone. Take rim-one-dl, which has photographs of this release with disc and cup",
 }

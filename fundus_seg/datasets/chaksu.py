@@ -77,7 +77,7 @@ CHAKSU = DataSet(
     name="chaksu",
     domains=tuple(Domain(f"chaksu-{camera.lower()}", f"Chaksu, {camera}", camera) for camera in _CAMERAS),
     reference="Kumar et al., Chaksu: a glaucoma specific fundus image database, Scientific Data 2023",
-    licence="CC BY 4.0, as its page at figshare says",
+    licence="CC BY 4.0, by programs that load it (not verified)",
     source="https://doi.org/10.6084/m9.figshare.20123135",
     holds="Train and Test (Train.zip, Test.zip), each with 1.0_Original_Fundus_Images and "
     "5.0_OD_OC_Mean_Median_Majority_STAPLE, or 3.0_Doctors_Annotations_Binary_OD_OC for single experts; leave out the "

@@ -1,4 +1,7 @@
-"""Read contours: text files of points, and the polygons of labelme, as masks (2, H, W) bool, channels (disc, cup)."""
+"""Read contours: text files of points, and the polygons of labelme, as masks (2, H, W) bool, channels (disc, cup).
+
+Where the cup was not annotated, they are (1, H, W), the disc alone.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,11 @@ _MARGIN = 0.05
 """How far a contour may leave its photograph, as a share of the longer side."""
 
 
-def contour_pair(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
-    """A text file of the disc's contour, and one of the cup's: a point on each line, as x y in pixels."""
+def outlined(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
+    """A text file of the disc's contour, and one of the cup's, if there is one: a point on each line, as x y in pixels.
+
+    With the disc's file alone, the masks are (1, H, W).
+    """
     return np.stack([filled(_points(path), frame, path) for path in paths])
 
 

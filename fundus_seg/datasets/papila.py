@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fundus_seg.datasets.contours import contour_pair
+from fundus_seg.datasets.contours import outlined
 from fundus_seg.datasets.model import DataSet, Details, Drawing, Files, Tables
 from fundus_seg.datasets.raw import RawFile
 from fundus_seg.datasets.tables import records
@@ -35,7 +35,7 @@ def _expert(number: int) -> Drawing:
             )
             for structure in ("disc", "cup")
         ),
-        contour_pair,
+        outlined,
     )
 
 
@@ -44,7 +44,7 @@ PAPILA = DataSet(
     domains=(Domain("papila", "PAPILA", ""),),
     reference="Kovalyk et al., PAPILA: dataset with fundus images and clinical data of both eyes of the same patient "
     "for glaucoma assessment, Scientific Data 2022",
-    licence="CC BY 4.0, as its page at figshare says",
+    licence="CC BY 4.0, by other lists (not verified)",
     source="https://doi.org/10.6084/m9.figshare.14798004",
     holds="PapilaDB: FundusImages, ExpertsSegmentations/Contours, and ClinicalData for the diagnoses",
     annotators="two experts on their own, without a consensus",
