@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
+from io import BytesIO
 
 import numpy as np
 import pytest
 import raw_sets
-from PIL import Image
+from PIL import Image, ImageOps
 from raw_sets import CUP, DISC, mat, polygons
-from raw_trees import HEIGHT, WIDTH, drawn, encoded, greys, laid, photograph, zipped
+from raw_trees import HEIGHT, WIDTH, drawn, encoded, greys, laid, photograph, pixels_of, zipped
 from test_datasets import found, rows_of, some, workbook
 
 from fundus_seg.data import open_root
@@ -159,7 +160,7 @@ class TestOriga:
         tree |= {f"ORIGA/ORIGA/{folder}/001.mat": mat(), f"ORIGA/ORIGA/{folder}/002.MAT": mat(mask=double)}
         rows, out = made("origa", tree, tmp_path)
         assert (mask_of(rows["001"], out) == WHOLE).all() and (mask_of(rows["002"], out) == WHOLE).all()
-        assert "1 cases have a mask of another size" in (out / "datasheet.md").read_text()
+        assert "1 case of 2 with a mask of another size" in (out / "datasheet.md").read_text()
 
     def test_a_copy_without_masks(self, tmp_path):
         tree = {"ORIGA/Images/650.jpg": photograph("JPEG")}
@@ -174,7 +175,7 @@ class TestG1020:
         assert (mask_of(rows["image_9"], folder) == WHOLE).all()
         disc, cup = mask_of(rows["image_0"], folder)
         assert (disc == WHOLE[0]).all() and not cup.any()
-        assert "3 cases have no annotated cup: image_0, image_3, image_6" in (folder / "datasheet.md").read_text()
+        assert "3 cases of 7 with no annotated cup: image_0, image_3, image_6" in (folder / "datasheet.md").read_text()
         assert "unannotated-cup: empty" in (tmp_path / "out/domains.yaml").read_text()
 
     def test_masks_where_there_are_no_polygons(self, tmp_path):
@@ -255,6 +256,22 @@ class TestChaksu:
         rows, folder = made("chaksu", tree, tmp_path, reader="union")
         assert rows["forus-101"]["truth"].count("3.0_Doctors_Annotations_Binary_OD_OC/Expert ") == 10
         assert (mask_of(rows["forus-101"], folder) == WHOLE).all()
+
+    @pytest.mark.parametrize("orientation", [3, 6, 7, 8])
+    def test_masks_of_a_telephone_that_was_turned(self, orientation, tmp_path):
+        """Masks lie on the stored pixels, of which EXIF tells how the telephone was held."""
+        stored, content, exif = Image.fromarray(pixels_of(shift=9)), BytesIO(), Image.Exif()
+        exif[0x0112] = orientation
+        stored.save(content, "JPEG", exif=exif, quality=95)
+        tree = {"Train/1.0_Original_Fundus_Images/Remidio/IMG_1.JPG": content.getvalue()}
+        for structure, mask in zip(("Disc", "Cup"), drawn(shift=9), strict=True):
+            path = f"Train/5.0_OD_OC_Mean_Median_Majority_STAPLE/Remidio/{structure}/Majority/img_1.png"
+            tree[path] = encoded(mask.astype(np.uint8) * 255, "PNG")
+        rows, folder = made("chaksu", tree, tmp_path)
+        upright = np.asarray(ImageOps.exif_transpose(Image.open(content)).convert("L"))
+        disc, _ = mask_of(rows["remidio-IMG_1"], folder)
+        assert upright[disc].min() > upright[~disc].max() and rows["remidio-IMG_1"]["orientation"] == str(orientation)
+        assert "1 case of 1 with a mask drawn on the photograph as" in (folder / "datasheet.md").read_text()
 
     def test_diagnoses_of_odd_tables(self, whole):
         diagnoses = {case.name: case.details.diagnosis for case in whole("chaksu").cases}

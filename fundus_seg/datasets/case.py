@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from fundus_seg.builtins import Split
 from fundus_seg.data.crop import Crop, as_row, crop_at
-from fundus_seg.data.io import read_photograph, write_mask
+from fundus_seg.data.io import Photograph, read_photograph, write_mask
+from fundus_seg.data.orientation import as_shown, drawn_as_stored
 from fundus_seg.datasets.model import EACH, DataSet, RawCase, Rules
 from fundus_seg.datasets.raw import Raw, RawFile
 from fundus_seg.datasets.truths import combined
@@ -60,7 +61,7 @@ def _write(
     height, width = photograph.pixels.shape[:2]
     view = (dataset.columns[0], min(dataset.columns[1], width)) if dataset.columns else None
     odd: list[str] = []
-    drawn = _drawn(dataset, rules, case, (height, width), paths, odd)
+    drawn = _drawn(dataset, rules, case, photograph, paths, odd)
     leaked = 0
     for masks in drawn.values():
         if view and _blank_outside(masks, view):
@@ -114,14 +115,18 @@ def _drawn(
     dataset: DataSet,
     rules: Rules,
     case: RawCase,
-    frame: tuple[int, int],
+    photograph: Photograph,
     paths: Mapping[RawFile, Path],
     odd: list[str],
 ) -> dict[str, NDArray[np.bool_]]:
     """The masks of a case in its photograph's frame (H, W): those of each reader, or those made of them, under ""."""
+    frame = photograph.pixels.shape[0], photograph.pixels.shape[1]
     of_reader = {}
     for reader, files in case.truths.items():
         masks = dataset.drawings[reader].read([paths[file] for file in files], frame, rules)
+        if drawn_as_stored(photograph, masks):
+            odd.append("a mask drawn on the photograph as it is stored, which is turned with it by EXIF")
+            masks = as_shown(photograph, masks)
         of_reader[reader] = _fitted(masks, frame, paths[files[0]], odd)
     if rules.reader == EACH:
         return of_reader

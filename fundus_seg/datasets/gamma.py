@@ -39,8 +39,8 @@ GAMMA = DataSet(
         "photograph",
         "training/fundus color images/{name}.jpg",
         (
-            rf"training/(?:[^/]+/)*?fundus[ _]color[ _]images/{_NAME}\.jpe?g",
-            rf"training/(?:[^/]+/)*?multi-modality_images/\d+/{_NAME}\.jpe?g",
+            rf"training(?:_data)?/(?:[^/]+/)*?fundus[ _]color[ _]images/{_NAME}\.jpe?g",
+            rf"training(?:_data)?/(?:[^/]+/)*?multi-modality_images/\d+/{_NAME}\.jpe?g",
         ),
     ),
     drawings={
