@@ -69,6 +69,18 @@ class TestWhole:
         assert {kind for kind in kinds if not re.match(r"\d+ photographs?, expected", kind)} <= {"no photograph"}
         assert some_found.cases
 
+    @pytest.mark.parametrize(("name", "case"), [("origa", "001"), ("g1020", "image_3"), ("refuge-train", "g0001")])
+    def test_one_pack_of_three_sets(self, name, case, tmp_path):
+        tree = some(raw_sets.origa(), "001.") | some(raw_sets.g1020(0), "image_3.")
+        tree |= {
+            "REFUGE/train/Images/g0001.jpg": photograph("JPEG"),
+            "REFUGE/train/Images_Square/g0001.jpg": b"smaller",
+        }
+        tree |= {"REFUGE/train/Masks/g0001.png": encoded(greys(0, 1, 2), "PNG")}
+        own = found(name, tree, tmp_path)
+        assert [each.name for each in own.cases] == [case] and not own.copies
+        assert all(problem.path.startswith(f"{name}/") for problem in own.problems)
+
     def test_a_root_of_several_sets_that_opens(self, tmp_path):
         """A camera of which nothing was downloaded is no domain."""
         forus = {path: x for path, x in raw_sets.chaksu(cameras=["Forus"]).items() if re.search(r"(19[3-8]|csv)", path)}

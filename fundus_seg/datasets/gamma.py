@@ -60,5 +60,5 @@ GAMMA = DataSet(
     counts={"all": 100},
     names=tuple(f"{number:04d}" for number in range(1, 101)),
     details=_details,
-    note="The official split has no masks for its test photographs, so that the 100 for training are split by names.",
+    note="The official test photographs have no masks, so the 100 for training are split by their names.",
 )

@@ -57,5 +57,5 @@ PAPILA = DataSet(
     counts={"all": 488},
     details=_details,
     note="The default is the first expert: of two readers there is no majority but their intersection, which is "
-    "smaller than what either drew, as the union is larger. The split by names keeps both eyes of a patient together.",
+    "smaller than what either drew, as the union is larger. The split is of patients, so both eyes stay together.",
 )
