@@ -6,8 +6,11 @@ from fundus_seg.datasets import SETS
 
 
 def sets() -> str:
-    """A row for each set: name, what it is, photographs, readers, splits, and how its layout is known."""
-    lines = ["| NAME | set | photographs | readers | splits | layout |", "|---|---|---:|---|---|---|"]
+    """A row for each set: name, domains, photographs, readers, splits, terms, and how its layout is known."""
+    lines = [
+        "| NAME | domains | photographs | readers | splits | licence, as found | layout |",
+        "|---|---|---:|---|---|---|---|",
+    ]
     for dataset in SETS.values():
         readers = ", ".join(f"**{name}**" if name == dataset.reader else name for name in dataset.drawings)
         cells = (
@@ -16,6 +19,7 @@ def sets() -> str:
             str(sum(dataset.counts.values())),
             readers,
             ", ".join(dataset.splits),
+            dataset.licence,
             "verified" if dataset.verified else "from loaders",
         )
         lines.append(f"| {' | '.join(cells)} |")

@@ -60,7 +60,7 @@ def rim_one_dl() -> Tree:
 
 
 def origa() -> Tree:
-    """The pack of Kaggle: masks of 0, 1 and 2, the files .mat that they were made of, and smaller copies."""
+    """The pack of Kaggle: masks of 0, 1 and 2, files .mat beside them, and smaller copies."""
     mask = encoded(greys(0, 1, 2), "PNG")
     rows = ["Eye,Filename,ExpCDR,Set,Glaucoma"]
     tree = {"ORIGA/Semi-automatic-annotations/013.tif": b"stray", "ORIGA/Semi-automatic-annotations/110.tif": b"stray"}

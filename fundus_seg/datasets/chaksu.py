@@ -75,7 +75,7 @@ def _expert(number: int) -> Drawing:
 
 CHAKSU = DataSet(
     name="chaksu",
-    domains=tuple(Domain(f"chaksu-{camera.lower()}", f"Chaksu, {camera}", camera) for camera in _CAMERAS),
+    domains=tuple(Domain(f"chaksu-{camera.lower()}", f"Chaksu {camera}", camera) for camera in _CAMERAS),
     reference="Kumar et al., Chaksu: a glaucoma specific fundus image database, Scientific Data 2023",
     licence="CC BY 4.0, by programs that load it (not verified)",
     source="https://doi.org/10.6084/m9.figshare.20123135",
