@@ -26,6 +26,8 @@ from fundus_seg.protocol import DOMAINS, Domain
 DATA_VARIABLE = "FUNDUS_SEG_DATA"
 DEFAULT_ROOT = Path("data/Fundus")
 PATTERN = "Domain1..4/{train,test}/ROIs/{image,mask}/*.png"
+DOMAIN_FILE = "domains.yaml"
+"""The domain file that opens a folder without Domain1..4: `data prepare` writes one."""
 PHANTOM = "phantom"
 """The value of `--data` for the synthetic photographs that come with the package."""
 EMBEDDED_PER_DOMAIN = 36
@@ -111,6 +113,8 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
 
 
 def _open(root: Path, least: int, progress: Progress) -> DataRoot:
+    if (root / DOMAIN_FILE).is_file() and not _classic_domains(root):
+        root /= DOMAIN_FILE
     if root.suffix.lower() in DOMAIN_FILE_SUFFIXES:
         layout = read_domain_file(root)
         experiment, wanted = tuple(domain.key for domain in layout), "domains"
