@@ -315,7 +315,8 @@ class TestNifti:
     @pytest.mark.parametrize(
         ("voxels", "affine", "message"),
         [
-            (np.zeros((4, 5, 3), np.uint8), np.eye(4), "4x5x3 voxels are more than one slice"),
+            (np.zeros((4, 5, 2), np.uint8), np.eye(4), "4x5x2 voxels are more than one slice"),
+            (np.zeros((4, 5, 3, 3), np.uint8), np.eye(4), "4x5x3x3 voxels are more than one slice"),
             (np.zeros((1, 4, 5), np.uint8), np.eye(4), "1x4x5 voxels are more than one slice"),
             (np.zeros((4, 5, 1), np.uint8), np.eye(4)[:, [0, 2, 1, 3]], "its slice is not axial"),
             (np.full((4, 5, 1), 300, np.int16), np.eye(4), "values are not whole numbers of 0 to 255"),

@@ -1,4 +1,4 @@
-"""Read and write photographs and masks: PNG, JPEG, BMP, TIFF and NIfTI.
+"""Read and write photographs and masks: PNG, JPEG, BMP, TIFF and NIfTI; and read photographs in DICOM files.
 
 The content of a file decides its format, not its name. Only NIfTI is known by its suffix, `.nii` or `.nii.gz`.
 """
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM, MaskFormat
+from fundus_seg.data import dicom
 from fundus_seg.data.coding import DOFE, Coding, Thresholds, decode, decode_binary
 from fundus_seg.data.nifti import directions, write_slice
 from fundus_seg.errors import DataError, about, one_line
@@ -192,7 +193,7 @@ def _read(path: Path, *, opaque: bool = False) -> _Decoded:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(len(_PNG))
+            start = file.read(dicom.START)
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror}); check the file and who may read it", path) from error
     if not start:
@@ -200,6 +201,8 @@ def _read(path: Path, *, opaque: bool = False) -> _Decoded:
     with reading(path):
         if path.name.lower().endswith((".nii", ".nii.gz")):
             return _Decoded(_read_nifti(path))
+        if dicom.is_marked(start):
+            return _Decoded(_read_dicom(path))
         return _read_picture(path, opaque, start)
 
 
@@ -208,7 +211,7 @@ def _read_picture(path: Path, opaque: bool, start: bytes) -> _Decoded:
         try:
             return _decoded(path, path, opaque)
         except ValueError:
-            if start != _PNG:
+            if not start.startswith(_PNG):
                 raise
             return _decoded(path, _without_large_texts(path), opaque)
         except OSError:
@@ -216,7 +219,7 @@ def _read_picture(path: Path, opaque: bool, start: bytes) -> _Decoded:
                 raise
             return _without_end(path, opaque)
     except UnidentifiedImageError as error:
-        raise DataError("not an image (PNG, JPEG, BMP, TIFF, NIfTI); export it again as PNG", path) from error
+        raise DataError("not an image (PNG, JPEG, BMP, TIFF, NIfTI, DICOM); export it again as PNG", path) from error
     except DataError:
         raise
     except Exception as error:  # a decoder may raise any exception when the bytes do not fit the header
@@ -317,6 +320,13 @@ def _opened(source: Path | io.BytesIO) -> Any:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def _read_dicom(path: Path) -> NDArray[np.uint8]:
+    header = dicom.read_header(path)
+    _refuse_too_large(path, header.width, header.height)
+    with _budget.taking(header.width * header.height * _BYTES_PER_PIXEL):
+        return dicom.read_pixels(path)
+
+
 def _read_nifti(path: Path) -> NDArray[np.uint8]:
     """Read the only slice of a NIfTI as ITK-SNAP shows it: columns run to the patient's left, rows to the back.
 
@@ -328,7 +338,7 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
     try:
         image: Any = nibabel.load(path)
         width, height, *others = image.shape
-        coloured = others[1:] == [1, 3]
+        coloured = others[-1:] == [3]  # NIfTI's own place for channels is the fifth axis; writers take the third too
         if any(length != 1 for length in (others[:-1] if coloured else others)):
             voxels = "x".join(map(str, image.shape))
             raise DataError(
