@@ -244,18 +244,26 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("suffix", "save"),
         [
-            (".png", Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save),
-            (".tif", Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save),
-            (".tif", Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save),
+            (".png", Image.fromarray(np.arange(400, 416, dtype=np.uint16).reshape(4, 4)).save),
+            (".tif", Image.fromarray(np.arange(400, 416, dtype=np.uint16).reshape(4, 4)).save),
+            (".tif", Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)).save),
             (".png", deep_rgb_png),
             (".tif", deep_rgb_png),
         ],
         ids=["grey png", "grey tif", "float tif", "colour png", "colour tif"],
     )
-    def test_sixteen_bits_are_refused(self, tmp_path, suffix, save):
+    def test_more_than_eight_bits_are_refused(self, tmp_path, suffix, save):
         save(tmp_path / f"deep{suffix}")
         with pytest.raises(DataError, match=rf"deep{suffix}: (more than 8 bits|not an image)"):
             read_image(tmp_path / f"deep{suffix}")
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    def test_sixteen_bits_that_eight_can_hold_are_read(self, tmp_path, suffix):
+        for stored, read in (([0, 1, 2], [0, 1, 2]), ([0, 32768, 65535], [0, 128, 255]), ([65535] * 3, [255] * 3)):
+            Image.fromarray(np.array([stored], np.uint16)).save(tmp_path / f"mask{suffix}")
+            np.testing.assert_array_equal(
+                read_image(tmp_path / f"mask{suffix}"), np.array([[[each] * 3 for each in read]])
+            )
 
     def test_a_tiff_of_several_pages_is_refused(self, tmp_path):
         first, *others = (Image.fromarray(np.full((4, 4), grey, dtype=np.uint8)) for grey in (0, 128, 255))

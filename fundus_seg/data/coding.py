@@ -137,7 +137,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: boo
     labels, stray, allowed = _nearest(present, colours, lossy)
     if coding.bounds is not None:
         labels = 2 - np.searchsorted(coding.bounds, present[:, 0])
-    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})", _as_thresholds(coding))
+    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})", as_thresholds(coding))
     of_pixel = labels.astype(np.uint8)[index]
     return np.stack([of_pixel >= 1, of_pixel >= 2])
 
@@ -239,10 +239,24 @@ def shown(pixels: NDArray[np.uint8]) -> Coding | OneStructure | None:
     cup, rim = sorted(contacts, key=contacts.__getitem__)
     if contacts[cup] >= MOST_CONTACT * contacts[rim]:
         return None
+    if len(present) > 3:
+        colours = _as_meant(colours)
     return with_bounds(Coding(colours[0], colours[rim], colours[cup]))
 
 
 _MOST_AREAS_TRIED = 12
+_USUAL = (0, 64, 128, 192, 255)
+
+
+def _as_meant(colours: list[Colour]) -> list[Colour]:
+    """Colours that compression has changed a little as they were: in each channel the usual value beside them."""
+
+    def meant(value: int) -> int:
+        nearest = min(_USUAL, key=lambda usual: abs(usual - value))
+        return nearest if abs(nearest - value) <= TOLERANCE else value
+
+    found: list[Colour] = [(meant(red), meant(green), meant(blue)) for red, green, blue in colours]
+    return found if len(set(found)) == len(colours) else colours
 
 
 def _areas(present: NDArray[np.int64], index: NDArray[Any], background: int, others: Sequence[int]) -> list[int]:
@@ -326,7 +340,7 @@ def _nearest(
     return distances.argmin(axis=1), distances.min(axis=1) > tolerance, allowed
 
 
-def _as_thresholds(coding: Coding) -> str:
+def as_thresholds(coding: Coding) -> str:
     """Thresholds halfway between the greys of a coding, as YAML; empty where its greys do not rise or fall."""
     background, rim, cup = (colour[0] for colour in coding.colours)
     if not all(map(_is_grey, coding.colours)) or not (background < rim < cup or background > rim > cup):

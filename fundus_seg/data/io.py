@@ -232,8 +232,9 @@ def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
         _refuse_too_large(path, *image.size)
         if image.format == "TIFF":
             _refuse_pages(path, image)
-        if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):  # PIL silently cuts RGB to 8 bits
-            raise DataError("more than 8 bits a channel; export it with 8 bits", path)
+        deep = image.mode.startswith(("I", "F"))
+        if not deep and ";16" in str(image.tile):  # PIL silently cuts RGB to 8 bits
+            raise DataError(_DEEP, path)
         with _budget.taking(image.width * image.height * _BYTES_PER_PIXEL):
             if opaque and image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
                 raise DataError("a mask that is partly transparent; export it flattened", path)
@@ -241,10 +242,29 @@ def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
             orientation = image.getexif().get(_ORIENTATION)
             turned = orientation in range(2, 9)
             upright = ImageOps.exif_transpose(image) if turned else image
+            if deep:
+                upright = Image.fromarray(_in_eight_bits(np.asarray(upright), path))
             coloured = upright if upright.mode == "RGB" else upright.convert("RGB")
             return _Decoded(np.asarray(coloured), image.format in _LOSSY, orientation if turned else 1)
 
 
+def _in_eight_bits(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """Greys (H, W) of more bits in 8 of them, where no two different ones become one, as in masks of few greys.
+
+    Whole numbers of 0 to 255 stay as they are. Of others with 16 bits, the upper 8 are taken.
+
+    Raises:
+        DataError: 8 bits cannot hold them.
+    """
+    greys = np.unique(values)
+    if ((greys >= 0) & (greys <= 255) & (greys % 1 == 0)).all():
+        return values.astype(np.uint8)
+    if not (values.dtype.kind in "iu" and greys[0] >= 0 and greys[-1] < 1 << 16 and (np.diff(greys >> 8) > 0).all()):
+        raise DataError(_DEEP, path)
+    return (values >> 8).astype(np.uint8)
+
+
+_DEEP = "more than 8 bits a channel; export it with 8 bits"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _NO_DATA = (b"", b"\x5a\x33" * 64, b"\xa5\xcc" * 64)
