@@ -1,10 +1,10 @@
-"""Look at a folder that nothing is known of: which pictures are photographs, which are masks, and which belong together.
+"""Look at an unknown folder: which pictures are photographs, which are masks, and which belong together.
 
 A picture is a mask if a few colours cover nearly all of it. A mask belongs to the photograph whose name its own name or
 that of a folder above it holds, whole words of it: `Disc_Cup_Masks/g0001.bmp` to `g0001.jpg`, and
-`SoftMap/eye_002_ODsegSoftmap.png` to `eye_002.png`. Of several such names the longest counts, and of several photographs
-of that name the one whose folders have most words in common with those of the mask. With the name taken out, the paths of
-the pictures that were exported together are the same pattern.
+`SoftMap/eye_002_ODsegSoftmap.png` to `eye_002.png`. Of several such names the longest counts, and of several
+photographs of that name the one whose folders have most words in common with the mask's. With the name taken out, the
+paths of pictures that were exported together are one pattern.
 """
 
 from __future__ import annotations
@@ -200,14 +200,11 @@ class _Names:
         self._folder = folder
         self._named: dict[str, list[_Photograph]] = {}
         self._groups: dict[str, Group] = {}
-        stems = Counter(key(stem(path.name)) for path in photographs)
         inside = Counter(path.parent for path in photographs)
-        above: dict[str, set[Path]] = {}
-        for path in photographs:
-            above.setdefault(key(stem(path.name)), set()).add(path.parent.parent)
+        siblings = Counter((key(stem(path.name)), path.parent.parent) for path in photographs)
         for path in photographs:
             name = key(stem(path.name))
-            if stems[name] > 1 and inside[path.parent] == 1 and len(above[name]) == 1 and path.parent != folder:
+            if siblings[name, path.parent.parent] > 1 and inside[path.parent] == 1 and path.parent != folder:
                 self._add(path.parent.name, path, "")
                 continue
             self._add(name, path, name)
@@ -245,7 +242,7 @@ class _Names:
         return None
 
     def _names_in(self, relative: Path) -> Iterator[tuple[str, int]]:
-        """Each run of words in a file's name, the longest first, then the names of its folders; and the part's number."""
+        """Each run of words in a file's name, the longest first, then the names of its folders; and where."""
         tokens = _WORDS.findall(key(stem(relative.name)))
         spans = sorted(combinations(range(len(tokens) + 1), 2), key=lambda span: -len("".join(tokens[slice(*span)])))
         last = len(relative.parts) - 1

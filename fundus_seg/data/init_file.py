@@ -1,0 +1,345 @@
+"""Write a domain file for the photographs and masks of any folder: `fundus-seg data init`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundus_seg.cores import map_on_cores
+from fundus_seg.data.coding import Coding, OneStructure, shown
+from fundus_seg.data.files import NAME
+from fundus_seg.data.io import read_binary_mask, read_image
+from fundus_seg.data.listing import PHOTOGRAPHS
+from fundus_seg.data.proposal import Masks, Proposal, ProposedDomain, ProposedSplit, propose
+from fundus_seg.data.recognise import MOST_MASKS, coding_text, coding_to_write
+from fundus_seg.data.survey import Survey, survey
+from fundus_seg.errors import DataError, SharedFaultError, counted, printable
+from fundus_seg.progress import SILENT, Progress
+from fundus_seg.runs.atomic import write_text
+
+DOMAIN_FILE = "domains.yaml"
+"""The name of the file in the folder, where no other is given."""
+_MOST_OTHERS = 4  # patterns of further masks that are named
+_MOST_ODD = 0.1  # of the masks of a domain may show another coding than the others without a question
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_domain_file` wrote.
+
+    Attributes:
+        path: the file.
+        lines: what was understood, in words.
+        questions: how many lines of the file ask whether they are right.
+    """
+
+    path: Path
+    lines: tuple[str, ...]
+    questions: int
+
+
+def write_domain_file(
+    folder: Path, out: Path | None = None, *, force: bool = False, progress: Progress = SILENT
+) -> Written:
+    """Look at a folder and write a domain file for it; what it cannot know stands there as a comment, `# ?`.
+
+    Args:
+        folder: the folder with photographs and masks, at any depth.
+        out: the file; None: `domains.yaml` in the folder.
+        force: whether a file that is there is replaced.
+        progress: shows the reading, and gets what is left out.
+
+    Raises:
+        DataError: there is no such folder, no photograph with a mask in it, or a file that must not be replaced.
+    """
+    path = out or folder / DOMAIN_FILE
+    if path.exists() and not force:
+        raise DataError("is there already; give --force to replace it, or another --out", path)
+    found = survey(folder, progress=progress)
+    proposal = propose(found)
+    if not proposal.domains:
+        raise DataError(_why_nothing(found), folder)
+    base = Path(os.path.relpath(folder, path.parent))
+    codings = {domain.key: _coding_of(domain, progress) for domain in proposal.domains}
+    text = "".join(f"{line}\n" for line in _yaml(proposal, codings, base.as_posix()))
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror}); choose another place with --out", path) from error
+    _tell_left_out(found, proposal, progress)
+    lines = [line for domain in proposal.domains for line in _told(domain, codings[domain.key])]
+    return Written(path, tuple(lines), text.count("# ?"))
+
+
+@dataclass
+class _Coding:
+    """How the masks of a domain are coded.
+
+    Attributes:
+        line: the value of `coding`; empty if none needs to be written.
+        seen: what the masks show, in words.
+        questions: what is a guess.
+    """
+
+    line: str
+    seen: str
+    questions: list[str]
+
+
+def _coding_of(domain: ProposedDomain, progress: Progress) -> _Coding:
+    """Read all masks of a domain, and say how they are coded; a coded mask of one structure becomes the disc's."""
+    files: dict[str, list[Path]] = {}
+    for split in domain.splits.values():
+        for kind, paths in split.masks.files.items():
+            files.setdefault(kind, []).extend(paths)
+    every = [path for paths in files.values() for path in paths]
+    description = f"reading the masks of {printable(domain.name)}"
+    seen = dict(zip(every, map_on_cores(_seen, every, description=description, progress=progress), strict=True))
+    if len(files) == 1:
+        (kind, paths), *_ = files.items()
+        codings = Counter(each for path in paths if isinstance(each := seen[path], Coding))
+        single = sum(isinstance(seen[path], OneStructure) for path in paths)
+        if codings and codings.total() >= single:
+            _rename(domain, kind, "coded")
+            return _one_file(paths, seen, codings)
+        if single or kind == "disc":
+            if kind == "coded":
+                domain.questions.append("its masks show one structure alone, which is taken for the disc; is it?")
+            _rename(domain, kind, "disc")
+            files = {"disc": paths}
+        else:
+            return _Coding(
+                "",
+                f"no coding recognised in {counted(len(paths), 'mask')}",
+                ["which greys are cup, rim and background?"],
+            )
+    return _binary(files, seen)
+
+
+_Seen = Coding | OneStructure | DataError | None
+
+
+def _seen(path: Path) -> _Seen:
+    try:
+        return shown(read_image(path))
+    except DataError as error:
+        return error
+
+
+def _rename(domain: ProposedDomain, kind: str, other: str) -> None:
+    for split in domain.splits.values():
+        for of_kind in (split.masks.patterns, split.masks.files):
+            of_kind[other] = of_kind.pop(kind)  # type: ignore[assignment]
+
+
+def _one_file(paths: Sequence[Path], seen: dict[Path, _Seen], codings: Counter[Coding]) -> _Coding:
+    """The coding that most masks show."""
+    (coding, count), *others = codings.most_common()
+    shows = [path for path in paths if seen[path] == coding]
+    line = coding_to_write(coding, shows)
+    texts = [f"{count} of {len(paths)} masks show {coding}"]
+    questions = []
+    if not line:
+        line = coding_text(coding)
+        questions.append(
+            "borders are smooth between colours, which no coding reads: export the masks without smoothing"
+        )
+    elif line != coding_text(coding):
+        texts.append("borders are smooth, so thresholds are taken")
+    for other, number in others:
+        example = next(path for path in paths if seen[path] == other)
+        texts.append(f"{number} show {other}, as {printable(example.name)}")
+        if number > _MOST_ODD * len(paths):
+            questions.append(f"{number} of {len(paths)} masks show {other}: export all of them alike")
+    texts += _rest(paths, seen)
+    return _Coding(line, "; ".join(texts), questions)
+
+
+def _rest(paths: Sequence[Path], seen: dict[Path, _Seen]) -> Iterator[str]:
+    """How many masks show no three areas."""
+    single = sum(isinstance(seen[path], OneStructure) for path in paths)
+    unread = [each for path in paths if isinstance(each := seen[path], DataError)]
+    unclear = sum(seen[path] is None for path in paths)
+    if single:
+        yield f"{single} show one structure alone"
+    if unclear:
+        yield f"{unclear} are empty or not clear"
+    if unread:
+        yield f"{len(unread)} cannot be read ({printable(unread[0].problems[0].text)})"
+
+
+def _binary(files: dict[str, list[Path]], seen: dict[Path, _Seen]) -> _Coding:
+    """The thresholds of binary files, where white on black does not do."""
+    thresholds: dict[str, str] = {}
+    texts, questions = [], []
+    for kind, paths in files.items():
+        single = [each for path in paths if isinstance(each := seen[path], OneStructure)]
+        black = [each for each in single if sum(each.inside) < sum(each.outside)]
+        colours = Counter(f"{each.inside[0]} inside {each.outside[0]}" for each in single).most_common(1)
+        texts.append(
+            f"{kind}: {len(single)} of {len(paths)} show one structure" + (f", {colours[0][0]}" if colours else "")
+        )
+        if black and 2 * len(black) > len(single):
+            thresholds[kind] = f"<{-(-(sum(black[0].inside) + sum(black[0].outside)) // 6)}"
+        elif smooth := _smooth(paths):
+            thresholds[kind] = ">=128"
+            questions.append(
+                f"the {kind}'s files have more than two greys, as {printable(smooth.name)}; is half of white the limit?"
+            )
+        if black and len(black) < len(single):
+            questions.append(f"{len(black)} of {len(single)} files of the {kind} are black inside: export all alike")
+    if list(files) == ["disc"]:
+        questions.append("no masks of cups were found, so its cases are of the disc alone; has nobody drawn the cups?")
+    if not thresholds:
+        return _Coding("", "; ".join(texts), questions)
+    whole = {kind: thresholds.get(kind, ">=1") for kind in ("disc", "cup")}
+    line = "{" + ", ".join(f'{kind}: "{limit}"' for kind, limit in whole.items()) + "}"
+    return _Coding(line if len(set(whole.values())) > 1 else f'"{whole["disc"]}"', "; ".join(texts), questions)
+
+
+def _smooth(paths: Sequence[Path]) -> Path | None:
+    """The first of some binary files that has further greys; None where most have two."""
+    smooth = []
+    sample = paths[:: max(1, len(paths) // MOST_MASKS)][:MOST_MASKS]
+    for path in sample:
+        try:
+            read_binary_mask(path)
+        except SharedFaultError:
+            smooth.append(path)
+        except DataError:  # told by `data check`
+            continue
+    return smooth[0] if 2 * len(smooth) > len(sample) else None
+
+
+def _yaml(proposal: Proposal, codings: dict[str, _Coding], base: str) -> Iterator[str]:
+    """The lines of the file."""
+    yield "# Written by `fundus-seg data init`. Question marks are guesses: look at them, then run `fundus-seg data check`."
+    yield "domains:"
+    several = len(proposal.domains) > 1
+    for domain in proposal.domains:
+        coding = codings[domain.key]
+        guess = "  # ? a domain by its folder; is it a centre of its own?" if several else ""
+        yield f"  {domain.key}:{guess}"
+        for question in (*domain.questions, *coding.questions):
+            yield f"    # ? {printable(question)}"
+        if domain.name != domain.key:
+            yield f"    name: {_quoted(domain.name)}"
+        if len(domain.splits) == 1:
+            (split,) = domain.splits.values()
+            images = _quoted(_below(base, split.images))
+            yield f"    images: {images}  # {counted(split.cases, 'case')}, split by a hash of their names"
+            yield f"    masks: {_masks(base, split.masks)}"
+        else:
+            for name, split in domain.splits.items():
+                images = _quoted(_below(base, split.images))
+                count = counted(split.cases, "case")
+                yield f"    {name}: {{images: {images}, masks: {_masks(base, split.masks)}}}  # {count}"
+        if coding.line:
+            yield f"    coding: {coding.line}  # {coding.seen}"
+        else:
+            yield f"    # {coding.seen}"
+        yield from _further(domain.splits.values())
+
+
+def _further(splits: Iterable[ProposedSplit]) -> Iterator[str]:
+    """The lines of a domain about annotators, other masks, and what its patterns find beside its cases."""
+    first, *_ = every = list(splits)
+    annotators = sorted({name for split in every for name in split.masks.annotators})
+    if annotators:
+        names = ", ".join(map(_quoted, annotators))
+        half = ", which is all of two" if len(annotators) == 2 else ""
+        yield f"    annotators: {{names: [{names}], merge: majority}}  # ? majority{half}, or union ..."
+    others = list(dict.fromkeys(other for split in every for other in split.masks.others))
+    for other in others[:_MOST_OTHERS]:
+        yield f"    # ? further masks, which are not taken: {_quoted(other)}"
+    if len(others) > _MOST_OTHERS:
+        yield f"    # ? and {len(others) - _MOST_OTHERS} more patterns of further masks"
+    for split in every:
+        if split.unmasked:
+            count = counted(len(split.unmasked), "photograph")
+            yield f"    # ? {count} of {_quoted(split.images)} without a mask, as {printable(split.unmasked[0].name)}"
+        if split.foreign:
+            count = counted(len(split.foreign), "further file")
+            yield f"    # ? {_quoted(split.images)} finds {count}, as {printable(split.foreign[0].name)}; move them"
+    if eye := _eyes([path.name for split in every for paths in split.masks.files.values() for path in paths], first):
+        yield f'    # patient: "{{patient}}{eye}"  # ? if this is how the names tell the patient, take the first # away'
+
+
+def _eyes(names: Sequence[str], split: ProposedSplit) -> str:
+    """What names of cases have behind the patient's, if they end in OD and OS, or in L and R; empty if they do not."""
+    if NAME not in split.images:
+        return ""
+    ends = Counter(
+        (match["between"], match["eye"][0])
+        for name in names
+        if (match := re.search(r"(?P<between>[-_ ]?)(?P<eye>O[DS])(?![A-Za-z])", name))
+    )
+    (between, _), count = ends.most_common(1)[0] if ends else (("", ""), 0)
+    return f"{between}O[DS]" if count == len(names) else ""
+
+
+def _below(base: str, pattern: str) -> str:
+    return pattern if base == "." else f"{base}/{pattern}"
+
+
+def _masks(base: str, masks: Masks) -> str:
+    if "coded" in masks.patterns:
+        return _quoted(_below(base, masks.patterns["coded"]))
+    parts = (
+        f"{kind}: {_quoted(_below(base, masks.patterns[kind]))}" for kind in ("disc", "cup") if kind in masks.patterns
+    )
+    return "{" + ", ".join(parts) + "}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _told(domain: ProposedDomain, coding: _Coding) -> Iterator[str]:
+    """What was understood of a domain, in words."""
+    counts = ", ".join(f"{split} {found.cases}" for split, found in domain.splits.items())
+    if len(domain.splits) == 1:
+        counts = f"{counted(next(iter(domain.splits.values())).cases, 'case')}, split by a hash of their names"
+    yield f"domain {domain.key}: {counts}; {coding.line and f'coding {coding.line}: '}{coding.seen}"
+    for name, split in domain.splits.items():
+        where = ", ".join(split.masks.patterns.values())
+        readers = f", {counted(len(split.masks.annotators), 'annotator')}" if split.masks.annotators else ""
+        yield f"  {f'{name}: ' if len(domain.splits) > 1 else ''}photographs {split.images}, masks {where}{readers}"
+
+
+def _tell_left_out(found: Survey, proposal: Proposal, progress: Progress) -> None:
+    progress.left_out("photograph", "without a mask", found.photographs)
+    progress.left_out("mask", "without a photograph of its name", found.masks)
+    for reason, paths in proposal.left_out.items():
+        progress.left_out("file", reason, paths)
+    others = {
+        pattern for domain in proposal.domains for split in domain.splits.values() for pattern in split.masks.others
+    }
+    progress.left_out("pattern", "further masks of photographs that have some", sorted(others))
+    progress.left_out("text", "perhaps outlines, which are no masks", found.outlines, _PREPARE)
+    progress.left_out("picture", "cannot be read", [f"{each}" for each in found.unreadable])
+
+
+_PREPARE = "`fundus-seg data prepare --list` names the public sets whose outlines it draws"
+
+
+def _why_nothing(found: Survey) -> str:
+    """Why no domain was found, and what was sought."""
+    parts = [
+        f"{counted(len(found.photographs), 'photograph')} without a mask",
+        f"{counted(len(found.masks), 'mask')} without a photograph",
+    ]
+    if found.outlines:
+        parts.append(f"{counted(len(found.outlines), 'text')} that may be outlines ({_PREPARE})")
+    if found.unreadable:
+        parts.append(f"{counted(len(found.unreadable), 'picture')} that cannot be read")
+    sought = ", ".join(PHOTOGRAPHS)
+    return (
+        f"no photograph with a mask of its disc: {', '.join(parts)}. Looked in all subfolders for pictures ({sought}), "
+        "and for masks of few colours whose names, or folders' names, hold those of photographs"
+    )
