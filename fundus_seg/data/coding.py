@@ -235,7 +235,8 @@ def shown(pixels: NDArray[np.uint8]) -> Coding | OneStructure | None:
     colours: list[Colour] = [(red, green, blue) for red, green, blue in present[[background, *others[:2]]].tolist()]
     if len(others) == 1:
         return OneStructure(inside=colours[1], outside=colours[0])
-    contacts = {area: contact(labels == 0, labels == area) for area in (1, 2)}
+    outside, *areas = ((labels == area) if len(present) == 3 else _without_specks(labels == area) for area in range(3))
+    contacts = {area: contact(outside, areas[area - 1]) for area in (1, 2)}
     cup, rim = sorted(contacts, key=contacts.__getitem__)
     if contacts[cup] >= MOST_CONTACT * contacts[rim]:
         return None
@@ -276,6 +277,15 @@ def _areas(present: NDArray[np.int64], index: NDArray[Any], background: int, oth
         if len(chosen) == 3 or tried == _MOST_AREAS_TRIED:
             break
     return chosen[1:]
+
+
+def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask (H, W) without parts that are narrower than 3 pixels, unless these are most of it.
+
+    Between two smoothed colours lie others, of which some look like a third area.
+    """
+    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(bool)
+    return opened if 2 * opened.sum() > mask.sum() else mask
 
 
 def with_bounds(coding: Coding) -> Coding:

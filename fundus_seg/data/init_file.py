@@ -13,13 +13,14 @@ from pathlib import Path
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.coding import Coding, OneStructure, shown
 from fundus_seg.data.files import NAME
-from fundus_seg.data.io import read_binary_mask, read_image
+from fundus_seg.data.io import read_binary_mask, read_drawing
 from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.proposal import Masks, Proposal, ProposedDomain, ProposedSplit, propose
 from fundus_seg.data.recognise import MOST_MASKS, coding_text, coding_to_write
 from fundus_seg.data.survey import Survey, survey
 from fundus_seg.errors import DataError, SharedFaultError, counted, printable
 from fundus_seg.progress import SILENT, Progress
+from fundus_seg.protocol import DOMAINS
 from fundus_seg.runs.atomic import write_text
 
 DOMAIN_FILE = "domains.yaml"
@@ -63,7 +64,7 @@ def write_domain_file(
     found = survey(folder, progress=progress)
     proposal = propose(found)
     if not proposal.domains:
-        raise DataError(_why_nothing(found), folder)
+        raise DataError(_why_nothing(found, proposal), folder)
     base = Path(os.path.relpath(folder, path.parent))
     codings = {domain.key: _coding_of(domain, progress) for domain in proposal.domains}
     text = "".join(f"{line}\n" for line in _yaml(proposal, codings, base.as_posix()))
@@ -72,6 +73,10 @@ def write_domain_file(
     except OSError as error:
         raise DataError(f"cannot be written ({error.strerror}); choose another place with --out", path) from error
     _tell_left_out(found, proposal, progress)
+    if any((folder / each.folder / "train/ROIs/image").is_dir() for each in DOMAINS.values()):
+        progress.line(
+            f"{folder} has the folders of the paper's domains, so --data {folder} opens it without a file too"
+        )
     lines = [line for domain in proposal.domains for line in _told(domain, codings[domain.key])]
     return Written(path, tuple(lines), text.count("# ?"))
 
@@ -113,11 +118,8 @@ def _coding_of(domain: ProposedDomain, progress: Progress) -> _Coding:
             _rename(domain, kind, "disc")
             files = {"disc": paths}
         else:
-            return _Coding(
-                "",
-                f"no coding recognised in {counted(len(paths), 'mask')}",
-                ["which greys are cup, rim and background?"],
-            )
+            text = "; ".join([f"no coding recognised in {counted(len(paths), 'mask')}", *_rest(paths, seen)])
+            return _Coding("", text, ["which greys or colours are cup, rim and background?"])
     return _binary(files, seen)
 
 
@@ -126,7 +128,7 @@ _Seen = Coding | OneStructure | DataError | None
 
 def _seen(path: Path) -> _Seen:
     try:
-        return shown(read_image(path))
+        return shown(read_drawing(path))
     except DataError as error:
         return error
 
@@ -144,6 +146,8 @@ def _one_file(paths: Sequence[Path], seen: dict[Path, _Seen], codings: Counter[C
     line = coding_to_write(coding, shows)
     texts = [f"{count} of {len(paths)} masks show {coding}"]
     questions = []
+    if 2 * count < len(paths):
+        questions.append(f"only {count} of {len(paths)} masks show this coding; is it right?")
     if not line:
         line = coding_text(coding)
         questions.append(
@@ -197,9 +201,11 @@ def _binary(files: dict[str, list[Path]], seen: dict[Path, _Seen]) -> _Coding:
         questions.append("no masks of cups were found, so its cases are of the disc alone; has nobody drawn the cups?")
     if not thresholds:
         return _Coding("", "; ".join(texts), questions)
-    whole = {kind: thresholds.get(kind, ">=1") for kind in ("disc", "cup")}
+    whole = {kind: thresholds.get(kind, ">=1") for kind in files}
     line = "{" + ", ".join(f'{kind}: "{limit}"' for kind, limit in whole.items()) + "}"
-    return _Coding(line if len(set(whole.values())) > 1 else f'"{whole["disc"]}"', "; ".join(texts), questions)
+    return _Coding(
+        line if len(set(whole.values())) > 1 else f'"{next(iter(whole.values()))}"', "; ".join(texts), questions
+    )
 
 
 def _smooth(paths: Sequence[Path]) -> Path | None:
@@ -218,7 +224,7 @@ def _smooth(paths: Sequence[Path]) -> Path | None:
 
 def _yaml(proposal: Proposal, codings: dict[str, _Coding], base: str) -> Iterator[str]:
     """The lines of the file."""
-    yield "# Written by `fundus-seg data init`. Question marks are guesses: look at them, then run `fundus-seg data check`."
+    yield "# By `fundus-seg data init`. A question mark is a guess: look at it, then run `fundus-seg data check`."
     yield "domains:"
     several = len(proposal.domains) > 1
     for domain in proposal.domains:
@@ -314,12 +320,16 @@ def _told(domain: ProposedDomain, coding: _Coding) -> Iterator[str]:
 
 def _tell_left_out(found: Survey, proposal: Proposal, progress: Progress) -> None:
     progress.left_out("photograph", "without a mask", found.photographs)
-    progress.left_out("mask", "without a photograph of its name", found.masks)
+    splits = [split for domain in proposal.domains for split in domain.splits.values()]
+    unmasked = [path for split in splits for path in split.unmasked]
+    progress.left_out(
+        "photograph", "without a mask, though a pattern finds it", unmasked, "move them, or draw their masks"
+    )
+    progress.left_out("mask", "without a photograph of its name", found.masks, found.hint)
+    progress.left_out("file", "without a suffix of a picture that can be read", found.others, "export as PNG")
     for reason, paths in proposal.left_out.items():
         progress.left_out("file", reason, paths)
-    others = {
-        pattern for domain in proposal.domains for split in domain.splits.values() for pattern in split.masks.others
-    }
+    others = {pattern for split in splits for pattern in split.masks.others}
     progress.left_out("pattern", "further masks of photographs that have some", sorted(others))
     progress.left_out("text", "perhaps outlines, which are no masks", found.outlines, _PREPARE)
     progress.left_out("picture", "cannot be read", [f"{each}" for each in found.unreadable])
@@ -328,12 +338,15 @@ def _tell_left_out(found: Survey, proposal: Proposal, progress: Progress) -> Non
 _PREPARE = "`fundus-seg data prepare --list` names the public sets whose outlines it draws"
 
 
-def _why_nothing(found: Survey) -> str:
+def _why_nothing(found: Survey, proposal: Proposal) -> str:
     """Why no domain was found, and what was sought."""
     parts = [
         f"{counted(len(found.photographs), 'photograph')} without a mask",
         f"{counted(len(found.masks), 'mask')} without a photograph",
     ]
+    parts += [f"{counted(len(paths), 'file')}, {reason}" for reason, paths in proposal.left_out.items()]
+    if found.others:
+        parts.append(f"{counted(len(found.others), 'file')} of other kinds, as {printable(found.others[0].name)}")
     if found.outlines:
         parts.append(f"{counted(len(found.outlines), 'text')} that may be outlines ({_PREPARE})")
     if found.unreadable:
@@ -342,4 +355,5 @@ def _why_nothing(found: Survey) -> str:
     return (
         f"no photograph with a mask of its disc: {', '.join(parts)}. Looked in all subfolders for pictures ({sought}), "
         "and for masks of few colours whose names, or folders' names, hold those of photographs"
+        + (f"; {found.hint}" if found.hint else "")
     )

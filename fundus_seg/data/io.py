@@ -109,6 +109,15 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return _read(path).pixels
 
 
+def read_drawing(path: Path) -> NDArray[np.uint8]:
+    """Read the pixels (H, W, 3) of a mask, whatever its coding.
+
+    Raises:
+        DataError: the file cannot be read, or is partly transparent.
+    """
+    return _read(path, opaque=True).pixels
+
+
 def read_mask(path: Path, coding: Coding | Thresholds = DOFE) -> NDArray[np.bool_]:
     """Read a mask as (2, H, W) bool, channels ("disc", "cup"); the disc includes the cup.
 

@@ -43,7 +43,7 @@ _STRUCTURES: dict[Structure, re.Pattern[str]] = {
     "cup": re.compile(r"(?i:cup)|(?<![A-Za-z])(?:OC|Oc|oc)(?![A-Za-z])|(?<![A-Za-z])OC(?=(?i:seg|mask|avg|soft|gt))"),
 }
 _MERGED = ("majority", "consensus", "staple", "average", "avg", "mean", "median", "fusion", "union", "intersection")
-_LONGEST_KEY, _LEAST_SHARE = 32, 0.05
+_LONGEST_KEY, _LEAST_SHARE, _FEW_CASES = 32, 0.05, 2
 
 
 @dataclass
@@ -129,6 +129,9 @@ def propose(found: Survey) -> Proposal:
                 if number:
                     domain.questions.append("the same place as the domain before; is it one of its own?")
                 domains.append(domain)
+    small = [domain for domain in domains if sum(split.cases for split in domain.splits.values()) <= _FEW_CASES]
+    for domain in small if len(small) > _FEW_CASES else []:
+        domain.questions.append("few cases: is this folder a patient and no domain? then move their files together")
     return Proposal(domains, left_out)
 
 

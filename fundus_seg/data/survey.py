@@ -23,7 +23,7 @@ from fundus_seg.cores import map_on_cores
 from fundus_seg.data.files import NAME
 from fundus_seg.data.io import read_image
 from fundus_seg.data.listing import PHOTOGRAPHS, files_below, is_dicom, may_be_picture
-from fundus_seg.data.names import key, stem, suffix_of
+from fundus_seg.data.names import case_hint, key, stem, suffix_of
 from fundus_seg.errors import DataError, Problem
 from fundus_seg.progress import SILENT, Progress
 
@@ -77,6 +77,8 @@ class Survey:
         masks: masks without a photograph.
         outlines: texts and tables that have the names of photographs, as outlines of discs and cups have.
         unreadable: pictures that cannot be read, and why.
+        others: files that may be pictures, and have no suffix of one that can be read.
+        hint: what would make masks belong to photographs, in words; may be empty.
     """
 
     folder: Path
@@ -85,6 +87,8 @@ class Survey:
     masks: tuple[Path, ...]
     outlines: tuple[Path, ...]
     unreadable: tuple[Problem, ...]
+    others: tuple[Path, ...]
+    hint: str
 
 
 def survey(folder: Path, *, progress: Progress = SILENT) -> Survey:
@@ -97,6 +101,7 @@ def survey(folder: Path, *, progress: Progress = SILENT) -> Survey:
         raise DataError("no such folder; give the folder that holds photographs and masks", folder)
     files = [path for path in files_below(folder) if not _is_foreign(path.relative_to(folder))]
     pictures = [path for path in files if suffix_of(path.name) in PHOTOGRAPHS or _is_picture(path)]
+    others = sorted(set(files) - set(pictures))
     drawn, unreadable = _drawn(folder, pictures, progress)
     photographs = [path for path in pictures if drawn.get(path) is False]
     masks = [path for path in pictures if drawn.get(path)]
@@ -119,6 +124,8 @@ def survey(folder: Path, *, progress: Progress = SILENT) -> Survey:
         tuple(alone),
         tuple(path for path in texts if names.photograph_of(path) is not None),
         tuple(unreadable),
+        tuple(path for path in others if suffix_of(path.name) not in _OUTLINES and may_be_picture(path.name)),
+        case_hint((stem(path.name) for path in alone), (stem(path.name) for path in photographs)),
     )
 
 
@@ -267,7 +274,7 @@ def _without(relative: Path, name: str, part: int) -> str:
 
 def _literal(text: str) -> str:
     """A text as a pattern has it: `?` for a character that would mean something else there."""
-    return re.sub(r"[\[\]{}*?]", "?", text)
+    return re.sub(r"[\[\]{}*?]", "?", key(text))
 
 
 def _words(parts: Iterable[str]) -> frozenset[str]:
