@@ -146,6 +146,13 @@ class TestLayouts:
             fill(tmp_path, {f"Masks{version}/{{}}.png": labels}, image=f"Images{version}/{{}}.jpg")
         assert domain_in(tmp_path).train.images.text == "Images/{name}.jpg"
 
+    def test_whole_frames_beside_regions_of_interest_are_left_out(self, tmp_path):
+        for inside in ("", "ROIs/"):
+            for split in ("train", "test"):
+                place = f"Fundus/Domain2/{split}/{inside}"
+                fill(tmp_path, {f"{place}mask/{{}}.png": labels}, image=f"{place}image/{{}}.png")
+        assert domain_in(tmp_path).train.images.text == "Fundus/Domain2/train/ROIs/image/{name}.png"
+
     def test_an_out_elsewhere_has_paths_to_the_folder(self, tmp_path):
         fill(tmp_path / "data", {"masks/{}.png": labels})
         write_domain_file(tmp_path / "data", tmp_path / "x" / ".." / "mine.yaml")

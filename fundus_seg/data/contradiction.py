@@ -24,7 +24,7 @@ from fundus_seg.data.coding import (
     turned_threshold,
     within,
 )
-from fundus_seg.data.io import read_binary_mask, read_image
+from fundus_seg.data.io import read_binary_mask, read_drawing
 from fundus_seg.data.recognise import MOST_MASKS, coding_text, coding_to_write
 from fundus_seg.errors import DataError, Problem
 
@@ -102,7 +102,7 @@ def contradictions(
 
 def _single(path: Path, annotation: Annotation, lacking: bool) -> Shows | None:
     """What one coded file shows, if that is not its coding."""
-    seen = shown(read_image(path))
+    seen = shown(read_drawing(path))
     if isinstance(seen, OneStructure) and not lacking:
         return Shows(f"shows {seen}", places="two files")
     return Shows(f"shows {seen}", seen=seen) if isinstance(seen, Coding) and seen != annotation.coding else None
@@ -110,7 +110,7 @@ def _single(path: Path, annotation: Annotation, lacking: bool) -> Shows | None:
 
 def _double(files: tuple[Path, ...]) -> Shows | None:
     """What two binary files show, if these are not a disc and a cup, white on black."""
-    seen = [shown(read_image(path)) for path in files]
+    seen = [shown(read_drawing(path)) for path in files]
     for each in seen:
         if isinstance(each, Coding):
             return Shows(f"shows {each} in one file", places="one file", seen=each)
@@ -132,7 +132,7 @@ def _thresholded(files: tuple[Path, ...], coding: Thresholds, lacking: bool) -> 
     Disc and cup may be exchanged, and either threshold may look in the wrong direction: of the seven other readings,
     the first is taken that shows sound anatomy.
     """
-    pixels = [read_image(path) for path in files]
+    pixels = [read_drawing(path) for path in files]
     disc, cup = pixels[0][..., 0], pixels[-1][..., 0]
     if disc.shape != cup.shape:
         return None

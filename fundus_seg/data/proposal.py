@@ -8,42 +8,18 @@ files that they stand for. Whatever is a guess becomes a question.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from fundus_seg.builtins import Split
 from fundus_seg.data.files import ANNOTATOR, NAME, SPLITS, Pattern
-from fundus_seg.data.names import key, stem, suffix_of
+from fundus_seg.data.folder_words import SplitWord, is_version, key_of, place, structure_of, words_of
+from fundus_seg.data.names import stem, suffix_of
 from fundus_seg.data.survey import Group, Pictures, Survey
 
-Structure = Literal["disc", "cup"]
-_Split = Literal["train", "test", "val"]
-
-_SPLIT_WORDS: dict[_Split, str] = {
-    "train": r"train(?:ing)?(?:set)?|trn|tr",
-    "test": r"test(?:ing)?(?:set)?|tst|ts",
-    "val": r"val(?:id(?:ation)?)?(?:set)?|dev",
-}
-_ROLES = re.compile(
-    r"images?|imgs?|photos?|photographs?|fundus|color|colour|original|originals|cfp|rois?|masks?|labels?|gts?|ground|"
-    r"truths?|annotations?|annotated|annotators?|seg|segs|segmentations?|softmap|softmaps|dis[ck]s?|cups?|od|oc|optic|"
-    r"data|dataset|files|full|png|jpe?g|jpg|tiff?|bmp|dicom|dcm|nii|stereo|binary|and|set|of|the|reference|experts?|"
-    r"readers?|manual|raw|all|multi|modality"
-)
-_DIAGNOSES = re.compile(
-    r"glaucoma(?:tous)?|suspects?|suspicious|normal|healthy|non|nonglaucoma|amd|positive|negative|abnormal|and|g|n|ng"
-)
-_VERSIONS = re.compile(r"crop(?:ped)?|squared?|resized?|preprocessed|enhanced|clahe|augmented|nerveremoved|removed")
-_STRUCTURES: dict[Structure, re.Pattern[str]] = {
-    "disc": re.compile(
-        r"(?i:dis[ck])|(?<![A-Za-z])(?:OD|Od|od)(?![A-Za-z])|(?<![A-Za-z])OD(?=(?i:seg|mask|avg|soft|gt))"
-    ),
-    "cup": re.compile(r"(?i:cup)|(?<![A-Za-z])(?:OC|Oc|oc)(?![A-Za-z])|(?<![A-Za-z])OC(?=(?i:seg|mask|avg|soft|gt))"),
-}
 _MERGED = ("majority", "consensus", "staple", "average", "avg", "mean", "median", "fusion", "union", "intersection")
-_LONGEST_KEY, _LEAST_SHARE, _FEW_CASES = 32, 0.05, 2
+_LEAST_SHARE, _FEW_CASES = 0.05, 2
 
 
 @dataclass
@@ -115,15 +91,15 @@ class Proposal:
 def propose(found: Survey) -> Proposal:
     """Propose domains for what lies in a folder; none where no photograph has a mask that can be taken."""
     left_out: dict[str, list[Path]] = {}
-    places: dict[tuple[str, ...], dict[_Split, list[Group]]] = {}
+    places: dict[tuple[str, ...], dict[SplitWord, list[Group]]] = {}
     for group in _versions_left_out(found.groups, left_out):
-        split, words = _place(group.folders)
+        split, words = place(group.folders)
         places.setdefault(words, {}).setdefault(split or "train", []).append(group)
     domains: list[ProposedDomain] = []
     for words, of_splits in sorted(places.items()):
         for number, splits in enumerate(_merged_splits(found.folder, of_splits, left_out)):
             name = " ".join(words) or found.folder.resolve().name
-            domain = ProposedDomain(_key(name, [each.key for each in domains]), name, {})
+            domain = ProposedDomain(key_of(name, [each.key for each in domains]), name, {})
             _ask_of_splits(domain, splits, of_splits, left_out)
             if domain.splits:
                 if number:
@@ -136,51 +112,28 @@ def propose(found: Survey) -> Proposal:
 
 
 def _versions_left_out(groups: Sequence[Group], left_out: dict[str, list[Path]]) -> Iterator[Group]:
-    """The groups but those that hold cropped or squared versions of the photographs of others."""
+    """The groups but those that hold other versions of the photographs of another: cropped ones, or whole frames."""
     for group in groups:
-        words = [word for part in group.folders for word in _words_of(part)]
-        plain = [other for other in groups if other is not group and set(group.files) <= set(other.files)]
-        if any(map(_VERSIONS.fullmatch, words)) and any(len(other.folders) == len(group.folders) for other in plain):
-            reason = "another version of photographs that are taken (cropped, square or resized)"
+        twins = [each for each in groups if each is not group and set(group.files) <= set(each.files)]
+        cropped = is_version(group.folders) and any(len(each.folders) == len(group.folders) for each in twins)
+        beside = [each for each in twins if place(each.folders) == place(group.folders)]
+        if cropped or any(_rank(each) < _rank(group) for each in beside):
+            reason = "another version of photographs that are taken (cropped or whole, square or resized)"
             left_out.setdefault(reason, []).extend(group.files.values())
         else:
             yield group
 
 
-def _words_of(part: str) -> list[str]:
-    humps = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part)
-    return [word.lower() for word in re.findall(r"[^\W\d_]+", humps)]
-
-
-def _place(folders: Sequence[str]) -> tuple[_Split | None, tuple[str, ...]]:
-    """The split that folders name, and the words that are left to name the domain."""
-    split: _Split | None = None
-    left: list[str] = []
-    for part in folders:
-        words = _words_of(part)
-        named = [name for name, pattern in _SPLIT_WORDS.items() if any(re.fullmatch(pattern, word) for word in words)]
-        split = named[0] if named else split
-        kept = [word for word in words if not _is_split(word) and not _ROLES.fullmatch(word)]
-        if not kept or all(map(_DIAGNOSES.fullmatch, kept)) or part in ("*", NAME):
-            if not words and part not in ("*", NAME):
-                left.append(part)  # digits alone name a domain
-            continue
-        plain = re.sub(r"(?i)(?<![^\W_])(?:" + "|".join(_SPLIT_WORDS.values()) + r")\d*(?![^\W_])", " ", part)
-        text = re.sub(r"[\W_]+", " ", plain).strip()
-        if text not in left:
-            left.append(text)
-    return split, tuple(left)
-
-
-def _is_split(word: str) -> bool:
-    return any(re.fullmatch(pattern, word) for pattern in _SPLIT_WORDS.values())
+def _rank(group: Group) -> tuple[bool, int, str]:
+    """Of two versions of the same photographs, the lower is taken: regions of interest, or what lies less deep."""
+    return "rois" not in map(str.lower, group.folders), len(group.folders), group.pattern
 
 
 def _merged_splits(
-    folder: Path, of_splits: Mapping[_Split, Sequence[Group]], left_out: dict[str, list[Path]]
-) -> list[dict[_Split, ProposedSplit]]:
+    folder: Path, of_splits: Mapping[SplitWord, Sequence[Group]], left_out: dict[str, list[Path]]
+) -> list[dict[SplitWord, ProposedSplit]]:
     """The groups of a place as splits: one for each, or several domains where no pattern finds all of them."""
-    found: list[dict[_Split, ProposedSplit]] = [{}]
+    found: list[dict[SplitWord, ProposedSplit]] = [{}]
     for split, groups in of_splits.items():
         whole = _merge(folder, groups)
         for number, group in enumerate([whole] if whole else groups):
@@ -242,46 +195,29 @@ def _split_of(folder: Path, group: Group, left_out: dict[str, list[Path]]) -> Pr
     usual = _disjoint_joined(folder, [masks for masks in group.masks.values() if _share(masks, group) >= _LEAST_SHARE])
     by_structure: dict[str, list[Pictures]] = {}
     for each in usual:
-        by_structure.setdefault(_structure(each.pattern), []).append(each)
+        by_structure.setdefault(structure_of(each.pattern), []).append(each)
     masks = _chosen(by_structure)
     if masks is None:
         reason = "masks of the cup alone, without the disc"
         left_out.setdefault(reason, []).extend(path for each in usual for path in each.files.values())
         return None
-    taken = [
-        each for each in usual if any(path in masks.files[kind] for kind in masks.files for path in each.files.values())
-    ]
-    complete = set.intersection(*(set(each.files) for each in taken)) if not masks.annotators else set(group.files)
+    chosen = {path for paths in masks.files.values() for path in paths}
+    complete = set.intersection(*(set(each.files) for each in usual if chosen & set(each.files.values())))
     images, foreign = _images(folder, group)
-    missing = tuple(path for name, path in sorted(group.files.items()) if not any(name in each.files for each in taken))
-    return ProposedSplit(
-        images, masks, len(complete & set(group.files)) - (len(missing) if masks.annotators else 0), missing, foreign
-    )
+    missing = tuple(path for name, path in sorted(group.files.items()) if name not in complete)
+    return ProposedSplit(images, masks, len(complete), missing, foreign)
 
 
 def _disjoint_joined(folder: Path, found: Sequence[Pictures]) -> list[Pictures]:
     """Masks of one structure that lie in several folders, each of other photographs, as one with `*` for the folder."""
     left = list(found)
     for structure in ("disc", "cup", "coded"):
-        alike = [masks for masks in left if _structure(masks.pattern) == structure]
+        alike = [masks for masks in left if structure_of(masks.pattern) == structure]
         files = {name: path for masks in alike for name, path in masks.files.items()}
         pattern = _joined([masks.pattern for masks in alike]) if len(alike) > 1 else None
         if pattern and len(files) == sum(len(masks.files) for masks in alike) and _finds(folder, pattern, files):
             left = [masks for masks in left if masks not in alike] + [Pictures(pattern, files)]
     return left
-
-
-def _structure(pattern: str) -> str:
-    """The structure that a pattern names; `coded` if it names none, or both."""
-    text = pattern.replace(NAME, "")
-    named = [structure for structure, words in _STRUCTURES.items() if words.search(text)]
-    if len(named) == 2:  # a folder may name both, and the file or the last folder one
-        for part in reversed(PurePosixPath(text).parts):
-            within = [structure for structure, words in _STRUCTURES.items() if words.search(part)]
-            if within:
-                named = within
-                break
-    return named[0] if len(named) == 1 else "coded"
 
 
 def _chosen(found: Mapping[str, Sequence[Pictures]]) -> Masks | None:
@@ -313,7 +249,7 @@ def _preferred(found: Mapping[str, Sequence[Pictures]]) -> dict[str, Pictures] |
         return None
     parts = {each.pattern: set(PurePosixPath(each.pattern).parts) for several in found.values() for each in several}
     common = set.intersection(*parts.values())
-    words = {pattern: {word for part in own - common for word in _words_of(part)} for pattern, own in parts.items()}
+    words = {pattern: {word for part in own - common for word in words_of(part)} for pattern, own in parts.items()}
     for word in _MERGED:
         taken = {kind: each for kind, several in found.items() for each in several if word in words[each.pattern]}
         if len(taken) == len(found):
@@ -372,8 +308,8 @@ def _images(folder: Path, group: Group) -> tuple[str, tuple[Path, ...]]:
 
 def _ask_of_splits(
     domain: ProposedDomain,
-    splits: dict[_Split, ProposedSplit],
-    of_splits: Mapping[_Split, Sequence[Group]],
+    splits: dict[SplitWord, ProposedSplit],
+    of_splits: Mapping[SplitWord, Sequence[Group]],
     left_out: dict[str, list[Path]],
 ) -> None:
     """Give a domain its splits: the tool has two, so a third is left out, and one alone is split by names."""
@@ -387,17 +323,12 @@ def _ask_of_splits(
         other = "test" if "train" in splits else "train"
         splits[other] = splits.pop("val")  # type: ignore[index]
         domain.questions.append(f"the validation split is taken for {other}; is that right?")
+    kinds = [set(split.masks.patterns) for split in splits.values()]
+    if len(splits) == 2 and kinds[0] != kinds[1]:
+        of_other = [path for group in of_splits["test"] for path in group.files.values()]
+        left_out.setdefault("a test split whose masks are of another form than those of train", []).extend(of_other)
+        domain.questions.append(f"the masks of {splits.pop('test').images} have another form; describe them apart")
     if len(splits) == 1:
         domain.splits = {"train": next(iter(splits.values()))}
     else:
         domain.splits = {split: splits[split] for split in SPLITS if split in splits}
-
-
-def _key(name: str, taken: Iterable[str]) -> str:
-    """A key for a domain: one word of its name, unlike those that are taken."""
-    word = re.sub(r"[^\w-]+", "-", key(name)).strip("-_")
-    word = word if re.match(r"[^\W\d_]", word) else f"d{word}"
-    word = word[: _LONGEST_KEY - 3].rstrip("-_")
-    known = {each.lower() for each in taken} | {"none"}
-    numbered = (word if number == 1 else f"{word}-{number}" for number in range(1, 1000))
-    return next(each for each in numbered if each.lower() not in known)
