@@ -154,8 +154,8 @@ class TestLayouts:
         assert domain_in(tmp_path).train.images.text == "Fundus/Domain2/train/ROIs/image/{name}.png"
 
     def test_an_out_elsewhere_has_paths_to_the_folder(self, tmp_path):
-        fill(tmp_path / "data", {"masks/{}.png": labels})
-        write_domain_file(tmp_path / "data", tmp_path / "x" / ".." / "mine.yaml")
+        fill(tmp_path / "data [v2] {x}", {"masks/{}.png": labels})
+        write_domain_file(tmp_path / "data [v2] {x}", tmp_path / "mine.yaml")
         (domain,) = read_domain_file(tmp_path / "mine.yaml")
         assert len(domain.train.images.find().files) == 3
 

@@ -14,7 +14,7 @@ from fundus_seg.data.files import NAME
 from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.proposal import Masks, Proposal, ProposedDomain, ProposedSplit, propose
 from fundus_seg.data.proposed_coding import ProposedCoding, coding_of
-from fundus_seg.data.survey import Survey, survey
+from fundus_seg.data.survey import Survey, literal, survey
 from fundus_seg.errors import DataError, counted, printable
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import DOMAINS
@@ -61,9 +61,9 @@ def write_domain_file(
     proposal = propose(found)
     if not proposal.domains:
         raise DataError(_why_nothing(found, proposal), folder)
-    base = Path(os.path.relpath(folder, path.parent))
+    base = literal(Path(os.path.relpath(folder, path.parent)).as_posix())
     codings = {domain.key: coding_of(domain, progress) for domain in proposal.domains}
-    text = "".join(f"{line}\n" for line in _yaml(proposal, codings, base.as_posix()))
+    text = "".join(f"{line}\n" for line in _yaml(proposal, codings, base))
     try:
         write_text(path, text)
     except OSError as error:

@@ -222,12 +222,12 @@ class _Names:
     def _add(self, name: str, path: Path, whole: str) -> None:
         """Let a name stand for a photograph; `whole` is the stem that holds it, empty if its folder does."""
         relative = path.relative_to(self._folder)
-        parts = [_literal(part) for part in relative.parts]
+        parts = [literal(part) for part in relative.parts]
         if whole:
             before, behind = whole.split(name, 1) if name != whole else ("", "")
-            parts[-1] = f"{_literal(before)}{NAME}{_literal(behind)}{suffix_of(path.name)}"
+            parts[-1] = f"{literal(before)}{NAME}{literal(behind)}{suffix_of(path.name)}"
         else:
-            parts[-2], parts[-1] = NAME, _literal(stem(path.name)) + suffix_of(path.name)
+            parts[-2], parts[-1] = NAME, literal(stem(path.name)) + suffix_of(path.name)
         self._named.setdefault(key(name), []).append(_Photograph(path, "/".join(parts)))
 
     def groups(self) -> list[Group]:
@@ -262,17 +262,17 @@ def _without(relative: Path, name: str, part: int) -> str:
     parts = [key(each) for each in relative.parts]
     whole = re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])|^{re.escape(name)}$")
     suffix = suffix_of(relative.name)
-    named = [NAME if number < len(parts) - 1 and each == name else _literal(each) for number, each in enumerate(parts)]
+    named = [NAME if number < len(parts) - 1 and each == name else literal(each) for number, each in enumerate(parts)]
     body = stem(parts[-1])
     if part == len(parts) - 1 or whole.search(body):
         before, behind = (whole.split(body, 1) if whole.search(body) else body.split(name, 1))[:2]
-        body = f"{_literal(before)}{NAME}{_literal(behind)}"
+        body = f"{literal(before)}{NAME}{literal(behind)}"
     else:
-        body = _literal(body)
+        body = literal(body)
     return "/".join([*named[:-1], body + suffix])
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """A text as a pattern has it: `?` for a character that would mean something else there."""
     return re.sub(r"[\[\]{}*?]", "?", key(text))
 
