@@ -214,6 +214,32 @@ def assert_mended(text, line, command):
     assert re.search(line.replace("{", r"\{").replace("}", r"\}"), text), text
 
 
+def smooth_map(place, number, masks):
+    save(place / f"mask/{number}.png", cv2.GaussianBlur(coded(masks, 0, 128, 255), (3, 3), 0))
+
+
+def smooth_colours(place, number, masks):
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)[masks.sum(axis=0)]
+    save(place / f"mask/{number}.png", cv2.GaussianBlur(colours, (3, 3), 0))
+
+
+@pytest.mark.parametrize(
+    ("write", "line"),
+    [
+        (smooth_map, 'write `coding: {disc: ">=64", cup: ">=192"}`'),
+        (
+            smooth_colours,
+            'export them without smooth borders and write `coding: {cup: "#00ff00", rim: "#ff0000", background: 0}`',
+        ),
+    ],
+)
+def test_the_line_for_smooth_masks_of_another_coding_reads_them(tmp_path, write, line):
+    told = Lines()
+    check(Data(tmp_path, write), told)
+    assert sum(line in each for each in told.lines) == 2  # of train and of test
+    assert all("7 of 7 masks" in each or "6 of 6 masks" in each for each in told.lines)
+
+
 def test_thresholds_for_disc_and_cup_exchanged(said, tmp_path):
     data = Data(tmp_path, two_maps(CUP, DISC), coding='">=128"', binary=True)
     fix = "give the place of the discs first" if said.command in ("predict", "score", "audit") else "exchange the two"

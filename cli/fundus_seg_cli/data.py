@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fundus_seg_cli.console import print_data, print_text
+from fundus_seg_cli.init import init
 from fundus_seg_cli.options import Format, Root, Strict, command_class, paragraphs
 from fundus_seg_cli.prepare import prepare
 from fundus_seg_cli.table import print_report
@@ -15,6 +16,7 @@ from fundus_seg_cli.table import print_report
 _CLASS = command_class()
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
 app.command("prepare", help=paragraphs(prepare.__doc__), cls=_CLASS)(prepare)
+app.command("init", help=paragraphs(init.__doc__), cls=_CLASS)(init)
 
 
 @app.command(cls=_CLASS)

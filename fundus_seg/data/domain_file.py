@@ -272,16 +272,12 @@ class _Reader:
 
     def images(self, node: yaml.Node) -> str:
         pattern = self.pattern(node, (NAME,))
-        if "**" in pattern:
-            raise self.error(node, "'**' is not supported: write '*' for each folder between")
         if NAME not in pattern and not set(pattern) & set(WILDCARDS):
             raise self.error(node, f"'{pattern}' is one file: write '*' or '{NAME}' where names differ")
         return pattern
 
     def masks(self, node: yaml.Node, *, annotated: bool) -> str:
         pattern = self.pattern(node, (NAME, ANNOTATOR))
-        if set(pattern) & set(WILDCARDS):
-            raise self.error(node, f"'{pattern}': each photograph has one mask, so write '{NAME}' and no wildcard")
         if NAME not in pattern:
             raise self.error(node, f"'{pattern}' lacks '{NAME}', which stands for the photograph's name")
         if annotated and ANNOTATOR not in pattern:
@@ -296,6 +292,8 @@ class _Reader:
         for placeholder in re.findall(r"\{[^}]*\}?", pattern):
             if placeholder not in placeholders:
                 raise self.error(node, unknown_name("placeholder", placeholder, placeholders))
+        if "**" in pattern:
+            raise self.error(node, "'**' is not supported: write '*' for each folder between")
         return pattern
 
     def annotators(self, node: yaml.Node) -> _Annotators:

@@ -111,7 +111,7 @@ class Pattern:
         return found
 
     def path(self, name: str) -> Path:
-        """The file that the case `name` is expected to have; the pattern must have no wildcards."""
+        """The file that the case `name` is expected to have, with the wildcards of the pattern."""
         return self.base / self.text.replace(NAME, name)
 
     def why_empty(self) -> Problem:

@@ -22,12 +22,13 @@ from fundus_seg.data.coding import (
     Colour,
     OneStructure,
     Thresholds,
+    as_thresholds,
     corners,
     recognised,
     shown,
 )
-from fundus_seg.data.io import count_greys, read_binary_mask, read_image
-from fundus_seg.errors import DataError, Problems, printable
+from fundus_seg.data.io import count_greys, read_binary_mask, read_image, read_mask
+from fundus_seg.errors import DataError, Problems, SharedFaultError, printable
 
 MOST_MASKS = 16
 """At most this many masks of a side are inspected."""
@@ -198,6 +199,21 @@ def _greys(side: Side) -> set[int]:
         with contextlib.suppress(DataError):  # reported later, when all masks are read
             greys |= set(np.flatnonzero(count_greys(path)).tolist())
     return greys
+
+
+def coding_to_write(coding: Coding, paths: Sequence[Path]) -> str:
+    """What to write in YAML to read masks that show a coding: the coding, or thresholds where borders are smooth.
+
+    Nothing is to be written for colours with smooth borders, which neither reads.
+    """
+    for path in paths[:MOST_MASKS]:
+        try:
+            read_mask(path, coding)
+        except SharedFaultError:
+            return as_thresholds(coding)
+        except DataError:  # reported as such
+            continue
+    return coding_text(coding)
 
 
 def coding_text(coding: Coding) -> str:

@@ -280,7 +280,9 @@ class Witness:
             files = [files for files, each in against.items() if each == what]
             count = round(here * of_sample)
             if count == total or count > max(1, MOST_ODD * total):
-                problems.append(pattern(group, annotation, what, files[0][0], count, total, self._option))
+                problems.append(
+                    pattern(group, annotation, what, [path for path, *_ in files], count, total, self._option)
+                )
                 explained |= {path for each in (doubtful if count == len(doubtful) else files) for path in each}
             else:
                 oddities += [Problem(f"{what.text}, unlike the others of {group}", path) for path, *_ in files]
