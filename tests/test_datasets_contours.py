@@ -11,7 +11,7 @@ import scipy.io
 from raw_sets import CUP, DISC, contour, mat, polygons
 from raw_trees import HEIGHT, WIDTH, drawn, greys
 
-from fundus_seg.datasets import matlab
+from fundus_seg.datasets import contours, matlab
 from fundus_seg.datasets.contours import labelme, outlined
 from fundus_seg.datasets.matlab import mat_labels
 from fundus_seg.datasets.tables import records
@@ -54,6 +54,14 @@ class TestContours:
             read(outlined, tmp_path / "a.txt", content)
 
 
+def test_a_file_that_is_too_large_or_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(contours, "_MOST_TEXT", 10)
+    with pytest.raises(DataError, match=r"a\.txt: more than 0 MiB"):
+        read(outlined, tmp_path / "a.txt", contour(DISC))
+    with pytest.raises(DataError, match=r"b\.txt: cannot be opened \(No such file"):
+        outlined([tmp_path / "b.txt"], FRAME, None)
+
+
 class TestLabelme:
     def test_areas_and_other_labels(self, tmp_path):
         content = polygons(Disc=DISC, cup=CUP, bv=[[1, 1]])
@@ -62,6 +70,11 @@ class TestLabelme:
     def test_no_annotated_cup_is_the_disc_alone(self, tmp_path):
         alone = read(labelme, tmp_path / "a.json", polygons(disc=DISC))
         assert alone.shape == (1, *FRAME) and (alone[0] == WHOLE[0]).all()
+
+    def test_several_polygons_make_one_area(self, tmp_path):
+        content = json.loads(polygons(disc=DISC, cup=CUP))
+        content["shapes"].append({"label": "disc", "points": CUP})  # inside the other: no hole
+        assert (read(labelme, tmp_path / "a.json", json.dumps(content).encode()) == WHOLE).all()
 
     def test_drawn_at_another_size(self, tmp_path):
         content = json.loads(polygons(disc=DISC, cup=CUP))
@@ -76,6 +89,7 @@ class TestLabelme:
             (b"[1]", "not a whole labelme file"),
             (b'{"shapes": 1}', "not a whole labelme file"),
             (b'{"shapes": [{"label": "disc", "points": [[1, "x"]]}]}', "not a whole labelme file"),
+            (b'{"shapes": [{"label": "disc", "points": [[1, 2, 3], [4, 5, 6]]}]}', "not a whole labelme file"),
             (b'{"shapes": [{"label": "disc", "points": [[1, 1e999], [2, 2], [3, 3]]}]}', "leaves its photograph"),
             (b'{"shapes": [{"label": "disc", "shape_type": "circle", "points": []}]}', "its disc is a circle"),
             (b'{"shapes": [], "imageHeight": 1000000, "imageWidth": 1000000}', "1000000x1000000 pixels"),

@@ -8,7 +8,8 @@ add it to `SETS` below. A declaration holds
 - `photographs`: the regular expression of their paths, which gives each case its name. It is matched with the end of
   a path, from the name of a folder or file on, in upper and lower case alike, so that any folders may lie above;
 - `drawings`: for each reader, the files of the truth and the function that reads them. `truths.py` has such functions
-  for one coded file, for two binary files and for soft maps; a new kind is one more function (files, frame, rules) ->
+  for one coded file, for two binary files and for soft maps, `contours.py` for contours and polygons, `matlab.py` for
+  `.mat` files; a new kind is one more function (files, frame, rules) ->
   (2, H, W) bool, or (1, H, W) where nobody annotated the cup: the case is then one of the disc alone, which the
   manifest and the domain file say. Readers in `combined` can be put together by `--reader majority|union|intersection|
   staple`, or kept apart by `--reader all`;

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.data.io import MAX_PIXELS
+from fundus_seg.datasets.content import content_of
 from fundus_seg.datasets.model import Rules
 from fundus_seg.errors import DataError, one_line
 
@@ -34,10 +35,8 @@ def _variable(path: Path, name: str) -> NDArray[np.generic] | None:
     """A variable of a file in MATLAB's format 4 to 7; None if it has none of that name."""
     from scipy.io import loadmat
 
+    content = content_of(path, _MOST_BYTES)
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"more than {_MOST_BYTES >> 20} MiB, so not one mask; download it again", path)
-        content = path.read_bytes()
         if _unpacked_size(content) > _MOST_UNPACKED:
             raise DataError(f"it unpacks to more than {_MOST_UNPACKED >> 20} MiB; download it again", path)
         found = loadmat(io.BytesIO(content), variable_names=[name]).get(name)

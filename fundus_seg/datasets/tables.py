@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from fundus_seg.datasets.content import content_of
 from fundus_seg.errors import DataError, one_line
 
 _MOST_UNPACKED = 1 << 26
@@ -36,9 +37,7 @@ def records(path: Path, *columns: str | int) -> Iterator[list[str]]:
 
 
 def _csv(path: Path) -> list[list[str]]:
-    if path.stat().st_size > _MOST_UNPACKED:
-        raise DataError(f"a table of more than {_MOST_UNPACKED >> 20} MiB; download it again", path)
-    lines = path.read_text("utf-8-sig", errors="replace").splitlines()[:_MOST_ROWS]
+    lines = content_of(path, _MOST_UNPACKED).decode("utf-8-sig", errors="replace").splitlines()[:_MOST_ROWS]
     try:
         return [[cell.strip() for cell in row[:_MOST_COLUMNS]] for row in csv.reader(lines)]
     except csv.Error as error:
