@@ -385,6 +385,9 @@ def test_a_domain_of_discs_is_scored_on_the_disc_alone(root, tmp_path, monkeypat
     assert scored_values(evaluation).groupby("structure")["not_annotated"].sum().to_dict() == {"cup": 4, "disc": 0}
     report = score_table([evaluation])
     assert "cup not annotated: 4 of 4 (discs); in no mean of the cup" in report.layout.notes
+    dsc = {row[1]: row[3:] for row in report.layout.rows if row[0] == "DSC [%]"}
+    assert dsc["cup (OC)"] == ("not annotated", "not annotated")
+    assert [text.split()[0] for text in dsc["disc (OD)"]] == [*dsc["mean"]]  # of the disc alone
     assert json.loads(evaluation.path.with_suffix(".pairs").read_text())["mean_pairwise_iou"].keys() == {"disc"}
     assert read_evaluation(evaluation.path).cases.equals(evaluation.cases)
     found = evaluate_runs([run.path], against_readers=True, overlays=1, progress=lines)

@@ -85,11 +85,6 @@ def look(case: Case, photograph: Photograph | None, truth: Truth, witness: Witne
     witness.look(f"{case.domain}/{case.split}", case.mask, truth.masks, photograph, mixed=mixed, cup_annotated=cup)
 
 
-def read_masks(case: Case, witness: Witness | None = None) -> NDArray[np.bool_]:
-    """The masks of `read_truth`, (2, H, W) bool, where it does not matter whether a cup is empty or not annotated."""
-    return read_truth(case, witness).masks
-
-
 def read_truth(case: Case, witness: Witness | None = None) -> Truth:
     """Read the masks of one case, and merge those of several annotators.
 

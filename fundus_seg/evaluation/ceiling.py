@@ -16,7 +16,7 @@ from fundus_seg.data.files import Case
 from fundus_seg.errors import Problems
 from fundus_seg.evaluation.beside import Scores, is_beside, keep_beside, meta_beside
 from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
-from fundus_seg.evaluation.score_case import score_case
+from fundus_seg.evaluation.score_case import case_identity, score_case
 from fundus_seg.evaluation.which_cases import readers_digest
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.atomic import csv_text
@@ -73,8 +73,7 @@ def _scores(meta: EvaluationMeta, cases: Sequence[Case], progress: Progress) -> 
         for case in cases:
             with problems.gather():
                 for one, other in permutations(read_readers(case), 2):
-                    identity: dict[str, Any] = {"protocol": meta.protocol_digest, "domain": case.domain}
-                    identity |= {"case": case.name, "reader": one.reader, "other": other.reader}
+                    identity = case_identity(case, meta.protocol) | {"reader": one.reader, "other": other.reader}
                     both = (True, one.annotated[1] and other.annotated[1])
                     rows += score_case(other.masks, one.masks, scoring=meta.protocol, annotated=both, **identity)
             advance()

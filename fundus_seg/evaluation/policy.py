@@ -60,7 +60,8 @@ def _over_readers(values: pd.DataFrame, cases: pd.DataFrame, keys: list[str], *,
     grouped = values.assign(reader=cases["reader"]).groupby(keys, sort=False, dropna=False)
     numbers = [name for name in values if name not in (*keys, *flags, "reader")]
     rules = {name: "all" if name in of_all else "any" for name in flags}
-    return grouped[numbers].mean().join(grouped[flags].agg(rules)).reset_index()
+    rows = grouped[numbers].mean().join(grouped[flags].agg(rules)).reset_index()
+    return rows.astype({name: values[name].dtype for name in keys if name in values})
 
 
 def cup_to_disc_ratios(evaluation: Evaluation, *, by_reader: bool = False) -> pd.DataFrame:

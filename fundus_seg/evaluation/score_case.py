@@ -65,8 +65,7 @@ def score_cases(
     seen = SeenMasks()
     for case, raw, truth in predictions:
         prediction = clean(raw, largest=scoring.largest_component, fill=scoring.fill_holes)
-        identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
-        identity |= {} if case.patient is None else {"patient": case.patient}  # no column where no patient is known
+        identity = case_identity(case, scoring)
         if truth.reader:
             identity["reader"] = truth.reader
         else:  # what several readers drew of one case is no different cases
@@ -74,6 +73,12 @@ def score_cases(
         rows += score_case(prediction, truth.masks, raw=raw, scoring=scoring, annotated=truth.annotated, **identity)
         advance()
     return csv_text(rows), seen.alike()
+
+
+def case_identity(case: Case, scoring: Scoring) -> dict[str, Any]:
+    """The columns that say of which case a row is, and by which protocol; no patient where none is known."""
+    identity = {"protocol": scoring.digest(), "domain": case.domain, "case": case.name}
+    return identity if case.patient is None else {**identity, "patient": case.patient}
 
 
 def score_case(

@@ -21,7 +21,8 @@ from fundus_seg.reporting.notes import counts_and_protocol
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
 from fundus_seg.reporting.tables import title_of
 from fundus_seg.runs.identity import Column
-from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval, mean_sd
+from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
+from fundus_seg.statistics.patients import case_scores, patients_interval
 
 ALL = "all"
 """What stands in place of a reader in the rows of all of them: the mean over readers, case by case."""
@@ -57,7 +58,8 @@ def readers_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DE
     shown = [*floors.shown, *own]
     names = captions_of(shown)
     cases = labelled(case_values(shown), names)
-    values = _long(shown, names, metrics)
+    owners = cases.drop_duplicates(["holdout", "case"])[["holdout", "case", "patient"]]
+    values = _long(shown, names, metrics).merge(owners, on=["holdout", "case"], how="left")
     cells = {where: cell for where, cell in values.groupby(["measure", "structure", "holdout", "reader", "column"])}
     places = values[["measure", "structure", "holdout"]].drop_duplicates().itertuples(index=False, name=None)
     order = {place: number for number, place in enumerate(product((*metrics, _VCDR), (*STRUCTURES, "")))}
@@ -108,10 +110,10 @@ def _numbers(cell: pd.DataFrame | None, measure: str) -> dict[str, Any]:
     mean, sd = mean_sd(values)
     low = high = math.nan
     if cell is not None and len(values):
-        scores = cell.pivot(index="seed", columns="case", values="value").dropna(how="all").dropna(axis="columns")
+        scores = case_scores(cell, "value").dropna(how="all").dropna(axis="columns")
         if scores.size:
             bounds = METRICS[measure].bounds if measure in METRICS else (0.0, math.inf)
-            interval = bootstrap_interval(scores).within(*bounds)
+            interval = patients_interval(scores).within(*bounds)
             low, high = interval.low, interval.high
     return {"mean": mean, "sd": sd, "runs": len(values), "low": low, "high": high}
 

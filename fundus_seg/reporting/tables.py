@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 
@@ -51,7 +51,7 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
     The title says what was scored, how checkpoints were chosen, and PHANTOM where it is one. The notes count penalised
     and excluded cases, name columns whose predictions hardly vary between cases, name the protocol and say what bold
     means. In the layout a cell of fewer than MINIMAL_RUNS runs has the interval in place of the SD, and a column's mean
-    is given where none of its cells is missing.
+    is given where none of its cells is missing, of those in which somebody has annotated the structure.
 
     Args:
         evaluations: at least one; the floors and ceilings of runs are read from their folders.
@@ -77,7 +77,9 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
     if any(each.columns for each in best.values()):
         tests = set().union(*(each.tests for each in best.values()))
         notes.append("; ".join([BOLD, *sorted(tests)]))
-    return Report(frame, _layout(frame, names, best, title_of(own or evaluations), notes))
+    untold = cases.groupby(["structure", "holdout"])["not_annotated"].all()
+    title = title_of(own or evaluations)
+    return Report(frame, _layout(frame, names, best, {*untold.index[untold]}, title, notes))
 
 
 def _alike(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -162,8 +164,14 @@ def _frame(
 
 
 def _layout(
-    frame: pd.DataFrame, names: Mapping[Column, str], best: Mapping[_Row, Best], title: str, notes: Sequence[str]
+    frame: pd.DataFrame,
+    names: Mapping[Column, str],
+    best: Mapping[_Row, Best],
+    untold: Collection[tuple[str, str]],
+    title: str,
+    notes: Sequence[str],
 ) -> Table:
+    """The layout; `untold` are the structures and domains of which nobody has annotated a case: they are in no mean."""
     columns = tuple(names.values())
     rows: list[tuple[str, ...]] = []
     places: list[_Row] = []
@@ -173,9 +181,13 @@ def _layout(
             structure, holdout = map(str, place)
             fields = ("operator", "preset", "runs", "mean", "sd", "low", "high")
             numbers = zip(*(cells[key] for key in fields), strict=True)
-            rows.append((heading, _NAMES[structure], holdout, *(_cell_text(*cell) for cell in numbers)))
+            texts = [_cell_text(*cell) for cell in numbers]
+            if place in untold:
+                texts = ["not annotated"] * len(texts)
+            rows.append((heading, _NAMES[structure], holdout, *texts))
             places.append((str(metric), structure, holdout))
-        means = [overall(cells["mean"]) for _, cells in own.groupby(list(COLUMN_FIELDS), sort=False)]
+        told = own[[place not in untold for place in zip(own["structure"], own["holdout"], strict=True)]]
+        means = [overall(cells["mean"]) for _, cells in told.groupby(list(COLUMN_FIELDS), sort=False)]
         rows.append((heading, "mean", ", ".join(own["holdout"].unique()), *map(mean_sd_text, means)))
         places.append((str(metric), None, None))
     bold = {
