@@ -1,8 +1,9 @@
-"""What each ingredient of a recipe brings on an unseen domain: added to the plain recipe, and left out of the whole.
+"""What each ingredient of a recipe brings on an unseen domain: in a plain recipe, and in the whole.
 
-The plain recipe is EfficientNet-Lite0 from scratch with the rest of the preset `paper`; the whole has every ingredient.
-All recipes see as many steps, the same cases at each step, the same holdouts and seeds. Runs go on where they were
-stopped. Printed are Dice and differences with 95 % intervals over runs and cases, as Markdown:
+The plain recipe is the preset `paper` on EfficientNet-Lite0 with ImageNet weights and a narrow head; the whole has
+every ingredient. Each gain is that of a recipe with the ingredient over the same recipe without it. All recipes see as
+many steps, the same cases at each step, the same holdouts and seeds. Runs go on where they were stopped. Printed are
+Dice and gains with 95 % intervals over runs and cases, as Markdown:
 
     .venv/bin/python benchmarks/recipe.py --data ROOT --out runs/recipe > recipe.md
 """
@@ -32,7 +33,7 @@ from fundus_seg.statistics.intervals import bootstrap_interval
 Settings = Mapping[str, str]
 
 EPOCHS = 5
-PLAIN: Settings = {
+BARE: Settings = {
     "model.encoder": "tu-tf_efficientnet_lite0",
     "model.encoder_weights": "none",
     "train.epochs": str(EPOCHS),
@@ -45,8 +46,7 @@ INGREDIENTS: Mapping[str, Settings] = {
     "framing": {"train.augment": "framing"},
     "geometry": {"train.augment": "geometry"},
     "flip": {"train.augment": "flip"},
-    "colour": {"train.augment": "colour"},
-    "quality": {"train.augment": "quality"},
+    "colour and quality": {"train.augment": "colour+quality"},
     "BCE + soft Dice": {"train.loss": "bce-dice"},
     "cosine with warm-up": {"optim.schedule": "cosine", "optim.drop_epochs": "[]", "optim.warmup": "0.5"},
     "weight decay": {"optim.weight_decay": "0.01"},
@@ -56,16 +56,29 @@ INGREDIENTS: Mapping[str, Settings] = {
 }
 
 
-def recipes() -> dict[str, Settings]:
-    """The settings of every recipe, by its name."""
-    alone = {name: mixed(name) for name in INGREDIENTS}
-    without = {f"whole without {name}": mixed(*(each for each in INGREDIENTS if each != name)) for name in INGREDIENTS}
-    return {"plain": PLAIN, **alone, "whole": mixed(*INGREDIENTS), **without}
+PLAIN = ("ImageNet weights", "narrow head")
+
+
+def pairs(ingredient: str) -> tuple[tuple[str, ...], ...]:
+    """The recipes that a gain compares, each by its ingredients: plain with and without, whole with and without."""
+    others = tuple(each for each in INGREDIENTS if each != ingredient)
+    plain = tuple(each for each in PLAIN if each != ingredient)
+    return _ordered(*plain, ingredient), plain, tuple(INGREDIENTS), others
+
+
+def recipes() -> dict[tuple[str, ...], Settings]:
+    """The settings of every recipe, by its ingredients."""
+    every = dict.fromkeys([PLAIN, tuple(INGREDIENTS), *(each for name in INGREDIENTS for each in pairs(name))])
+    return {names: mixed(*names) for names in every}
+
+
+def _ordered(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in INGREDIENTS if name in names)
 
 
 def mixed(*names: str) -> Settings:
-    """The plain recipe with ingredients; augmentations are joined by `+`."""
-    settings = dict(PLAIN)
+    """The settings of a recipe with these ingredients; augmentations are joined by `+`."""
+    settings = dict(BARE)
     for name in names:
         for key, value in INGREDIENTS[name].items():
             before = settings.get(key)
@@ -82,15 +95,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="training size in pixels")
     parser.add_argument("--steps", type=int, default=100, help="optimiser steps of a run, a fifth of them an epoch")
     parser.add_argument("--cases", type=int, default=12, help="cases in a step, of all source domains together")
-    parser.add_argument("--only", help="names of recipes, separated by semicolons; all without it")
     parser.add_argument("--out", type=Path, default=Path("runs/recipe"), help="folder of all runs")
     arguments = parser.parse_args()
     root = open_root(arguments.data)
-    only = arguments.only.split(";") if arguments.only else recipes()
-    planned = {name: _plan(settings, root, arguments) for name, settings in recipes().items() if name in only}
+    planned = {names: _plan(settings, root, arguments) for names, settings in recipes().items()}
     every = [run for runs in planned.values() for run in runs]
     run_experiment(every, choose_executor("processes", every, jobs=arguments.jobs)).check()
-    scores = {name: case_values([_score(run) for run in runs]) for name, runs in planned.items()}
+    scores = {names: case_values([_score(run) for run in runs]) for names, runs in planned.items()}
     print(
         f"{machine()}. Operator {arguments.op}, {arguments.steps} steps of {arguments.cases} cases at "
         f"{arguments.size}x{arguments.size}, {counted(arguments.runs, 'seed')}, unseen: {', '.join(root.domains)}.\n"
@@ -114,31 +125,28 @@ def _score(run: GridRun) -> Evaluation:
     return evaluate(run.folder, run.data, checkpoint=checkpoint)
 
 
-def report(scores: Mapping[str, pd.DataFrame]) -> str:
-    """Dice of the plain recipe and the whole, then the differences that each ingredient makes, as Markdown.
+def report(scores: Mapping[tuple[str, ...], pd.DataFrame]) -> str:
+    """Dice of the plain recipe and the whole, then the gain of each ingredient, as Markdown.
 
     Args:
-        scores: the values of cases (`case_values`) of each recipe, by its name.
+        scores: the values of cases (`case_values`) of each recipe, by its ingredients.
     """
-    lines = ["| recipe | disc | cup | disc: alone | cup: alone | disc: left out | cup: left out |"]
+    lines = ["| recipe | disc | cup | disc: gain in the plain | cup | disc: gain in the whole | cup |"]
     lines += ["|---|---:|---:|---:|---:|---:|---:|"]
-    for name in ("plain", "whole"):
-        if name in scores:
-            cells = [_interval(_matrices(scores[name], structure)) for structure in STRUCTURES]
-            lines.append(f"| {name} | {' | '.join(cells)} | | | | |")
+    for title, names in (("plain", PLAIN), ("whole", tuple(INGREDIENTS))):
+        cells = [_interval(_matrices(scores[names], structure)) for structure in STRUCTURES]
+        lines.append(f"| {title} | {' | '.join(cells)} | | | | |")
     for name in INGREDIENTS:
-        pairs = (name, "plain"), (f"whole without {name}", "whole")
-        cells = [_difference(scores, *pair, structure) for pair in pairs for structure in STRUCTURES]
+        plain, bare, whole, lacking = (scores[names] for names in pairs(name))
+        cells = [_gain(*pair, structure) for pair in ((plain, bare), (whole, lacking)) for structure in STRUCTURES]
         lines.append(f"| {name} | | | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _difference(scores: Mapping[str, pd.DataFrame], first: str, second: str, structure: str) -> str:
+def _gain(first: pd.DataFrame, second: pd.DataFrame, structure: str) -> str:
     """First minus second, in points, runs paired by seed and cases by name."""
-    if first not in scores or second not in scores:
-        return ""
-    pairs = zip(_matrices(scores[first], structure), _matrices(scores[second], structure), strict=True)
-    return _interval([one - other for one, other in pairs], sign="+")
+    matched = zip(_matrices(first, structure), _matrices(second, structure), strict=True)
+    return _interval([one - other for one, other in matched], sign="+")
 
 
 def _interval(matrices: Sequence[NDArray[np.float64]], sign: str = "") -> str:

@@ -213,6 +213,19 @@ def test_too_few_test_cases_are_a_warning(eyes):
     assert sum("fall into one half" in text and "source-validation" in text for _, text in found["warning"]) == 2
 
 
+def test_whole_photographs_beside_crops_are_one_warning_with_the_numbers(eyes):
+    """Domain B's photographs get a margin as wide as they are on each side: its discs are a third of those of A."""
+    root = eyes(domains="AB")
+    for path in root.glob("Domain2/*/ROIs/*/*.png"):
+        picture = Image.open(path)
+        ImageOps.expand(picture, border=64, fill=255 if picture.mode == "L" else (9, 9, 9)).save(path)
+    (text,) = (text for path, text in checked(root)["warning"] if path == str(root))
+    assert text.startswith("the disc's diameter as a share of the frame differs by a factor of ")
+    assert all(f"{domain}/{split} 0." in text for domain in "AB" for split in ("train", "test"))
+    assert "below 0.25 whole photographs, above 0.35 crops" in text
+    assert text.endswith("crop all domains alike about the disc, or none")
+
+
 def test_a_colon_in_a_path_cuts_nothing(eyes):
     root = eyes(folder="Study: one", domains="AB", train=2, test=2)
     mask = root / "Domain1/train/ROIs/mask/Atrain1.png"

@@ -155,7 +155,7 @@ domains:
         ("cup: 0, rim: 128", "cup: 0, rim: 0", 1, "need three different colours"),
         ("cup: 0, rim: 128", "cup: 0", 1, "the key 'rim' is missing"),
         ("{cup: 0, rim: 128, background: 255}", "defo", 1, "unknown coding 'defo'"),
-        (", cup: \"south/oc/{name}.png\"", "", 9, "the key 'cup' is missing"),
+        ("disc: \"south/od/{name}.png\", ", "", 9, "the key 'disc' is missing"),
         ("south/oc/{name}.png", "south/oc/{nmae}.png", 9, r"unknown placeholder '{nmae}': did you mean '{name}'\?"),
         ("south/oc/{name}.png", "south/oc/*.png", 9, "lacks '{name}', which stands for the photograph's name"),
         ("south/oc/{name}.png", "south/**/{name}.png", 9, "write '\\*' for each folder between"),

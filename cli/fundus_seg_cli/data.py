@@ -35,7 +35,7 @@ def phantom(
     root = open_root(made)
     for domain in root.domains:
         cases = root.split(domain, "test").cases
-        if not any(source_half(case.name) == "select" for case in cases):
+        if not any(source_half(case.subject) == "select" for case in cases):
             progress.line(
                 f"warning: none of the {counted(len(cases), 'test case')} of {domain} falls into the half that selects "
                 "checkpoints; draw more with --per-domain, or train with --set train.selection=last"

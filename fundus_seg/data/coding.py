@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.builtins import BACKGROUND, CUP, RIM
+from fundus_seg.builtins import BACKGROUND, CUP, RIM, Unannotated
 from fundus_seg.errors import SharedFaultError
 
 Colour = tuple[int, int, int]
@@ -111,10 +112,22 @@ class Annotation:
     Attributes:
         coding: the colours in one file; None: there are two binary files, disc and cup; thresholds for either.
         merge: how the masks of several annotators become one.
+        unannotated_cup: which cups are not annotated, and so no truth: neither trained nor scored. With `missing`, one
+            file is the disc alone.
     """
 
     coding: Coding | Thresholds | None
     merge: Merge = "majority"
+    unannotated_cup: Unannotated = "never"
+
+    def disc_alone(self, files: Sequence[Path]) -> bool:
+        """Whether these mask files of a case are the disc's binary file, without one of its cup."""
+        return self.unannotated_cup == "missing" and len(files) == 1
+
+    def recorded(self) -> dict[str, Any]:
+        """The annotation as plain values, for digests: without what came later, where it is as it was before."""
+        later = {"unannotated_cup"} if self.unannotated_cup == "never" else set()
+        return {name: value for name, value in asdict(self).items() if name not in later}
 
 
 BY_DOFE = Annotation(DOFE)

@@ -68,7 +68,8 @@ _PLACES = {
         "give the place of the discs first, then that of the cups",
     ),
     "two files": (
-        'write `masks: {{disc: "DISCS/{{name}}.png", cup: "CUPS/{{name}}.png"}}` for this domain in {file}',
+        'write `masks: {{disc: "DISCS/{{name}}.png", cup: "CUPS/{{name}}.png"}}`, the disc alone if no cup is drawn, '
+        "for this domain in {file}",
         "give two places of binary masks, first the discs, then the cups",
     ),
     "one file": (
@@ -95,7 +96,7 @@ def contradictions(
             if isinstance(annotation.coding, Thresholds):
                 what = _thresholded(files, annotation.coding, lacking)
             else:
-                what = _single(files[0], annotation, lacking) if len(files) == 1 else _double(files)
+                what = _double(files) if annotation.coding is None else _single(files[0], annotation, lacking)
             if what is not None:
                 yield files, what
 
@@ -109,7 +110,7 @@ def _single(path: Path, annotation: Annotation, lacking: bool) -> Shows | None:
 
 
 def _double(files: tuple[Path, ...]) -> Shows | None:
-    """What two binary files show, if these are not a disc and a cup, white on black."""
+    """What two binary files show, or that of the disc alone, if these are not a disc and a cup, white on black."""
     seen = [shown(read_drawing(path)) for path in files]
     for each in seen:
         if isinstance(each, Coding):
@@ -120,7 +121,7 @@ def _double(files: tuple[Path, ...]) -> Shows | None:
         at = next(number for number, (inside, outside) in enumerate(brightness) if inside < outside)
         limit = -(-(brightness[at][0] + brightness[at][1]) // 6)
         return Shows(f"shows {kinds[at]}: black on white", f'"<{limit}"')
-    disc, cup = (read_binary_mask(path) for path in files)
+    disc, cup = (read_binary_mask(path) for path in (files[0], files[-1]))
     if disc.shape == cup.shape and disc.any() and not (disc & ~cup).any() and (cup & ~disc).any():
         return Shows("shows a disc inside its cup", places="exchange")
     return None

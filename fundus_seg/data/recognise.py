@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fundus_seg.builtins import BACKGROUND, CUP, RIM
+from fundus_seg.builtins import BACKGROUND, CUP, RIM, Unannotated
 from fundus_seg.data.coding import (
     CODINGS,
     DOFE,
@@ -43,17 +43,19 @@ class Side:
         files: for each case one coded file, or two binary files, disc and cup.
         coding: the coding that the user gave; None: it is to be recognised.
         option: the command's option for that coding, for messages.
+        unannotated_cup: as in `Annotation`; with `missing`, one folder or pattern is of discs alone.
     """
 
     where: Sequence[str]
     files: Sequence[tuple[Path, ...]]
     coding: Coding | Thresholds | None
     option: str
+    unannotated_cup: Unannotated = "never"
 
     @property
     def binary(self) -> bool:
-        """Whether there are two binary files for each case."""
-        return len(self.where) == 2
+        """Whether each structure has a binary file of its own."""
+        return len(self.where) == 2 or self.unannotated_cup == "missing"
 
 
 def settle_coding(truths: Side) -> Coding | Thresholds | None:
@@ -117,7 +119,7 @@ def _refuse_inverted(side: Side) -> None:
     problems = Problems()
     for position, place in enumerate(side.where):
         inverted = inspected = 0
-        for files in side.files:
+        for files in (each for each in side.files if position < len(each)):
             try:
                 mask = read_binary_mask(files[position])
             except DataError:  # reported later, when all masks are read

@@ -14,7 +14,7 @@ from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import FAULTS
 from fundus_seg.reporting.floors import floors_of, networks
 from fundus_seg.reporting.frames import captions_of, check_one_table, joined, labelled
-from fundus_seg.reporting.notes import protocol_note, recipe_notes, unpredicted_notes
+from fundus_seg.reporting.notes import patients_note, protocol_note, recipe_notes, unpredicted_notes
 from fundus_seg.reporting.table import Report, Table, mean_sd_text
 from fundus_seg.reporting.tables import overall, title_of
 from fundus_seg.runs.identity import COLUMN_FIELDS, Column
@@ -47,11 +47,11 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
         ProtocolError: evaluations that must not stand in one table.
     """
     own, floors = networks(evaluations), floors_of(evaluations)
-    shown = [*floors.evaluations, *own]
+    shown = [*floors.shown, *own]
     check_one_table(shown)
     names = captions_of(shown)
     ratios = labelled(case_ratios(shown), names)
-    invalid = labelled(joined(shown, _invalid), names)
+    invalid = labelled(joined([*floors.evaluations, *own], _invalid), names)
     runs = ratios.groupby(["holdout", "column", "seed"])[list(_ERRORS)].mean().reset_index()
     frames = [_cells(runs, _ERRORS, names, _error), _cells(invalid, _INVALID, names, _count)]
     frame = pd.concat(frames, ignore_index=True)
@@ -66,8 +66,10 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
         "n of N: of the predictions of all runs, those with cup pixels outside the disc, or whose disc or cup has "
         "several components (8-connected) or holes, before post-processing",
         *floors.notes,
+        *floors.ceiling_notes,
         *recipe_notes(each.meta.column for each in own),
         *unpredicted_notes(own),
+        patients_note(own),
         protocol_note(own[0].meta.protocol),
     )
     title = title_of(own, "Clinical values, unseen domains")
@@ -143,4 +145,6 @@ def _overall_count_text(cells: pd.DataFrame) -> str:
 def _undefined_note(column: str, ratios: pd.DataFrame) -> str:
     excluded = ratios["excluded"]
     undefined = ratios["undefined"] & ~excluded  # without truth there was no error to define
-    return f"{column}: {undefined.sum()} undefined, {excluded.sum()} excluded of {len(ratios)}"
+    untold = int(ratios["not_annotated"].sum())
+    further = f", {untold} not annotated" if untold else ""
+    return f"{column}: {undefined.sum()} undefined, {excluded.sum() - untold} excluded{further} of {len(ratios)}"
