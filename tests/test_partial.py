@@ -25,6 +25,7 @@ from fundus_seg.data.dataset import read_readers, read_truth
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import DataError
+from fundus_seg.evaluation import predictions
 from fundus_seg.evaluation.calibrate import calibrate
 from fundus_seg.evaluation.external import score_masks
 from fundus_seg.evaluation.floor import mean_mask
@@ -370,8 +371,12 @@ class TestRun:
         assert "vCDR error" in printed.out
 
 
-def test_a_domain_of_discs_is_scored_on_the_disc_alone(root, tmp_path):
+def test_a_domain_of_discs_is_scored_on_the_disc_alone(root, tmp_path, monkeypatch):
     lines = Lines()
+    said = []
+    draw = predictions.draw_overlay
+    kept = lambda *masks, texts, **name: said.extend(texts) or draw(*masks, texts=texts, **name)  # noqa: E731
+    monkeypatch.setattr(predictions, "draw_overlay", kept)
     run = train(settings(holdout="discs", op="conv"), open_root(root), tmp_path, probe=True, progress=lines)
     evaluation = evaluate(run)
     cups = evaluation.cases[evaluation.cases["structure"] == "cup"]
@@ -386,27 +391,28 @@ def test_a_domain_of_discs_is_scored_on_the_disc_alone(root, tmp_path):
     assert found.by_reader == []
     assert any("domain discs does not keep its readers apart: write `annotators:" in line for line in lines.lines)
     assert len(found.overlays) == 1
+    assert "cup not annotated" in said
 
 
 class TestMasksOfAnyTool:
     @pytest.fixture
-    def predictions(self, root, tmp_path):
+    def predicted(self, root, tmp_path):
         for name in NAMES:
             for part in ("od", "oc"):
                 save(Image.open(root.parent / f"discs/od/{name}.png"), tmp_path / f"pred/{part}/{name}.png")
         return [str(tmp_path / "pred/od"), str(tmp_path / "pred/oc")]
 
-    def test_cups_without_a_file_are_not_scored(self, root, predictions):
+    def test_cups_without_a_file_are_not_scored(self, root, predicted):
         truths = [str(root.parent / "partial/od"), str(root.parent / "partial/oc")]
         with pytest.raises(DataError, match=r"a disc without a cup in .*drawn it, give --unannotated-cup m"):
-            pair_masks(predictions, truths)
-        evaluation = score_masks(pair_masks(predictions, truths, unannotated_cup="missing"))
+            pair_masks(predicted, truths)
+        evaluation = score_masks(pair_masks(predicted, truths, unannotated_cup="missing"))
         sizes = evaluation.cases.set_index(["structure", "case"])["truth_pixels"]
         assert sizes["cup"].index[sizes["cup"].isna()].tolist() == WITHOUT_CUP
         assert sizes["disc"].notna().all()
 
-    def test_discs_alone(self, root, predictions):
-        pairs = pair_masks(predictions, [str(root.parent / "discs/od")], unannotated_cup="missing")
+    def test_discs_alone(self, root, predicted):
+        pairs = pair_masks(predicted, [str(root.parent / "discs/od")], unannotated_cup="missing")
         values = scored_values(score_masks(pairs)).set_index("structure")
         assert (values.loc["disc", "dsc"] == 100).all()
         assert values.loc["cup", "not_annotated"].all()

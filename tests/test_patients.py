@@ -136,7 +136,7 @@ class TestWhoseEyes:
             open_root(clinics(north="patient: {table: eyes.csv, cases: file}"))
 
     def test_a_pattern_that_fits_no_case_is_an_error_and_one_that_fits_some_a_warning(self, clinics):
-        with pytest.raises(DataError, match=r"no case of north has a patient by the pattern 'RET\{patient\}': .*'P"):
+        with pytest.raises(DataError, match=r"yaml: no case of north has a patient by the pattern 'RET.*, as 'P"):
             open_root(clinics(north='patient: "RET{patient}"'))
         progress = Lines()
         root = open_root(clinics(south='patient: "S{patient}_O[DS]"'), progress=progress)

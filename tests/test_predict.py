@@ -13,12 +13,12 @@ from PIL import Image
 from fundus_seg import load_model
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
+from fundus_seg.data.framing import Framing, disc_framing, domain_framings, odd_framings
 from fundus_seg.data.io import read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
-from fundus_seg.metrics.framing import Framing, disc_framing, domain_framings, odd_framings
 from fundus_seg.models import bake, build_model, scale_photographs
 from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint, write_checkpoint
 from fundus_seg.ops import TVConv2d

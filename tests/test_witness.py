@@ -17,6 +17,7 @@ from small_runs import Lines
 from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.data.check import check_root
 from fundus_seg.data.domain_file import read_coding
+from fundus_seg.data.framing import Framing
 from fundus_seg.data.layout import open_root
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.data.orientation import TURNS
@@ -25,7 +26,6 @@ from fundus_seg.errors import DataError
 from fundus_seg.evaluation.external import score_masks
 from fundus_seg.evaluation.which_cases import photographs_of, warn_of_odd_masks
 from fundus_seg.inference.folder import predict_folder
-from fundus_seg.metrics.framing import Framing
 from fundus_seg.reporting.atlas import make_atlas
 from fundus_seg.reporting.audit_pairs import audit_pairs
 from fundus_seg.training.run_data import load_run_data

@@ -10,10 +10,12 @@ import typer
 from fundus_seg_cli.console import print_data, print_text
 from fundus_seg_cli.init import init
 from fundus_seg_cli.options import Format, Root, Strict, command_class, paragraphs
+from fundus_seg_cli.prepare import prepare
 from fundus_seg_cli.table import print_report
 
 _CLASS = command_class()
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
+app.command("prepare", help=paragraphs(prepare.__doc__), cls=_CLASS)(prepare)
 app.command("init", help=paragraphs(init.__doc__), cls=_CLASS)(init)
 
 

@@ -22,13 +22,13 @@ from fundus_seg.data.cache import training_problem
 from fundus_seg.data.dataset import look, read_truth
 from fundus_seg.data.duplicates import find_copies, fingerprint
 from fundus_seg.data.files import SPLITS, Case, Split, not_drawn
+from fundus_seg.data.framing import disc_framing, odd_framings
 from fundus_seg.data.io import count_greys, read_photograph
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.data.listing import Skipped
 from fundus_seg.data.patients import shared_patients
 from fundus_seg.data.witness import Suspicion, Witness
 from fundus_seg.errors import Problem, Problems
-from fundus_seg.metrics.framing import disc_framing, odd_framings
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import source_half
 
@@ -168,9 +168,7 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
             found = root.split(domain, split)
             cases += found.cases
             if split == "test" and found.cases and len({source_half(case.subject) for case in found.cases}) < 2:
-                halves = (
-                    f"the {len(found.cases)} test cases of {domain} all fall into one half by their names or patients"
-                )
+                halves = f"the {len(found.cases)} test cases of {domain} all fall into one half by name or patient"
                 needed = "selection `source-validation` and in-domain scores need cases in both"
                 findings.append(Finding(f"{halves}; {needed}, so add some", root.path, severity="warning"))
             findings += [Finding(problem.text, problem.path) for problem in found.problems]

@@ -11,7 +11,7 @@ import logging
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,17 +118,24 @@ def read_drawing(path: Path) -> NDArray[np.uint8]:
     return _read(path, opaque=True).pixels
 
 
-def read_mask(path: Path, coding: Coding | Thresholds = DOFE) -> NDArray[np.bool_]:
+def read_mask(
+    path: Path, coding: Coding | Thresholds | Callable[[NDArray[np.uint8]], Coding] = DOFE
+) -> NDArray[np.bool_]:
     """Read a mask as (2, H, W) bool, channels ("disc", "cup"); the disc includes the cup.
 
     The file may be grey, RGB or have a palette; the values of a NIfTI are its greys.
+
+    Args:
+        path: the file.
+        coding: its coding, or a function that tells it from the pixels (H, W, 3).
 
     Raises:
         DataError: the file cannot be read, or has colours that are not in the coding.
     """
     decoded = _read(path, opaque=True)
     with about(path), _budget.taking(decoded.pixels.size * _BYTES_PER_PIXEL // 3):
-        return decode(decoded.pixels, coding, lossy=decoded.lossy)
+        known = coding(decoded.pixels) if callable(coding) else coding
+        return decode(decoded.pixels, known, lossy=decoded.lossy)
 
 
 def read_binary_mask(path: Path, inside: str | None = None) -> NDArray[np.bool_]:
@@ -144,6 +151,18 @@ def read_binary_mask(path: Path, inside: str | None = None) -> NDArray[np.bool_]
     decoded = _read(path, opaque=True)
     with about(path), _budget.taking(decoded.pixels.size * _BYTES_PER_PIXEL // 3):
         return decode_binary(decoded.pixels, lossy=decoded.lossy, inside=inside)
+
+
+def read_greys(path: Path) -> NDArray[np.uint8]:
+    """Read a grey map as (H, W) uint8.
+
+    Raises:
+        DataError: the file cannot be read, or is coloured.
+    """
+    pixels = _read(path, opaque=True).pixels
+    if not (pixels == pixels[..., :1]).all():
+        raise DataError("a coloured picture, but a grey map is wanted; export it in greys", path)
+    return np.ascontiguousarray(pixels[..., 0])
 
 
 def count_greys(path: Path) -> NDArray[np.int64]:

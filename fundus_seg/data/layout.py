@@ -18,7 +18,7 @@ from fundus_seg.data.find import FoundSplit, find_domains
 from fundus_seg.data.listing import PHOTOGRAPHS, Skipped, entries, tell
 from fundus_seg.data.names import suffix_of
 from fundus_seg.data.patients import Patients, unknown_patients
-from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
+from fundus_seg.errors import DataError, Problems, UsageError, about, unknown_name
 from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import DOMAINS, Domain
@@ -26,6 +26,8 @@ from fundus_seg.protocol import DOMAINS, Domain
 DATA_VARIABLE = "FUNDUS_SEG_DATA"
 DEFAULT_ROOT = Path("data/Fundus")
 PATTERN = "Domain1..4/{train,test}/ROIs/{image,mask}/*.png"
+DOMAIN_FILE = "domains.yaml"
+"""The domain file that opens a folder without Domain1..4: `data prepare` writes one."""
 PHANTOM = "phantom"
 """The value of `--data` for the synthetic photographs that come with the package."""
 EMBEDDED_PER_DOMAIN = 36
@@ -111,6 +113,8 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
 
 
 def _open(root: Path, least: int, progress: Progress) -> DataRoot:
+    if (root / DOMAIN_FILE).is_file() and not _classic_domains(root):
+        root /= DOMAIN_FILE
     if root.suffix.lower() in DOMAIN_FILE_SUFFIXES:
         layout = read_domain_file(root)
         experiment, wanted = tuple(domain.key for domain in layout), "domains"
@@ -133,7 +137,9 @@ def _open(root: Path, least: int, progress: Progress) -> DataRoot:
     patients = {domain.key: domain.patients for domain in layout if domain.patients}
     for domain, source in patients.items():
         cases = [case for split in SPLITS for case in found.splits[domain, split].cases]
-        if warning := unknown_patients(source, domain, cases):
+        with about(root):
+            warning = unknown_patients(source, domain, cases)
+        if warning:
             progress.warn(warning)
     folders = {domain.files(split).images.folder for domain in layout for split in SPLITS}
     folders |= {case.image.parent for split in found.splits.values() for case in split.cases}

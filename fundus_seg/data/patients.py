@@ -182,7 +182,7 @@ def unknown_patients(patients: Patients, domain: str, cases: Sequence[Case]) -> 
     """
     unknown = [case.name for case in cases if case.patient is None]
     if cases and len(unknown) == len(cases):
-        raise DataError(f"no case of {domain} has a patient by {patients}: the first case is '{unknown[0]}'")
+        raise DataError(f"no case of {domain} has a patient by {patients}, as '{unknown[0]}'; mend it, or leave it out")
     if not unknown:
         return ""
     return (

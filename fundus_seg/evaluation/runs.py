@@ -134,6 +134,7 @@ def evaluate_runs(
                 if written:
                     progress.line(f"{counted(len(written), 'overlay')} in {written[0].parent}")
                 drawn += written
+    _tell_not_drawn(against, progress)
     for reason, paths in without_readers.items():
         progress.left_out("run", f"in scores against readers ({reason})", paths)
     if views == "flip":
@@ -152,6 +153,15 @@ def evaluate_runs(
         progress.left_out("run", "trained without --probe-holdout, in the column of selection oracle", unprobed)
     evaluations += comparable(from_tools, evaluations, scoring=scoring, progress=progress)
     return EvaluatedRuns(evaluations, pairs, drawn, seen, against)
+
+
+def _tell_not_drawn(against: Sequence[Evaluation], progress: Progress) -> None:
+    """Tell once for each unseen domain which cases its readers have not drawn."""
+    for holdout, evaluation in {each.meta.run.holdout: each for each in against}.items():
+        drawn = evaluation.cases.groupby("reader")["case"].unique()
+        for reader, names in drawn.items():
+            lacking = sorted({*evaluation.cases["case"]} - {*names})
+            progress.left_out("case", f"of {holdout} not drawn by reader {reader}, in scores against {reader}", lacking)
 
 
 def tell_untrusted(untrusted: Sequence[tuple[Path, UntrustedError]], progress: Progress, *, alone: bool) -> None:

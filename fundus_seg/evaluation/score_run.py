@@ -109,7 +109,7 @@ def evaluate(
     cases = cases_to_score(scored, runs[0], content, root, config)
     data_digests = {where: digest for where, digest in content["inputs"].items() if "/" in where}
     if against_readers:
-        scoring, cases = by_reader(scoring), cases_of_readers(cases, root, progress=progress)
+        scoring, cases = by_reader(scoring), cases_of_readers(cases, root)
         data_digests[f"{config.holdout}/test/readers"] = readers_digest(cases)
     identity = recorded_identity(runs[0], config, content)
     members = {}

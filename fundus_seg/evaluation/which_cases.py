@@ -16,7 +16,7 @@ from fundus_seg.config import PlannedRun, ResolvedRun
 from fundus_seg.data.cache import load_resized, odd_masks, split_digest
 from fundus_seg.data.coding import CODINGS, Merge
 from fundus_seg.data.dataset import Truth, read_readers, read_truth
-from fundus_seg.data.files import Case, Split, not_drawn
+from fundus_seg.data.files import Case, Split
 from fundus_seg.data.layout import DataRoot, open_root
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import DataError, FundusSegError, NoReadersError, RunError, counted
@@ -106,8 +106,8 @@ def warn_of_odd_masks(
             progress.warn(odd)
 
 
-def cases_of_readers(cases: Sequence[Case], root: DataRoot, *, progress: Progress = SILENT) -> list[Case]:
-    """The cases that some reader drew; `progress` is told how many each reader has not drawn.
+def cases_of_readers(cases: Sequence[Case], root: DataRoot) -> list[Case]:
+    """The cases that some reader drew.
 
     Raises:
         NoReadersError: the domain does not keep its readers apart.
@@ -120,9 +120,6 @@ def cases_of_readers(cases: Sequence[Case], root: DataRoot, *, progress: Progres
             "`{annotator}` into its patterns of masks, in a YAML file that describes the domains (docs/domains.md)",
             root.path,
         )
-    for reader, lacking in not_drawn(drawn).items():
-        names = [case.name for case in lacking]
-        progress.left_out("case", f"of {domain} not drawn by reader {reader}, in scores against {reader}", names)
     return drawn
 
 

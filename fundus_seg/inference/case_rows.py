@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fundus_seg.data.dicom import Header
+from fundus_seg.data.framing import Framing, disc_framing
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.stray import stray_parts
 from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
-from fundus_seg.metrics.framing import Framing, disc_framing
 from fundus_seg.progress import Progress
 from fundus_seg.protocol import STRUCTURES
 

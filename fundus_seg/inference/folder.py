@@ -40,7 +40,7 @@ def predict_folder(
     - `photograph`, `height`, `width`: its path and size;
     - `disc_pixels`, `cup_pixels`, `vertical_cdr`: of the masks as they are written, in which the cup lies in the disc;
     - `cup_pixels_outside_disc`: pixels of the predicted cup that lie outside the disc, and so in no mask;
-    - `framing`: diameter of the disc as a share of the frame (`fundus_seg.metrics.framing`);
+    - `framing`: diameter of the disc as a share of the frame (`fundus_seg.data.framing`);
     - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
     - `eye`, `patient`, `study`, `pixel_height_mm`, `pixel_width_mm`: what the headers of DICOM files say, where any of
       the photographs is one: OD, OS or OU, the hashed identifiers (`fundus_seg.data.identifiers`), and the spacing;

@@ -94,7 +94,8 @@ def bootstrap_interval(
     Coverage is known for what `tests/test_statistics.py` simulates. Of 3 to 10 runs with normal effects: 92 to 98 %
     where runs or cases have an effect, more where neither has (plain percentiles of 3 runs: 73 %). Less where a few
     cases decide the mean: some 85 % of 10 runs where 3 % of 60 cases have a penalty of 100 for a distance in every
-    run, since many a sample has none of them.
+    run, since many a sample has none of them. Of 30 patients with two eyes each, whose scores correlate by 0.8: 95 %,
+    and 86 % where the eyes are taken for independent.
 
     With fewer than MINIMAL_RUNS runs in any matrix only cases are resampled, of means over runs, and `over` says so.
     """

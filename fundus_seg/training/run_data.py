@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from fundus_seg.config import DataConfig, PlannedRun
 from fundus_seg.data.cache import ResizedSplit, load_resized
 from fundus_seg.data.files import SPLITS, Split
+from fundus_seg.data.framing import Framing, domain_framings
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.data.patients import shared_patients
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, Problem, Problems, RunError, counted
-from fundus_seg.metrics.framing import Framing, domain_framings
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import SELECTIONS, source_half
@@ -54,7 +54,7 @@ class RunData:
             weights, or the checkpoint that the run starts from; the source file of each plugin, by its setting.
         photographs: a digest of each photograph's pixels at the training size, by `domain/split`.
         origin: what a checkpoint says of the photographs that trained it, in plain values: `phantom`, whether they are
-            the phantom's; `framing`, the `low` and `high` of `metrics.framing.Framing`; and `framings`, these of each
+            the phantom's; `framing`, the `low` and `high` of `data.framing.Framing`; and `framings`, these of each
             source domain and its `median`.
     """
 
