@@ -159,9 +159,12 @@ class TestListing:
             write_dicom(tmp_path / name)
         write_dicom(tmp_path / "DICOMDIR")
         (tmp_path / "notes").write_text("nothing")
+        write_dicom(tmp_path / "study/1.2.840.113.9")
         found = listing.photographs([tmp_path])
         assert [path.name for path in found.files] == names
-        assert [each.path.name for each in found.skipped] == ["notes"]
+        reasons = {"notes": "without a suffix of a photograph", "1.2.840.113.9": listing.NESTED}
+        assert {each.path.name: each.reason for each in found.skipped} == reasons
+        assert len(listing.photographs([tmp_path], recursive=True).files) == len(names) + 1
         assert [name_of(path) for path in found.files] == ["1.2.840.113.7", "1.2.840.113.8", "IM_0001", "IM_0002", "x"]
 
     def test_no_file_with_the_suffix_of_a_picture_is_opened(self, tmp_path, monkeypatch):

@@ -161,8 +161,13 @@ class TestLayouts:
 
     def test_names_of_two_eyes_suggest_the_patient(self, tmp_path):
         fill(tmp_path, {"masks/{}.png": labels}, [f"RET00{number}{eye}" for number in (1, 2) for eye in ("OD", "OS")])
-        write_domain_file(tmp_path)
-        assert '# patient: "{patient}O[DS]"  # ?' in (tmp_path / "domains.yaml").read_text()
+        path = write_domain_file(tmp_path).path
+        text = path.read_text()
+        assert '# patient: "{patient}O[DS]"  # ?' in text
+        path.write_text(text.replace("# patient", "patient"))
+        (domain,) = read_domain_file(path)
+        found = find_domains([domain]).splits
+        assert {case.patient for split in found.values() for case in split.cases} == {"RET001", "RET002"}
 
 
 def in_colours(*colours):
@@ -216,6 +221,7 @@ class TestCodings:
         assert 'masks: {disc: "gt/{name}.png"}' in text
         assert "# ? its masks show one structure alone, which is taken for the disc; is it?" in text
         assert written.questions == 2
+        assert read_domain_file(written.path)[0].train.annotation.unannotated_cup == "missing"
 
     def test_mixed_codings_are_counted_and_asked_about(self, tmp_path):
         fill(tmp_path, {"gt/{}.png": lambda n: labels(n) if n else in_colours(255, 128, 0)(n)})

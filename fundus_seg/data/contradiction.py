@@ -68,7 +68,8 @@ _PLACES = {
         "give the place of the discs first, then that of the cups",
     ),
     "two files": (
-        'write `masks: {{disc: "DISCS/{{name}}.png", cup: "CUPS/{{name}}.png"}}` for this domain in {file}',
+        'write `masks: {{disc: "DISCS/{{name}}.png", cup: "CUPS/{{name}}.png"}}`, or the disc alone if no cup is '
+        "drawn, for this domain in {file}",
         "give two places of binary masks, first the discs, then the cups",
     ),
     "one file": (

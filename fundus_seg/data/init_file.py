@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fundus_seg.data.files import NAME
+from fundus_seg.data.layout import DOMAIN_FILE
 from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.proposal import Masks, Proposal, ProposedDomain, ProposedSplit, propose
 from fundus_seg.data.proposed_coding import ProposedCoding, coding_of
@@ -20,8 +21,6 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import DOMAINS
 from fundus_seg.runs.atomic import write_text
 
-DOMAIN_FILE = "domains.yaml"
-"""The name of the file in the folder, where no other is given."""
 _MOST_OTHERS = 4  # patterns of further masks that are named
 
 

@@ -145,6 +145,8 @@ def in_folder(
     for entry, nested in _walk(folder, passed):
         file = entry.path.name
         fits = suffix_of(file) in suffixes
+        if not fits and suffixes is PHOTOGRAPHS and entry.kind == "file" and may_be_picture(file):
+            fits = is_dicom(entry.path)
         if entry.kind == "folder":
             if fits:
                 skipped.append(Skipped(entry.path, FOLDER))
@@ -153,7 +155,7 @@ def in_folder(
                 skipped.append(Skipped(entry.path, NESTED, fix))
         elif reason := unusable(entry):
             skipped.append(Skipped(entry.path, reason))
-        elif fits or (suffixes is PHOTOGRAPHS and may_be_picture(file) and is_dicom(entry.path)):
+        elif fits:
             files.append(entry.path)
         elif may_be_picture(file):
             skipped.append(Skipped(entry.path, f"without a suffix of a {what}", "export as PNG"))
