@@ -13,6 +13,7 @@ from small_runs import Lines, evaluation_of, identity, settings
 from fundus_seg.config.resolve import resolve_sources
 from fundus_seg.data.cache import split_digest
 from fundus_seg.data.check import check_root
+from fundus_seg.data.dataset import Truth
 from fundus_seg.data.files import SPLITS, Case, hashed_split
 from fundus_seg.data.layout import open_root
 from fundus_seg.data.patients import PatientPattern, read_table
@@ -240,7 +241,7 @@ class TestRecords:
             Case("A", "test", f"n{number}", Path("n"), ((Path("n"),),), None, patient)
             for number, patient in enumerate(patients)
         ]
-        return score_cases([(case, masks, masks) for case in cases], Scoring(), lambda: None)[0]
+        return score_cases([(case, masks, Truth(masks)) for case in cases], Scoring(), lambda: None)[0]
 
     def test_a_record_has_the_patient_as_given_where_one_is_known(self, tmp_path):
         text = self.scores("00,7", None)

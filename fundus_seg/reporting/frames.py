@@ -37,7 +37,7 @@ def case_values(evaluations: Sequence[Evaluation], scored: Scored = "holdout") -
     check_one_table(evaluations, scored)
     values = joined(evaluations, scored_values)
     known = values.groupby(["holdout", "case"])["patient"].transform("first")
-    return values.assign(patient=known.fillna(values["case"]))
+    return values.assign(patient=known.astype(values["case"].dtype).fillna(values["case"]))
 
 
 def joined(evaluations: Sequence[Evaluation], of_cases: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
