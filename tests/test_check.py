@@ -127,7 +127,7 @@ def test_all_planted_faults_are_reported(eyes):
     plant("error", train / "image/Atrain8.png", "damaged")
     (images / "Atrain9.png").write_text("an eye", "utf8")
     plant("error", train / "image/Atrain9.png", "not an image")
-    Image.fromarray(np.zeros((64, 64), np.uint16)).save(images / "Atrain10.png")
+    Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)).save(images / "Atrain10.png")
     plant("error", train / "image/Atrain10.png", "more than 8 bits")
     (images / "Atrain11.png").write_bytes(header_only(40_000, 40_000))
     plant("error", train / "image/Atrain11.png", "more than 100 million")
