@@ -173,7 +173,7 @@ def _read_alike(path: Path, cases_sha256: str) -> dict[str, Alike] | None:
 
 def _fault(cases: pd.DataFrame, metrics: list[str]) -> str | None:
     """What no evaluation of whole cases can hold, in words; None if there is no such thing."""
-    keys = [cases[name] for name in ("domain", "case", *READER_FIELDS) if name in cases]
+    keys = [cases[name] for name in ("domain", "case", *(field for field in READER_FIELDS if field in cases))]
     each = set(zip(*keys, strict=True))
     rows = set(zip(*keys, cases["structure"], strict=True))
     if rows != {(*case, structure) for case in each for structure in STRUCTURES} or not 0 < len(cases) == len(rows):
