@@ -135,7 +135,9 @@ def photographs(domain: str, size: int) -> ResizedSplit:
     images = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image, _ in drawn])
     greys = np.stack([cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST) for _, mask in drawn])
     masks = np.stack([greys < 255, greys == 0], axis=1).astype(np.uint8)
-    return ResizedSplit("", tuple(map(str, range(CASES))), images.astype(np.uint8), masks, ())
+    return ResizedSplit(
+        "", tuple(map(str, range(CASES))), images.astype(np.uint8), masks, (), np.ones((CASES, 2), bool)
+    )
 
 
 def report(measured: Mapping[str, Measured]) -> str:

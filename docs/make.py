@@ -12,14 +12,20 @@ from pathlib import Path
 
 import made_distances
 import made_scaling
+import made_sets
 from made_table import page_below_title
 
 from fundus_seg.config.describe import describe, markdown_page
 
 DOCS = Path(__file__).parent
-PAGES = (DOCS.parent / "README.md", DOCS / "distances.md", DOCS / "methods.md", DOCS / "scaling.md")
+PAGES = (DOCS.parent / "README.md", DOCS / "data.md", DOCS / "distances.md", DOCS / "methods.md", DOCS / "scaling.md")
 """The pages with computed parts."""
-PARTS = {**made_distances.PARTS, **made_scaling.PARTS, "methods": lambda: page_below_title("methods.md")}
+PARTS = {
+    **made_distances.PARTS,
+    **made_scaling.PARTS,
+    **made_sets.PARTS,
+    "methods": lambda: page_below_title("methods.md"),
+}
 
 
 def pages() -> dict[Path, str]:

@@ -74,6 +74,8 @@ Views = Literal["none", "flip"]
 """Which further views of a photograph the network sees: none, or its left-right mirror image."""
 Split = Literal["train", "test"]
 """Halves of a domain's cases."""
+Unannotated = Literal["never", "missing", "empty"]
+"""Which cups nobody has annotated: none; those whose binary file is missing; or those without a pixel."""
 Missing = Literal["leave-out", "empty"]
 """What becomes of a case without a prediction: it is in no mean, or counts as an empty prediction."""
 MaskFormat = Literal["png", "nifti"]

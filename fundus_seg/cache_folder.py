@@ -26,6 +26,7 @@ _CONTENTS = {
     "resized/*": "a resized split",
     "hashes/*": "hashes of files",
     "floors/*": "scores of a mean mask",
+    "ceilings/*": "scores of readers against each other",
     "compiled/*": "a compiled operator",
     "shipped/*": "photographs that came from another machine",
 }

@@ -70,6 +70,10 @@ class DataError(FundusSegError):
         self.problems = tuple(problems) or (problem,)
 
 
+class NoReadersError(DataError):
+    """A domain does not keep its readers apart."""
+
+
 class SharedFaultError(DataError):
     """A fault that many files may share, since they were exported alike: these get one line together."""
 

@@ -179,6 +179,27 @@ class Combination(Scoring):
         return False
 
 
+class ByReader(Combination):
+    """A protocol in which the truth is what each reader drew, one after another, and not what they make together.
+
+    Its scores and those against the merged truth never stand in one table.
+    """
+
+    by_reader: Literal[True] = True
+    """Whether each reader's own masks are the truth."""
+
+    @property
+    def for_any_masks(self) -> bool:
+        """No: masks of another tool are scored against one truth."""
+        return False
+
+
+def by_reader(scoring: Scoring) -> ByReader:
+    """The protocol that differs from this one in its truth alone."""
+    plain = {name: getattr(scoring, name) for name in Combination.model_fields if hasattr(scoring, name)}
+    return ByReader(**plain)
+
+
 def combined(scoring: Scoring, *, ensemble: bool = False, views: Views | None = None) -> Scoring:
     """The protocol by which several predictions of a photograph are scored as one.
 
@@ -213,10 +234,14 @@ def spacing(height: int, width: int) -> tuple[float, float]:
     return FRAME / height, FRAME / width
 
 
-def source_half(case_name: str) -> Literal["select", "calibrate"]:
-    """The half of a source domain's test split that a case belongs to, by a hash of its name.
+def source_half(subject: str) -> Literal["select", "calibrate"]:
+    """The half of a source domain's test split that a case belongs to, by a hash of its patient.
 
     `select` chooses checkpoints; `calibrate` is kept for in-domain scores and temperatures. A case never changes its
-    half when others are added, and no score is ever reported on cases that chose the checkpoint.
+    half when others are added, and no score is ever reported on cases, or on other eyes of patients, that chose the
+    checkpoint.
+
+    Args:
+        subject: the patient, or the name of the case where the patient is not known (`data.files.Case.subject`).
     """
-    return "select" if hashlib.sha256(case_name.encode()).digest()[0] % 2 == 0 else "calibrate"
+    return "select" if hashlib.sha256(subject.encode()).digest()[0] % 2 == 0 else "calibrate"

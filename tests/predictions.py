@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from drawn_masks import DrawnModel
 
-from fundus_seg.metrics.framing import Framing
+from fundus_seg.data.framing import Framing
 from fundus_seg.progress import Silent
 
 

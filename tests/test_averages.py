@@ -177,7 +177,9 @@ def test_a_run_is_the_same_to_the_bit_with_and_without_an_average(root, tmp_path
     assert "average" not in content(run, "last")  # a run that is finished has no more use for it
 
 
-@pytest.mark.parametrize(("name", "epoch"), [("ema", 2), pytest.param("swa", 4, marks=pytest.mark.slow), ("swad", 4)])
+@pytest.mark.parametrize(
+    ("name", "epoch"), [("ema", 2), *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("swa", "swad"))]
+)
 def test_an_interrupted_run_goes_on_to_the_same_average(root, tmp_path, name, epoch):
     config = settings("train.epochs=5", *AVERAGES_IN_SHORT[name], "train.augment=scale-crop")
     whole = train(config, root, tmp_path / "whole")

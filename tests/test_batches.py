@@ -14,7 +14,7 @@ def split(count: int, size: int = 32) -> ResizedSplit:
     """Photographs whose every pixel is the case's number."""
     images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, size, size, 3))
     masks = np.zeros((count, 2, size, size), dtype=np.uint8)
-    return ResizedSplit("", tuple(map(str, range(count))), images, masks, ())
+    return ResizedSplit("", tuple(map(str, range(count))), images, masks, (), np.ones((count, 2), bool))
 
 
 def numbers(batch):
@@ -76,7 +76,7 @@ def test_batches_are_the_drawn_cases_of_the_shared_arrays():
         images, masks = rng.integers(256, size=(count, 8, 8, 3)), rng.integers(2, size=(count, 2, 8, 8))
         images, masks = images.astype(np.uint8), masks.astype(np.uint8)
         images.flags.writeable = masks.flags.writeable = False  # as a memory map's
-        sources[domain] = ResizedSplit("", tuple(map(str, range(count))), images, masks, ())
+        sources[domain] = ResizedSplit("", tuple(map(str, range(count))), images, masks, (), np.ones((count, 2), bool))
     batches = DomainBatches(sources, TrainConfig(batch_per_domain=3), seed=4)
     drawn = {
         key: draw_cases(len(s.names), 9, "passes", generator(4, 1, f"batches/{key}")) for key, s in sources.items()

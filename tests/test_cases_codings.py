@@ -24,7 +24,7 @@ from fundus_seg.config import DataConfig, load_config
 from fundus_seg.data.cache import load_resized
 from fundus_seg.data.check import check_root
 from fundus_seg.data.coding import LABELS, Thresholds
-from fundus_seg.data.dataset import read_masks
+from fundus_seg.data.dataset import read_truth
 from fundus_seg.data.domain_file import read_coding, read_domain_file
 from fundus_seg.data.io import _Budget, read_image, read_mask
 from fundus_seg.data.layout import open_root
@@ -101,7 +101,7 @@ class TestRecognition:
         )
         assert errors_of(root / "d.yaml") == []
         for case in open_root(root / "d.yaml").cases("A", "test"):
-            np.testing.assert_array_equal(read_masks(case), before[case.mask])
+            np.testing.assert_array_equal(read_truth(case).masks, before[case.mask])
 
     @pytest.mark.parametrize(("colours", "shows"), [([0, 255, 255], "255 inside 0"), ([255, 0, 0], "0 inside 255")])
     def test_one_structure_alone_is_named(self, draw_root, colours, shows):
@@ -202,7 +202,7 @@ class TestBinaryFiles:
         inverted = binary_root(tmp_path, lambda m: 255 - m * 255, lambda m: 255 - m * 255, ', coding: "<128"')
         assert errors_of(inverted) == []
         case = open_root(inverted).cases("a", "train")[0]
-        disc, cup = read_masks(case)
+        disc, cup = read_truth(case).masks
         assert 0 < cup.sum() < disc.sum() < disc.size / 2
 
     def test_disc_and_cup_in_each_others_place_are_named(self, tmp_path):
@@ -227,7 +227,7 @@ class TestBinaryFiles:
             assert errors_of(mended) == []
             case = open_root(mended).cases("a", "train")[0]
             disc = np.asarray(Image.open(case.masks[0][0]))
-            np.testing.assert_array_equal(read_masks(case)[0], disc >= 128)
+            np.testing.assert_array_equal(read_truth(case).masks[0], disc >= 128)
 
 
 def test_thresholds_cut_one_grey_file_too(tmp_path):

@@ -127,7 +127,7 @@ def test_all_planted_faults_are_reported(eyes):
     plant("error", train / "image/Atrain8.png", "damaged")
     (images / "Atrain9.png").write_text("an eye", "utf8")
     plant("error", train / "image/Atrain9.png", "not an image")
-    Image.fromarray(np.zeros((64, 64), np.uint16)).save(images / "Atrain10.png")
+    Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)).save(images / "Atrain10.png")
     plant("error", train / "image/Atrain10.png", "more than 8 bits")
     (images / "Atrain11.png").write_bytes(header_only(40_000, 40_000))
     plant("error", train / "image/Atrain11.png", "more than 100 million")
@@ -211,6 +211,19 @@ def test_too_few_test_cases_are_a_warning(eyes):
     found = checked(eyes(domains="AB", test=1))
     assert found["error"] == set()
     assert sum("fall into one half" in text and "source-validation" in text for _, text in found["warning"]) == 2
+
+
+def test_whole_photographs_beside_crops_are_one_warning_with_the_numbers(eyes):
+    """Domain B's photographs get a margin as wide as they are on each side: its discs are a third of those of A."""
+    root = eyes(domains="AB")
+    for path in root.glob("Domain2/*/ROIs/*/*.png"):
+        picture = Image.open(path)
+        ImageOps.expand(picture, border=64, fill=255 if picture.mode == "L" else (9, 9, 9)).save(path)
+    (text,) = (text for path, text in checked(root)["warning"] if path == str(root))
+    assert text.startswith("the disc's diameter as a share of the frame differs by a factor of ")
+    assert all(f"{domain}/{split} 0." in text for domain in "AB" for split in ("train", "test"))
+    assert "below 0.25 whole photographs, above 0.35 crops" in text
+    assert text.endswith("crop all domains alike about the disc, or none")
 
 
 def test_a_colon_in_a_path_cuts_nothing(eyes):

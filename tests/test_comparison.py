@@ -50,6 +50,22 @@ def test_runs_are_paired_by_seed_and_cases_by_name():
     assert (cell.detectable, cell.runs_needed) == (0, 2)  # the runs' differences are equal
 
 
+def test_two_eyes_of_a_patient_are_one_pair():
+    """Six patients, two eyes each: of the 2⁶ signs only all + and all - are as extreme, not of 2¹²."""
+    gains = [1, 2, 3, 4, 5, 6]
+    runs = [scores("old", [80] * 12), scores("new", 80 + np.repeat(gains, 2))]
+    values = pd.concat(runs, ignore_index=True)
+    patients = [str(int(case) // 2) for case in values["case"]]
+    (cell,) = compare_operators(values.assign(patient=patients), "new", "old").cells
+    assert (cell.cases, cell.patients, cell.difference) == (12, 6, pytest.approx(3.5))
+    assert cell.p == pytest.approx(2 / 2**6)
+    (apart,) = compare_operators(values, "new", "old").cells
+    assert (apart.cases, apart.patients) == (12, 12)
+    assert cell.interval.high - cell.interval.low > 1.2 * (apart.interval.high - apart.interval.low)
+    (named,) = compare_operators(values.assign(patient=values["case"].map("p{}".format)), "new", "old").cells
+    assert (named.interval, named.p, named.rank_biserial) == (apart.interval, apart.p, apart.rank_biserial)
+
+
 def test_power_is_of_the_spread_of_the_runs_differences():
     old = [scores("old", [80, 80], seed=seed) for seed in range(3)]
     new = [scores("new", [80 + gain, 80 + gain], seed=seed) for seed, gain in enumerate((1, 2, 3))]

@@ -20,6 +20,7 @@ from small_runs import Lines, settings
 from fundus_seg import load_ensemble, load_model
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.data.dataset import FundusDataset
+from fundus_seg.data.framing import Framing
 from fundus_seg.data.io import read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, ProtocolError, RunError, UsageError
@@ -32,7 +33,6 @@ from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.members import is_model, models_and_photographs
 from fundus_seg.inference.predict import Predictor
 from fundus_seg.inference.shards import Shard
-from fundus_seg.metrics.framing import Framing
 from fundus_seg.models import build_model
 from fundus_seg.models.checkpoint import network_state, write_checkpoint
 from fundus_seg.protocol import Combination, Scoring, combined

@@ -49,7 +49,8 @@ def test_domains_weigh_the_same_in_the_mean_mask_however_many_cases_they_have():
     """One case of a domain says 1; of three of another, one says 1: (1 + 1/3) / 2 = 2/3 of the first pixel."""
     one = np.array([[[[1, 0]], [[0, 0]]]], np.uint8)  # (1 case, 2 structures, 1, 2)
     three = np.array([[[[1, 1]], [[0, 0]]], [[[0, 1]], [[0, 1]]], [[[0, 1]], [[0, 0]]]], np.uint8)
-    assert mean_mask([one, three]) == pytest.approx(np.array([[[2 / 3, 1 / 2]], [[0, 1 / 6]]]))
+    whole = [(masks, np.ones((len(masks), 2), bool)) for masks in (one, three)]
+    assert mean_mask(whole) == pytest.approx(np.array([[[2 / 3, 1 / 2]], [[0, 1 / 6]]]))
 
 
 def test_the_mean_mask_is_resized_bilinearly_and_cut_above_one_half():

@@ -244,18 +244,26 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("suffix", "save"),
         [
-            (".png", Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save),
-            (".tif", Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save),
-            (".tif", Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save),
+            (".png", Image.fromarray(np.arange(400, 416, dtype=np.uint16).reshape(4, 4)).save),
+            (".tif", Image.fromarray(np.arange(400, 416, dtype=np.uint16).reshape(4, 4)).save),
+            (".tif", Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)).save),
             (".png", deep_rgb_png),
             (".tif", deep_rgb_png),
         ],
         ids=["grey png", "grey tif", "float tif", "colour png", "colour tif"],
     )
-    def test_sixteen_bits_are_refused(self, tmp_path, suffix, save):
+    def test_more_than_eight_bits_are_refused(self, tmp_path, suffix, save):
         save(tmp_path / f"deep{suffix}")
         with pytest.raises(DataError, match=rf"deep{suffix}: (more than 8 bits|not an image)"):
             read_image(tmp_path / f"deep{suffix}")
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    def test_sixteen_bits_that_eight_can_hold_are_read(self, tmp_path, suffix):
+        for stored, read in (([0, 1, 2], [0, 1, 2]), ([0, 32768, 65535], [0, 128, 255]), ([65535] * 3, [255] * 3)):
+            Image.fromarray(np.array([stored], np.uint16)).save(tmp_path / f"mask{suffix}")
+            np.testing.assert_array_equal(
+                read_image(tmp_path / f"mask{suffix}"), np.array([[[each] * 3 for each in read]])
+            )
 
     def test_a_tiff_of_several_pages_is_refused(self, tmp_path):
         first, *others = (Image.fromarray(np.full((4, 4), grey, dtype=np.uint8)) for grey in (0, 128, 255))
@@ -315,7 +323,8 @@ class TestNifti:
     @pytest.mark.parametrize(
         ("voxels", "affine", "message"),
         [
-            (np.zeros((4, 5, 3), np.uint8), np.eye(4), "4x5x3 voxels are more than one slice"),
+            (np.zeros((4, 5, 2), np.uint8), np.eye(4), "4x5x2 voxels are more than one slice"),
+            (np.zeros((4, 5, 3, 3), np.uint8), np.eye(4), "4x5x3x3 voxels are more than one slice"),
             (np.zeros((1, 4, 5), np.uint8), np.eye(4), "1x4x5 voxels are more than one slice"),
             (np.zeros((4, 5, 1), np.uint8), np.eye(4)[:, [0, 2, 1, 3]], "its slice is not axial"),
             (np.full((4, 5, 1), 300, np.int16), np.eye(4), "values are not whole numbers of 0 to 255"),

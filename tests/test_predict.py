@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from typing import ClassVar
 
 import numpy as np
@@ -11,12 +13,12 @@ from PIL import Image
 from fundus_seg import load_model
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
+from fundus_seg.data.framing import Framing, disc_framing, domain_framings, odd_framings
 from fundus_seg.data.io import read_mask
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
-from fundus_seg.metrics.framing import Framing, disc_framing
 from fundus_seg.models import bake, build_model, scale_photographs
 from fundus_seg.models.checkpoint import load_network, network_state, read_checkpoint, write_checkpoint
 from fundus_seg.ops import TVConv2d
@@ -179,6 +181,10 @@ class TestCheckpoints:
         framings = [disc_framing(read_mask(path)[0]) for path in seen]
         assert min(framings) - 0.01 < model.framing.low <= model.framing.high < max(framings) + 0.01
         assert model.phantom is False
+        recorded = run.read_config()["provenance"]["framings"]
+        assert recorded == read_checkpoint(run.checkpoint("best"))["usage"]["framings"]
+        assert list(recorded) == ["B", "C", "D"]
+        assert min(framings) - 0.01 < recorded["B"]["low"] <= recorded["B"]["median"] <= recorded["B"]["high"]
 
 
 class TestFraming:
@@ -198,6 +204,33 @@ class TestFraming:
         framing = Framing.of(np.stack([square(2), *(square(side) for side in np.linspace(40, 60, 300).astype(int))]))
         assert framing.low > 0.4
         assert Framing.of(np.zeros((3, 5, 5), bool)) is None
+
+    def test_each_domain_has_its_own(self):
+        discs = np.zeros((3, 100, 100), bool)
+        for disc, side in zip(discs, (30, 40, 60), strict=True):
+            disc[:side, :side] = True
+        found = domain_framings({"A": discs, "B": discs[:0], "C": np.zeros((2, 5, 5))})
+        assert found == {"A": {**asdict(Framing.of(discs)), "median": round(0.4 * 2 / math.sqrt(math.pi), 4)}}
+
+    def test_domains_that_are_framed_differently_are_told_on_one_line(self):
+        (line,) = odd_framings({"A/train": [0.7, 0.72, 0.9], "A/test": [0.71], "B/train": [0.3, 0.34, 0.31]})
+        assert "by a factor of 2.3 (more than 2): median of B/train 0.31, A/test 0.71, A/train 0.72; crop all" in line
+        (line,) = odd_framings({"A": [0.36, 0.4, 0.4], "B": [0.24, 0.2]})  # a factor of 1.8
+        assert "by a factor of 1.8 (below 0.25 whole photographs, above 0.35 crops): median of B 0.22, A 0.40" in line
+
+    @pytest.mark.parametrize(
+        "framings",
+        [
+            {},
+            {"A": []},
+            {"A": [0.2], "B": [0.34]},
+            {"A": [0.26], "B": [0.5]},
+            {"A": [0.15], "B": [0.24]},
+            {"A": [0.689, 0.707], "C": [0.609, 0.584]},  # Drishti-GS and REFUGE, as cropped for pOSAL
+        ],
+    )
+    def test_domains_that_are_framed_alike_are_not(self, framings):
+        assert list(odd_framings(framings)) == []
 
     @pytest.mark.parametrize("limits", [(0, 1), (0.5, 0.4), (float("nan"), 1), (0.1, float("inf"))])
     def test_impossible_limits_are_refused(self, limits):

@@ -249,9 +249,9 @@ def test_a_nifti_with_an_impossible_spacing_is_refused(spacing, truth, tmp_path)
 
 def test_a_nifti_of_several_slices_is_refused(truth, tmp_path):
     (tmp_path / "pred").mkdir()
-    volume = np.repeat(coded(eye(), 0, 1, 2).T[..., None], 3, axis=2)
+    volume = np.repeat(coded(eye(), 0, 1, 2).T[..., None], 2, axis=2)
     nibabel.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / "pred" / "eye0.nii.gz")
-    with pytest.raises(DataError, match=r"eye0\.nii\.gz: 40x40x3 voxels are more than one slice"):
+    with pytest.raises(DataError, match=r"eye0\.nii\.gz: 40x40x2 voxels are more than one slice"):
         score_masks(pairs_of(tmp_path / "pred", truth, prediction_coding=LABELS))
 
 

@@ -101,6 +101,49 @@ def test_interval_without_spread_is_a_point_and_of_one_case_undefined():
     assert math.isnan(bootstrap_interval([[1.0], [2.0], [3.0]]).low)
 
 
+class TestPatients:
+    def test_agreeing_eyes_are_one_case_and_opposite_ones_none(self):
+        """Both eyes alike: as if each patient had one. Eyes that balance: any sample of patients has the same mean."""
+        values = np.random.default_rng(0).normal(80, 5, 20)
+        pairs = [str(number // 2) for number in range(40)]
+        one_eye = bootstrap_interval([values])
+        both = bootstrap_interval([np.repeat(values, 2)], patients=[pairs])
+        assert (both.low, both.high) == pytest.approx((one_eye.low, one_eye.high))
+        taken_apart = bootstrap_interval([np.repeat(values, 2)])
+        assert both.high - both.low > 1.3 * (
+            taken_apart.high - taken_apart.low
+        )  # sqrt(2) but for the degrees of freedom
+        balanced = bootstrap_interval([np.tile([70.0, 90.0], 20)], patients=[pairs])
+        assert (balanced.low, balanced.high) == (80, 80)
+
+    def test_two_patients_by_hand(self):
+        """Three eyes of 1 and one of 5, mean 2. One of two patients is drawn: -1 or 3 from it, stretched by t / z."""
+        interval = bootstrap_interval([[1.0, 5.0, 1.0, 1.0]], patients=[["a", "b", "a", "a"]])
+        stretch = stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975)
+        assert (interval.low, interval.high) == pytest.approx((2 - stretch, 2 + 3 * stretch))
+        assert math.isnan(bootstrap_interval([[1.0, 2.0, 3.0]], patients=[["a"] * 3]).low)
+
+    def test_one_case_a_patient_gives_the_same_bits(self):
+        scores = draw(np.random.default_rng(0), 4, 30, 1, 5, 2)
+        names = [f"patient {number * 7 % 30}" for number in range(30)]
+        assert bootstrap_interval(scores, scores[:3, :9], patients=[names, names[:9]]) == bootstrap_interval(
+            scores, scores[:3, :9]
+        )
+
+    def test_coverage_where_eyes_agree(self):
+        """30 patients with two eyes, whose correlation is 0.8: taken for 60 cases they cover less."""
+        rng = np.random.default_rng(0)
+        pairs = [str(number // 2) for number in range(60)]
+        covered = []
+        for _ in range(400):
+            eyes = np.repeat(rng.normal(0, 2, 30), 2) + rng.normal(0, 1, 60)
+            intervals = (bootstrap_interval([eyes], patients=own, resamples=500) for own in ([pairs], None))
+            covered.append([interval.low <= 0 <= interval.high for interval in intervals])
+        known, unknown = np.mean(covered, axis=0)
+        assert 0.91 <= known <= 0.98
+        assert unknown < 0.88
+
+
 def test_wilcoxon_by_hand():
     # Five gains: of the 2⁵ signs only all + and all - are as extreme.
     assert wilcoxon_p([1, 2, 3, 4, 5]) == pytest.approx(2 / 32)

@@ -255,7 +255,10 @@ def test_validation_dice_is_a_mean_over_cases_then_domains():
             image[:rows] = 255
         masks = np.zeros((len(bright_rows), 2, 8, 8), dtype=np.uint8)
         masks[:, :, :4] = 1
-        return ValidationSet(ResizedSplit("", ("",) * len(images), images, masks, ()), range(len(images)))
+        return ValidationSet(
+            ResizedSplit("", ("",) * len(images), images, masks, (), np.ones((len(images), 2), bool)),
+            range(len(images)),
+        )
 
     # Truth is 4 rows: 4 predicted rows give Dice 1, 2 give 2·2/(2+4) = 2/3, none give 0.
     domains = {"B": drawn(4, 2, 0), "C": drawn(4)}

@@ -22,6 +22,7 @@ VECTORS = {torch.float32: "v4.b32", torch.float64: "v2.b64", torch.bfloat16: "v2
 COLUMNS = {torch.float32: ("v2.b32", "b32"), torch.float64: ("v2.b64", "b64"), torch.bfloat16: ("b32", "b16")}
 
 
+@pytest.mark.slow
 def test_equals_the_equation_in_the_interpreter() -> None:
     """In a process of its own: Triton chooses the interpreter once, when it is imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "interpreted_triton.py"]

@@ -17,6 +17,7 @@ from small_runs import Lines
 from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.data.check import check_root
 from fundus_seg.data.domain_file import read_coding
+from fundus_seg.data.framing import Framing
 from fundus_seg.data.layout import open_root
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.data.orientation import TURNS
@@ -25,7 +26,6 @@ from fundus_seg.errors import DataError
 from fundus_seg.evaluation.external import score_masks
 from fundus_seg.evaluation.which_cases import photographs_of, warn_of_odd_masks
 from fundus_seg.inference.folder import predict_folder
-from fundus_seg.metrics.framing import Framing
 from fundus_seg.reporting.atlas import make_atlas
 from fundus_seg.reporting.audit_pairs import audit_pairs
 from fundus_seg.training.run_data import load_run_data
@@ -212,6 +212,32 @@ def assert_mended(text, line, command):
     else:
         line = line if line.startswith("coding") else f"coding: {line}"
     assert re.search(line.replace("{", r"\{").replace("}", r"\}"), text), text
+
+
+def smooth_map(place, number, masks):
+    save(place / f"mask/{number}.png", cv2.GaussianBlur(coded(masks, 0, 128, 255), (3, 3), 0))
+
+
+def smooth_colours(place, number, masks):
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)[masks.sum(axis=0)]
+    save(place / f"mask/{number}.png", cv2.GaussianBlur(colours, (3, 3), 0))
+
+
+@pytest.mark.parametrize(
+    ("write", "line"),
+    [
+        (smooth_map, 'write `coding: {disc: ">=64", cup: ">=192"}`'),
+        (
+            smooth_colours,
+            'export them without smooth borders and write `coding: {cup: "#00ff00", rim: "#ff0000", background: 0}`',
+        ),
+    ],
+)
+def test_the_line_for_smooth_masks_of_another_coding_reads_them(tmp_path, write, line):
+    told = Lines()
+    check(Data(tmp_path, write), told)
+    assert sum(line in each for each in told.lines) == 2  # of train and of test
+    assert all("7 of 7 masks" in each or "6 of 6 masks" in each for each in told.lines)
 
 
 def test_thresholds_for_disc_and_cup_exchanged(said, tmp_path):

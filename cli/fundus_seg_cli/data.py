@@ -8,11 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from fundus_seg_cli.console import print_data, print_text
-from fundus_seg_cli.options import Format, Root, Strict, command_class
+from fundus_seg_cli.init import init
+from fundus_seg_cli.options import Format, Root, Strict, command_class, paragraphs
+from fundus_seg_cli.prepare import prepare
 from fundus_seg_cli.table import print_report
 
 _CLASS = command_class()
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
+app.command("prepare", help=paragraphs(prepare.__doc__), cls=_CLASS)(prepare)
+app.command("init", help=paragraphs(init.__doc__), cls=_CLASS)(init)
 
 
 @app.command(cls=_CLASS)
@@ -33,7 +37,7 @@ def phantom(
     root = open_root(made)
     for domain in root.domains:
         cases = root.split(domain, "test").cases
-        if not any(source_half(case.name) == "select" for case in cases):
+        if not any(source_half(case.subject) == "select" for case in cases):
             progress.line(
                 f"warning: none of the {counted(len(cases), 'test case')} of {domain} falls into the half that selects "
                 "checkpoints; draw more with --per-domain, or train with --set train.selection=last"

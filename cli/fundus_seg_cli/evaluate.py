@@ -52,6 +52,14 @@ def evaluate(
             help="Also score the source domains, on test cases that chose no checkpoint, and print a table of them.",
         ),
     ] = False,
+    readers: Annotated[
+        bool,
+        typer.Option(
+            "--readers",
+            help="Also score against each reader of the unseen domain, where a YAML file names its annotators, and "
+            "print a table with the readers' own agreement beside it.",
+        ),
+    ] = False,
     scoring: Scoring = None,
     inference: Annotated[
         Inference | None,
@@ -130,19 +138,23 @@ def evaluate(
         views=views,
         ensemble=ensemble,
         adapt_batch_norms=adapt_batch_norms,
+        against_readers=readers,
         overlays=overlays,
         overlay_format=overlay_format,
         progress=progress,
     )
     named = {
         each.path: each
-        for each in with_labels([*found.evaluations, *(inside for _, inside in found.pairs), *found.seen], renamed)
+        for each in with_labels(
+            [*found.evaluations, *(inside for _, inside in found.pairs), *found.seen, *found.by_reader], renamed
+        )
     }
     reports = evaluation_reports(
         evaluations := [named[each.path] for each in found.evaluations],
         shown,
         pairs=[(named[out.path], named[inside.path]) for out, inside in found.pairs],
         seen=[named[each.path] for each in found.seen],
+        against=[named[each.path] for each in found.by_reader],
         clinical=clinical,
         leak=all_selections,
     )

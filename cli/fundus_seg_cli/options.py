@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperCommand
 
-from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker, Views
+from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker, Unannotated, Views
 from fundus_seg.errors import UsageError, unknown_name
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS
 
@@ -185,14 +185,20 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
 
 
 def mask_pairs(
-    pred: Sequence[str], truth: Sequence[str], pred_coding: str | None, truth_coding: str | None, progress: Progress
+    pred: Sequence[str],
+    truth: Sequence[str],
+    pred_coding: str | None,
+    truth_coding: str | None,
+    progress: Progress,
+    unannotated_cup: Unannotated = "never",
 ) -> MaskPairs:
     """The masks that the options name."""
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.data.mask_files import pair_masks
 
-    codings = [read_coding(text) if text else None for text in (pred_coding, truth_coding)]
-    return pair_masks(pred, truth, prediction_coding=codings[0], truth_coding=codings[1], progress=progress)
+    predicted, true = (read_coding(text) if text else None for text in (pred_coding, truth_coding))
+    codings = {"prediction_coding": predicted, "truth_coding": true}
+    return pair_masks(pred, truth, **codings, unannotated_cup=unannotated_cup, progress=progress)
 
 
 def paragraphs(text: str | None) -> str:

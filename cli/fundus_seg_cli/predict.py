@@ -66,6 +66,14 @@ def predict(
     ] = None,
     truth_coding: TruthCoding = None,
     precision: NetworkPrecision = "fp32",
+    keep_ids: Annotated[
+        bool,
+        typer.Option(
+            "--keep-ids",
+            help="Write the patients' and studies' identifiers of DICOM files into cases.csv as they are; without it, "
+            "hashes with a key that you alone have.",
+        ),
+    ] = False,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -119,6 +127,7 @@ def predict(
             truth=truth or (),
             truth_coding=read_coding(truth_coding) if truth_coding else None,
             precision=precision,
+            keep_ids=keep_ids,
             progress=progress,
         )
     print_data(table)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fundus_seg.builtins import Missing
+from fundus_seg.builtins import Missing, Unannotated
 from fundus_seg_cli.options import (
     METRICS_SHOWN,
     Format,
@@ -42,6 +42,13 @@ def score(
         Missing,
         typer.Option(help="Leave cases without a prediction out of every mean, or count each as an empty prediction."),
     ] = "leave-out",
+    unannotated_cup: Annotated[
+        Unannotated,
+        typer.Option(
+            help="Which true cups nobody has annotated, so that their cases are scored on the disc alone: those "
+            "without a file, or those without a pixel."
+        ),
+    ] = "never",
     out: Annotated[
         Path | None, typer.Option(help="Folder to keep the case records in; `fundus-seg evaluate` shows them there.")
     ] = None,
@@ -63,7 +70,7 @@ def score(
     protocol = load_scoring(scoring)
     if raw:
         protocol = protocol.model_copy(update={"largest_component": False, "fill_holes": False})
-    pairs = mask_pairs(pred, truth, pred_coding, truth_coding, progress)
+    pairs = mask_pairs(pred, truth, pred_coding, truth_coding, progress, unannotated_cup)
 
     from fundus_seg.evaluation import score_masks
     from fundus_seg.reporting import score_table

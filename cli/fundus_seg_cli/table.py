@@ -173,22 +173,25 @@ def print_check(found: RootCheck) -> None:
 
     The columns: commonest frame, masks' greys from the most to the least common, then numbers of cases: all, those
     without a disc, those without a cup, those whose cup touches the background, and those whose disc the frame cuts;
-    then mean and SD of the vertical ratios.
+    and those whose cup is not annotated, if there are any; then mean and SD of the vertical ratios.
     """
     from fundus_seg.reporting.table import Table
 
+    partial = any(split.cup_not_annotated for split in found.splits)
     rows = tuple(
         (
             f"{split.domain} {split.split}",
             _commonest(split.frames, 1),
             _commonest(split.greys, 3),
             *map(str, (split.cases, split.empty_disc, split.empty_cup, split.cup_touches_background, split.disc_cut)),
+            *([str(split.cup_not_annotated)] if partial else []),
             _mean_sd(split.disc_to_frame),
             _mean_sd(split.cup_to_disc),
         )
         for split in found.splits
     )
-    values = ("cases", "no disc", "no cup", "cup touches", "disc cut", "disc/frame", "cup/disc")
+    further = ("cup not annotated",) if partial else ()
+    values = ("cases", "no disc", "no cup", "cup touches", "disc cut", *further, "disc/frame", "cup/disc")
     _print_rich(Table(found.root, ("split", "frame", "greys"), values, rows, ()))
     errors, warnings = found.problems("error"), found.problems("warning")
     for severity, problems in (("error", errors), ("warning", warnings)):

@@ -41,18 +41,21 @@ class Batch:
         images: (B, 3, S, S) uint8.
         masks: (B, 2, S, S) uint8 of 0 and 1, channels ("disc", "cup").
         domains: (B,) int64, index of each case's source domain; on the CPU, where methods draw random numbers.
+        annotated: (B, 2) bool, whether each structure of a case is annotated, on the CPU too.
     """
 
     images: Tensor
     masks: Tensor
     domains: Tensor
+    annotated: Tensor
 
     def slice(self, part: int, parts: int) -> Batch:
         """The `part`-th of `parts` equal slices, each with as many cases of every domain.
 
         `parts` must divide the number of cases per domain.
         """
-        return Batch(self.images[part::parts], self.masks[part::parts], self.domains[part::parts])
+        each = (self.images, self.masks, self.domains, self.annotated)
+        return Batch(*(tensor[part::parts] for tensor in each))
 
 
 class DomainBatches:
@@ -75,6 +78,8 @@ class DomainBatches:
         self._pinned = torch.device(device).type == "cuda"
         self._images = [_tensor(split.images).to(self.device) for split in sources.values()]
         self._masks = [_tensor(split.masks).to(self.device) for split in sources.values()]
+        self._annotated = [torch.from_numpy(split.annotated) for split in sources.values()]
+        self.partial = not all(split.annotated.all() for split in sources.values())
         self._domains = torch.arange(len(sources)).repeat_interleave(train.batch_per_domain)
         self._counts = {domain: len(split.names) for domain, split in sources.items()}
         self.steps = train.steps_per_epoch or math.ceil(max(self._counts.values()) / train.batch_per_domain)
@@ -90,9 +95,12 @@ class DomainBatches:
                     self.train.sampling,
                     generator(self.seed, epoch, f"batches/{domain}"),
                 )
-            ).to(self.device)
+            )
             for domain, count in self._counts.items()
         ]
+        annotated = [own[indices].split(per_domain) for own, indices in zip(self._annotated, drawn, strict=True)]
+        marks = [torch.cat(step) for step in zip(*annotated, strict=True)]
+        drawn = [indices.to(self.device) for indices in drawn]
         seed = int(generator(self.seed, epoch, "augment").integers(2**32))
         augment = augmentation(self.train.augment, self._images[0].shape[1], seed)
         each_step = [
@@ -100,12 +108,12 @@ class DomainBatches:
             for first in range(0, self.steps * per_domain, per_domain)
         ]
         if isinstance(augment, EachCase):
-            yield from self._augmented_ahead(each_step, augment, seed)
+            yield from self._augmented_ahead(each_step, marks, augment, seed)
         else:
-            for picked in each_step:
-                yield self._gather(picked, augment)
+            for picked, annotated_there in zip(each_step, marks, strict=True):
+                yield self._gather(picked, annotated_there, augment)
 
-    def _gather(self, picked: Sequence[Tensor], augment: Augmentation | None) -> Batch:
+    def _gather(self, picked: Sequence[Tensor], annotated: Tensor, augment: Augmentation | None) -> Batch:
         images, masks = (
             torch.cat([cases.index_select(0, indices) for cases, indices in zip(domains, picked, strict=True)])
             for domains in (self._images, self._masks)
@@ -113,9 +121,11 @@ class DomainBatches:
         if augment is not None:
             pairs = [augment(image, mask) for image, mask in zip(images.numpy(), masks.numpy(), strict=True)]
             images, masks = (torch.from_numpy(np.stack(stack)) for stack in zip(*pairs, strict=True))
-        return Batch(images.permute(0, 3, 1, 2).contiguous(), masks, self._domains)
+        return Batch(images.permute(0, 3, 1, 2).contiguous(), masks, self._domains, annotated)
 
-    def _augmented_ahead(self, each_step: Sequence[Sequence[Tensor]], augment: EachCase, seed: int) -> Iterator[Batch]:
+    def _augmented_ahead(
+        self, each_step: Sequence[Sequence[Tensor]], annotated: Sequence[Tensor], augment: EachCase, seed: int
+    ) -> Iterator[Batch]:
         def made(case: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
             step, place, domain, index = case
             rng = np.random.default_rng([seed, step, place])
@@ -130,9 +140,10 @@ class DomainBatches:
             for place, (domain, index) in enumerate(zip(domains, torch.cat(list(picked)).tolist(), strict=True))
         )
         with contextlib.closing(map_ahead(made, cases, ahead=_STEPS_AHEAD * size)) as results:
-            while batch := list(itertools.islice(results, size)):
+            for annotated_there in annotated:
+                batch = itertools.islice(results, size)
                 images, masks = (self._stacked(cases) for cases in zip(*batch, strict=True))
-                yield Batch(images, masks, self._domains)
+                yield Batch(images, masks, self._domains, annotated_there)
 
     def _stacked(self, cases: Sequence[Tensor]) -> Tensor:
         shape = len(cases), *cases[0].shape

@@ -18,7 +18,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from PIL import Image
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder, remove, remove_leftovers
 from fundus_seg.config import DataConfig
 from fundus_seg.cores import map_on_cores
-from fundus_seg.data.dataset import read_sample
+from fundus_seg.data.dataset import BOTH, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.io import DECODER_VERSION
 from fundus_seg.data.witness import Suspicion, Witness, odd_line
@@ -52,12 +52,15 @@ class ResizedSplit:
     """One split at the training size.
 
     Attributes:
-        digest: 16 hexadecimal digits that name the contents: the names and bytes of all files and the masks' coding.
+        digest: 16 hexadecimal digits that name the contents: the names and bytes of all files, the masks' coding, and
+            the patients as far as they are known.
         names: the N case names.
         images: (N, size, size, 3) uint8, memory-mapped.
         masks: (N, 2, size, size) uint8 of 0 and 1, channels ("disc", "cup"), memory-mapped.
         problems: why some of the cases must not train a network.
+        annotated: (N, 2) bool, whether each structure of a case is annotated; where one is not, its mask is 0.
         odd: what is odd about some of the masks, a line for each kind.
+        subjects: `Case.subject` of each case.
     """
 
     digest: str
@@ -65,7 +68,9 @@ class ResizedSplit:
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     problems: tuple[Problem, ...]
+    annotated: NDArray[np.bool_]
     odd: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
 
 
 def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress = SILENT) -> ResizedSplit:
@@ -97,11 +102,13 @@ def load_resized(cases: Sequence[Case], data: DataConfig, *, progress: Progress 
                 raise _unwritable(entry, error) from error
             continue
         return ResizedSplit(
-            digest=short_hash(contents, digits=16),
+            digest=_digest(cases, contents),
             names=tuple(case.name for case in cases),
             **arrays,
             problems=_training_problems(cases, record["problems"]),
+            annotated=np.array(record.get("annotated", [BOTH] * len(cases)), dtype=bool).reshape(len(cases), 2),
             odd=odd,
+            subjects=tuple(case.subject for case in cases),
         )
     raise DataError(f"the disk of the cache does not keep what is written; set {CACHE_VARIABLE} to another one", entry)
 
@@ -124,7 +131,13 @@ def _entry(cases: Sequence[Case], contents: list[list[Any]], data: DataConfig) -
 
 def split_digest(cases: Sequence[Case]) -> str:
     """The digest that the `ResizedSplit` of these cases has, without decoding a photograph."""
-    return short_hash(_content_hashes(cases), digits=16)
+    return _digest(cases, _content_hashes(cases))
+
+
+def _digest(cases: Sequence[Case], contents: list[list[Any]]) -> str:
+    """Patients count, since they decide which cases choose a checkpoint; pixels do not change with them (`_entry`)."""
+    patients = {case.name: case.patient for case in cases if case.patient is not None}
+    return short_hash([contents, patients] if patients else contents, digits=16)
 
 
 def _build(entry: Path, cases: Sequence[Case], contents: list[list[Any]], data: DataConfig, progress: Progress) -> None:
@@ -185,6 +198,7 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
     shapes = _shapes(len(cases), data.size)
     images, masks = (_reserved(folder / f"{name}.npy", shape) for name, shape in shapes.items())
     why_not_train: list[str | None] = [None] * len(cases)
+    annotated = [BOTH] * len(cases)
     witness = Witness()
 
     def resize(index: int) -> None:
@@ -195,6 +209,7 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
             resized = Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
             masks[index, structure] = np.asarray(resized)
         why_not_train[index] = training_problem(sample.masks)
+        annotated[index] = sample.annotated
 
     place = f"{cases[0].domain}/{cases[0].split}"
     unusable = Problems()
@@ -206,12 +221,14 @@ def _fill(folder: Path, cases: Sequence[Case], data: DataConfig, progress: Progr
     unusable.refuse("files cannot be used")
     for name in shapes:
         flush_to_disk(folder / f"{name}.npy")
-    about = {
+    about: dict[str, Any] = {
         "what": f"{place}, {len(cases)} cases at {data.size}",
         "problems": why_not_train,
         "odd": _odd_entries(cases, suspicion),
         "sha256": {name: file_digest(folder / f"{name}.npy") for name in shapes},
     }
+    if any(each != BOTH for each in annotated):
+        about["annotated"] = annotated
     (folder / _RECORD).write_text(_sealed(about), "utf8")
     flush_to_disk(folder / _RECORD)
 
@@ -299,7 +316,7 @@ def _content_hashes(cases: Sequence[Case]) -> list[list[Any]]:
 
     def row(case: Case) -> list[Any]:
         masks = [[digest(path) for path in files] for files in case.masks]
-        return [case.name, digest(case.image), masks, asdict(case.annotation)]
+        return [case.name, digest(case.image), masks, case.annotation.recorded()]
 
     contents = map_on_cores(row, cases)
     if not seen.items() <= known.items():

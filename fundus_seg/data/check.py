@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.cache import training_problem
-from fundus_seg.data.dataset import look, read_masks
+from fundus_seg.data.dataset import look, read_truth
 from fundus_seg.data.duplicates import find_copies, fingerprint
-from fundus_seg.data.files import SPLITS, Case, Split
+from fundus_seg.data.files import SPLITS, Case, Split, not_drawn
+from fundus_seg.data.framing import disc_framing, odd_framings
 from fundus_seg.data.io import count_greys, read_photograph
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.data.listing import Skipped
+from fundus_seg.data.patients import shared_patients
 from fundus_seg.data.witness import Suspicion, Witness
 from fundus_seg.errors import Problem, Problems
 from fundus_seg.progress import SILENT, Progress
@@ -60,7 +62,8 @@ class SplitSummary:
         frames: number of photographs of each size, by "WIDTHxHEIGHT" in pixels.
         greys: number of pixels of each grey in the masks, by the grey as text, since JSON has no other keys.
         empty_disc: number of masks with an empty disc.
-        empty_cup: number of masks with an empty cup.
+        empty_cup: number of masks with an empty cup, but for those whose cup is not annotated.
+        cup_not_annotated: number of masks whose cup is not annotated: they train and score the disc alone.
         cup_touches_background: number of masks in which the rim does not surround the cup.
         disc_cut: number of masks in which the frame cuts the disc.
         disc_to_frame: height of the disc divided by the height of the frame; empty discs are left out.
@@ -78,6 +81,7 @@ class SplitSummary:
     disc_cut: int
     disc_to_frame: Spread
     cup_to_disc: Spread
+    cup_not_annotated: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class RootCheck:
     Attributes:
         root: the folder or YAML file of the data root.
         splits: a summary of each split.
-        findings: missing files first, then problems case by case, then copies of photographs.
+        findings: missing files first, then problems case by case, then copies of photographs, patients on two sides of
+            a split, and framings that differ.
         skipped: the files that are left out, and why.
     """
 
@@ -133,6 +138,8 @@ class _Drawing:
     cup_height: float  # the same
     cup_touches_background: bool
     disc_cut: bool
+    framing: float  # as `disc_framing` gives it
+    cup_annotated: bool = True
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,8 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
         for split in SPLITS:
             found = root.split(domain, split)
             cases += found.cases
-            if split == "test" and found.cases and len({source_half(case.name) for case in found.cases}) < 2:
-                halves = f"the {len(found.cases)} test cases of {domain} all fall into one half by their names"
+            if split == "test" and found.cases and len({source_half(case.subject) for case in found.cases}) < 2:
+                halves = f"the {len(found.cases)} test cases of {domain} all fall into one half by name or patient"
                 needed = "selection `source-validation` and in-domain scores need cases in both"
                 findings.append(Finding(f"{halves}; {needed}, so add some", root.path, severity="warning"))
             findings += [Finding(problem.text, problem.path) for problem in found.problems]
@@ -174,6 +181,10 @@ def check_root(root: DataRoot, *, progress: Progress = SILENT) -> RootCheck:
     findings += [finding for finding in judged if finding.path not in suspicion.explained]
     findings += _odd(suspicion, {(finding.path, finding.text) for finding in judged})
     findings += _shared_pictures(inspections)
+    findings += map(_shared_patient, shared_patients(cases, root.patients))
+    sound = [each for each in inspections if each.case.mask not in suspicion.explained]
+    findings += [Finding(text, root.path, severity="warning") for text in odd_framings(_framings(sound))]
+    findings += _missing_readers(cases)
     summaries = tuple(
         _summary(
             domain, split, [seen for seen in inspections if (seen.case.domain, seen.case.split) == (domain, split)]
@@ -200,20 +211,21 @@ def _odd(suspicion: Suspicion, judged: Collection[tuple[Path | str | None, str]]
 def _inspect(case: Case, witness: Witness) -> _Inspection:
     """Read and judge one case."""
     problems = Problems()
-    photograph = masks = drawing = None
+    photograph = truth = drawing = None
     with problems.gather():
         photograph = read_photograph(case.image)
     with problems.gather():
-        masks = read_masks(case, witness)
-        look(case, photograph, masks, witness)
+        truth = read_truth(case, witness)
+        look(case, photograph, truth, witness)
     picture = None if photograph is None else _picture(photograph.pixels)
     if picture is not None and not picture.fingerprint.any():
         problems.add("one flat colour: export it again, or leave the case out", case.image)
     findings = [Finding(problem.text, problem.path) for problem in problems.found]
-    if masks is not None:
-        coded = len(case.masks[0]) == 1  # the greys of two binary files would tell nothing
-        drawing = _drawing(masks, count_greys(case.mask) if coded else np.zeros(256, np.int64))
-        findings += _judge(case, masks, drawing)
+    if truth is not None:
+        coded = case.annotation.coding is not None and len(case.masks[0]) == 1  # those of binary files tell nothing
+        greys = count_greys(case.mask) if coded else np.zeros(256, np.int64)
+        drawing = replace(_drawing(truth.masks, greys), cup_annotated=truth.annotated[1])
+        findings += _judge(case, truth.masks, drawing)
     return _Inspection(case, tuple(findings), picture, drawing)
 
 
@@ -232,6 +244,7 @@ def _drawing(masks: NDArray[np.bool_], greys: NDArray[np.int64]) -> _Drawing:
         cup_height=_rows_spanned(cup) / len(cup),
         cup_touches_background=bool((around_cup & ~disc).any()),
         disc_cut=bool(border.any()),
+        framing=disc_framing(disc),
     )
 
 
@@ -267,6 +280,39 @@ def _shared_pictures(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
         yield Finding(text, second.image, severity="error" if leak else "warning")
 
 
+def _shared_patient(eyes: tuple[Case, Case]) -> Finding:
+    """A patient with eyes in two splits or domains: an error where scores of an unseen domain would not be of unseen.
+
+    Of a domain that is unseen only the test split is scored. Within a domain it is a warning: only in-domain scores and
+    the choice of checkpoints look better than they are, and official splits of public data have such patients.
+    """
+    one, other = eyes
+    between = one.domain != other.domain
+    why = "no domain is unseen where its patients train" if between else "it flatters in-domain scores and selection"
+    text = f"an eye of patient {one.patient}, as {one.image} of {one.domain}/{one.split} is: {why}"
+    leak = between and "test" in (one.split, other.split)
+    fix = "keep all eyes of a patient on one side"
+    return Finding(f"{text}; {fix}", other.image, severity="error" if leak else "warning")
+
+
+def _framings(inspections: Sequence[_Inspection]) -> dict[str, list[float]]:
+    """The framing of each mask with a disc, by `domain/split`."""
+    found: dict[str, list[float]] = {}
+    for each in inspections:
+        if each.drawing and each.drawing.framing:
+            found.setdefault(f"{each.case.domain}/{each.case.split}", []).append(each.drawing.framing)
+    return found
+
+
+def _missing_readers(cases: Sequence[Case]) -> Iterator[Finding]:
+    """The readers who have not drawn all cases of a split."""
+    for place in dict.fromkeys((case.domain, case.split) for case in cases):
+        own = [case for case in cases if (case.domain, case.split) == place]
+        for reader, lacking in not_drawn(own).items():
+            text = f"reader {reader} has drawn {len(own) - len(lacking)} of {len(own)} cases of {'/'.join(place)}"
+            yield Finding(f"{text}; this is the first of the others", lacking[0].image, severity="warning")
+
+
 def _summary(domain: str, split: Split, inspections: Sequence[_Inspection]) -> SplitSummary:
     frames = Counter(f"{each.picture.frame[1]}x{each.picture.frame[0]}" for each in inspections if each.picture)
     drawings = [each.drawing for each in inspections if each.drawing]
@@ -278,7 +324,8 @@ def _summary(domain: str, split: Split, inspections: Sequence[_Inspection]) -> S
         frames=dict(frames.most_common()),
         greys={str(grey): int(count) for grey, count in enumerate(greys) if count},
         empty_disc=sum(not drawing.disc_height for drawing in drawings),
-        empty_cup=sum(not drawing.cup_height for drawing in drawings),
+        empty_cup=sum(drawing.cup_annotated and not drawing.cup_height for drawing in drawings),
+        cup_not_annotated=sum(not drawing.cup_annotated for drawing in drawings),
         cup_touches_background=sum(drawing.cup_touches_background for drawing in drawings),
         disc_cut=sum(drawing.disc_cut for drawing in drawings),
         disc_to_frame=_spread([drawing.disc_height for drawing in drawings if drawing.disc_height]),

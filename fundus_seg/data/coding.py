@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.builtins import BACKGROUND, CUP, RIM
+from fundus_seg.builtins import BACKGROUND, CUP, RIM, Unannotated
 from fundus_seg.errors import SharedFaultError
 
 Colour = tuple[int, int, int]
@@ -111,10 +112,22 @@ class Annotation:
     Attributes:
         coding: the colours in one file; None: there are two binary files, disc and cup; thresholds for either.
         merge: how the masks of several annotators become one.
+        unannotated_cup: which cups are not annotated, and so no truth: neither trained nor scored. With `missing`, one
+            file is the disc alone.
     """
 
     coding: Coding | Thresholds | None
     merge: Merge = "majority"
+    unannotated_cup: Unannotated = "never"
+
+    def disc_alone(self, files: Sequence[Path]) -> bool:
+        """Whether these mask files of a case are the disc's binary file, without one of its cup."""
+        return self.unannotated_cup == "missing" and len(files) == 1
+
+    def recorded(self) -> dict[str, Any]:
+        """The annotation as plain values, for digests: without what came later, where it is as it was before."""
+        later = {"unannotated_cup"} if self.unannotated_cup == "never" else set()
+        return {name: value for name, value in asdict(self).items() if name not in later}
 
 
 BY_DOFE = Annotation(DOFE)
@@ -137,7 +150,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: boo
     labels, stray, allowed = _nearest(present, colours, lossy)
     if coding.bounds is not None:
         labels = 2 - np.searchsorted(coding.bounds, present[:, 0])
-    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})", _as_thresholds(coding))
+    _refuse_stray(present, counts, stray, allowed, f"of the coding ({coding})", as_thresholds(coding))
     of_pixel = labels.astype(np.uint8)[index]
     return np.stack([of_pixel >= 1, of_pixel >= 2])
 
@@ -235,14 +248,29 @@ def shown(pixels: NDArray[np.uint8]) -> Coding | OneStructure | None:
     colours: list[Colour] = [(red, green, blue) for red, green, blue in present[[background, *others[:2]]].tolist()]
     if len(others) == 1:
         return OneStructure(inside=colours[1], outside=colours[0])
-    contacts = {area: contact(labels == 0, labels == area) for area in (1, 2)}
+    outside, *areas = ((labels == area) if len(present) == 3 else _without_specks(labels == area) for area in range(3))
+    contacts = {area: contact(outside, areas[area - 1]) for area in (1, 2)}
     cup, rim = sorted(contacts, key=contacts.__getitem__)
     if contacts[cup] >= MOST_CONTACT * contacts[rim]:
         return None
+    if len(present) > 3:
+        colours = _as_meant(colours)
     return with_bounds(Coding(colours[0], colours[rim], colours[cup]))
 
 
 _MOST_AREAS_TRIED = 12
+_USUAL = (0, 64, 128, 192, 255)
+
+
+def _as_meant(colours: list[Colour]) -> list[Colour]:
+    """Colours that compression has changed a little as they were: in each channel the usual value beside them."""
+
+    def meant(value: int) -> int:
+        nearest = min(_USUAL, key=lambda usual: abs(usual - value))
+        return nearest if abs(nearest - value) <= TOLERANCE else value
+
+    found: list[Colour] = [(meant(red), meant(green), meant(blue)) for red, green, blue in colours]
+    return found if len(set(found)) == len(colours) else colours
 
 
 def _areas(present: NDArray[np.int64], index: NDArray[Any], background: int, others: Sequence[int]) -> list[int]:
@@ -262,6 +290,15 @@ def _areas(present: NDArray[np.int64], index: NDArray[Any], background: int, oth
         if len(chosen) == 3 or tried == _MOST_AREAS_TRIED:
             break
     return chosen[1:]
+
+
+def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask (H, W) without parts that are narrower than 3 pixels, unless these are most of it.
+
+    Between two smoothed colours lie others, of which some look like a third area.
+    """
+    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(bool)
+    return opened if 2 * opened.sum() > mask.sum() else mask
 
 
 def with_bounds(coding: Coding) -> Coding:
@@ -326,7 +363,7 @@ def _nearest(
     return distances.argmin(axis=1), distances.min(axis=1) > tolerance, allowed
 
 
-def _as_thresholds(coding: Coding) -> str:
+def as_thresholds(coding: Coding) -> str:
     """Thresholds halfway between the greys of a coding, as YAML; empty where its greys do not rise or fall."""
     background, rim, cup = (colour[0] for colour in coding.colours)
     if not all(map(_is_grey, coding.colours)) or not (background < rim < cup or background > rim > cup):

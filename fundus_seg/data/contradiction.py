@@ -24,8 +24,8 @@ from fundus_seg.data.coding import (
     turned_threshold,
     within,
 )
-from fundus_seg.data.io import read_binary_mask, read_image
-from fundus_seg.data.recognise import MOST_MASKS, coding_text
+from fundus_seg.data.io import read_binary_mask, read_drawing
+from fundus_seg.data.recognise import MOST_MASKS, coding_text, coding_to_write
 from fundus_seg.errors import DataError, Problem
 
 
@@ -52,12 +52,14 @@ class Shows:
     Attributes:
         text: what it shows, in words.
         coding: the coding to give, as YAML; may be empty.
+        seen: the coding that the mask shows; what to give is then found from all masks that show it.
         places: what to change about the places of the masks, a key of `_PLACES`; may be empty.
     """
 
     text: str
     coding: str = ""
     places: str = ""
+    seen: Coding | None = None
 
 
 _PLACES = {
@@ -66,7 +68,8 @@ _PLACES = {
         "give the place of the discs first, then that of the cups",
     ),
     "two files": (
-        'write `masks: {{disc: "DISCS/{{name}}.png", cup: "CUPS/{{name}}.png"}}` for this domain in {file}',
+        'write `masks: {{disc: "DISCS/{{name}}.png", cup: "CUPS/{{name}}.png"}}`, or the disc alone if no cup is '
+        "drawn, for this domain in {file}",
         "give two places of binary masks, first the discs, then the cups",
     ),
     "one file": (
@@ -93,32 +96,32 @@ def contradictions(
             if isinstance(annotation.coding, Thresholds):
                 what = _thresholded(files, annotation.coding, lacking)
             else:
-                what = _single(files[0], annotation, lacking) if len(files) == 1 else _double(files)
+                what = _double(files) if annotation.coding is None else _single(files[0], annotation, lacking)
             if what is not None:
                 yield files, what
 
 
 def _single(path: Path, annotation: Annotation, lacking: bool) -> Shows | None:
     """What one coded file shows, if that is not its coding."""
-    seen = shown(read_image(path))
+    seen = shown(read_drawing(path))
     if isinstance(seen, OneStructure) and not lacking:
         return Shows(f"shows {seen}", places="two files")
-    return Shows(f"shows {seen}", coding_text(seen)) if isinstance(seen, Coding) and seen != annotation.coding else None
+    return Shows(f"shows {seen}", seen=seen) if isinstance(seen, Coding) and seen != annotation.coding else None
 
 
 def _double(files: tuple[Path, ...]) -> Shows | None:
-    """What two binary files show, if these are not a disc and a cup, white on black."""
-    seen = [shown(read_image(path)) for path in files]
+    """What two binary files show, or that of the disc alone, if these are not a disc and a cup, white on black."""
+    seen = [shown(read_drawing(path)) for path in files]
     for each in seen:
         if isinstance(each, Coding):
-            return Shows(f"shows {each} in one file", coding_text(each), "one file")
+            return Shows(f"shows {each} in one file", places="one file", seen=each)
     kinds = [each for each in seen if isinstance(each, OneStructure)]
     brightness = [(sum(each.inside), sum(each.outside)) for each in kinds]
     if any(inside < outside for inside, outside in brightness):
         at = next(number for number, (inside, outside) in enumerate(brightness) if inside < outside)
         limit = -(-(brightness[at][0] + brightness[at][1]) // 6)
         return Shows(f"shows {kinds[at]}: black on white", f'"<{limit}"')
-    disc, cup = (read_binary_mask(path) for path in files)
+    disc, cup = (read_binary_mask(path) for path in (files[0], files[-1]))
     if disc.shape == cup.shape and disc.any() and not (disc & ~cup).any() and (cup & ~disc).any():
         return Shows("shows a disc inside its cup", places="exchange")
     return None
@@ -130,7 +133,7 @@ def _thresholded(files: tuple[Path, ...], coding: Thresholds, lacking: bool) -> 
     Disc and cup may be exchanged, and either threshold may look in the wrong direction: of the seven other readings,
     the first is taken that shows sound anatomy.
     """
-    pixels = [read_image(path) for path in files]
+    pixels = [read_drawing(path) for path in files]
     disc, cup = pixels[0][..., 0], pixels[-1][..., 0]
     if disc.shape != cup.shape:
         return None
@@ -167,7 +170,7 @@ def pattern(
     group: str,
     annotation: Annotation,
     what: Shows,
-    first: Path,
+    paths: Sequence[Path],
     count: int,
     total: int,
     option: str | None,
@@ -178,10 +181,14 @@ def pattern(
     else:
         given = f"the coding ({annotation.coding})"
     shows = what.text.replace("shows", "show", 1)
+    first = paths[0]
     text = f"{count} of {total} masks of {group} {shows}, against {given}; first {first.name}"
     if count < total:
         return Problem(f"{text}; export all of them alike", first.parent)
     in_yaml, as_option = _PLACES[what.places]
-    file = "the YAML file that describes the domains (docs/domains.md)"
-    advice = (as_option if option else in_yaml).format(coding=what.coding, option=option, file=file)
+    file = "the YAML file that describes the domains (`fundus-seg data init` writes one)"
+    coding, smooth = what.coding, ""
+    if what.seen is not None and not (coding := coding_to_write(what.seen, paths)):
+        coding, smooth = coding_text(what.seen), "export them without smooth borders and "
+    advice = smooth + (as_option if option else in_yaml).format(coding=coding, option=option, file=file)
     return Problem(f"{text}; {advice}", first.parent)

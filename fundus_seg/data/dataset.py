@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.data.coding import Annotation, Thresholds, merged
+from fundus_seg.data.coding import Annotation, Merge, Thresholds, merged
 from fundus_seg.data.files import Case, Split
 from fundus_seg.data.io import Photograph, frame_text, read_binary_mask, read_mask, read_photograph
 from fundus_seg.data.layout import DataRoot, open_root
@@ -17,14 +17,41 @@ from fundus_seg.data.nifti import is_nifti
 from fundus_seg.data.witness import Witness
 from fundus_seg.errors import DataError, Problems
 
+BOTH = (True, True)
+"""Whether disc and cup are annotated: as nearly always."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true masks of one case.
+
+    Attributes:
+        masks: (2, H, W) bool, channels ("disc", "cup"); False where a structure is not annotated.
+        annotated: whether each structure is annotated. One that is annotated may still be empty.
+        reader: who drew them; empty for the truth of all annotators together.
+    """
+
+    masks: NDArray[np.bool_]
+    annotated: tuple[bool, bool] = BOTH
+    reader: str = ""
+
+    @property
+    def told(self) -> NDArray[np.bool_]:
+        """The masks of the structures that are annotated, (1 or 2, H, W)."""
+        return self.masks[list(self.annotated)]
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One case in memory: image (H, W, 3) uint8, masks (2, H, W) bool with channels ("disc", "cup")."""
+    """One case in memory: image (H, W, 3) uint8, masks (2, H, W) bool with channels ("disc", "cup").
+
+    `annotated` says, as that of `Truth`, whether each structure is annotated.
+    """
 
     name: str
     image: NDArray[np.uint8]
     masks: NDArray[np.bool_]
+    annotated: tuple[bool, bool] = BOTH
 
 
 def read_sample(case: Case, witness: Witness | None = None) -> Sample:
@@ -41,26 +68,28 @@ def read_sample(case: Case, witness: Witness | None = None) -> Sample:
     with problems.gather():
         photograph = read_photograph(case.image)
     with problems.gather():
-        masks = read_masks(case, witness)
+        truth = read_truth(case, witness)
     problems.refuse(f"files of {case.name} cannot be used")
-    look(case, photograph, masks, witness or Witness())
-    return Sample(case.name, photograph.pixels, masks)
+    look(case, photograph, truth, witness or Witness())
+    return Sample(case.name, photograph.pixels, truth.masks, truth.annotated)
 
 
-def look(case: Case, photograph: Photograph | None, masks: NDArray[np.bool_], witness: Witness) -> None:
-    """Let a witness look at the masks (2, H, W) of a case, and at how they lie on its photograph if that is there.
+def look(case: Case, photograph: Photograph | None, truth: Truth, witness: Witness) -> None:
+    """Let a witness look at the true masks of a case, and at how they lie on its photograph if that is there.
 
     Raises:
         SharedFaultError: as `check_fit`.
     """
     mixed = is_nifti(case.image) != is_nifti(case.mask)
-    witness.look(f"{case.domain}/{case.split}", case.mask, masks, photograph, mixed=mixed)
+    _, cup = truth.annotated
+    witness.look(f"{case.domain}/{case.split}", case.mask, truth.masks, photograph, mixed=mixed, cup_annotated=cup)
 
 
-def read_masks(case: Case, witness: Witness | None = None) -> NDArray[np.bool_]:
-    """Read the masks of one case, (2, H, W) bool, channels ("disc", "cup"), and merge those of several annotators.
+def read_truth(case: Case, witness: Witness | None = None) -> Truth:
+    """Read the masks of one case, and merge those of several annotators.
 
-    The disc of two binary files is the union of both, since a disc includes its cup.
+    The disc of two binary files is the union of both, since a disc includes its cup. The cup is that of the annotators
+    who annotated one.
 
     Args:
         case: the case.
@@ -70,24 +99,64 @@ def read_masks(case: Case, witness: Witness | None = None) -> NDArray[np.bool_]:
         DataError: a file cannot be read, is not in the case's coding, or differs in size from the others.
     """
     problems = Problems()
-    by_annotator: list[NDArray[np.bool_]] = []
+    by_annotator: list[Truth] = []
     for number, files in enumerate(case.masks):
         seen: NDArray[np.bool_] | DataError
+        cup = True
         try:
             seen = read_files(files, case.annotation)
-            by_annotator.append(nested(seen))
+            cup = cup_annotated(files, seen, case.annotation)
+            by_annotator.append(Truth(nested(seen), (True, cup)))
         except DataError as error:
             problems.found += error.problems
             seen = error
         if witness is not None:
             annotator = f", annotator {number + 1}" if len(case.masks) > 1 else ""
-            witness.see(f"{case.domain}/{case.split}{annotator}", files, case.annotation, seen)
+            witness.see(f"{case.domain}/{case.split}{annotator}", files, case.annotation, seen, cup_annotated=cup)
     problems.refuse(f"masks of {case.name} cannot be used")
-    for files, masks in zip(case.masks, by_annotator, strict=True):
-        if masks.shape != by_annotator[0].shape:
-            sizes = f"{frame_text(masks[0])} pixels, but {case.mask} has {frame_text(by_annotator[0][0])}"
-            raise DataError(sizes, files[0])
-    return merged(by_annotator, case.annotation.merge)
+    _refuse_other_sizes(case.masks, by_annotator)
+    return _merged(by_annotator, case.annotation.merge)
+
+
+def read_readers(case: Case) -> list[Truth]:
+    """The true masks of one case as each of its readers drew them.
+
+    Raises:
+        DataError: as `read_truth`.
+    """
+    found: list[Truth] = []
+    problems = Problems()
+    for reader, files in case.readers:
+        with problems.gather():
+            masks = read_files(files, case.annotation)
+            found.append(Truth(nested(masks), (True, cup_annotated(files, masks, case.annotation)), reader))
+    problems.refuse(f"masks of {case.name} cannot be used")
+    _refuse_other_sizes([files for _, files in case.readers], found)
+    return found
+
+
+def cup_annotated(files: Sequence[Path], masks: NDArray[np.bool_], annotation: Annotation) -> bool:
+    """Whether the cup of masks (2, H, W), as these files show them, is annotated."""
+    empty = annotation.unannotated_cup == "empty" and not masks[1].any()
+    return not (empty or annotation.disc_alone(files))
+
+
+def _refuse_other_sizes(files: Sequence[Sequence[Path]], truths: Sequence[Truth]) -> None:
+    """Raise a DataError if the masks of some annotators differ in size from those of the first."""
+    for own, truth in zip(files, truths, strict=True):
+        if truth.masks.shape != truths[0].masks.shape:
+            sizes = f"{frame_text(truth.masks[0])} pixels, but {files[0][0]} has {frame_text(truths[0].masks[0])}"
+            raise DataError(sizes, own[0])
+
+
+def _merged(truths: Sequence[Truth], merge: Merge) -> Truth:
+    """One truth of those of several annotators; a cup is that of the annotators who annotated one."""
+    with_cup = [truth.masks[1] for truth in truths if truth.annotated[1]]
+    if len(with_cup) == len(truths):
+        return Truth(merged([truth.masks for truth in truths], merge))
+    disc = merged([truth.masks[0] for truth in truths], merge)
+    cup = merged(with_cup, merge) if with_cup else np.zeros_like(disc)
+    return Truth(nested(np.stack([disc, cup])), (True, bool(with_cup)))
 
 
 def nested(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -98,7 +167,8 @@ def nested(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def read_files(files: Sequence[Path], annotation: Annotation) -> NDArray[np.bool_]:
     """Read the masks (2, H, W) bool of one coded file, or of two binary files, disc and cup.
 
-    The disc of two binary files is as its file shows it, and may lack pixels of the cup.
+    The disc of two binary files is as its file shows it, and may lack pixels of the cup. Beside a disc alone, whose cup
+    is not annotated, the cup is empty.
 
     Args:
         files: one file or two.
@@ -108,10 +178,13 @@ def read_files(files: Sequence[Path], annotation: Annotation) -> NDArray[np.bool
         DataError: a file cannot be read, is not in the coding, or the two differ in size.
     """
     coding = annotation.coding
+    limits = (coding.disc, coding.cup) if isinstance(coding, Thresholds) else (None, None)
+    if annotation.disc_alone(files):
+        disc = read_binary_mask(files[0], limits[0])
+        return np.stack([disc, np.zeros_like(disc)])
     if len(files) == 1 and coding is not None:
         return read_mask(files[0], coding)
     disc_file, cup_file = files
-    limits = (coding.disc, coding.cup) if isinstance(coding, Thresholds) else (None, None)
     disc, cup = (read_binary_mask(file, inside) for file, inside in zip(files, limits, strict=True))
     if disc.shape != cup.shape:
         raise DataError(f"{frame_text(cup)} pixels, but {disc_file} has {frame_text(disc)}", cup_file)

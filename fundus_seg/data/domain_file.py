@@ -11,6 +11,9 @@
         images: "south/{name}/photo.tif"
         masks: {disc: "south/{name}/{annotator}-od.png", cup: "south/{name}/{annotator}-oc.png"}    # two binary files
         annotators: {names: [ann, bob, cem], merge: majority}      # or union, intersection, or one of the names
+        patient: "{patient}_{eye}"      # of the case's name; or the end of the photograph's path, "{patient}/*"; or
+                                        # {table: eyes.csv, case: file, patient: id}: splits then go by patient
+        unannotated-cup: missing                       # a disc without a file of its cup is a case of the disc alone
 
 Paths are relative to the file. The file is read node by node, so that every error names its line.
 """
@@ -21,11 +24,14 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from fundus_seg import yaml_lines
+from fundus_seg.builtins import Unannotated
 from fundus_seg.data.coding import (
     CODINGS,
     DOFE,
@@ -40,6 +46,7 @@ from fundus_seg.data.coding import (
     with_bounds,
 )
 from fundus_seg.data.files import ANNOTATOR, NAME, WILDCARDS, DomainFiles, Pattern, SplitFiles
+from fundus_seg.data.patients import EYE, PATIENT, PatientPattern, Patients, manifest_beside, read_table
 from fundus_seg.errors import DataError, UsageError, unknown_name
 from fundus_seg.protocol import NONE_UNSEEN
 from fundus_seg.yaml_lines import YamlError
@@ -48,20 +55,30 @@ DOMAIN_FILE_SUFFIXES = (".yaml", ".yml")
 MOST_ANNOTATORS = 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _WORD = re.compile(r"[^\W\d_][\w-]{0,31}")  # a domain's key, which stands in folders, options and columns
+_TABLE = ("table", "case", "patient", "domain")  # as the arguments of `patients.read_table`
 
 _Entries = dict[str, yaml.Node]
 
 
 def read_domain_file(path: Path) -> tuple[DomainFiles, ...]:
-    """The domains that a YAML file describes, in their order there. Nothing checks yet whether their files exist.
+    """The domains that a YAML file describes, in their order there. Nothing checks yet whether their pictures exist.
+
+    Where nothing in the file says whose eyes the cases are, a manifest.csv of `data prepare` beside it may.
 
     Raises:
-        DataError: the file cannot be read or has a fault; the error names the file and the line.
+        DataError: the file, or a table of patients that it names, cannot be read or has a fault; the error names the
+            file and the line.
     """
     reader = _Reader(path)
-    top = reader.entries(reader.root(), ("coding", "domains"), required=("domains",))
+    top = reader.entries(reader.root(), ("coding", "domains", "patient"), required=("domains",))
     coding = reader.coding(top["coding"]) if "coding" in top else DOFE
-    return tuple(reader.domain(key, node, coding) for key, node in reader.entries(top["domains"]).items())
+    everyone = reader.patients(top["patient"]) if "patient" in top else None
+    manifest = {} if everyone else manifest_beside(path)
+    domains = []
+    for key, node in reader.entries(top["domains"]).items():
+        domain = reader.domain(key, node, coding)
+        domains.append(replace(domain, patients=domain.patients or everyone or manifest.get(key)))
+    return tuple(domains)
 
 
 def read_coding(text: str) -> Coding | Thresholds:
@@ -79,6 +96,15 @@ def read_coding(text: str) -> Coding | Thresholds:
         f"'{text}' is not a coding: write {', '.join(CODINGS)}, or {{cup: 2, rim: 1, background: 0}} with three greys "
         'of 0 to 255 or colours as "#rrggbb", or {disc: ">=128", cup: ">=192"} for grey maps'
     )
+
+
+class _Annotators(NamedTuple):
+    """The annotators of a domain: all, those whose masks make the truth, how, and whether cases may lack some."""
+
+    names: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
+    merge: Merge = "majority"
+    may_lack: bool = False
 
 
 class _Reader:
@@ -147,21 +173,36 @@ class _Reader:
         return text
 
     def domain(self, key: str, node: yaml.Node, coding: Coding | Thresholds) -> DomainFiles:
-        entries = self.entries(node, ("name", "images", "masks", "train", "test", "coding", "annotators"))
+        keys = ("name", "images", "masks", "train", "test", "coding", "annotators", "unannotated-cup", "patient")
+        entries = self.entries(node, keys)
         name = self.text(entries["name"]) if "name" in entries else key
+        patients = self.patients(entries["patient"], key) if "patient" in entries else None
         if "train" not in entries and "test" not in entries:
-            return DomainFiles(key, name, self.split(node, entries, coding, entries))
+            return DomainFiles(key, name, self.split(node, entries, coding, entries), patients=patients)
         for stray in ("images", "masks"):
             if stray in entries:
                 raise self.error(entries[stray], f"'{stray}' stands beside a split: write it inside 'train' and 'test'")
         if "train" not in entries:
             raise self.error(entries["test"], "a test split needs the key 'train' beside it")
-        splits = [
-            self.split(entries[split], self.entries(entries[split], ("images", "masks")), coding, entries)
+        splits = {
+            split: self.split(entries[split], self.entries(entries[split], ("images", "masks")), coding, entries)
             for split in ("train", "test")
             if split in entries
-        ]
-        return DomainFiles(key, name, *splits)
+        }
+        return DomainFiles(key, name, splits["train"], splits.get("test"), patients)
+
+    def patients(self, node: yaml.Node, domain: str = "") -> Patients:
+        """What says whose eyes the cases are, of all domains or of the one whose key is given."""
+        if isinstance(node, yaml.ScalarNode):
+            pattern = self.pattern(node, (PATIENT, EYE))
+            if PATIENT not in pattern:
+                raise self.error(node, f"'{pattern}' lacks '{PATIENT}', which stands for the patient's number or name")
+            if re.search(rf"{PATIENT}([*]|{EYE})|([*]|{EYE}){PATIENT}", pattern):
+                ends = f"write what stands between, as '{PATIENT}_{EYE}', or one character, as '{PATIENT}[LR]'"
+                raise self.error(node, f"'{pattern}' does not tell where the patient ends: {ends}")
+            return PatientPattern(pattern, domain)
+        columns = {key: self.text(each) for key, each in self.entries(node, _TABLE, required=("table",)).items()}
+        return read_table(self.path.parent / columns.pop("table"), **columns)
 
     def split(self, node: yaml.Node, entries: _Entries, coding: Coding | Thresholds, domain: _Entries) -> SplitFiles:
         """Read one split.
@@ -170,16 +211,21 @@ class _Reader:
             node: the split, or the domain if it has no splits.
             entries: the entries of `node`, `images` and `masks` among them.
             coding: the coding of the file, for a domain without its own.
-            domain: the entries of the domain, which may have `coding` and `annotators`.
+            domain: the entries of the domain, which may have `coding`, `annotators` and `unannotated-cup`.
         """
         for key in ("images", "masks"):
             if key not in entries:
                 raise self.error(node, f"the key '{key}' is missing")
-        names, merge = self.annotators(domain["annotators"]) if "annotators" in domain else ((), "majority")
+        annotators = self.annotators(domain["annotators"]) if "annotators" in domain else _Annotators()
+        names = annotators.merged
         binary = isinstance(entries["masks"], yaml.MappingNode)
         if binary:
-            parts = self.entries(entries["masks"], ("disc", "cup"), required=("disc", "cup"))
-            patterns = [self.masks(parts[structure], annotated=bool(names)) for structure in ("disc", "cup")]
+            parts = self.entries(entries["masks"], ("disc", "cup"), required=("disc",))
+            patterns = [
+                self.masks(parts[structure], annotated=bool(names))
+                for structure in ("disc", "cup")
+                if structure in parts
+            ]
         else:
             patterns = [self.masks(entries["masks"], annotated=bool(names))]
         if "coding" in domain:
@@ -188,28 +234,50 @@ class _Reader:
                 raise self.error(
                     domain["coding"], 'two binary files need no coding but thresholds, as ">=128": leave it out'
                 )
+        cups = self.unannotated(domain.get("unannotated-cup"), binary=binary, cups=not binary or len(patterns) == 2)
         base = self.path.parent
+
+        def of(annotator: str) -> tuple[Pattern, ...]:
+            return tuple(Pattern(base, pattern.replace(ANNOTATOR, annotator)) for pattern in patterns)
+
         return SplitFiles(
             images=Pattern(base, self.images(entries["images"])),
-            masks=tuple(
-                tuple(Pattern(base, pattern.replace(ANNOTATOR, annotator)) for pattern in patterns)
-                for annotator in names or ("",)
-            ),
-            annotation=Annotation(None if binary and isinstance(coding, Coding) else coding, merge),
+            masks=tuple(of(annotator) for annotator in names or ("",)),
+            annotation=Annotation(None if binary and isinstance(coding, Coding) else coding, annotators.merge, cups),
+            readers=tuple((annotator, of(annotator)) for annotator in annotators.names),
+            readers_may_lack=annotators.may_lack,
         )
+
+    def unannotated(self, node: yaml.Node | None, *, binary: bool, cups: bool) -> Unannotated:
+        """Which cups are not annotated.
+
+        Args:
+            node: what the domain says of it.
+            binary: whether disc and cup have a file each.
+            cups: whether cups have a pattern.
+        """
+        if not cups:
+            if node is not None:
+                raise self.error(node, "'masks' names no cup, so that none is annotated: leave 'unannotated-cup' out")
+            return "missing"
+        if node is None:
+            return "never"
+        text = self.text(node)
+        for kind in ("missing", "empty"):
+            if text == kind and (binary or kind == "empty"):
+                return kind
+        if text == "missing":
+            raise self.error(node, "one coded file cannot lack its cup alone: write 'unannotated-cup: empty'")
+        raise self.error(node, unknown_name("unannotated-cup", text, ("missing", "empty")))
 
     def images(self, node: yaml.Node) -> str:
         pattern = self.pattern(node, (NAME,))
-        if "**" in pattern:
-            raise self.error(node, "'**' is not supported: write '*' for each folder between")
         if NAME not in pattern and not set(pattern) & set(WILDCARDS):
             raise self.error(node, f"'{pattern}' is one file: write '*' or '{NAME}' where names differ")
         return pattern
 
     def masks(self, node: yaml.Node, *, annotated: bool) -> str:
         pattern = self.pattern(node, (NAME, ANNOTATOR))
-        if set(pattern) & set(WILDCARDS):
-            raise self.error(node, f"'{pattern}': each photograph has one mask, so write '{NAME}' and no wildcard")
         if NAME not in pattern:
             raise self.error(node, f"'{pattern}' lacks '{NAME}', which stands for the photograph's name")
         if annotated and ANNOTATOR not in pattern:
@@ -224,11 +292,15 @@ class _Reader:
         for placeholder in re.findall(r"\{[^}]*\}?", pattern):
             if placeholder not in placeholders:
                 raise self.error(node, unknown_name("placeholder", placeholder, placeholders))
+        if "**" in pattern:
+            raise self.error(node, "'**' is not supported: write '*' for each folder between")
         return pattern
 
-    def annotators(self, node: yaml.Node) -> tuple[tuple[str, ...], Merge]:
-        """The annotators whose masks are read, and how these are merged."""
-        entries = self.entries(node, ("names", "merge"), required=("names",))
+    def annotators(self, node: yaml.Node) -> _Annotators:
+        """The annotators of a domain."""
+        entries = self.entries(node, ("names", "merge", "missing"), required=("names",))
+        if "missing" in entries and (given := self.text(entries["missing"])) != "allowed":
+            raise self.error(entries["missing"], f"'{given}': write 'missing: allowed', or leave it out")
         if not isinstance(entries["names"], yaml.SequenceNode) or not entries["names"].value:
             raise self.error(entries["names"], "expected a list of annotators here, as [a, b, c]")
         if len(entries["names"].value) > MOST_ANNOTATORS:
@@ -239,12 +311,13 @@ class _Reader:
             if names.count(name) > 1 or name in MERGES:
                 raise self.error(item, f"annotator '{name}': each needs a different name, and not {', '.join(MERGES)}")
         chosen = self.text(entries["merge"]) if "merge" in entries else "majority"
+        may_lack = "missing" in entries
         for merge in MERGES:
             if chosen == merge:
-                return tuple(names), merge
+                return _Annotators(tuple(names), tuple(names), merge, may_lack)
         if chosen not in names:
             raise self.error(entries["merge"], unknown_name("merge", chosen, (*MERGES, *names)))
-        return (chosen,), "majority"
+        return _Annotators(tuple(names), (chosen,), may_lack=may_lack)
 
     def coding(self, node: yaml.Node) -> Coding | Thresholds:
         if isinstance(node, yaml.ScalarNode):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fundus_seg.builtins import Split
 from fundus_seg.data.coding import BY_DOFE, Annotation
@@ -31,6 +32,9 @@ from fundus_seg.data.listing import (
 from fundus_seg.data.names import key, name_of, suffix_of
 from fundus_seg.errors import DataError, Problem
 
+if TYPE_CHECKING:
+    from fundus_seg.data.patients import Patients
+
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 NAME = "{name}"
@@ -47,8 +51,10 @@ class Case:
         split: `train` or `test`.
         name: name of the case, unique within its domain and split.
         image: the photograph.
-        masks: for each annotator one coded file, or the two binary files of disc and cup.
+        masks: for each annotator one coded file, or the two binary files of disc and cup, or that of the disc alone.
         annotation: how these files become the case's two masks.
+        patient: whose eye it is, as the data names the patient; None where that is not known.
+        readers: where a domain keeps its annotators apart, the name and the mask files of each who drew this case.
     """
 
     domain: str
@@ -57,11 +63,25 @@ class Case:
     image: Path
     masks: tuple[tuple[Path, ...], ...]
     annotation: Annotation
+    patient: str | None = None
+    readers: tuple[tuple[str, tuple[Path, ...]], ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """What splits and halves of splits go by: the patient, or the case itself where no patient is known."""
+        return self.name if self.patient is None else self.patient
 
     @property
     def mask(self) -> Path:
         """The first mask file: messages about the case's masks name this one."""
         return self.masks[0][0]
+
+
+def not_drawn(cases: Sequence[Case]) -> dict[str, list[Case]]:
+    """The cases that a reader has not drawn, for each reader who has drawn some of these cases, but not all."""
+    readers = dict.fromkeys(reader for case in cases for reader, _ in case.readers)
+    lacking = {reader: [case for case in cases if reader not in dict(case.readers)] for reader in readers}
+    return {reader: without for reader, without in lacking.items() if without}
 
 
 @dataclass(frozen=True)
@@ -91,7 +111,7 @@ class Pattern:
         return found
 
     def path(self, name: str) -> Path:
-        """The file that the case `name` is expected to have; the pattern must have no wildcards."""
+        """The file that the case `name` is expected to have, with the wildcards of the pattern."""
         return self.base / self.text.replace(NAME, name)
 
     def why_empty(self) -> Problem:
@@ -178,7 +198,7 @@ def _search(folder: Path, parts: Sequence[str], name: str | None, found: Found) 
 def _matches(part: str, name: str | None, given: Sequence[str], *, file: bool) -> dict[str, re.Match[str]]:
     """The given names that match one part of a pattern; brackets are taken literally if any name has them so."""
     for literal in (True, False) if "[" in part else (True,):
-        expression = _regular_expression(part, name, literal=literal, file=file)
+        expression = regular_expression(part, name, literal=literal, file=file)
         if matches := {each: match for each in given if (match := expression.fullmatch(each))}:
             return matches
     return {}
@@ -186,16 +206,47 @@ def _matches(part: str, name: str | None, given: Sequence[str], *, file: bool) -
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The patterns of one split: its photographs, and for each annotator one coded mask or two binary masks."""
+    """The patterns of one split.
+
+    Attributes:
+        images: its photographs.
+        masks: for each annotator whose masks make the truth, one coded mask, or the binary masks of disc and cup.
+        annotation: how masks are read.
+        readers: the name and the patterns of each annotator, also of those who do not make the truth.
+        readers_may_lack: whether a case needs the masks of one of the annotators only, and not of all.
+    """
 
     images: Pattern
     masks: tuple[tuple[Pattern, ...], ...]
     annotation: Annotation = BY_DOFE
+    readers: tuple[tuple[str, tuple[Pattern, ...]], ...] = ()
+    readers_may_lack: bool = False
 
     @property
     def mask_patterns(self) -> tuple[Pattern, ...]:
-        """The mask patterns of all annotators, one after another."""
+        """The patterns of the masks that make the truth, of all annotators, one after another."""
         return tuple(pattern for of_annotator in self.masks for pattern in of_annotator)
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """All patterns, those of the photographs first."""
+        of_readers = (pattern for _, patterns in self.readers for pattern in patterns)
+        return (self.images, *self.mask_patterns, *of_readers)
+
+    def way_out(self, pattern: Pattern) -> str:
+        """What a domain file must say so that a case may lack its mask of this pattern; empty where nothing would."""
+        if pattern in self._cups:
+            return "unannotated-cup: missing"
+        return "annotators: {..., missing: allowed}" if len(self.masks) > 1 else ""
+
+    def may_lack(self, pattern: Pattern) -> bool:
+        """Whether a case may lack its mask of this pattern: its cup alone, or all that an annotator draws."""
+        return self.readers_may_lack or (self.annotation.unannotated_cup == "missing" and pattern in self._cups)
+
+    @property
+    def _cups(self) -> list[Pattern]:
+        """The patterns of cups that have a file of their own."""
+        return [cup for _, *cups in self.masks for cup in cups]
 
 
 @dataclass(frozen=True)
@@ -207,25 +258,31 @@ class DomainFiles:
         name: full name of the centre.
         train: files of the training split.
         test: files of the test split; None: `hashed_split` takes the test cases from the files of `train`.
+        patients: what says whose eyes the cases are; None where that is not known.
     """
 
     key: str
     name: str
     train: SplitFiles
     test: SplitFiles | None = None
+    patients: Patients | None = None
+
+    def patient(self, name: str, image: Path) -> str | None:
+        """The patient of the case with this name and photograph; None where that is not known."""
+        return self.patients.patient(self.key, name, image) if self.patients else None
 
     def files(self, split: Split) -> SplitFiles:
         """The patterns that hold the files of a split."""
         return self.test if split == "test" and self.test is not None else self.train
 
 
-def hashed_split(name: str) -> Split:
-    """The split of a case in a domain without splits of its own: about one name in five is a test case.
+def hashed_split(subject: str) -> Split:
+    """The split of a case in a domain without splits of its own: about one subject in five is a test case.
 
-    The split depends on the name alone, so a new case never moves another one. The hash shares no bits with the one
-    that halves the test splits (`protocol.source_half`).
+    The split depends on `Case.subject` alone, so a new case never moves another one, and the eyes of a patient stay
+    together. The hash shares no bits with the one that halves the test splits (`protocol.source_half`).
     """
-    return "test" if int.from_bytes(hashlib.sha256(name.encode()).digest()[1:8]) % 5 == 0 else "train"
+    return "test" if int.from_bytes(hashlib.sha256(subject.encode()).digest()[1:8]) % 5 == 0 else "train"
 
 
 def left_over(found: Mapping[Pattern, Found]) -> Iterator[Skipped]:
@@ -253,7 +310,7 @@ def left_over(found: Mapping[Pattern, Found]) -> Iterator[Skipped]:
 
 
 @lru_cache(maxsize=4096)
-def _regular_expression(part: str, name: str | None, *, literal: bool, file: bool) -> re.Pattern[str]:
+def regular_expression(part: str, name: str | None, *, literal: bool, file: bool) -> re.Pattern[str]:
     """The regular expression of one part of a pattern, with `{name}` as the group `name`.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from fundus_seg.builtins import Split
@@ -52,6 +53,7 @@ class _Search:
     """All files that match the patterns of some domains.
 
     Attributes:
+        domains: the domains by their keys.
         files: the patterns of each split.
         found: what each pattern finds.
         masks: the file that a mask pattern finds for each name.
@@ -59,6 +61,7 @@ class _Search:
     """
 
     def __init__(self, domains: Sequence[DomainFiles]) -> None:
+        self.domains = {domain.key: domain for domain in domains}
         self.files: dict[_Place, SplitFiles] = {}
         self.found: dict[Pattern, Found] = {}
         self.masks: dict[Pattern, dict[str, Path]] = {}
@@ -66,7 +69,7 @@ class _Search:
         for domain in domains:
             for split in SPLITS:
                 files = domain.files(split)
-                for pattern in (files.images, *files.mask_patterns):
+                for pattern in files.patterns:
                     if pattern not in self.found:
                         self.found[pattern] = pattern.find()
                         self.masks[pattern] = dict(reversed(self.found[pattern].files))  # the first of each name
@@ -74,7 +77,7 @@ class _Search:
                 self.photographs[domain.key, split] = [
                     (name, path)
                     for name, path in self.found[files.images].files
-                    if domain.test is not None or hashed_split(name) == split
+                    if domain.test is not None or hashed_split(domain.patient(name, path) or name) == split
                 ]
 
     def split(self, place: _Place) -> FoundSplit:
@@ -82,22 +85,42 @@ class _Search:
         if not self.photographs[place]:
             return FoundSplit((), (self._why_empty(place),))
         domain, split = place
-        files = self.files[place]
+        files, patient = self.files[place], self.domains[domain].patient
         misplaced = self._misplaced(place)
         problems = list(misplaced.values())
         complete = {name: path for name, path in self.photographs[place] if path not in misplaced}
         for pattern in files.mask_patterns:
             problems += self._unpaired(place, pattern) if self.masks[pattern] else [pattern.why_empty()]
-            complete = {name: path for name, path in complete.items() if name in self.masks[pattern]}
-        cases = [
-            Case(domain, split, name, path, self._mask_files(files, name), files.annotation)
-            for name, path in complete.items()
-        ]
+            if not files.may_lack(pattern):
+                complete = {name: path for name, path in complete.items() if name in self.masks[pattern]}
+        problems += self._halves(files, complete) if files.readers_may_lack else []
+        cases = []
+        for name, path in complete.items():
+            masks = tuple(own for patterns in files.masks if (own := self._mask_files(files, patterns, name)))
+            readers = ((reader, self._mask_files(files, patterns, name)) for reader, patterns in files.readers)
+            if masks:
+                there = tuple((reader, own) for reader, own in readers if own)
+                cases.append(Case(domain, split, name, path, masks, files.annotation, patient(name, path), there))
+            else:
+                problems.append(
+                    Problem(f"photograph without any mask; expected {files.mask_patterns[0].path(name)}", path)
+                )
         return FoundSplit(tuple(cases), tuple(problems))
 
-    def _mask_files(self, files: SplitFiles, name: str) -> tuple[tuple[Path, ...], ...]:
-        """The mask files of one case, for each annotator."""
-        return tuple(tuple(self.masks[pattern][name] for pattern in of_annotator) for of_annotator in files.masks)
+    def _mask_files(self, files: SplitFiles, patterns: Sequence[Pattern], name: str) -> tuple[Path, ...]:
+        """The mask files that an annotator has of a case; none where one is missing, but for a cup that may be."""
+        own = tuple(self.masks[pattern][name] for pattern in patterns if name in self.masks[pattern])
+        disc_alone = files.annotation.disc_alone(own) and name in self.masks[patterns[0]]
+        return own if disc_alone or len(own) == len(patterns) else ()
+
+    def _halves(self, files: SplitFiles, names: Iterable[str]) -> Iterator[Problem]:
+        """The masks whose other half is missing, of annotators who need not have drawn all cases."""
+        for patterns, name in product(files.masks, names):
+            there = [self.masks[pattern][name] for pattern in patterns if name in self.masks[pattern]]
+            if there and not self._mask_files(files, patterns, name):
+                missing = next(pattern for pattern in patterns if name not in self.masks[pattern])
+                text = f"a mask without its other half; expected {missing.path(name)}{_way_out(files, missing)}"
+                yield Problem(text, there[0])
 
     def _why_empty(self, place: _Place) -> Problem:
         """Why a split has no photographs."""
@@ -125,7 +148,8 @@ class _Search:
 
     def _unpaired(self, place: _Place, pattern: Pattern) -> list[Problem]:
         """The photographs of one split without a mask in `pattern`, then the masks in it without a photograph."""
-        images = self.files[place].images
+        files = self.files[place]
+        images = files.images
         masks = self.found[pattern].files
         photographed = {
             name
@@ -136,9 +160,9 @@ class _Search:
         own = {name for name, _ in self.photographs[place]}
         return [
             *(
-                Problem(f"photograph without a mask; expected {pattern.path(name)}", path)
+                Problem(f"photograph without a mask; expected {pattern.path(name)}{_way_out(files, pattern)}", path)
                 for name, path in self.photographs[place]
-                if name not in self.masks[pattern]
+                if name not in self.masks[pattern] and not files.may_lack(pattern)
             ),
             *(
                 Problem(f"mask without a photograph; expected {images.base / images.text}", path)
@@ -151,3 +175,9 @@ class _Search:
                 if name in own and path != self.masks[pattern][name]
             ),
         ]
+
+
+def _way_out(files: SplitFiles, pattern: Pattern) -> str:
+    """What to do about a mask that nobody has drawn."""
+    key = files.way_out(pattern)
+    return f"; if nobody has drawn it, write `{key}` in the domain" if key else ""

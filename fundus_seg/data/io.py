@@ -1,4 +1,4 @@
-"""Read and write photographs and masks: PNG, JPEG, BMP, TIFF and NIfTI.
+"""Read and write photographs and masks: PNG, JPEG, BMP, TIFF and NIfTI; and read photographs in DICOM files.
 
 The content of a file decides its format, not its name. Only NIfTI is known by its suffix, `.nii` or `.nii.gz`.
 """
@@ -11,7 +11,7 @@ import logging
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM, MaskFormat
+from fundus_seg.data import dicom
 from fundus_seg.data.coding import DOFE, Coding, Thresholds, decode, decode_binary
 from fundus_seg.data.nifti import directions, write_slice
 from fundus_seg.errors import DataError, about, one_line
@@ -108,17 +109,33 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return _read(path).pixels
 
 
-def read_mask(path: Path, coding: Coding | Thresholds = DOFE) -> NDArray[np.bool_]:
+def read_drawing(path: Path) -> NDArray[np.uint8]:
+    """Read the pixels (H, W, 3) of a mask, whatever its coding.
+
+    Raises:
+        DataError: the file cannot be read, or is partly transparent.
+    """
+    return _read(path, opaque=True).pixels
+
+
+def read_mask(
+    path: Path, coding: Coding | Thresholds | Callable[[NDArray[np.uint8]], Coding] = DOFE
+) -> NDArray[np.bool_]:
     """Read a mask as (2, H, W) bool, channels ("disc", "cup"); the disc includes the cup.
 
     The file may be grey, RGB or have a palette; the values of a NIfTI are its greys.
+
+    Args:
+        path: the file.
+        coding: its coding, or a function that tells it from the pixels (H, W, 3).
 
     Raises:
         DataError: the file cannot be read, or has colours that are not in the coding.
     """
     decoded = _read(path, opaque=True)
     with about(path), _budget.taking(decoded.pixels.size * _BYTES_PER_PIXEL // 3):
-        return decode(decoded.pixels, coding, lossy=decoded.lossy)
+        known = coding(decoded.pixels) if callable(coding) else coding
+        return decode(decoded.pixels, known, lossy=decoded.lossy)
 
 
 def read_binary_mask(path: Path, inside: str | None = None) -> NDArray[np.bool_]:
@@ -134,6 +151,18 @@ def read_binary_mask(path: Path, inside: str | None = None) -> NDArray[np.bool_]
     decoded = _read(path, opaque=True)
     with about(path), _budget.taking(decoded.pixels.size * _BYTES_PER_PIXEL // 3):
         return decode_binary(decoded.pixels, lossy=decoded.lossy, inside=inside)
+
+
+def read_greys(path: Path) -> NDArray[np.uint8]:
+    """Read a grey map as (H, W) uint8.
+
+    Raises:
+        DataError: the file cannot be read, or is coloured.
+    """
+    pixels = _read(path, opaque=True).pixels
+    if not (pixels == pixels[..., :1]).all():
+        raise DataError("a coloured picture, but a grey map is wanted; export it in greys", path)
+    return np.ascontiguousarray(pixels[..., 0])
 
 
 def count_greys(path: Path) -> NDArray[np.int64]:
@@ -192,7 +221,7 @@ def _read(path: Path, *, opaque: bool = False) -> _Decoded:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(len(_PNG))
+            start = file.read(dicom.START)
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror}); check the file and who may read it", path) from error
     if not start:
@@ -200,6 +229,8 @@ def _read(path: Path, *, opaque: bool = False) -> _Decoded:
     with reading(path):
         if path.name.lower().endswith((".nii", ".nii.gz")):
             return _Decoded(_read_nifti(path))
+        if dicom.is_marked(start):
+            return _Decoded(_read_dicom(path))
         return _read_picture(path, opaque, start)
 
 
@@ -208,7 +239,7 @@ def _read_picture(path: Path, opaque: bool, start: bytes) -> _Decoded:
         try:
             return _decoded(path, path, opaque)
         except ValueError:
-            if start != _PNG:
+            if not start.startswith(_PNG):
                 raise
             return _decoded(path, _without_large_texts(path), opaque)
         except OSError:
@@ -216,7 +247,7 @@ def _read_picture(path: Path, opaque: bool, start: bytes) -> _Decoded:
                 raise
             return _without_end(path, opaque)
     except UnidentifiedImageError as error:
-        raise DataError("not an image (PNG, JPEG, BMP, TIFF, NIfTI); export it again as PNG", path) from error
+        raise DataError("not an image (PNG, JPEG, BMP, TIFF, NIfTI, DICOM); export it again as PNG", path) from error
     except DataError:
         raise
     except Exception as error:  # a decoder may raise any exception when the bytes do not fit the header
@@ -229,8 +260,9 @@ def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
         _refuse_too_large(path, *image.size)
         if image.format == "TIFF":
             _refuse_pages(path, image)
-        if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):  # PIL silently cuts RGB to 8 bits
-            raise DataError("more than 8 bits a channel; export it with 8 bits", path)
+        deep = image.mode.startswith(("I", "F"))
+        if not deep and ";16" in str(image.tile):  # PIL silently cuts RGB to 8 bits
+            raise DataError(_DEEP, path)
         with _budget.taking(image.width * image.height * _BYTES_PER_PIXEL):
             if opaque and image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
                 raise DataError("a mask that is partly transparent; export it flattened", path)
@@ -238,10 +270,29 @@ def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
             orientation = image.getexif().get(_ORIENTATION)
             turned = orientation in range(2, 9)
             upright = ImageOps.exif_transpose(image) if turned else image
+            if deep:
+                upright = Image.fromarray(_in_eight_bits(np.asarray(upright), path))
             coloured = upright if upright.mode == "RGB" else upright.convert("RGB")
             return _Decoded(np.asarray(coloured), image.format in _LOSSY, orientation if turned else 1)
 
 
+def _in_eight_bits(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """Greys (H, W) of more bits in 8 of them, where no two different ones become one, as in masks of few greys.
+
+    Whole numbers of 0 to 255 stay as they are. Of others with 16 bits, the upper 8 are taken.
+
+    Raises:
+        DataError: 8 bits cannot hold them.
+    """
+    greys = np.unique(values)
+    if ((greys >= 0) & (greys <= 255) & (greys % 1 == 0)).all():
+        return values.astype(np.uint8)
+    if not (values.dtype.kind in "iu" and greys[0] >= 0 and greys[-1] < 1 << 16 and (np.diff(greys >> 8) > 0).all()):
+        raise DataError(_DEEP, path)
+    return (values >> 8).astype(np.uint8)
+
+
+_DEEP = "more than 8 bits a channel; export it with 8 bits"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _NO_DATA = (b"", b"\x5a\x33" * 64, b"\xa5\xcc" * 64)
@@ -317,6 +368,13 @@ def _opened(source: Path | io.BytesIO) -> Any:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def _read_dicom(path: Path) -> NDArray[np.uint8]:
+    header = dicom.read_header(path)
+    _refuse_too_large(path, header.width, header.height)
+    with _budget.taking(header.width * header.height * _BYTES_PER_PIXEL):
+        return dicom.read_pixels(path)
+
+
 def _read_nifti(path: Path) -> NDArray[np.uint8]:
     """Read the only slice of a NIfTI as ITK-SNAP shows it: columns run to the patient's left, rows to the back.
 
@@ -328,7 +386,7 @@ def _read_nifti(path: Path) -> NDArray[np.uint8]:
     try:
         image: Any = nibabel.load(path)
         width, height, *others = image.shape
-        coloured = others[1:] == [1, 3]
+        coloured = others[-1:] == [3]  # NIfTI's own place for channels is the fifth axis; writers take the third too
         if any(length != 1 for length in (others[:-1] if coloured else others)):
             voxels = "x".join(map(str, image.shape))
             raise DataError(

@@ -17,7 +17,8 @@ from fundus_seg.data.files import NAME, SPLITS, Case, DomainFiles, Pattern, Spli
 from fundus_seg.data.find import FoundSplit, find_domains
 from fundus_seg.data.listing import PHOTOGRAPHS, Skipped, entries, tell
 from fundus_seg.data.names import suffix_of
-from fundus_seg.errors import DataError, Problems, UsageError, unknown_name
+from fundus_seg.data.patients import Patients, unknown_patients
+from fundus_seg.errors import DataError, Problems, UsageError, about, unknown_name
 from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import DOMAINS, Domain
@@ -25,6 +26,8 @@ from fundus_seg.protocol import DOMAINS, Domain
 DATA_VARIABLE = "FUNDUS_SEG_DATA"
 DEFAULT_ROOT = Path("data/Fundus")
 PATTERN = "Domain1..4/{train,test}/ROIs/{image,mask}/*.png"
+DOMAIN_FILE = "domains.yaml"
+"""The domain file that opens a folder without Domain1..4: `data prepare` writes one."""
 PHANTOM = "phantom"
 """The value of `--data` for the synthetic photographs that come with the package."""
 EMBEDDED_PER_DOMAIN = 36
@@ -45,6 +48,7 @@ class DataRoot:
         name: what opens the root again: the absolute path, or `phantom`.
         experiment: keys of the domains that the whole experiment has, whether or not this root holds them all.
         phantom: whether any photograph is synthetic; scores on such photographs say nothing about patients.
+        patients: by domain, what says whose eyes its cases are; domains of which nothing does are left out.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class DataRoot:
     name: str
     experiment: tuple[str, ...]
     phantom: bool
+    patients: Mapping[str, Patients] = field(default_factory=dict, repr=False)
 
     def split(self, domain: str, split: Split) -> FoundSplit:
         """The cases of one split that have all their files, and the problems with the other files.
@@ -93,7 +98,8 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
         progress: where the drawing of the phantom is shown, and which files are left out.
 
     Raises:
-        DataError: there is no such root, it holds fewer domains than `least`, or the YAML file has a fault.
+        DataError: there is no such root, it holds fewer domains than `least`, or the YAML file has a fault; or the file
+            says whose eyes the cases of a domain are, but by a pattern or table that fits none of them.
     """
     given = str(data) if data is not None else os.environ.get(DATA_VARIABLE)
     if given == PHANTOM:
@@ -107,6 +113,8 @@ def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progr
 
 
 def _open(root: Path, least: int, progress: Progress) -> DataRoot:
+    if (root / DOMAIN_FILE).is_file() and not _classic_domains(root):
+        root /= DOMAIN_FILE
     if root.suffix.lower() in DOMAIN_FILE_SUFFIXES:
         layout = read_domain_file(root)
         experiment, wanted = tuple(domain.key for domain in layout), "domains"
@@ -126,6 +134,13 @@ def _open(root: Path, least: int, progress: Progress) -> DataRoot:
     found = find_domains(layout)
     skipped = (*found.skipped, *(_other_domains(root) if root.is_dir() else ()))
     tell(skipped, progress)
+    patients = {domain.key: domain.patients for domain in layout if domain.patients}
+    for domain, source in patients.items():
+        cases = [case for split in SPLITS for case in found.splits[domain, split].cases]
+        with about(root):
+            warning = unknown_patients(source, domain, cases)
+        if warning:
+            progress.warn(warning)
     folders = {domain.files(split).images.folder for domain in layout for split in SPLITS}
     folders |= {case.image.parent for split in found.splits.values() for case in split.cases}
     return DataRoot(
@@ -136,6 +151,7 @@ def _open(root: Path, least: int, progress: Progress) -> DataRoot:
         name=str(root.resolve()),
         experiment=experiment,
         phantom=any(in_phantom(folder) for folder in folders),
+        patients=patients,
     )
 
 

@@ -1,8 +1,9 @@
 """List the photographs or masks in folders: which files are taken, and which are left out, with the reason for each.
 
 All commands list files here. Only regular files are taken, and links to them. A file is known by its suffix, in upper
-or lower case. Everything else is left out, and the caller tells of it (`tell`) but for what can be no picture: tables,
-texts, and what file managers leave behind (`Thumbs.db`).
+or lower case; of the files without the suffix of a photograph, the first bytes tell those that are DICOM. Everything
+else is left out, and the caller tells of it (`tell`) but for what can be no picture: tables, texts, and what file
+managers leave behind (`Thumbs.db`).
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fundus_seg.data import dicom
 from fundus_seg.data.names import suffix_of
 from fundus_seg.errors import DataError
 from fundus_seg.progress import Progress
 
-PHOTOGRAPHS = (
+PICTURES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".nii", ".nii.gz"),
 )
+"""Suffixes of files that are no DICOM, whatever they hold."""
+
+PHOTOGRAPHS = (*PICTURES, *dicom.SUFFIXES)
 """Suffixes of photographs in a folder."""
 
 MASKS = (".png", ".bmp", ".dib", ".tif", ".tiff", ".nii", ".nii.gz")
@@ -35,7 +40,7 @@ _DOCUMENTS = (
 )
 """Suffixes of files that are neither photographs nor masks: nobody misses them."""
 
-_UNSUFFIXED = ("license", "licence", "readme", "copying", "makefile", "dockerfile", "version")
+_UNSUFFIXED = ("license", "licence", "readme", "copying", "makefile", "dockerfile", "version", "dicomdir")
 """The same, of files without a suffix."""
 
 HIDDEN = "hidden, since the name begins with a dot"
@@ -140,6 +145,8 @@ def in_folder(
     for entry, nested in _walk(folder, passed):
         file = entry.path.name
         fits = suffix_of(file) in suffixes
+        if not fits and suffixes is PHOTOGRAPHS and entry.kind == "file" and may_be_picture(file):
+            fits = is_dicom(entry.path)
         if entry.kind == "folder":
             if fits:
                 skipped.append(Skipped(entry.path, FOLDER))
@@ -211,6 +218,11 @@ def unusable(entry: Entry) -> str:
     if entry.hidden:
         return HIDDEN if suffix_of(entry.path.name) in PHOTOGRAPHS else ""
     return SPECIAL if entry.kind == "special" else ""
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is a DICOM file by its first bytes, which are read unless it has the suffix of a picture."""
+    return suffix_of(path.name) not in PICTURES and dicom.has_mark(path)
 
 
 def may_be_picture(file: str) -> bool:

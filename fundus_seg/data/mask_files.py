@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fundus_seg.builtins import Unannotated
 from fundus_seg.cores import map_on_cores
 from fundus_seg.data.coding import Annotation, Coding, Thresholds
-from fundus_seg.data.dataset import nested, read_files
+from fundus_seg.data.dataset import cup_annotated, nested, read_files
 from fundus_seg.data.files import NAME, WILDCARDS, Pattern, left_over
 from fundus_seg.data.io import Photograph, frame_text, read_image
 from fundus_seg.data.layout import in_phantom
@@ -66,12 +67,17 @@ class MaskFiles:
         except DataError as error:
             witness.see(group, files, self.annotation, error)
             raise
-        witness.see(group, files, self.annotation, masks)
+        _, cup = self.annotated(name, masks)
+        witness.see(group, files, self.annotation, masks, cup_annotated=cup)
         if self.nested:
             masks = nested(masks)
             mixed = image is not None and is_nifti(image) != is_nifti(files[0])
-            witness.look(group, files[0], masks, photograph, mixed=mixed)
+            witness.look(group, files[0], masks, photograph, mixed=mixed, cup_annotated=cup)
         return masks
+
+    def annotated(self, name: str, masks: NDArray[np.bool_]) -> tuple[bool, bool]:
+        """Whether disc and cup of a case are annotated, whose masks (2, H, W) were read."""
+        return True, cup_annotated(self.files[name], masks, self.annotation)
 
 
 def find_masks(
@@ -100,9 +106,14 @@ def _tell(found: Iterable[Mapping[str, tuple[Path, ...]]], skipped: Iterable[Ski
 
 
 def _find(
-    where: Sequence[str], coding: Coding | Thresholds | None
+    where: Sequence[str], coding: Coding | Thresholds | None, unannotated_cup: Unannotated | None = None
 ) -> tuple[dict[str, tuple[Path, ...]], list[Skipped]]:
-    """The mask files of each case, by name, and the files that are left out, those of the other place among them."""
+    """The mask files of each case, by name, and the files that are left out, those of the other place among them.
+
+    With `unannotated_cup` as `missing`, a case may have a disc alone; None: the command cannot say so.
+    """
+    if unannotated_cup == "missing" and isinstance(coding, Coding):
+        raise UsageError("--unannotated-cup missing: a disc alone is a binary file without a coding but thresholds")
     if len(where) > 2 or (len(where) == 2 and isinstance(coding, Coding)):
         raise UsageError(f"{', '.join(where)}: give one place, or two of binary masks, disc then cup, without a coding")
     if len(where) > len(set(where)):
@@ -119,12 +130,13 @@ def _find(
     if len(found) == 1:
         return {name: (path,) for name, path in found[0].items()}, skipped
     discs, cups = found
-    for name in sorted(discs.keys() - cups.keys()):
-        problems.add(f"a disc without a cup in {where[1]}", discs[name])
+    way_out = "; if nobody has drawn it, give --unannotated-cup missing" if unannotated_cup else ""
+    for name in sorted(discs.keys() - cups.keys()) if unannotated_cup != "missing" else ():
+        problems.add(f"a disc without a cup in {where[1]}{way_out}", discs[name])
     for name in sorted(cups.keys() - discs.keys()):
         problems.add(f"a cup without a disc in {where[0]}", cups[name])
     problems.refuse("binary masks without their other half")
-    return {name: (discs[name], cups[name]) for name in discs}, skipped
+    return {name: (discs[name], cups[name]) if name in cups else (discs[name],) for name in discs}, skipped
 
 
 def _by_name(place: str) -> tuple[dict[str, Path], Sequence[Skipped]]:
@@ -209,6 +221,7 @@ def pair_masks(
     *,
     prediction_coding: Coding | Thresholds | None = None,
     truth_coding: Coding | Thresholds | None = None,
+    unannotated_cup: Unannotated = "never",
     progress: Progress = SILENT,
 ) -> MaskPairs:
     """Match predicted and true masks by the names of their cases; a file without a partner is reported and left out.
@@ -218,6 +231,7 @@ def pair_masks(
         truths: the same for the true masks, in which the disc always includes the cup.
         prediction_coding: coding of the predictions; None: it is recognised.
         truth_coding: coding of the true masks; None: it is recognised.
+        unannotated_cup: which true cups are not annotated, as in `Annotation`.
         progress: gets a line for each recognised coding and each file without a partner.
 
     Raises:
@@ -226,9 +240,10 @@ def pair_masks(
     """
     problems = Problems()
     found = []
-    for where, coding in ((predictions, prediction_coding), (truths, truth_coding)):
-        with problems.gather():
-            found.append(_find(where, coding))
+    with problems.gather():
+        found.append(_find(predictions, prediction_coding))
+    with problems.gather():
+        found.append(_find(truths, truth_coding, unannotated_cup))
     problems.refuse("problems with the files of masks")
     (given, beside_given), (true, beside_true) = found
     _tell([given, true], [*beside_given, *beside_true], progress)
@@ -247,7 +262,7 @@ def pair_masks(
         )
     sides = (
         Side(predictions, [predicted[name] for name in names], prediction_coding, "--pred-coding"),
-        Side(truths, [true[name] for name in names], truth_coding, "--truth-coding"),
+        Side(truths, [true[name] for name in names], truth_coding, "--truth-coding", unannotated_cup),
     )
     try:
         predicted_coding, true_coding = settle_codings(*sides)
@@ -266,7 +281,7 @@ def pair_masks(
     )
     pairs = MaskPairs(
         MaskFiles(predicted, Annotation(predicted_coding), nested=False),
-        MaskFiles(true, Annotation(true_coding), nested=True),
+        MaskFiles(true, Annotation(true_coding, unannotated_cup=unannotated_cup), nested=True),
         tuple(names),
         tuple(name for name in true if name not in predicted),
     )

@@ -20,8 +20,9 @@ LONGEST = 255
 
 
 def suffix_of(file: str) -> str:
-    """The suffix of a file's name, in lower case; `.nii.gz` is one suffix."""
-    return ".nii.gz" if file.lower().endswith(".nii.gz") else Path(file).suffix.lower()
+    """The suffix of a file's name, in lower case; `.nii.gz` is one suffix, and digits are none (`1.2.840.10008.17`)."""
+    suffix = Path(file).suffix.lower()
+    return ".nii.gz" if file.lower().endswith(".nii.gz") else "" if suffix[1:].isdigit() else suffix
 
 
 def stem(file: str) -> str:

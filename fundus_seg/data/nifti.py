@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fundus_seg.data import dicom
+from fundus_seg.data.listing import is_dicom
 from fundus_seg.data.names import suffix_of
 
 _GEOMETRY = (
@@ -60,12 +62,17 @@ def write_slice(path: Path, pixels: NDArray[np.uint8 | np.float32], like: Path |
         pixels: as the picture shows them.
         like: the photograph. If it is a NIfTI, the pixels get its affine and zooms, and the same order of voxels. If
             not, the first axis runs to the right and the second down, with ITK's orientation for a flat image: ITK-SNAP
-            and SimpleITK show the pixels upright, like the photograph.
+            and SimpleITK show the pixels upright, like the photograph. The spacing is that of a DICOM photograph in mm,
+            if its header has one, else 1.
     """
     import nibabel
 
     if like is None or not is_nifti(like):
-        flat = nibabel.Nifti1Image(pixels.T[..., None], affine=np.diag([-1.0, -1.0, 1.0, 1.0]))
+        spacing = dicom.read_header(like).spacing if like is not None and is_dicom(like) else None
+        height, width = spacing or (1.0, 1.0)
+        flat = nibabel.Nifti1Image(pixels.T[..., None], affine=np.diag([-width, -height, 1.0, 1.0]))
+        if spacing is not None:
+            flat.header.set_xyzt_units("mm")
     else:
         photograph: Any = nibabel.load(like)
         exchanged, columns, rows = directions(photograph)

@@ -190,6 +190,36 @@ _UNDO = {
 """By EXIF orientation, what turns an upright photograph back as it is stored."""
 
 
+_SHOWN = {
+    2: "mirrored left to right",
+    3: "turned by 180 degrees",
+    4: "mirrored top to bottom",
+    5: "with rows and columns exchanged",
+    6: "turned by 90 degrees to the right",
+    7: "with rows and columns exchanged, then turned by 180 degrees",
+    8: "turned by 90 degrees to the left",
+}
+"""By EXIF orientation, how a photograph is shown (one of `TURNS`)."""
+
+
+def drawn_as_stored(photograph: Photograph, masks: NDArray[np.bool_]) -> bool:
+    """Whether masks (S, H, W) were drawn on a photograph's stored pixels, before EXIF turns them.
+
+    Their frame tells, if it has the stored photograph's shape and not the upright one's; else they must fit the stored
+    pixels clearly better (`FIT_MARGIN`).
+    """
+    if may_lie_as_stored(photograph) and masks.shape[1:] == photograph.pixels.shape[:2]:
+        shown, stored = exif_fit(photograph, masks)
+        return stored > shown + FIT_MARGIN
+    height, width = photograph.pixels.shape[:2]
+    return photograph.orientation >= 5 and height != width and masks.shape[1:] == (width, height)
+
+
+def as_shown(photograph: Photograph, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Masks (S, H, W) that were drawn on a photograph's stored pixels, turned as EXIF turns the photograph."""
+    return np.ascontiguousarray(TURNS[_SHOWN[photograph.orientation]](masks))
+
+
 def exif_fit(photograph: Photograph, masks: NDArray[np.bool_]) -> tuple[float, float]:
     """How well masks (2, H, W) fit a photograph that EXIF turns: as it is shown, and as it is stored.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fundus_seg.builtins import BACKGROUND, CUP, RIM
+from fundus_seg.builtins import BACKGROUND, CUP, RIM, Unannotated
 from fundus_seg.data.coding import (
     CODINGS,
     DOFE,
@@ -22,12 +22,13 @@ from fundus_seg.data.coding import (
     Colour,
     OneStructure,
     Thresholds,
+    as_thresholds,
     corners,
     recognised,
     shown,
 )
-from fundus_seg.data.io import count_greys, read_binary_mask, read_image
-from fundus_seg.errors import DataError, Problems, printable
+from fundus_seg.data.io import count_greys, read_binary_mask, read_image, read_mask
+from fundus_seg.errors import DataError, Problems, SharedFaultError, printable
 
 MOST_MASKS = 16
 """At most this many masks of a side are inspected."""
@@ -42,17 +43,19 @@ class Side:
         files: for each case one coded file, or two binary files, disc and cup.
         coding: the coding that the user gave; None: it is to be recognised.
         option: the command's option for that coding, for messages.
+        unannotated_cup: as in `Annotation`; with `missing`, one folder or pattern is of discs alone.
     """
 
     where: Sequence[str]
     files: Sequence[tuple[Path, ...]]
     coding: Coding | Thresholds | None
     option: str
+    unannotated_cup: Unannotated = "never"
 
     @property
     def binary(self) -> bool:
-        """Whether there are two binary files for each case."""
-        return len(self.where) == 2
+        """Whether each structure has a binary file of its own."""
+        return len(self.where) == 2 or self.unannotated_cup == "missing"
 
 
 def settle_coding(truths: Side) -> Coding | Thresholds | None:
@@ -116,7 +119,7 @@ def _refuse_inverted(side: Side) -> None:
     problems = Problems()
     for position, place in enumerate(side.where):
         inverted = inspected = 0
-        for files in side.files:
+        for files in (each for each in side.files if position < len(each)):
             try:
                 mask = read_binary_mask(files[position])
             except DataError:  # reported later, when all masks are read
@@ -196,6 +199,21 @@ def _greys(side: Side) -> set[int]:
         with contextlib.suppress(DataError):  # reported later, when all masks are read
             greys |= set(np.flatnonzero(count_greys(path)).tolist())
     return greys
+
+
+def coding_to_write(coding: Coding, paths: Sequence[Path]) -> str:
+    """What to write in YAML to read masks that show a coding: the coding, or thresholds where borders are smooth.
+
+    Nothing is to be written for colours with smooth borders, which neither reads.
+    """
+    for path in paths[:MOST_MASKS]:
+        try:
+            read_mask(path, coding)
+        except SharedFaultError:
+            return as_thresholds(coding)
+        except DataError:  # reported as such
+            continue
+    return coding_text(coding)
 
 
 def coding_text(coding: Coding) -> str:

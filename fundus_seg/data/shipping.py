@@ -13,6 +13,7 @@ from pathlib import Path
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.files import SPLITS
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.data.patients import PatientTable
 from fundus_seg.errors import DataError
 from fundus_seg.phantom.make import PHANTOM_MARKER
 from fundus_seg.runs.atomic import atomic_folder
@@ -23,7 +24,8 @@ class Parcel:
     """A packed data root.
 
     Attributes:
-        archive: a tar of the files of all cases, and of the YAML file that describes them if there is one.
+        archive: a tar of the files of all cases, and of the YAML file that describes them, with its tables of patients,
+            if there is one.
         entry: the name of that YAML file; empty if there is none.
     """
 
@@ -45,10 +47,11 @@ def pack(root: DataRoot) -> Parcel:
     described = root.path.is_file()
     base = root.path.parent if described else root.path
     files = {root.path} if described else set()
+    files |= {source.path for source in root.patients.values() if isinstance(source, PatientTable)}
     for domain in root.domains:
         for split in SPLITS:
             for case in root.split(domain, split).cases:
-                files |= {case.image, *itertools.chain(*case.masks)}
+                files |= {case.image, *itertools.chain(*case.masks, *(own for _, own in case.readers))}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         for file in sorted(files):

@@ -145,12 +145,21 @@ class Witness:
         self._groups: dict[str, _Group] = {}
 
     def see(
-        self, group: str, files: tuple[Path, ...], annotation: Annotation, seen: NDArray[np.bool_] | DataError
+        self,
+        group: str,
+        files: tuple[Path, ...],
+        annotation: Annotation,
+        seen: NDArray[np.bool_] | DataError,
+        *,
+        cup_annotated: bool = True,
     ) -> None:
         """Look at the masks (2, H, W) of one case as its files were decoded, or at the error why they were not."""
         if isinstance(seen, DataError):
             self.fault(group, seen)
-        coded = _Coded(files, "unread") if isinstance(seen, DataError) else _Coded(files, looks(seen), _leak(seen))
+            coded = _Coded(files, "unread")
+        else:
+            look = looks(seen)
+            coded = _Coded(files, "sound" if look == "no cup" and not cup_annotated else look, _leak(seen))
         self._coded.setdefault((group, annotation), []).append(coded)
 
     def fault(self, group: str, error: DataError) -> None:
@@ -166,6 +175,7 @@ class Witness:
         photograph: Photograph | None = None,
         *,
         mixed: bool = False,
+        cup_annotated: bool = True,
     ) -> None:
         """Look at the masks (2, H, W) of one case as they are used, and check that they lie on their photograph.
 
@@ -175,6 +185,7 @@ class Witness:
             masks: the masks, of several annotators merged.
             photograph: what they lie on, if it is there.
             mixed: whether one of the two is a NIfTI and the other a picture.
+            cup_annotated: whether an empty cup says anything.
 
         Raises:
             SharedFaultError: as `check_fit`.
@@ -190,7 +201,7 @@ class Witness:
         odd: dict[Kind, str] = {}
         if not disc:
             odd["no disc"] = "the disc is empty: outline it, or leave the case out"
-        elif not cup:
+        elif not cup and cup_annotated:
             odd["no cup"] = "the cup is empty: outline it, or its scores exclude the case"
         if stray := ", ".join(stray_parts(masks)):
             odd["stray"] = f"{stray}: look at it, since truth is never cleaned"
@@ -269,7 +280,9 @@ class Witness:
             files = [files for files, each in against.items() if each == what]
             count = round(here * of_sample)
             if count == total or count > max(1, MOST_ODD * total):
-                problems.append(pattern(group, annotation, what, files[0][0], count, total, self._option))
+                problems.append(
+                    pattern(group, annotation, what, [path for path, *_ in files], count, total, self._option)
+                )
                 explained |= {path for each in (doubtful if count == len(doubtful) else files) for path in each}
             else:
                 oddities += [Problem(f"{what.text}, unlike the others of {group}", path) for path, *_ in files]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from fundus_seg.data.cache import load_resized
 from fundus_seg.data.files import Case
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import UntrustedError
+from fundus_seg.errors import DataError, UntrustedError
 from fundus_seg.evaluation.calibrated import CalibratedCases, Where
 from fundus_seg.evaluation.runs import tell_untrusted
 from fundus_seg.evaluation.which_cases import cases_to_score, data_of, trained_settings
@@ -41,6 +42,14 @@ if TYPE_CHECKING:
 _BATCH = 8
 _AT_LIMIT = 1.01
 """Factor within which a temperature counts as one of LIMITS."""
+
+
+class _Pixels(NamedTuple):
+    """Logits and truth of one structure at the training size, (N, S, S) each, and the number of cases by domain."""
+
+    logits: NDArray[np.float32]
+    truths: NDArray[np.uint8]
+    domains: Counter[str]
 
 
 def calibrate_runs(
@@ -89,21 +98,24 @@ def calibrate(run: RunFolder, data: str | Path | None = None, *, progress: Progr
     groups: dict[Where, list[Case]] = {"in-domain": cases_to_score("in-domain", run, content, root, config)}
     if not why_not_unseen(content):
         groups["unseen"] = cases_to_score("holdout", run, content, root, config)
-    domains = {where: Counter(case.domain for case in cases) for where, cases in groups.items()}
+    domains = Counter(case.domain for case in groups["in-domain"])
     predictor = predictor_of(run, config, "best", config.scoring)
     with leased(run.path), reproducible(config.train.threads):
         with progress.task(f"calibrating {run.path}", total=sum(map(len, groups.values()))) as advance:
             pixels = {
                 where: _pixels(predictor, cases, root, config, progress, advance) for where, cases in groups.items()
             }
-        logits, truths = pixels["in-domain"]
-        fitted = [fit_temperature(logits[:, number], truths[:, number]) for number in range(len(STRUCTURES))]
+        for number, structure in enumerate(STRUCTURES):
+            if not pixels["in-domain"][number].logits.size:
+                text = f"nobody has annotated a {structure} in the half for calibration: add cases with one"
+                raise DataError(text, root.path)
+        fitted = [fit_temperature(own.logits, own.truths) for own in pixels["in-domain"]]
         calibration = Calibration(
             checkpoint_sha256=file_digest(run.checkpoint("best")),
             disc=fitted[0],
             cup=fitted[1],
-            domains=dict(domains["in-domain"]),
-            data={f"{domain}/test": content["inputs"][f"{domain}/test"] for domain in domains["in-domain"]},
+            domains=dict(domains),
+            data={f"{domain}/test": content["inputs"][f"{domain}/test"] for domain in domains},
             size=config.data.size,
             versions=versions(),
         )
@@ -120,12 +132,13 @@ def calibrate(run: RunFolder, data: str | Path | None = None, *, progress: Progr
             root.phantom,
             structure,
             where,
-            domains[where],
-            before=measure(own[:, number], true[:, number], 1.0),
-            after=measure(own[:, number], true[:, number], fitted[number]),
+            own[number].domains,
+            before=measure(own[number].logits, own[number].truths, 1.0),
+            after=measure(own[number].logits, own[number].truths, fitted[number]),
         )
         for number, structure in enumerate(STRUCTURES)
-        for where, (own, true) in pixels.items()
+        for where, own in pixels.items()
+        if own[number].logits.size
     ]
 
 
@@ -136,9 +149,10 @@ def _pixels(
     config: ResolvedRun,
     progress: Progress,
     advance: Callable[[], None],
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Logits and true masks of the cases at the training size, (N, 2, S, S) each."""
-    logits, masks = [], []
+) -> list[_Pixels]:
+    """The pixels of each structure, of the cases in which it is annotated."""
+    logits, masks, annotated = [], [], []
+    domains: list[str] = []
     for domain in dict.fromkeys(case.domain for case in cases):
         split = load_resized(root.cases(domain, "test"), config.data, progress=progress)
         wanted = [split.names.index(case.name) for case in cases if case.domain == domain]
@@ -146,6 +160,13 @@ def _pixels(
             batch = wanted[start : start + _BATCH]
             logits.append(predictor.logits(split.images[batch]).cpu().numpy())
             masks.append(split.masks[batch])
+            annotated.append(split.annotated[batch])
+            domains += [domain] * len(batch)
             for _ in batch:
                 advance()
-    return np.concatenate(logits), np.concatenate(masks)
+    own, true, told = (np.concatenate(each) for each in (logits, masks, annotated))
+    found = []
+    for number, known in enumerate(told.T):
+        kept = slice(None) if known.all() else known  # without a copy, as a rule
+        found.append(_Pixels(own[kept, number], true[kept, number], Counter(compress(domains, known))))
+    return found

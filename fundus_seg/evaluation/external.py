@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fundus_seg.builtins import Missing
+from fundus_seg.data.dataset import Truth
 from fundus_seg.data.mask_files import MaskPairs
 from fundus_seg.data.witness import Watch
 from fundus_seg.digests import short_hash
@@ -36,7 +37,7 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import NONE_UNSEEN, STRUCTURES, Scoring
 from fundus_seg.runs.atomic import csv_text
 from fundus_seg.runs.folder import RunFolder, folders_below
-from fundus_seg.runs.identity import MEAN_MASK, UNKNOWN, RunIdentity
+from fundus_seg.runs.identity import MEAN_MASK, READERS, UNKNOWN, RunIdentity
 from fundus_seg.runs.provenance import versions
 
 _EXTERNAL = "external"
@@ -77,8 +78,9 @@ def score_masks(
             raise UsageError(f"'{word}' cannot name a tool or a domain: take letters, digits and any of . _ + -")
     if holdout.lower() == NONE_UNSEEN:
         raise UsageError(f"'{holdout}' cannot name a domain: --holdout names the domain that the cases come from")
-    if name == MEAN_MASK:
-        raise UsageError(f"'{name}' is what tables call the mean mask of the source domains: give another --name")
+    if name in (MEAN_MASK, READERS):
+        what = "mean mask of the source domains" if name == MEAN_MASK else "agreement of readers"
+        raise UsageError(f"'{name}' is what tables call the {what}: give another --name")
     scoring = scoring or Scoring()
     if not scoring.for_any_masks:
         raise UsageError(
@@ -108,9 +110,10 @@ def score_masks(
                 changed += not np.array_equal(given, processed)
                 exchanged += _disc_inside_cup(given)
                 identity: dict[str, Any] = {"protocol": scoring.digest(), "domain": holdout, "case": case}
-                rows += score_case(processed, truth, raw=given, scoring=scoring, **identity)
+                told = pairs.truths.annotated(case, truth)
+                rows += score_case(processed, truth, raw=given, scoring=scoring, annotated=told, **identity)
                 seen.add(processed, truth)
-                predictions[case], truths[case] = mask_digest(given), mask_digest(truth)
+                predictions[case], truths[case] = mask_digest(given), mask_digest(Truth(truth, told).told)
             advance()
     watch.close(problems.found, "masks cannot be scored", progress)
     if exchanged == len(pairs.names) > 1:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fundus_seg.builtins import CheckpointName, PictureFormat
 from fundus_seg.config import ResolvedRun
-from fundus_seg.data.dataset import Sample, read_masks, read_sample
+from fundus_seg.data.dataset import Sample, Truth, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.names import file_name
 from fundus_seg.errors import CheckpointError, RunError, about
@@ -19,13 +19,13 @@ from fundus_seg.evaluation.alike import Alike
 from fundus_seg.evaluation.ensembles import members_of
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import score_cases
-from fundus_seg.evaluation.which_cases import data_of, photographs_of, trained_settings
+from fundus_seg.evaluation.which_cases import data_of, photographs_of, readers_by, trained_settings, truths_by
 from fundus_seg.inference.adaptation import adapted
 from fundus_seg.inference.ensemble import Ensemble
 from fundus_seg.inference.predict import Predictor, Segmenter, load_model
 from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import Combination, Scoring
+from fundus_seg.protocol import STRUCTURES, Combination, Scoring
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.viz.overlay import PICTURE_SUFFIX, draw_overlay, save_picture
 
@@ -63,28 +63,30 @@ def segmenter_of(
         CheckpointError: as `predictor_of`.
     """
     members = [predictor_of(run, config, checkpoint, scoring) for run, config in zip(runs, configs, strict=True)]
-    return Ensemble(members, views=scoring.views) if isinstance(scoring, Combination) else members[0]
+    if isinstance(scoring, Combination) and (scoring.ensemble or scoring.views != "none"):
+        return Ensemble(members, views=scoring.views)
+    return members[0]
 
 
 def _predictions(
     predictor: Segmenter, cases: Sequence[Case], images: NDArray[np.uint8]
-) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Each case with its raw predicted and its true masks, (2, H, W) on its own frame; truth is never resampled."""
+) -> Iterator[tuple[Case, NDArray[np.bool_], list[Truth]]]:
+    """Each case with its raw predicted masks, (2, H, W) on its own frame, and its truths, which are never resampled."""
     if not isinstance(predictor, Predictor) or predictor.scoring.inference == "native":
         for case in cases:
-            sample, raw = _predict(predictor, case)
-            yield case, raw, sample.masks
+            _, raw = _predict(predictor, case)
+            yield case, raw, truths_by(predictor.scoring, case)
         return
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
         for case, logits in zip(batch, predictor.logits(images[start : start + _BATCH]), strict=True):
-            truth = read_masks(case)
-            yield case, predictor.framed(logits, truth.shape[1:]), truth
+            truths = truths_by(predictor.scoring, case)
+            yield case, predictor.framed(logits, truths[0].masks.shape[1:]), truths
 
 
 def _adapted_predictions(
     predictor: Segmenter, cases: Sequence[Case], images: NDArray[np.uint8]
-) -> Iterator[tuple[Case, NDArray[np.bool_], NDArray[np.bool_]]]:
+) -> Iterator[tuple[Case, NDArray[np.bool_], list[Truth]]]:
     """`_predictions`, domain by domain, of networks that have adapted to the photographs of the domain."""
     for domain in dict.fromkeys(case.domain for case in cases):
         own = [number for number, case in enumerate(cases) if case.domain == domain]
@@ -118,8 +120,10 @@ def score_from(
         predictions = _predictions(predictor, cases[begin:], images[begin:])
     else:
         begin, predictions = 0, _adapted_predictions(predictor, cases, images)
-    with progress.task(task, total=len(cases) - first) as advance:
-        return score_cases(islice(predictions, first - begin, None), predictor.scoring, advance)
+    wanted = islice(predictions, first - begin, None)
+    with progress.task(task, total=sum(len(readers_by(predictor.scoring, case)) for case in cases[first:])) as advance:
+        each = ((case, raw, truth) for case, raw, truths in wanted for truth in truths)
+        return score_cases(each, predictor.scoring, advance)
 
 
 def write_overlays(
@@ -176,6 +180,7 @@ def write_overlays(
         prefix = f"{'phantom-' if meta.phantom else ''}{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-"
         scores = evaluation.cases[evaluation.cases["case"] == sample.name].set_index("structure")["dsc"].dropna()
         texts = [f"Dice {structure} {100 * value:.1f}" for structure, value in scores.items()]
+        texts += [f"{name} not annotated" for name, told in zip(STRUCTURES, sample.annotated, strict=True) if not told]
         masks = predictor.clean(raw)
         path = folder / file_name(sample.name, PICTURE_SUFFIX[form], prefix)
         save_picture(draw_overlay(sample.image, masks, sample.masks, name=sample.name, texts=texts), path, form)

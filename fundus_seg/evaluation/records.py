@@ -25,9 +25,9 @@ from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError, counted
 from fundus_seg.evaluation.alike import Alike
 from fundus_seg.evaluation.metric_table import METRICS
-from fundus_seg.evaluation.score_case import FAULTS, SIZES
+from fundus_seg.evaluation.score_case import FAULTS, READER_FIELDS, SIZES, TRUTH_SIZES
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import FRAME, STRUCTURES, Combination, Scoring
+from fundus_seg.protocol import FRAME, STRUCTURES, ByReader, Combination, Scoring
 from fundus_seg.runs.atomic import write_json, write_text
 from fundus_seg.runs.identity import Column, RunIdentity
 
@@ -49,19 +49,21 @@ class EvaluationMeta(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[4] = EVALUATION_FORMAT
-    protocol: Scoring | Combination
+    protocol: Scoring | Combination | ByReader
     protocol_digest: str
     data: dict[str, str]
-    """Digest of the photographs and masks of each split that trained, selected or was scored, by `domain/split`."""
+    """Digest of the photographs and masks of each split that trained, selected or was scored, by `domain/split`; of
+    scores by reader also that of the readers' files, by `domain/test/readers`."""
     phantom: bool
     selection: str
     checkpoint: CheckpointName | None
-    """None for masks that no network here made: those of another tool, and the mean mask."""
+    """None for masks that no network here made: those of another tool, the mean mask, and those of readers."""
     scored: Scored = "holdout"
     probed: bool = False
     """Whether the holdout was scored after each epoch of the run, which changes nothing of it."""
     checkpoint_sha256: str
-    """Digest of the checkpoint, of the members' checkpoints, of the other tool's masks, or of the mean mask."""
+    """Digest of the checkpoint, of the members' checkpoints, of the other tool's masks, of the mean mask, or of the
+    readers' files."""
     members: dict[str, str] = {}
     """Of an ensemble, the SHA-256 of each member's checkpoint, by its seed; empty for a single network."""
     cases_sha256: str = ""
@@ -81,7 +83,7 @@ class EvaluationMeta(BaseModel):
     @property
     def external(self) -> bool:
         """Whether another tool made the masks."""
-        return self.checkpoint is None and not self.column.floor
+        return self.checkpoint is None and not self.column.no_network
 
     @property
     def column(self) -> Column:
@@ -96,7 +98,9 @@ class Evaluation:
     Attributes:
         path: the CSV.
         meta: protocol, data digests, selection, run, versions.
-        cases: one row per case and structure, columns as `score_case` gives them.
+        cases: one row per case and structure, columns as `score_case` gives them; of scores by reader one for each of
+            READER_FIELDS too. `patient` is among them, as the data names the patient and NaN where that is not known,
+            unless no patient is known at all.
         label: a short name that the user gave its operator and recipe, to head their column; empty without one.
         alike: how alike the masks of different cases are, by structure, without one of which fewer than two cases have
             a true mask; None where it is not known, since an earlier version scored them.
@@ -146,7 +150,7 @@ def read_evaluation(path: Path) -> Evaluation:
                 f"{path}: cut off or changed since it was written; evaluate the run again, "
                 "which keeps the whole cases of one that was cut off"
             )
-        names = {"protocol": str, "domain": str, "case": str, "structure": str}
+        names = dict.fromkeys(("protocol", "domain", "case", "patient", *READER_FIELDS, "structure"), str)
         cases = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
         metrics = [name for name in METRICS if name in cases]  # a record may be older than a metric
         columns = [name for name in (*SIZES, *FAULTS, *metrics) if not pd.api.types.is_numeric_dtype(cases[name])]
@@ -169,14 +173,17 @@ def _read_alike(path: Path, cases_sha256: str) -> dict[str, Alike] | None:
 
 def _fault(cases: pd.DataFrame, metrics: list[str]) -> str | None:
     """What no evaluation of whole cases can hold, in words; None if there is no such thing."""
-    each = set(zip(cases["domain"], cases["case"], strict=True))
-    rows = set(zip(cases["domain"], cases["case"], cases["structure"], strict=True))
+    keys = [cases[name] for name in ("domain", "case", *(field for field in READER_FIELDS if field in cases))]
+    each = set(zip(*keys, strict=True))
+    rows = set(zip(*keys, cases["structure"], strict=True))
     if rows != {(*case, structure) for case in each for structure in STRUCTURES} or not 0 < len(cases) == len(rows):
         return f"{counted(len(cases), 'row')}, not one of {' and '.join(STRUCTURES)} for each case"
     largest = float(np.finfo(np.float64).max)
     most = {**dict.fromkeys([*SIZES, *FAULTS], largest), **{name: _MOST[METRICS[name].unit] for name in metrics}}
     values = cases[list(most)].to_numpy(np.float64).T
-    undefined = np.isnan(values) & np.isin(list(most), metrics)[:, None]  # as a metric may be
+    untold = cases[list(TRUTH_SIZES)].isna().all(axis="columns").to_numpy()  # the structure is not annotated
+    may_be_nan = np.isin(list(most), metrics)[:, None] | (np.isin(list(most), TRUTH_SIZES)[:, None] & untold)
+    undefined = np.isnan(values) & may_be_nan
     wrong = ~undefined & ~((values >= 0) & (values <= np.array([*most.values()])[:, None]))
     for column, row in np.argwhere(wrong)[:1]:
         name = [*most][column]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from fundus_seg.builtins import CheckpointName, Inference, PictureFormat, Views
-from fundus_seg.errors import UntrustedError, counted
+from fundus_seg.errors import NoReadersError, UntrustedError, counted
 from fundus_seg.evaluation.ensembles import ensembles_of, members_of
 from fundus_seg.evaluation.external import comparable, external_evaluations
 from fundus_seg.evaluation.records import Evaluation
@@ -32,6 +32,8 @@ class EvaluatedRuns:
         evaluations: scores on the holdouts, of every run and checkpoint, then of masks that other tools made.
         pairs: for each run and checkpoint its scores on the holdout and those in-domain; empty unless asked for.
         seen: in-domain scores of the runs whose networks have seen every domain, which stand in no table of holdouts.
+        by_reader: scores on the holdouts against each of their readers, which have a table of their own; empty unless
+            asked for.
         overlays: paths of the pictures that were drawn.
     """
 
@@ -39,6 +41,7 @@ class EvaluatedRuns:
     pairs: list[tuple[Evaluation, Evaluation]]
     overlays: list[Path]
     seen: list[Evaluation]
+    by_reader: list[Evaluation] = field(default_factory=list)
 
 
 def evaluate_runs(
@@ -52,6 +55,7 @@ def evaluate_runs(
     views: Views | None = None,
     ensemble: bool = False,
     adapt_batch_norms: int | None = None,
+    against_readers: bool = False,
     overlays: int = 0,
     overlay_format: PictureFormat = "jpeg",
     progress: Progress = SILENT,
@@ -75,6 +79,7 @@ def evaluate_runs(
         ensemble: whether the runs that differ in their seed alone are scored as one, by the mean of their
             probabilities, and no run alone.
         adapt_batch_norms: as in `Scoring`, in place of what the protocol says; None leaves it to that.
+        against_readers: whether to score against each reader of the holdouts too.
         overlays: number of cases to draw for each run and checkpoint, from the worst to the best.
         overlay_format: format of the pictures.
         progress: shows what is done.
@@ -87,6 +92,8 @@ def evaluate_runs(
     pairs: list[tuple[Evaluation, Evaluation]] = []
     drawn: list[Path] = []
     seen: list[Evaluation] = []
+    against: list[Evaluation] = []
+    without_readers: dict[str, list[Path]] = {}
     untrusted: list[tuple[Path, UntrustedError]] = []
     trained = trained_runs(folders, least=0 if from_tools else 1, progress=progress)
     reasons = runs_without_unseen(trained)
@@ -113,6 +120,11 @@ def evaluate_runs(
                 untrusted.append((run.path, error))
                 break
             evaluations.append(evaluation)
+            if against_readers:
+                try:
+                    against.append(score(checkpoint=name, against_readers=True))
+                except NoReadersError as error:
+                    without_readers.setdefault(str(error), []).append(run.path)
             if in_domain:
                 pairs.append((evaluation, score(checkpoint=name, scored="in-domain")))
             if overlays:
@@ -122,6 +134,9 @@ def evaluate_runs(
                 if written:
                     progress.line(f"{counted(len(written), 'overlay')} in {written[0].parent}")
                 drawn += written
+    _tell_not_drawn(against, progress)
+    for reason, paths in without_readers.items():
+        progress.left_out("run", f"in scores against readers ({reason})", paths)
     if views == "flip":
         configs = [recorded_settings(run) for run in trained]
         warn_of_mirroring({each.model.op for each in configs if each.one_sided}, progress)
@@ -137,7 +152,16 @@ def evaluate_runs(
         unprobed = [run.path for run in trained if run not in reasons and "oracle" not in checkpoints_of(run)]
         progress.left_out("run", "trained without --probe-holdout, in the column of selection oracle", unprobed)
     evaluations += comparable(from_tools, evaluations, scoring=scoring, progress=progress)
-    return EvaluatedRuns(evaluations, pairs, drawn, seen)
+    return EvaluatedRuns(evaluations, pairs, drawn, seen, against)
+
+
+def _tell_not_drawn(against: Sequence[Evaluation], progress: Progress) -> None:
+    """Tell once for each unseen domain which cases its readers have not drawn."""
+    for holdout, evaluation in {each.meta.run.holdout: each for each in against}.items():
+        drawn = evaluation.cases.groupby("reader")["case"].unique()
+        for reader, names in drawn.items():
+            lacking = sorted({*evaluation.cases["case"]} - {*names})
+            progress.left_out("case", f"of {holdout} not drawn by reader {reader}, in scores against {reader}", lacking)
 
 
 def tell_untrusted(untrusted: Sequence[tuple[Path, UntrustedError]], progress: Progress, *, alone: bool) -> None:

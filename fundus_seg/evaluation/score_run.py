@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from fundus_seg.builtins import CheckpointName, Inference, Views
-from fundus_seg.data.dataset import read_masks
-from fundus_seg.data.files import Case
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError, one_line
+from fundus_seg.evaluation.ceiling import has_ceiling, keep_ceiling
 from fundus_seg.evaluation.ensembles import RunEnsemble, members_of, refuse_unlike
 from fundus_seg.evaluation.floor import has_floor, keep_floor
 from fundus_seg.evaluation.records import (
@@ -26,15 +25,19 @@ from fundus_seg.evaluation.records import (
     write_evaluation,
 )
 from fundus_seg.evaluation.which_cases import (
+    cases_of_readers,
     cases_to_score,
     data_of,
     photographs_of,
+    readers_by,
+    readers_digest,
     trained_settings,
     truth_name,
+    truths_by,
     warn_of_odd_masks,
 )
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import STRUCTURES, Scoring, chosen_by, combined
+from fundus_seg.protocol import STRUCTURES, Scoring, by_reader, chosen_by, combined
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
@@ -59,6 +62,7 @@ def evaluate(
     inference: Inference | None = None,
     views: Views | None = None,
     adapt_batch_norms: int | None = None,
+    against_readers: bool = False,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Score a run or an ensemble, by default on the test split of its holdout, or read the scores that are there.
@@ -66,7 +70,8 @@ def evaluate(
     Of a file that was cut off, the whole cases are kept if they and the newly scored ones together are the file that
     was once written. All rows are written at once, after the last case: a run killed while it is scored keeps none.
     Scores that are there belong to the run as it was recorded: domains added to the data root later change nothing.
-    The floor of the scores is written beside them, if it is not there yet (`evaluation.floor`).
+    The floor of the scores is written beside them, if it is not there yet (`evaluation.floor`), and their ceiling where
+    two readers drew a case of the holdout, or more (`evaluation.ceiling`).
 
     Args:
         run: a trained run, or an ensemble of some.
@@ -77,6 +82,7 @@ def evaluate(
         inference: what the network sees, in place of what the protocol says.
         views: further views of a photograph that the network sees, in place of what the protocol says.
         adapt_batch_norms: as in `Scoring`, in place of what the protocol says; None leaves it to that.
+        against_readers: whether each reader's own masks are the truth, which is a protocol of its own; of the holdout.
         progress: shows what is done.
 
     Raises:
@@ -85,7 +91,8 @@ def evaluate(
         CheckpointError: the checkpoint is not of the network that the run's settings name, or its operator is a plugin
             that the caller has not loaded, or that has changed.
         DataError: the photographs are not those that the run was made with, cannot be read, are too large to be seen
-            at their own size, or a source domain has none in the half for in-domain scores.
+            at their own size, or a source domain has none in the half for in-domain scores; or the holdout does not
+            keep its readers apart.
     """
     runs = members_of(run)
     settings = [trained_settings(each) for each in runs]
@@ -100,6 +107,10 @@ def evaluate(
     root = data_of(content, data, progress=progress)
     digests = [_digest(each, checkpoint) for each in runs]
     cases = cases_to_score(scored, runs[0], content, root, config)
+    data_digests = {where: digest for where, digest in content["inputs"].items() if "/" in where}
+    if against_readers:
+        scoring, cases = by_reader(scoring), cases_of_readers(cases, root)
+        data_digests[f"{config.holdout}/test/readers"] = readers_digest(cases)
     identity = recorded_identity(runs[0], config, content)
     members = {}
     if isinstance(run, RunEnsemble):
@@ -107,7 +118,7 @@ def evaluate(
     meta = EvaluationMeta(
         protocol=scoring,
         protocol_digest=scoring.digest(),
-        data={where: digest for where, digest in content["inputs"].items() if "/" in where},
+        data=data_digests,
         phantom=root.phantom,
         selection=chosen_by(config.train.selection, checkpoint),
         checkpoint=checkpoint,
@@ -120,35 +131,48 @@ def evaluate(
         versions=versions(),
     )
     path = run.evaluation(scoring.digest(), checkpoint if scored == "holdout" else f"{checkpoint}-{scored}")
-    marked = scored == "holdout" and not members
-    if _is_whole(path, _recorded(path, meta, progress), cases) and (run.has("DONE") or not marked):
+    marked = scored == "holdout" and not members and not against_readers
+    rows = [(case.domain, case.name) for case in cases for _ in readers_by(scoring, case)]
+    if _is_whole(path, _recorded(path, meta, progress), rows) and (run.has("DONE") or not marked):
         warn_of_odd_masks(cases, root, config, progress=progress)
         evaluation = read_evaluation(path)
-        if not has_floor(run, evaluation, config):  # an earlier version scored the run
+        floor, ceiling = has_floor(run, evaluation, config), has_ceiling(run, evaluation, cases)
+        if not (floor and ceiling):  # an earlier version scored the run
             try:
                 with leased(run.path):
-                    keep_floor(run, evaluation, cases, root, config, content, progress=progress)
+                    if not floor:
+                        keep_floor(run, evaluation, cases, root, config, content, progress=progress)
+                    keep_ceiling(run, evaluation, cases, progress=progress)
             except RunError as error:  # a folder that may only be read, or another process
-                progress.left_out("floor", f"not kept ({one_line(error)})", [run.path])
+                progress.left_out("floor" if ceiling else "ceiling", f"not kept ({one_line(error)})", [run.path])
         return evaluation
     with leased(run.path):
         recorded = _recorded(path, meta, SILENT)  # again: another process may just have scored it
-        if not _is_whole(path, recorded, cases):
+        if not _is_whole(path, recorded, rows):
             from fundus_seg.evaluation.predictions import score_from, segmenter_of
 
             images = photographs_of(cases, root, config, progress=progress)
             predictor = segmenter_of(runs, [own for own, _ in settings], checkpoint, scoring)
             score = partial(score_from, predictor, cases, images, progress=progress, task=f"scoring {run.path}")
             with reproducible(config.train.threads):
-                if recorded is None or not recover(
-                    path, recorded.cases_sha256, len(cases), lambda first: score(first)[0], progress=progress
+                if (
+                    recorded is None
+                    or against_readers
+                    or not recover(
+                        path, recorded.cases_sha256, len(cases), lambda first: score(first)[0], progress=progress
+                    )
                 ):
-                    truths = {truth_name(case, scored): mask_digest(read_masks(case)) for case in cases}
+                    truths = {
+                        truth_name(case, scored) + (truth.reader and f"/{truth.reader}"): mask_digest(truth.told)
+                        for case in cases
+                        for truth in truths_by(scoring, case)
+                    }
                     scores = meta.model_copy(update={"truth_digest": truth_digest(truths)})
                     write_evaluation(path, scores, *score(0))
         evaluation = read_evaluation(path)
         if not has_floor(run, evaluation, config):
             keep_floor(run, evaluation, cases, root, config, content, progress=progress)
+        keep_ceiling(run, evaluation, cases, progress=progress)
         if marked:
             run.mark("DONE")
     return evaluation
@@ -163,17 +187,15 @@ def _digest(run: RunFolder, checkpoint: CheckpointName) -> str:
     return file_digest(weights)
 
 
-def _is_whole(path: Path, recorded: EvaluationMeta | None, cases: Sequence[Case]) -> bool:
-    """Whether the file is what was written, and its rows are those of the cases and possible."""
+def _is_whole(path: Path, recorded: EvaluationMeta | None, expected: Sequence[tuple[str, str]]) -> bool:
+    """Whether the file is what was written, and its rows are possible and those of the expected domains and cases."""
     if recorded is None or not path.is_file() or file_digest(path) != recorded.cases_sha256:
         return False
     try:
         rows = read_evaluation(path).cases
     except RunError:
         return False
-    return list(zip(rows["domain"], rows["case"], strict=True))[:: len(STRUCTURES)] == [
-        (case.domain, case.name) for case in cases
-    ]
+    return list(zip(rows["domain"], rows["case"], strict=True))[:: len(STRUCTURES)] == [*expected]
 
 
 def _recorded(path: Path, meta: EvaluationMeta, progress: Progress) -> EvaluationMeta | None:

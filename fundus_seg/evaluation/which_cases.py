@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from fundus_seg.config import PlannedRun, ResolvedRun
 from fundus_seg.data.cache import load_resized, odd_masks, split_digest
-from fundus_seg.data.coding import CODINGS, Annotation, Merge
+from fundus_seg.data.coding import CODINGS, Merge
+from fundus_seg.data.dataset import Truth, read_readers, read_truth
 from fundus_seg.data.files import Case, Split
 from fundus_seg.data.layout import DataRoot, open_root
-from fundus_seg.digests import file_digest
-from fundus_seg.errors import DataError, FundusSegError, RunError, counted
+from fundus_seg.digests import file_digest, short_hash
+from fundus_seg.errors import DataError, FundusSegError, NoReadersError, RunError, counted
 from fundus_seg.evaluation.records import Scored
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.protocol import NONE_UNSEEN, source_half
+from fundus_seg.protocol import NONE_UNSEEN, ByReader, Scoring, source_half
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.origin import why_not_unseen
 from fundus_seg.runs.record import recorded_settings
@@ -69,7 +70,7 @@ def cases_to_score(
     cases: list[Case] = []
     for domain in config.data.sources:
         own = split_cases(run, content, root, domain, "test")
-        kept = [case for case in own if source_half(case.name) == "calibrate"]
+        kept = [case for case in own if source_half(case.subject) == "calibrate"]
         if not kept:
             raise DataError(
                 f"{root.path}: too few test cases of {domain} ({len(own)}): none falls into the half `calibrate`, for "
@@ -105,6 +106,39 @@ def warn_of_odd_masks(
             progress.warn(odd)
 
 
+def cases_of_readers(cases: Sequence[Case], root: DataRoot) -> list[Case]:
+    """The cases that some reader drew.
+
+    Raises:
+        NoReadersError: the domain does not keep its readers apart.
+    """
+    domain = cases[0].domain
+    drawn = [case for case in cases if case.readers]
+    if not drawn:
+        raise NoReadersError(
+            f"domain {domain} does not keep its readers apart: write `annotators: {{names: [...]}}` into it, and "
+            "`{annotator}` into its patterns of masks, in a YAML file that describes the domains (docs/domains.md)",
+            root.path,
+        )
+    return drawn
+
+
+def readers_by(scoring: Scoring, case: Case) -> tuple[str, ...]:
+    """The readers whose masks of a case are the truth by a protocol; of the merged truth, one without a name."""
+    return tuple(reader for reader, _ in case.readers) if isinstance(scoring, ByReader) else ("",)
+
+
+def truths_by(scoring: Scoring, case: Case) -> list[Truth]:
+    """The true masks of a case by a protocol: those of each of `readers_by`."""
+    return read_readers(case) if isinstance(scoring, ByReader) else [read_truth(case)]
+
+
+def readers_digest(cases: Sequence[Case]) -> str:
+    """The digest of the mask files of all readers."""
+    drawn = [(case.name, asdict(case.annotation), reader, own) for case in cases for reader, own in case.readers]
+    return short_hash([[*identity, [*map(file_digest, own)]] for *identity, own in drawn], digits=16)
+
+
 def truth_name(case: Case, scored: Scored) -> str:
     """A case's name among those that are scored with it; two source domains may each have an `n0001`."""
     return case.name if scored == "holdout" else f"{case.domain}/{case.name}"
@@ -133,16 +167,20 @@ def _difference(
 ) -> str:
     """How cases differ from those that a run was made with, as far as that can be told."""
     for coding, merge in product((*CODINGS.values(), None), get_args(Merge)):
-        if split_digest([replace(case, annotation=Annotation(coding, merge)) for case in cases]) == recorded:
+        read = [replace(case, annotation=replace(case.annotation, coding=coding, merge=merge)) for case in cases]
+        if split_digest(read) == recorded:
             return (
                 "photographs and masks are the same, but the coding of the masks, or how annotators are merged, differs"
             )
+    if split_digest([replace(case, patient=None) for case in cases]) == recorded:
+        return "photographs and masks are the same, but the run was made before it was known whose eyes they are"
     where = provenance.get("data_root")
     there: tuple[Case, ...] = ()
     with suppress(FundusSegError):
         there = open_root(where).cases(domain, split)
     if not there or split_digest(there) != recorded:
-        return f"photographs, masks, names or coding; which of them cannot be told, since {where} has changed too"
+        what = "photographs, masks, names, coding or patients"
+        return f"{what}; which of them cannot be told, since {where} has changed too"
     before = {case.name: case for case in there}
     both = [(case, before[case.name]) for case in cases if case.name in before]
     photographs = sum(file_digest(one.image) != file_digest(other.image) for one, other in both)
@@ -152,6 +190,7 @@ def _difference(
         f"{counted(len(there) - len(both), 'missing case')}": len(there) > len(both),
         f"{photographs} of {counted(len(both), 'photograph')} with other content": photographs,
         f"{masks} of {counted(len(both), 'mask')} with other content": masks,
+        "other patients": any(one.patient != other.patient for one, other in both),
         "another coding of masks": any(one.annotation != other.annotation for one, other in both),
     }
     return f"compared with {where} it has {', '.join(text for text, differs in found.items() if differs)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fundus_seg.data.dicom import Header
+from fundus_seg.data.framing import Framing, disc_framing
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.stray import stray_parts
 from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
-from fundus_seg.metrics.framing import Framing, disc_framing
 from fundus_seg.progress import Progress
 from fundus_seg.protocol import STRUCTURES
 
@@ -29,10 +30,21 @@ whole ones still by 9."""
 _SCORES = tuple(f"dsc_{name}" for name in STRUCTURES)
 
 
-def columns(*, scored: bool) -> tuple[str, ...]:
-    """The columns of the table, with the scores or without."""
+_DICOM = ("eye", "patient", "study", "pixel_height_mm", "pixel_width_mm")
+
+
+def columns(*, scored: bool, dicom: bool = False) -> tuple[str, ...]:
+    """The columns of the table, with the scores or without, and with what the headers of DICOM files say."""
     sizes = ("photograph", "height", "width", *(f"{name}_pixels" for name in STRUCTURES), "cup_pixels_outside_disc")
-    return (*sizes, "vertical_cdr", "framing", *(_SCORES if scored else ()), "warning", "inputs")
+    return (
+        *sizes,
+        "vertical_cdr",
+        "framing",
+        *(_SCORES if scored else ()),
+        *(_DICOM if dicom else ()),
+        "warning",
+        "inputs",
+    )
 
 
 def row_of(
@@ -44,6 +56,8 @@ def row_of(
     framing: Framing | None,
     phantom: bool,
     inputs: str | None,
+    header: Header | None = None,
+    name: Callable[[str], str] = str,
 ) -> dict[str, Any]:
     """The row of a photograph.
 
@@ -55,6 +69,8 @@ def row_of(
         framing: of the photographs that trained the model; None: not known.
         phantom: whether these were the phantom's.
         inputs: digest of the files that the row comes from.
+        header: of a DICOM file.
+        name: gives the name in the table of a patient's or study's identifier.
     """
     disc, cup = masks
     written = (disc, cup & disc)
@@ -66,6 +82,11 @@ def row_of(
     row |= dict.fromkeys(_SCORES, math.nan)
     if true is not None:
         row |= dict(zip(_SCORES, (dice(*pair) for pair in zip(written, true, strict=True)), strict=True))
+    row |= dict.fromkeys(_DICOM, "")
+    if header is not None:
+        height, width = header.spacing or (math.nan, math.nan)
+        of_header = (header.eye, _plain(name(header.patient)), _plain(name(header.study)), height, width)
+        row |= dict(zip(_DICOM, of_header, strict=True))
     applies = {
         ONE_COLOUR: is_of_one_colour(image),
         NO_DISC: not disc.any(),
@@ -94,8 +115,15 @@ def is_of_one_colour(image: NDArray[np.uint8]) -> bool:
 
 def _harmless(path: Path) -> str:
     """The path as text that no spreadsheet takes for a formula."""
-    text = str(path)
-    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"./{path}" if str(path).startswith(_FORMULA) else str(path)
+
+
+def _plain(identifier: str) -> str:
+    """An identifier as text that no spreadsheet takes for a formula."""
+    return f"'{identifier}" if identifier.startswith(_FORMULA) else identifier
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def texts_of(row: Mapping[str, Any]) -> list[str]:

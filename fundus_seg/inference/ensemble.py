@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fundus_seg.builtins import Precision, Views
+from fundus_seg.data.framing import Framing
 from fundus_seg.errors import UsageError
 from fundus_seg.inference import predict
 from fundus_seg.inference.members import Member, find_members, warn_of_mirroring
 from fundus_seg.inference.predict import Predictor, Segmenter
-from fundus_seg.metrics.framing import Framing
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
 

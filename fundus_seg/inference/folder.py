@@ -27,6 +27,7 @@ def predict_folder(
     truth: Sequence[str] = (),
     truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
+    keep_ids: bool = False,
     shard: Shard | None = None,
     cores: int | None = None,
     progress: Progress = SILENT,
@@ -39,8 +40,10 @@ def predict_folder(
     - `photograph`, `height`, `width`: its path and size;
     - `disc_pixels`, `cup_pixels`, `vertical_cdr`: of the masks as they are written, in which the cup lies in the disc;
     - `cup_pixels_outside_disc`: pixels of the predicted cup that lie outside the disc, and so in no mask;
-    - `framing`: diameter of the disc as a share of the frame (`fundus_seg.metrics.framing`);
+    - `framing`: diameter of the disc as a share of the frame (`fundus_seg.data.framing`);
     - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
+    - `eye`, `patient`, `study`, `pixel_height_mm`, `pixel_width_mm`: what the headers of DICOM files say, where any of
+      the photographs is one: OD, OS or OU, the hashed identifiers (`fundus_seg.data.identifiers`), and the spacing;
     - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
       `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), `stray_truth` (the true
       mask has stray parts) and `one_colour` (the picture shows nothing), joined by semicolons;
@@ -69,6 +72,7 @@ def predict_folder(
         truth: folder or pattern of true masks, or two of binary masks, as `find_masks` takes them.
         truth_coding: coding of the true masks; None: it is recognised.
         precision: as in `Predictor`.
+        keep_ids: whether the table holds the identifiers of DICOM files as they are, and not their hashes.
         shard: the part of the photographs to do; None: all. Shards may be done at the same time on machines that share
             `out`. The table of a shard lies in `out/shards`, until the last that ends, or any later call, joins all.
         cores: the number of cores to use; None: all that this process may use.
@@ -82,7 +86,8 @@ def predict_folder(
             clear; the masks or overlays would be written among the inputs; or photographs cannot be used or
             share a name, all of which the error lists, after the others are done.
         CheckpointError: a model does not exist, or is not a whole checkpoint of fundus-seg.
-        UsageError: a model is given twice, or models do not fit together.
+        UsageError: a model is given twice, or models do not fit together; or a photograph is a DICOM file, and pydicom
+            is not installed.
         RunError: `out` holds what another model, precision, format, view or version has predicted, or predictions of
             another photograph with a name that is given; or it cannot be written.
         BusyError: another process is writing there.
@@ -99,6 +104,7 @@ def predict_folder(
         truth=truth,
         truth_coding=truth_coding,
         precision=precision,
+        keep_ids=keep_ids,
         shard=shard,
         progress=progress,
     )

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.container import memory_free
 from fundus_seg.cores import core_count
-from fundus_seg.data import listing
+from fundus_seg.data import dicom, listing
 from fundus_seg.data.coding import Coding, Thresholds
+from fundus_seg.data.identifiers import Naming, naming
 from fundus_seg.data.io import write_mask, write_probability
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.data.names import by_name, name_of
@@ -60,6 +61,7 @@ class PredictionJob:
         truths: the true masks.
         predictor: what predicts.
         phantom: whether a network of it was trained on the phantom.
+        naming: how the identifiers in DICOM files are named; None: no photograph is DICOM.
         unusable: gets what is wrong with photographs.
     """
 
@@ -73,6 +75,7 @@ class PredictionJob:
     truths: MaskFiles | None
     predictor: Segmenter
     phantom: bool
+    naming: Naming | None
     unusable: Problems
 
     @classmethod
@@ -90,6 +93,7 @@ class PredictionJob:
         truth: Sequence[str] = (),
         truth_coding: Coding | Thresholds | None = None,
         precision: Precision = "fp32",
+        keep_ids: bool = False,
         shard: Shard | None = None,
         progress: Progress = SILENT,
     ) -> PredictionJob:
@@ -103,7 +107,12 @@ class PredictionJob:
         truths = find_truths(truth, truth_coding, photographs, progress) if truth else None
         output = Output(out, form, overlay, probabilities)
         _keep_apart(output, photographs.values(), truths)
-        whole = Table(out, columns(scored=truths is not None), _made_by(members, form, precision, views))
+        identified = naming(keep=keep_ids) if any(map(listing.is_dicom, photographs.values())) else None
+        whole = Table(
+            out,
+            columns(scored=truths is not None, dicom=identified is not None),
+            _made_by(members, form, precision, views, identified),
+        )
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
         listing.tell(found.skipped, progress)
@@ -131,6 +140,7 @@ class PredictionJob:
             truths,
             predictor,
             any(_of_phantom(member.path) for member in members) if predictor.phantom is None else predictor.phantom,
+            identified,
             unusable,
         )
 
@@ -224,7 +234,8 @@ class PredictionJob:
                 image, true = read_pair(name, path, self.truths, witness)
                 seen = predictor.prepare(image)
                 largest = max(largest, image.size * _BYTES_PER_VALUE + _held(seen))
-                return _Photograph(name, path, image, true, seen, inputs_of(name, path, self.truths))
+                header = dicom.read_header(path) if self.naming and listing.is_dicom(path) else None
+                return _Photograph(name, path, image, true, seen, inputs_of(name, path, self.truths), header)
             except DataError as error:
                 return _Photograph(name, path, problem=error)
 
@@ -247,9 +258,16 @@ class PredictionJob:
                 frame = each.image.shape[:2]
                 kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
                 masks = predictor.clean(predictor.framed(each.logits, frame, kept))
-                framing, phantom, inputs = predictor.framing, self.phantom, each.inputs
                 each.row = row_of(
-                    each.path, each.image, masks, each.true, framing=framing, phantom=phantom, inputs=inputs
+                    each.path,
+                    each.image,
+                    masks,
+                    each.true,
+                    framing=predictor.framing,
+                    phantom=self.phantom,
+                    inputs=each.inputs,
+                    header=each.header,
+                    name=self.naming.name if self.naming else str,
                 )
                 _write(self.output, each, masks, kept)
             each.image = each.true = each.seen = each.logits = None  # what waits for its turn holds no pixels
@@ -296,6 +314,7 @@ class _Photograph:
         true: its true masks (2, H, W).
         seen: what the network sees (h, w, 3).
         inputs: what stands for its files.
+        header: what its DICOM file says of it.
         logits: of the network (2, h, w).
         row: its row.
         problem: why it cannot be used; it then goes on to its place in the order, and nothing is done.
@@ -307,6 +326,7 @@ class _Photograph:
     true: Any = None
     seen: Any = None
     inputs: str | None = None
+    header: dicom.Header | None = None
     logits: Any = None
     row: Mapping[str, Any] = field(default_factory=dict)
     problem: DataError | None = None
@@ -340,7 +360,9 @@ def _write(
         save_picture(drawing, output.picture(name, output.overlay), output.overlay)
 
 
-def _made_by(members: Sequence[Member], form: MaskFormat, precision: Precision, views: Views) -> dict[str, Any]:
+def _made_by(
+    members: Sequence[Member], form: MaskFormat, precision: Precision, views: Views, identified: Naming | None
+) -> dict[str, Any]:
     """What makes predictions, as JSON reads it: equal values, equal predictions. A checkpoint holds its protocol."""
     digests = [member.digest[:16] for member in members]
     temperatures = [list(member.calibration.temperatures) for member in members if member.calibration]
@@ -352,6 +374,7 @@ def _made_by(members: Sequence[Member], form: MaskFormat, precision: Precision, 
         "mask format": form,
         **({"views": views} if views != "none" else {}),
         **({"temperatures": temperatures} if len(temperatures) == len(members) else {}),
+        **({"identifiers": identified.text} if identified else {}),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fundus_seg.data.listing import PHOTOGRAPHS
+from fundus_seg.data.listing import PHOTOGRAPHS, is_dicom
 from fundus_seg.data.names import suffix_of
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, counted
@@ -68,7 +68,7 @@ def is_model(path: Path) -> bool:
                 return file.read(len(_ARCHIVE)) == _ARCHIVE
         if _is_run(path):
             return True
-        if not path.is_dir() or any(suffix_of(file.name) in PHOTOGRAPHS for file in path.iterdir()):
+        if not path.is_dir() or any(_is_photograph(file) for file in path.iterdir()):
             return False
         return any(_is_run(run.path) for run in find_runs([path], least=0))
     except OSError:  # what cannot be read is told where photographs are read
@@ -113,6 +113,10 @@ def warn_of_mirroring(operators: Iterable[str], progress: Progress) -> None:
             "no mirrored one: the mirrored view is sound only as far as the training photographs show left and right "
             "eyes alike"
         )
+
+
+def _is_photograph(path: Path) -> bool:
+    return suffix_of(path.name) in PHOTOGRAPHS or (path.is_file() and is_dicom(path))
 
 
 def _is_run(folder: Path) -> bool:

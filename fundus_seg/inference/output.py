@@ -25,7 +25,7 @@ from fundus_seg.viz.overlay import PICTURE_SUFFIX
 
 RECORD_FORMAT = 1
 _RECORD = "predictions.json"
-_TEXTS = ("photograph", "warning", "inputs")
+_TEXTS = ("photograph", "eye", "patient", "study", "warning", "inputs")
 """The columns that are no numbers."""
 
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from fundus_seg.builtins import POSITIONAL, Precision
 from fundus_seg.data.cache import RESAMPLING
+from fundus_seg.data.framing import Framing
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.postprocess import clean
-from fundus_seg.metrics.framing import Framing
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
 from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, Scoring

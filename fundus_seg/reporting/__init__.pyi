@@ -8,6 +8,7 @@ from .overview import overview_table
 from .plots import write_plots
 from .profile_table import profile_table
 from .published import read_published
+from .readers import readers_table
 from .reports import evaluation_reports, experiment_reports
 from .reproduction import published_table
 from .runs import scored_runs
@@ -29,6 +30,7 @@ __all__ = [
     "profile_table",
     "published_table",
     "read_published",
+    "readers_table",
     "render",
     "score_table",
     "scored_runs",

@@ -40,7 +40,7 @@ def measures_table(atlas: Atlas) -> Report:
         "contrast: SD of L*; unevenness: SD of the quadratic surface fitted to L* outside the disc; sharpness: SD of "
         "the Laplacian of L*; disc contrast: L* of the disc - L* around it; cup contrast: L* of cup - L* of rim",
         "disc diameter: of the circle of its area, in % of the square root of the frame's; CDR: cup-to-disc ratio",
-        *([f"cases with a measure that is not defined (an empty disc or cup): {undefined}"] if undefined else []),
+        *([f"cases with a measure that is not defined (no disc or no cup): {undefined}"] if undefined else []),
     )
     return Report(frame, Table(_title(atlas, "Domains"), ("measure",), tuple(groups), tuple(rows), notes))
 

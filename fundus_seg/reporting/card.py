@@ -77,6 +77,8 @@ def _training(config: ResolvedRun, content: Mapping[str, Any], identity: RunIden
     if SELECTIONS[rule].cases is None:
         chosen = "is that of the last epoch"
     seen = f"{framing['low']} to {framing['high']} of the side" if framing else "not recorded"
+    medians = [f"{key} {own['median']}" for key, own in (told.get("framings") or {}).items()]
+    seen += f" (median {', '.join(medians)})" if medians else ""
     facts = [
         f"preset {identity.preset}, recipe {identity.recipe or 'of the preset'}, seed {identity.seed}, "
         f"{counted(config.train.epochs, 'epoch')}, {identity.precision}",

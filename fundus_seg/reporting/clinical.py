@@ -14,10 +14,10 @@ from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import FAULTS
 from fundus_seg.reporting.floors import floors_of, networks
 from fundus_seg.reporting.frames import captions_of, check_one_table, joined, labelled
-from fundus_seg.reporting.notes import protocol_note, recipe_notes, unpredicted_notes
+from fundus_seg.reporting.notes import patients_note, protocol_note, recipe_notes, unpredicted_notes
 from fundus_seg.reporting.table import Report, Table, mean_sd_text
 from fundus_seg.reporting.tables import overall, title_of
-from fundus_seg.runs.identity import COLUMN_FIELDS, Column
+from fundus_seg.runs.identity import COLUMN_FIELDS, READERS, Column
 from fundus_seg.statistics.intervals import mean_sd
 
 _ERRORS = {f"{ratio}_error": f"{ratio[0]}CDR error" for ratio in RATIOS}
@@ -47,11 +47,11 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
         ProtocolError: evaluations that must not stand in one table.
     """
     own, floors = networks(evaluations), floors_of(evaluations)
-    shown = [*floors.evaluations, *own]
+    shown = [*floors.shown, *own]
     check_one_table(shown)
     names = captions_of(shown)
     ratios = labelled(case_ratios(shown), names)
-    invalid = labelled(joined(shown, _invalid), names)
+    invalid = labelled(joined([*floors.evaluations, *own], _invalid), names)
     runs = ratios.groupby(["holdout", "column", "seed"])[list(_ERRORS)].mean().reset_index()
     frames = [_cells(runs, _ERRORS, names, _error), _cells(invalid, _INVALID, names, _count)]
     frame = pd.concat(frames, ignore_index=True)
@@ -66,8 +66,10 @@ def clinical_table(evaluations: Sequence[Evaluation]) -> Report:
         "n of N: of the predictions of all runs, those with cup pixels outside the disc, or whose disc or cup has "
         "several components (8-connected) or holes, before post-processing",
         *floors.notes,
+        *floors.ceiling_notes,
         *recipe_notes(each.meta.column for each in own),
         *unpredicted_notes(own),
+        patients_note(own),
         protocol_note(own[0].meta.protocol),
     )
     title = title_of(own, "Clinical values, unseen domains")
@@ -114,7 +116,8 @@ def _layout_rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
             if measure in _ERRORS:
                 texts = [mean_sd_text(mean, sd, _DIGITS) for mean, sd in zip(cells["mean"], cells["sd"], strict=True)]
             else:
-                texts = [_count_text(*counts) for counts in zip(cells["invalid"], cells["predictions"], strict=True)]
+                counts = zip(cells["invalid"], cells["predictions"], cells["operator"], strict=True)
+                texts = [_count_text(*each) for each in counts]
             rows.append((_name(measure), str(holdout), *texts))
         columns = [cells for _, cells in own.groupby(list(COLUMN_FIELDS), sort=False)]
         if measure in _ERRORS:
@@ -129,18 +132,21 @@ def _name(measure: object) -> str:
     return {**_ERRORS, **_INVALID}[str(measure)]
 
 
-def _count_text(invalid: int, predictions: int) -> str:
-    """`2 of 50`; `missing` where no run stands."""
-    return f"{invalid} of {predictions}" if predictions else "missing"
+def _count_text(invalid: int, predictions: int, operator: str) -> str:
+    """`2 of 50`; `missing` where no run stands; `-` for readers, who predict nothing."""
+    return f"{invalid} of {predictions}" if predictions else "-" if operator == READERS else "missing"
 
 
 def _overall_count_text(cells: pd.DataFrame) -> str:
     """The sum of a column's cells, if none is missing."""
     whole = bool((cells["predictions"] > 0).all())
-    return _count_text(int(cells["invalid"].sum()), int(cells["predictions"].sum())) if whole else "missing"
+    invalid, predictions = (int(cells[name].sum()) if whole else 0 for name in ("invalid", "predictions"))
+    return _count_text(invalid, predictions, cells["operator"].iloc[0])
 
 
 def _undefined_note(column: str, ratios: pd.DataFrame) -> str:
     excluded = ratios["excluded"]
     undefined = ratios["undefined"] & ~excluded  # without truth there was no error to define
-    return f"{column}: {undefined.sum()} undefined, {excluded.sum()} excluded of {len(ratios)}"
+    untold = int(ratios["not_annotated"].sum())
+    further = f", {untold} not annotated" if untold else ""
+    return f"{column}: {undefined.sum()} undefined, {excluded.sum() - untold} excluded{further} of {len(ratios)}"

@@ -228,6 +228,7 @@ def _frame(comparison: OperatorComparison, pair: Sequence[Column], floors: Mappi
             "rank_biserial": cell.rank_biserial,
             "runs": cell.runs,
             "cases": cell.cases,
+            "patients": cell.patients,
             "detectable": cell.detectable,
             "sought": comparison.sought,
             "runs_needed": cell.runs_needed,

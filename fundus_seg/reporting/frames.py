@@ -26,15 +26,18 @@ def case_values(evaluations: Sequence[Evaluation], scored: Scored = "holdout") -
 
     One row per run, case and structure.
 
-    Columns: RUN_FIELDS, structure, case, the metrics, and the flags penalised and excluded. A distance that is
+    Columns: RUN_FIELDS, structure, case, patient, the metrics, and the flags penalised and excluded. A distance that is
     undefined because the prediction is empty counts as the protocol's `empty_distance`; a case whose truth is empty is
-    excluded: NaN. Rows stand in the order of the table's columns.
+    excluded: NaN. The patient is what any of the evaluations knows (masks of other tools have none), else the case
+    itself. Rows stand in the order of the table's columns.
 
     Raises:
         ProtocolError: evaluations that must not stand in one table, or other cases than `scored`.
     """
     check_one_table(evaluations, scored)
-    return joined(evaluations, scored_values)
+    values = joined(evaluations, scored_values)
+    known = values.groupby(["holdout", "case"])["patient"].transform("first")
+    return values.assign(patient=known.astype(values["case"].dtype).fillna(values["case"]))
 
 
 def joined(evaluations: Sequence[Evaluation], of_cases: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:

@@ -20,10 +20,11 @@ from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.floors import floors_of
 from fundus_seg.reporting.frames import captions_of, case_values, labelled
-from fundus_seg.reporting.notes import counts_and_protocol, protocol_note, table_title
+from fundus_seg.reporting.notes import counts_and_protocol, patients_note, protocol_note, table_title
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
 from fundus_seg.reporting.tables import title_of
-from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval, mean_sd
+from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
+from fundus_seg.statistics.patients import case_scores, patients_interval
 
 _METRIC = "dsc"
 _LABELS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain", "gap": "gap"}
@@ -84,6 +85,7 @@ def domain_gap_table(pairs: Pairs) -> Report:
         "out-of-domain of each run; ± SD over runs",
         "in-domain: test photographs of the source domains, of the half that chose no checkpoint (`calibrate`)",
         *floors.notes,
+        patients_note([each for pair in pairs for each in pair]),
         protocol_note(outside[0].meta.protocol),
     )
     title = title_of(outside, "In-domain beside unseen domains")
@@ -117,9 +119,9 @@ def in_domain_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = 
             texts = []
             for column, name in names.items():
                 cell = cells.get((structure, domain, name), values[:0])
-                scores = cell.pivot(index="seed", columns="case", values=metric).dropna(axis="columns")
+                scores = case_scores(cell, metric).dropna(axis="columns")
                 mean, sd = mean_sd(cell.groupby("seed")[metric].mean().dropna())
-                interval = bootstrap_interval(scores).within(*bounds) if scores.size else None
+                interval = patients_interval(scores).within(*bounds) if scores.size else None
                 low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
                 numbers = {"mean": mean, "sd": sd, "runs": len(scores), "low": low, "high": high}
                 place = {"metric": metric, "unit": unit, "structure": structure, "domain": domain}

@@ -12,10 +12,11 @@ import pandas as pd
 from fundus_seg.evaluation.metric_table import METRICS
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.reporting.frames import captions_of, case_values, labelled, labels_of
-from fundus_seg.reporting.notes import captions, protocol_note, table_title
+from fundus_seg.reporting.notes import captions, patients_note, protocol_note, table_title
 from fundus_seg.reporting.table import Report, Table, difference_text
 from fundus_seg.statistics.comparison import by_holdout, paired_scores
-from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval
+from fundus_seg.statistics.intervals import MINIMAL_RUNS
+from fundus_seg.statistics.patients import patients_interval
 
 SOURCE_VALIDATION, ORACLE = "source-validation", "oracle"
 _METRIC = "dsc"
@@ -58,6 +59,7 @@ def leak_table(evaluations: Sequence[Evaluation]) -> Report | None:
         cells.append((None, list(differences.values()) if len(differences) == len(holdouts) else []))
         identity = {key: text for key, text in asdict(operator).items() if key != "selection"}
         rows += [{**identity, "holdout": holdout, **_with_interval(cell)} for holdout, cell in cells]
+    notes.append(patients_note(kept))
     notes.append(
         f"{ORACLE} minus {SOURCE_VALIDATION}, of the same runs, with its 95 % interval over runs and cases, of fewer "
         f"than {MINIMAL_RUNS} runs over cases alone; above 0, the oracle shows more than a user of these networks "
@@ -97,6 +99,6 @@ def _with_interval(differences: Sequence[pd.DataFrame]) -> dict[str, float]:
     """The mean over domains and the ends of its interval; NaN where there is none."""
     if not differences:
         return dict.fromkeys(("difference", "low", "high"), math.nan)
-    interval = bootstrap_interval(*differences).within(-100, 100)
+    interval = patients_interval(*differences).within(-100, 100)
     mean = float(np.mean([each.to_numpy().mean() for each in differences]))
     return {"difference": mean, "low": interval.low, "high": interval.high}

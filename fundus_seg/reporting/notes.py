@@ -11,7 +11,7 @@ from fundus_seg.errors import UsageError, counted
 from fundus_seg.evaluation.metric_table import distances
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import STRUCTURES, Scoring, warning_of
-from fundus_seg.runs.identity import Column
+from fundus_seg.runs.identity import NO_NETWORK, Column
 
 PHANTOM_HEADING = "PHANTOM, synthetic photographs, says nothing about patients. "
 _PENALISED = {"own": "empty prediction", "cup": "empty prediction, of the structure itself or of the cup"}
@@ -36,11 +36,11 @@ def captions(columns: Iterable[Column], labels: Mapping[str, str] | None = None)
     """
     ordered = sorted(set(columns))
     shared = shared_recipe(ordered)
-    own = [column for column in ordered if not (column.external or column.floor)]  # of the others no more is known
+    own = [column for column in ordered if not (column.external or column.no_network)]  # of the others no more is known
     floors = [column for column in ordered if column.floor]
     several_presets = len({column.preset for column in own}) > 1
     several_precisions = len({column.precision for column in own}) > 1
-    several_selections = len({column.selection for column in ordered if not column.floor}) > 1
+    several_selections = len({column.selection for column in ordered if not column.no_network}) > 1
     names = {}
     for column in ordered:
         name = column.operator if column.recipe == shared or floors == [column] else column.name
@@ -50,7 +50,7 @@ def captions(columns: Iterable[Column], labels: Mapping[str, str] | None = None)
             name += f" ({column.preset})"
         if several_precisions and column in own:
             name += f" ({column.precision})"
-        if several_selections and not column.floor:
+        if several_selections and not column.no_network:
             name += f" [{column.selection}]"
         names[column] = name
     return _told_apart(names)
@@ -68,7 +68,7 @@ def _told_apart(names: Mapping[Column, str]) -> dict[Column, str]:
 
 def shared_recipe(columns: Iterable[Column]) -> str:
     """The recipe of all runs among the columns, if it is the same; else an empty text."""
-    own = [column for column in columns if not (column.external or column.floor)]
+    own = [column for column in columns if not (column.external or column.no_network)]
     recipes = {column.recipe for column in own}
     return recipes.pop() if len(recipes) == 1 and not any(column.searched for column in own) else ""
 
@@ -84,7 +84,7 @@ def selections_text(evaluations: Iterable[Evaluation]) -> str:
 
     `selection: last, oracle (chosen on the scored cases themselves); transductive: ...`
     """
-    scores = [each for each in evaluations if not each.meta.column.floor]
+    scores = [each for each in evaluations if not each.meta.column.no_network]
     warnings = sorted({each.meta.protocol.warning for each in scores} - {""})
     return "; ".join([chosen_text(each.meta.column for each in scores), *warnings])
 
@@ -100,7 +100,7 @@ def chosen_text(columns: Iterable[Column]) -> str:
 def counts_and_protocol(
     evaluations: Sequence[Evaluation], cases: pd.DataFrame, metrics: Sequence[str]
 ) -> tuple[str, ...]:
-    """A line for each column with its penalised and excluded cases, then cases left out, then the scoring protocol.
+    """A line for each column with its penalised and excluded cases, then cases left out, patients and the protocol.
 
     Args:
         evaluations: what the table is of, by one protocol.
@@ -111,7 +111,9 @@ def counts_and_protocol(
     notes = [f"{column}: {_counts(own)}" for column, own in cases.groupby("column", sort=False)]
     notes += [*label_notes(evaluations), *recipe_notes(each.meta.column for each in evaluations)]
     notes += unpredicted_notes(evaluations)
+    notes += partial_notes(cases)
     notes += lacking_notes(evaluations, metrics)
+    notes.append(patients_note(evaluations))
     shown = [metric for metric in metrics if metric in distances()]
     beyond = int((cases.loc[~cases["penalised"], shown] > protocol.empty_distance).to_numpy().sum())
     notes.append("penalised and excluded are counted over the cases of all runs")
@@ -122,6 +124,26 @@ def counts_and_protocol(
         f"{protocol_note(protocol)}"
     )
     return tuple(notes)
+
+
+def patients_note(evaluations: Sequence[Evaluation]) -> str:
+    """How many patients stand behind the cases of each domain, as far as any of the evaluations knows.
+
+    `patients: A 51 cases of 34, B not known; intervals and tests take the cases of a patient together ...`
+    """
+    columns = ["domain", "case", "patient"]
+    cases = pd.concat([each.cases.reindex(columns=columns).drop_duplicates() for each in evaluations])
+    known = cases.groupby(["domain", "case"], sort=False)["patient"].first()
+    if known.isna().all():
+        return "patients: not known, so each case counts as a patient of its own"
+    texts = []
+    for domain, own in known.groupby("domain", sort=False):
+        unknown = int(own.isna().sum())
+        text = f"{domain} {counted(len(own) - unknown, 'case')} of {own.nunique()}"
+        text = f"{text} and {unknown} of which none is known" if unknown else text
+        texts.append(f"{domain} not known" if unknown == len(own) else text)
+    rest = ", and a case whose patient is not known as one of its own" if known.isna().any() else ""
+    return f"patients: {', '.join(texts)}; intervals and tests take the cases of a patient together{rest}"
 
 
 def label_notes(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -157,6 +179,23 @@ def unpredicted_notes(evaluations: Sequence[Evaluation]) -> list[str]:
     ]
 
 
+def partial_notes(cases: pd.DataFrame) -> list[str]:
+    """A line for each structure that nobody has annotated in some cases: `cup not annotated: 12 of 50 (A)`.
+
+    Args:
+        cases: as in `counts_and_protocol`.
+    """
+    notes = []
+    for structure, own in cases[cases["preset"] != NO_NETWORK].groupby("structure"):
+        counts = []
+        for domain, cases_there in own.drop_duplicates(["holdout", "case"]).groupby("holdout")["not_annotated"]:
+            if cases_there.any():
+                counts.append(f"{cases_there.sum()} of {len(cases_there)} ({domain})")
+        if counts:
+            notes.append(f"{structure} not annotated: {', '.join(counts)}; in no mean of the {structure}")
+    return notes
+
+
 def protocol_note(protocol: Scoring) -> str:
     """The protocol's digest, its settings that are not the default, the size of what was seen, and its warning."""
     seen = ", each photograph seen at its own size" if protocol.inference == "native" else ""
@@ -169,7 +208,8 @@ def _counts(cases: pd.DataFrame) -> str:
     counts = []
     for structure in STRUCTURES:
         own = cases[cases["structure"] == structure]
-        counts.append(f"{structure} {own['penalised'].sum()} penalised, {own['excluded'].sum()} excluded of {len(own)}")
+        excluded = (own["excluded"] & ~own["not_annotated"]).sum()
+        counts.append(f"{structure} {own['penalised'].sum()} penalised, {excluded} excluded of {len(own)}")
     return "; ".join(counts)
 
 

@@ -17,6 +17,7 @@ from fundus_seg.reporting.compare import operators_table
 from fundus_seg.reporting.frames import by_kind, captions_of
 from fundus_seg.reporting.in_domain import domain_gap_table, in_domain_table
 from fundus_seg.reporting.leak import leak_table
+from fundus_seg.reporting.readers import readers_table
 from fundus_seg.reporting.table import Report
 from fundus_seg.reporting.tables import score_table
 
@@ -27,6 +28,7 @@ def evaluation_reports(
     *,
     pairs: Sequence[tuple[Evaluation, Evaluation]] = (),
     seen: Sequence[Evaluation] = (),
+    against: Sequence[Evaluation] = (),
     clinical: bool = False,
     leak: bool = False,
 ) -> Iterator[Report]:
@@ -37,6 +39,7 @@ def evaluation_reports(
         metrics: the metrics of the scores.
         pairs: scores on the holdout and in-domain; they make a report of the gap between domains.
         seen: in-domain scores of runs without an unseen domain; they make a report of their own.
+        against: scores against each reader of the holdouts; they make a report of their own.
         clinical: whether to report the errors of cup-to-disc ratios.
         leak: whether to report what selection on the scored cases would seem to gain.
 
@@ -47,6 +50,8 @@ def evaluation_reports(
     kinds = by_kind(evaluations)
     for kind in kinds:
         yield score_table(kind, metrics)
+    for kind in by_kind(against):
+        yield readers_table(kind, metrics)
     if clinical:
         yield from map(clinical_table, kinds)
     if leak:

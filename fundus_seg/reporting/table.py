@@ -191,9 +191,10 @@ def mean_sd_text(mean: float, sd: float = math.nan, digits: int = 2) -> str:
     return f"{mean:.{digits}f}" if math.isnan(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"
 
 
-def mean_interval_text(mean: float, low: float, high: float) -> str:
+def mean_interval_text(mean: float, low: float, high: float, digits: int = 2) -> str:
     """`87.31 [85.02, 89.20]`, with equal digits, so that no mean seems to lie outside; the mean alone without them."""
-    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    each = [f"{value:.{digits}f}" for value in (mean, low, high)]
+    return each[0] if math.isnan(low) else f"{each[0]} [{each[1]}, {each[2]}]"
 
 
 def difference_text(difference: float, low: float = math.nan, high: float = math.nan) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 
@@ -25,8 +25,9 @@ from fundus_seg.reporting.floors import floors_of, networks
 from fundus_seg.reporting.frames import captions_of, case_values, labelled, summarise
 from fundus_seg.reporting.notes import SCORE_AGAIN, counts_and_protocol, table_title
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
-from fundus_seg.runs.identity import COLUMN_FIELDS, NO_NETWORK, Column
-from fundus_seg.statistics.intervals import MINIMAL_RUNS, bootstrap_interval, mean_sd
+from fundus_seg.runs.identity import COLUMN_FIELDS, NO_NETWORK, READERS, Column
+from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
+from fundus_seg.statistics.patients import case_scores, patients_interval
 from fundus_seg.statistics.ties import BOLD, Best, best_columns
 
 _NAMES = {"disc": "disc (OD)", "cup": "cup (OC)"}
@@ -43,16 +44,17 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
     COLUMN_FIELDS, mean, sd, runs, the 95 % interval (low, high) within the metric's possible range, what that was
     resampled over (runs and cases, or cases alone for fewer than MINIMAL_RUNS runs), and best: whether the value is
     bold. Then how alike the masks of different cases are, as their mean pairwise IoU in [0, 1]: of predictions (alike)
-    and of true masks (true_alike), NaN where it is not known. The floor has rows of its own, of operator `mean-mask`;
-    no test sees it, and it is never bold.
+    and of true masks (true_alike), NaN where it is not known. The floor has rows of its own, of operator `mean-mask`,
+    and so has the ceiling where a domain's readers are kept apart, of operator `readers`; no test sees them, and they
+    are never bold.
 
     The title says what was scored, how checkpoints were chosen, and PHANTOM where it is one. The notes count penalised
     and excluded cases, name columns whose predictions hardly vary between cases, name the protocol and say what bold
     means. In the layout a cell of fewer than MINIMAL_RUNS runs has the interval in place of the SD, and a column's mean
-    is given where none of its cells is missing.
+    is given where none of its cells is missing, of those in which somebody has annotated the structure.
 
     Args:
-        evaluations: at least one; the floors of runs are read from their folders.
+        evaluations: at least one; the floors and ceilings of runs are read from their folders.
         metrics: keys of `METRICS`.
 
     Raises:
@@ -61,20 +63,23 @@ def score_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFA
     """
     check_metrics(metrics)
     own, floors = networks(evaluations), floors_of(evaluations)
-    shown = [*floors.evaluations, *own]
+    shown = [*floors.shown, *own]
     names = captions_of(shown)
     cases = labelled(case_values(shown), names)
     scored = cases[cases["preset"] != NO_NETWORK]
     best = _best(scored, metrics)
     frame = _frame(cases, names, metrics, best).join(_alike(shown), on=[*COLUMN_FIELDS, "holdout", "structure"])
     few = frame.loc[(frame["runs"] > 0) & (frame["preset"] != NO_NETWORK), "runs"].min() < MINIMAL_RUNS
-    notes = [*counts_and_protocol(shown, cases, metrics), *floors.notes, *_alike_notes(frame, names, own)]
+    beside = [*floors.notes, *floors.ceiling_notes]
+    notes = [*counts_and_protocol(shown, cases, metrics), *beside, *_alike_notes(frame, names, own)]
     if few:
         notes.append(_BRACKETS)
     if any(each.columns for each in best.values()):
         tests = set().union(*(each.tests for each in best.values()))
         notes.append("; ".join([BOLD, *sorted(tests)]))
-    return Report(frame, _layout(frame, names, best, title_of(own or evaluations), notes))
+    untold = cases.groupby(["structure", "holdout"])["not_annotated"].all()
+    title = title_of(own or evaluations)
+    return Report(frame, _layout(frame, names, best, {*untold.index[untold]}, title, notes))
 
 
 def _alike(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -148,9 +153,9 @@ def _frame(
         low = high = math.nan
         over = None
         if len(values):
-            scores = cells[where].pivot(index="seed", columns="case", values=metric)
+            scores = case_scores(cells[where], metric)
             whole = scores.dropna(how="all").dropna(axis="columns")  # no run whose records are older than the metric
-            interval = bootstrap_interval(whole).within(*METRICS[metric].bounds)
+            interval = patients_interval(whole).within(*METRICS[metric].bounds)
             low, high, over = interval.low, interval.high, interval.over
         numbers = {"mean": mean, "sd": sd, "runs": len(values), "low": low, "high": high, "over": over}
         bold = names[column] in best[metric, structure, holdout].columns
@@ -159,8 +164,14 @@ def _frame(
 
 
 def _layout(
-    frame: pd.DataFrame, names: Mapping[Column, str], best: Mapping[_Row, Best], title: str, notes: Sequence[str]
+    frame: pd.DataFrame,
+    names: Mapping[Column, str],
+    best: Mapping[_Row, Best],
+    untold: Collection[tuple[str, str]],
+    title: str,
+    notes: Sequence[str],
 ) -> Table:
+    """The layout; `untold` are the structures and domains of which nobody has annotated a case: they are in no mean."""
     columns = tuple(names.values())
     rows: list[tuple[str, ...]] = []
     places: list[_Row] = []
@@ -168,10 +179,15 @@ def _layout(
         heading = METRICS[str(metric)].heading
         for place, cells in own.groupby(["structure", "holdout"], sort=False):
             structure, holdout = map(str, place)
-            numbers = zip(*(cells[key] for key in ("preset", "runs", "mean", "sd", "low", "high")), strict=True)
-            rows.append((heading, _NAMES[structure], holdout, *(_cell_text(*cell) for cell in numbers)))
+            fields = ("operator", "preset", "runs", "mean", "sd", "low", "high")
+            numbers = zip(*(cells[key] for key in fields), strict=True)
+            texts = [_cell_text(*cell) for cell in numbers]
+            if place in untold:
+                texts = ["not annotated"] * len(texts)
+            rows.append((heading, _NAMES[structure], holdout, *texts))
             places.append((str(metric), structure, holdout))
-        means = [overall(cells["mean"]) for _, cells in own.groupby(list(COLUMN_FIELDS), sort=False)]
+        told = own[[place not in untold for place in zip(own["structure"], own["holdout"], strict=True)]]
+        means = [overall(cells["mean"]) for _, cells in told.groupby(list(COLUMN_FIELDS), sort=False)]
         rows.append((heading, "mean", ", ".join(own["holdout"].unique()), *map(mean_sd_text, means)))
         places.append((str(metric), None, None))
     bold = {
@@ -183,12 +199,12 @@ def _layout(
     return Table(title, ("metric", "structure", "unseen"), columns, tuple(rows), tuple(notes), frozenset(bold))
 
 
-def _cell_text(preset: str, runs: int, mean: float, sd: float, low: float, high: float) -> str:
+def _cell_text(operator: str, preset: str, runs: int, mean: float, sd: float, low: float, high: float) -> str:
     """`87.31 ± 0.52`; `87.31 [85.0, 89.2]` of fewer than MINIMAL_RUNS runs; `missing` where no run stands.
 
-    The floor is no run of several, and its text is the mean alone.
+    The floor is no run of several, and its text is the mean alone; that of the ceiling has its interval over cases.
     """
-    few = 0 < runs < MINIMAL_RUNS and preset != NO_NETWORK
+    few = 0 < runs < MINIMAL_RUNS and (preset != NO_NETWORK or operator == READERS)
     return mean_interval_text(mean, low, high) if few else mean_sd_text(mean, sd)
 
 

@@ -112,6 +112,7 @@ def append_bytes(path: Path, piece: bytes) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
     except OSError as error:
+        _guard.get()()  # the folder may just have been deleted
         raise RunError(
             f"{path}: cannot be written ({error.strerror or error}); make room, or choose another folder"
         ) from error

@@ -12,6 +12,7 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-
   out of it; so do rim widths, whose sectors have names only where it is known which eye it is. A .pairs beside it says
   how alike the masks of different cases are
 - floor/<scoring>-mean-mask.csv: the same records of the mean mask of the run's source domains, made without its network
+- ceiling/<scoring>-readers.csv: of a holdout whose readers are kept apart, records of their masks against each other's
 - overlays/: contours drawn on photographs
 - ../ensemble-<digest of seeds>/: evaluations/ and overlays/ of the runs beside it as one (`evaluation.ensembles`)
 - tensorboard/, mlflow-run: where it is tracked (`fundus_seg.training.tracking`)
@@ -77,6 +78,10 @@ class RunFolder:
         """The case records of the source domains' mean mask, on cases `holdout` or `in-domain`."""
         which = "" if cases == "holdout" else f"-{cases}"
         return self.path / "floor" / f"{scoring}-mean-mask{which}.csv"
+
+    def ceiling(self, scoring: str) -> Path:
+        """The case records of the holdout's readers, each scored against each other one."""
+        return self.path / "ceiling" / f"{scoring}-readers.csv"
 
     def overlays(self, scoring: str, checkpoint: str) -> Path:
         """Contours of one checkpoint under one scoring protocol, drawn on photographs."""

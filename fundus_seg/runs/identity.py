@@ -21,8 +21,10 @@ BEST_OF = "best-of-"
 """How the recipe of runs begins whose settings were chosen from several for each unseen domain: `best-of-4`."""
 MEAN_MASK = "mean-mask"
 """What stands where a run has its operator, for the mean mask of the source domains: the floor of every table."""
+READERS = "readers"
+"""What stands where a run has its operator, for the readers of a domain scored against each other: the ceiling."""
 NO_NETWORK = "none"
-"""Preset, precision and selection of the mean mask, which no network predicts."""
+"""Preset, precision and selection of the mean mask and of readers, which no network predicts."""
 
 
 @total_ordering
@@ -30,8 +32,8 @@ NO_NETWORK = "none"
 class Column:
     """Runs that belong together in a table: they differ in holdout and seed alone.
 
-    Columns are ordered by operator: the floor, then the built-in ones in the order of `OPERATORS`, then the others; and
-    by the other fields.
+    Columns are ordered by operator: the floor, the ceiling, the built-in ones in the order of `OPERATORS`, the others;
+    and by the other fields.
 
     Attributes:
         operator: the operator's name, or that of the tool that made the masks.
@@ -54,7 +56,8 @@ class Column:
     def _key(self) -> tuple[int, str, str, str, str, str]:
         builtin = list(OPERATORS)
         rank = builtin.index(self.operator) if self.operator in builtin else len(builtin)
-        return (-1 if self.floor else rank, self.operator, self.recipe, self.preset, self.precision, self.selection)
+        first = {MEAN_MASK: -2, READERS: -1}.get(self.operator, rank) if self.no_network else rank
+        return (first, self.operator, self.recipe, self.preset, self.precision, self.selection)
 
     @property
     def name(self) -> str:
@@ -72,9 +75,19 @@ class Column:
         return self.recipe.startswith(BEST_OF)
 
     @property
+    def no_network(self) -> bool:
+        """Whether it is the floor or the ceiling, which stand beside the scores and are in no test."""
+        return self.preset == NO_NETWORK
+
+    @property
     def floor(self) -> bool:
         """Whether it is the mean mask of the source domains, made without a network."""
-        return self.preset == NO_NETWORK
+        return self.no_network and self.operator == MEAN_MASK
+
+    @property
+    def ceiling(self) -> bool:
+        """Whether it is the agreement of a domain's readers."""
+        return self.no_network and self.operator == READERS
 
 
 COLUMN_FIELDS = tuple(field.name for field in fields(Column))
@@ -147,6 +160,11 @@ def floor_identity(config: PlannedRun) -> RunIdentity:
     domains = "+".join(sorted({config.holdout, *config.data.sources}))
     recipe = f"domains={domains}-size={config.data.size}"
     return RunIdentity(MEAN_MASK, recipe, NO_NETWORK, NO_NETWORK, config.holdout, seed=0)
+
+
+def ceiling_identity(holdout: str) -> RunIdentity:
+    """The identity of the agreement of a domain's readers."""
+    return RunIdentity(READERS, "", NO_NETWORK, NO_NETWORK, holdout, seed=0)
 
 
 def run_folder(config: PlannedRun, recipe: str, out: Path, *, phantom: bool) -> RunFolder:

@@ -1,7 +1,8 @@
 """Two operators compared: runs paired by seed, cases by name, a test for each cell of the table and one over all.
 
 Seed n gives every operator the same batches, so runs of one seed are a pair; and every operator is scored on the same
-photographs. Runs and cases without a partner are named, never dropped in silence.
+photographs. Runs and cases without a partner are named, never dropped in silence. Intervals and tests go by patient:
+several cases of one are drawn together, or are one pair of a test (`statistics.patients`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from fundus_seg.protocol import STRUCTURES
 from fundus_seg.statistics.intervals import (
     ALPHA,
     Interval,
-    bootstrap_interval,
     detectable_difference,
     holm,
     mean_sd,
@@ -27,6 +27,7 @@ from fundus_seg.statistics.intervals import (
     runs_needed,
     wilcoxon_p,
 )
+from fundus_seg.statistics.patients import CASE, patient_means, patients_interval, with_patients
 
 _NAMED = 5
 
@@ -37,15 +38,15 @@ class ComparedCell:
 
     Attributes:
         structure, holdout: the cell; None for all cells.
-        runs, cases: numbers of paired runs and cases.
+        runs, cases, patients: numbers of paired runs and cases, and of the patients behind these.
         first, second: mean of each operator, over runs of means over cases.
         difference: first minus second, in the metric's unit.
         interval: of the difference.
-        p: two-sided, of Wilcoxon's signed-rank test on each case's mean difference over seeds.
+        p: two-sided, of Wilcoxon's signed-rank test on each patient's mean difference, over cases and seeds.
         p_holm: adjusted for the family, all cells of one metric and one pair; over all cells p alone is corrected.
         p_runs: two-sided, of the paired t-test over runs, to which `detectable` and `runs_needed` belong; NaN for one
             run. Like p_holm and the interval, it is corrected for the number of pairs that were tried.
-        rank_biserial: the effect size: 1 where the first operator is larger in every case, -1 in none.
+        rank_biserial: the effect size: 1 where the first operator is larger in every patient, -1 in none.
         detectable: smallest true difference that a paired t-test over as many runs finds with 80 % power; NaN for one.
         runs_needed: for the difference that was asked for; None for one run, or for more than 10000.
     """
@@ -54,6 +55,7 @@ class ComparedCell:
     holdout: str | None
     runs: int
     cases: int
+    patients: int
     first: float
     second: float
     difference: float
@@ -91,7 +93,7 @@ class OperatorComparison:
 
 
 Block = tuple[pd.DataFrame, pd.DataFrame]
-"""Scores of both operators: two frames, seed x case, with equal rows and columns and no NaN."""
+"""Scores of both operators: two frames as `case_scores` makes them, with equal rows and columns and no NaN."""
 
 
 def compare_operators(
@@ -115,7 +117,7 @@ def compare_operators(
 
     Args:
         values: one row per run, case and structure: `column` (a label), holdout, seed, structure, case, the metric and
-            `excluded` (whether the case has no truth).
+            `excluded` (whether the case has no truth); and `patient`, without which each case is a patient of its own.
         first: a label of `column`.
         second: another label, whose scores are subtracted from those of the first.
         metric: name of the column of scores.
@@ -135,7 +137,7 @@ def compare_operators(
         raise UsageError(f"{first} compared with itself: name two operators (there are: {', '.join(columns)})")
     if not sought > 0:
         raise UsageError(f"difference {sought:g}: must be above 0")
-    values = values[values["column"].isin([first, second])]
+    values = with_patients(values[values["column"].isin([first, second])])
     blocks, unpaired = paired_scores(values, first, second, metric)
     if not blocks:
         raise ProtocolError(f"{first} and {second} have nothing in common: {'; '.join(unpaired)}")
@@ -170,10 +172,11 @@ def paired_scores(
         for name, own in seeds.items():
             unpaired += _named(f"unseen {holdout}: {name} alone has", "seed", own - set(common))
         if common:
-            scores = cell.pivot(index=["column", "seed"], columns="case", values=metric)
+            scores = cell.pivot(index=["column", "seed"], columns=CASE, values=metric)
             one, other = scores.loc[first].loc[common], scores.loc[second].loc[common]
             whole = (one.notna() & other.notna()).all()
-            unpaired += _named(f"unseen {holdout}, {structure}: not in every run", "case", whole.index[~whole])
+            lacking = whole.index[~whole].get_level_values("case")
+            unpaired += _named(f"unseen {holdout}, {structure}: not in every run", "case", lacking)
             if whole.any():
                 blocks[structure, holdout] = one.loc[:, whole], other.loc[:, whole]
     return blocks, tuple(dict.fromkeys(unpaired))
@@ -211,27 +214,28 @@ def _cell(
     They are corrected for the number of pairs that were tried, but for p, which Holm's adjustment does not see.
     """
     differences = [one - other for one, other in blocks]
-    by_case = np.concatenate([difference.mean() for difference in differences])
+    by_patient = np.concatenate([patient_means(difference.mean()) for difference in differences])
     by_run = pd.concat([difference.mean(axis="columns") for difference in differences], axis="columns", join="inner")
     run_means = by_run.mean(axis="columns")
     spread = mean_sd(run_means)[1]
     first = float(np.mean([one.to_numpy().mean() for one, _ in blocks]))
     second = float(np.mean([other.to_numpy().mean() for _, other in blocks]))
-    p = wilcoxon_p(by_case)
+    p = wilcoxon_p(by_patient)
     resamples = max(10_000, 400 * tried)  # ten beyond each end of the interval
     return ComparedCell(
         structure=structure,
         holdout=holdout,
         runs=len(by_run),
-        cases=len(by_case),
+        cases=sum(difference.shape[1] for difference in differences),
+        patients=len(by_patient),
         first=first,
         second=second,
         difference=first - second,
-        interval=bootstrap_interval(*differences, seed=seed, resamples=resamples, level=ALPHA / tried),
+        interval=patients_interval(*differences, seed=seed, resamples=resamples, level=ALPHA / tried),
         p=p,
         p_holm=min(p * tried, 1.0),
         p_runs=float(np.minimum(paired_t_p(run_means) * tried, 1)),
-        rank_biserial=rank_biserial(by_case),
+        rank_biserial=rank_biserial(by_patient),
         detectable=detectable_difference(spread, len(by_run)),
         runs_needed=runs_needed(spread, sought),
     )

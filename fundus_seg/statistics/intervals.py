@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,8 +33,8 @@ class Interval:
 
     Attributes:
         low, high: its ends; NaN where there are fewer than two cases.
-        over: what was resampled. `cases` is an interval for these very networks on other photographs, and says
-            nothing about other seeds.
+        over: what was resampled, cases with all others of their patient. `cases` is an interval for these very networks
+            on other photographs, and says nothing about other seeds.
     """
 
     low: float
@@ -62,11 +62,18 @@ def mean_sd(values: ArrayLike) -> tuple[float, float]:
     return mean, float(runs.std(ddof=1)) if len(runs) > 1 else math.nan
 
 
-def bootstrap_interval(*matrices: ArrayLike, seed: int = 0, resamples: int = 10_000, level: float = ALPHA) -> Interval:
+def bootstrap_interval(
+    *matrices: ArrayLike,
+    patients: Sequence[Sequence[str]] | None = None,
+    seed: int = 0,
+    resamples: int = 10_000,
+    level: float = ALPHA,
+) -> Interval:
     """95 % interval of the mean of matrices' means, by a hierarchical bootstrap over runs and cases.
 
     Args:
         matrices: each (R, C), runs x cases without NaN, independent of one another: one for each unseen domain.
+        patients: for each matrix the patient of each case, (C,); None: each case is a patient of its own.
         seed: of the resamples.
         resamples: how many.
         level: probability that the interval misses the mean, two-sided: 0.05 of one of 95 %.
@@ -79,40 +86,75 @@ def bootstrap_interval(*matrices: ArrayLike, seed: int = 0, resamples: int = 10_
     percentiles are stretched by t / z (Hesterberg, The American Statistician 69, 2015), t with the degrees of freedom
     of Satterthwaite: both matter for a few runs and vanish for many.
 
+    Patients are drawn with all their eyes (the cluster bootstrap: Davison and Hinkley, Bootstrap Methods and their
+    Application, 1997, section 3.8; Field and Welsh, JRSS B 69, 2007). Each case still has the same weight, so that the
+    mean of a sample is the ratio of the patients' sums and their numbers of cases. Eyes of a patient are alike, and an
+    interval that took them for independent would be too narrow.
+
     Coverage is known for what `tests/test_statistics.py` simulates. Of 3 to 10 runs with normal effects: 92 to 98 %
     where runs or cases have an effect, more where neither has (plain percentiles of 3 runs: 73 %). Less where a few
     cases decide the mean: some 85 % of 10 runs where 3 % of 60 cases have a penalty of 100 for a distance in every
-    run, since many a sample has none of them.
+    run, since many a sample has none of them. Of 30 patients with two eyes each, whose scores correlate by 0.8: 95 %,
+    and 86 % where the eyes are taken for independent.
 
     With fewer than MINIMAL_RUNS runs in any matrix only cases are resampled, of means over runs, and `over` says so.
     """
     scores = [np.atleast_2d(np.asarray(matrix, dtype=float)) for matrix in matrices]
+    owners = [range(matrix.shape[1]) for matrix in scores] if patients is None else patients
     few = min(len(matrix) for matrix in scores) < MINIMAL_RUNS
     over: Literal["runs and cases", "cases"] = "cases" if few else "runs and cases"
-    effects = [effect for matrix in scores for effect in _effects(matrix, with_runs=not few)]
+    effects = [
+        effect
+        for matrix, own in zip(scores, owners, strict=True)
+        for effect in _effects(matrix, own, with_runs=not few)
+    ]
     mean = float(np.mean([matrix.mean() for matrix in scores]))
-    if any(len(effect) < 2 for effect in effects):
+    if any(len(effect.sums) < 2 for effect in effects):
         return Interval(math.nan, math.nan, over)
     rng = np.random.default_rng(seed)
     drawn = np.zeros(resamples)
     for effect in effects:
-        n = len(effect)
-        drawn += effect[rng.integers(n, size=(resamples, n - 1))].mean(axis=1)
+        n = len(effect.sums)
+        drawn += effect.mean(rng.integers(n, size=(resamples, n - 1)))
     low, high = np.quantile(drawn / len(scores), [level / 2, 1 - level / 2]) * _stretch(effects, level)
     return Interval(mean + float(low), mean + float(high), over)
 
 
-def _effects(matrix: NDArray[np.float64], *, with_runs: bool) -> Iterator[NDArray[np.float64]]:
-    """Deviations from the matrix's mean: of each run's mean, (R,), and of each case's, (C,)."""
+class _Effect(NamedTuple):
+    """What is resampled, n runs or n patients: the sum of each one's deviations from the matrix's mean, and how many.
+
+    `sums` and `sizes` are (n,). The sizes of runs, and of patients with one case, are 1.
+    """
+
+    sums: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+
+    def mean(self, picked: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The mean deviation, (S,), of each of S samples, (S, n - 1)."""
+        means: NDArray[np.float64] = self.sums[picked].sum(axis=1) / self.sizes[picked].sum(axis=1)
+        return means
+
+    @property
+    def variance(self) -> float:
+        """That of the mean deviation over all: of the sums about a ratio of 0, by the mean size."""
+        return float((self.sums / self.sizes.mean()).var(ddof=1) / len(self.sums))
+
+
+def _effects(matrix: NDArray[np.float64], patients: Sequence[object], *, with_runs: bool) -> Iterator[_Effect]:
+    """Of each run's mean, then of each patient's cases in the order of their first."""
     if with_runs:
-        yield matrix.mean(axis=1) - matrix.mean()
-    yield matrix.mean(axis=0) - matrix.mean()
+        yield _Effect(matrix.mean(axis=1) - matrix.mean(), np.ones(len(matrix)))
+    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    of_case = [numbers[patient] for patient in patients]
+    deviations = matrix.mean(axis=0) - matrix.mean()
+    sums, sizes = np.bincount(of_case, weights=deviations), np.bincount(of_case)
+    yield _Effect(sums.astype(np.float64), sizes.astype(np.float64))
 
 
-def _stretch(effects: Sequence[NDArray[np.float64]], level: float) -> float:
+def _stretch(effects: Sequence[_Effect], level: float) -> float:
     """The ratio t / z, t with Satterthwaite's degrees of freedom of a sum of independent means."""
-    freedom = np.array([len(effect) - 1 for effect in effects])
-    variances = np.array([effect.var(ddof=1) / len(effect) for effect in effects])
+    freedom = np.array([len(effect.sums) - 1 for effect in effects])
+    variances = np.array([effect.variance for effect in effects])
     if not variances.any():
         return 1.0
     variances /= variances.sum()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fundus_seg.statistics.comparison import by_holdout, paired_scores
-from fundus_seg.statistics.intervals import ALPHA, MINIMAL_RUNS, bootstrap_interval, wilcoxon_p
+from fundus_seg.statistics.intervals import ALPHA, MINIMAL_RUNS, wilcoxon_p
+from fundus_seg.statistics.patients import CASE, patients_interval, with_patients
 
 BOLD = (
     "bold: best of the row, and those not significantly different from it (5 %, pairwise, unadjusted); never a cell "
@@ -66,11 +67,12 @@ def best_columns(cases: pd.DataFrame, metric: str, *, higher_is_better: bool) ->
 
 def _tied(cases: pd.DataFrame, column: str, best: str, metric: str) -> tuple[bool, str]:
     """Whether the two do not differ significantly, and the test that was used."""
-    both = cases[cases["column"].isin([column, best])]
+    both = with_patients(cases[cases["column"].isin([column, best])])
     blocks, _ = paired_scores(both, column, best, metric)
     whole = len(blocks) == both.groupby(["structure", "holdout"]).ngroups
     if whole and min(len(one) for one, _ in blocks.values()) >= MINIMAL_RUNS:
-        interval = bootstrap_interval(*(one - other for one, other in by_holdout(blocks)))
+        interval = patients_interval(*(one - other for one, other in by_holdout(blocks)))
         return not (interval.low > 0 or interval.high < 0), OVER_RUNS
-    by_case = both.groupby(["holdout", "case", "column"])[metric].mean().unstack()
-    return wilcoxon_p((by_case[column] - by_case[best]).dropna()) >= ALPHA, OVER_CASES
+    by_case = both.groupby(["holdout", *CASE, "column"])[metric].mean().unstack()
+    differences = (by_case[column] - by_case[best]).dropna()
+    return wilcoxon_p(differences.groupby(["holdout", "patient"], sort=False).mean()) >= ALPHA, OVER_CASES

@@ -47,7 +47,7 @@ from fundus_seg.training.probe import HoldoutProbe
 from fundus_seg.training.run_data import RunData, load_run_data, new_provenance, record_photographs, seen_by_start
 from fundus_seg.training.selection import KeptWeights, chosen, validation_dice, weights_state
 from fundus_seg.training.start import check_start, starting_network
-from fundus_seg.training.task import check_losses, find_loss
+from fundus_seg.training.task import check_losses, find_loss, marked, over_annotated
 
 _NORM_BATCHES = 10
 """Batches that renewed statistics of batch norms are computed from, if an epoch has as many."""
@@ -288,6 +288,8 @@ def _train_epoch(
 ) -> list[float]:
     """Mean loss of each structure over one epoch."""
     loss_of = find_loss(config.train.loss)
+    if batches.partial:
+        loss_of = over_annotated(loss_of)
     state.network.train()
     total = torch.zeros(len(STRUCTURES), device=fabric.device)
     shown = _dice_text(state.history[-1]) if state.history else {}
@@ -295,7 +297,7 @@ def _train_epoch(
     with seeded(config.seed, state.epoch, "epoch"), task as advance:
         for step, whole in enumerate(batches.epoch(state.epoch), start=state.epoch * batches.steps):
             batch = whole.slice(fabric.global_rank, config.train.devices)
-            images, masks = fabric.to_device((batch.images, batch.masks))
+            images, masks = fabric.to_device((batch.images, marked(batch.masks, batch.annotated)))
             with blamed(config.train.method):
                 images, masks = state.method.batch(images, masks, batch.domains, step)
             logits = state.network(_input(config, images))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fundus_seg.models.deeplab import DeepLabV3Plus
-from fundus_seg.training.task import Loss
+from fundus_seg.training.task import Loss, annotated_in
 
 
 class Method:
@@ -34,7 +34,8 @@ class Method:
 
         Args:
             images: (B, 3, S, S) uint8, grey values 0 to 255; the returned ones may be floats in the same range.
-            masks: (B, 2, S, S) of 0 and 1, channels ("disc", "cup").
+            masks: (B, 2, S, S) of 0 and 1, channels ("disc", "cup"); where a structure is not annotated in a case, its
+                mask is `fundus_seg.training.task.NOT_ANNOTATED` throughout, and must stay so.
             domains: (B,) number of each case's source domain, on the CPU.
             step: number of optimiser steps of the run before this one.
         """
@@ -44,7 +45,8 @@ class Method:
         """Losses (2,), one per structure; their mean is minimised.
 
         Args:
-            loss_of: the loss of the setting `train.loss`.
+            loss_of: the loss of the setting `train.loss`, over those of the cases it is given in which a structure is
+                annotated; 0 where there is none.
             logits: (B, 2, S, S).
             masks: (B, 2, S, S), as `batch` returned them.
             domains: as in `batch`.
@@ -61,9 +63,30 @@ class Method:
 
 
 def domain_risks(loss_of: Loss, logits: Tensor, masks: Tensor, domains: Tensor) -> Tensor:
-    """Losses (D, 2) of the D domains in a batch, each computed on the cases of that domain."""
-    each = [domains == domain for domain in domains.unique()]
-    return torch.stack([loss_of(logits[cases], masks[cases]) for cases in each])
+    """Losses (D, 2) of the D domains in a batch, each computed on the cases of that domain.
+
+    The loss is 0 where no case of a domain has a structure annotated: `domain_shares` is 0 there.
+    """
+    return torch.stack([loss_of(logits[cases], masks[cases]) for cases in _each_domain(domains)])
+
+
+def domain_shares(masks: Tensor, domains: Tensor) -> Tensor:
+    """The share (D, 2) that each of the D domains in a batch has in the cases that a structure is annotated in.
+
+    1 / D where all are annotated, in float64; 0 where no case of the domain is.
+
+    Args:
+        masks: (B, 2, S, S), as a method gets them.
+        domains: (B,) as a method gets them.
+    """
+    known = annotated_in(masks)
+    counts = torch.stack([known[cases].sum(dim=0) for cases in _each_domain(domains)]).double()
+    return counts / counts.sum(dim=0).clamp(min=1)
+
+
+def _each_domain(domains: Tensor) -> list[Tensor]:
+    """The cases of each domain in a batch, (B,) bool."""
+    return [domains == domain for domain in domains.unique()]
 
 
 def draw_partners(domains: Tensor) -> Tensor:

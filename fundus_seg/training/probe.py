@@ -51,7 +51,7 @@ class HoldoutProbe(Observer):
         """
         split = load_resized(self.root.cases(config.holdout, "test"), config.data, progress=self.progress)
         for channel, structure in enumerate(STRUCTURES):
-            if not split.masks[:, channel].any():
+            if split.annotated[:, channel].any() and not split.masks[:, channel].any():
                 raise DataError(
                     f"{self.root.path}: no case of {config.holdout}/test has a {structure}; nothing to probe"
                 )

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from fundus_seg.config import DataConfig, PlannedRun
 from fundus_seg.data.cache import ResizedSplit, load_resized
-from fundus_seg.data.files import Split
+from fundus_seg.data.files import SPLITS, Split
+from fundus_seg.data.framing import Framing, domain_framings
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.data.patients import shared_patients
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import DataError, Problem, Problems, RunError
-from fundus_seg.metrics.framing import Framing
+from fundus_seg.errors import DataError, Problem, Problems, RunError, counted
 from fundus_seg.plugins import load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import SELECTIONS, source_half
@@ -53,7 +54,8 @@ class RunData:
             weights, or the checkpoint that the run starts from; the source file of each plugin, by its setting.
         photographs: a digest of each photograph's pixels at the training size, by `domain/split`.
         origin: what a checkpoint says of the photographs that trained it, in plain values: `phantom`, whether they are
-            the phantom's, and `framing`, the `low` and `high` of `metrics.framing.Framing`.
+            the phantom's; `framing`, the `low` and `high` of `data.framing.Framing`; and `framings`, these of each
+            source domain and its `median`.
     """
 
     sources: Mapping[str, ResizedSplit]
@@ -88,13 +90,33 @@ def load_run_data(config: PlannedRun, root: DataRoot, *, progress: Progress = SI
         f"{domain}/{split}": [*map(_pixels, each.images)] for split in loaded for domain, each in loaded[split].items()
     }
     unusable.found += _leaks(config.holdout, loaded, photographs)
+    _tell_partial(loaded, unusable, progress)
     for odd in (line for split in loaded.values() for each in split.values() for line in each.odd):
         progress.warn(odd)
     unusable.refuse("problems with the data")
+    _warn_of_shared_patients(config, root, progress)
     inputs = {f"{domain}/{split}": each.digest for split in loaded for domain, each in loaded[split].items()}
     validation = _validation_sets(config, loaded["test"])
     inputs |= _start(config) | plugins
+    if validation and not any(each.split.annotated[list(each.cases), 1].any() for each in validation.values()):
+        progress.warn("nobody has annotated a cup in the cases that choose the checkpoint: the disc alone chooses")
     return RunData(loaded["train"], validation, inputs, photographs, _origin(loaded["train"], root))
+
+
+def _tell_partial(loaded: Mapping[Split, _Splits], unusable: Problems, progress: Progress) -> None:
+    """Say in how many cases nobody has annotated the cup; it is a problem if that is so of all that train."""
+    for split, domains in loaded.items():
+        lacking = {domain: int(np.sum(~each.annotated[:, 1])) for domain, each in domains.items()}
+        for domain, count in lacking.items():
+            if count:
+                what = "train" if split == "train" else "are scored on"
+                total = len(domains[domain].names)
+                progress.line(f"{domain}/{split}: cup not annotated: {count} of {total}; these {what} the disc alone")
+    train = loaded["train"]
+    if train and not any(each.annotated[:, 1].any() for each in train.values()):
+        unusable.add(
+            f"nobody has annotated a cup in {', '.join(train)}, so that none would be learnt: add a domain with cups"
+        )
 
 
 def _start(config: PlannedRun) -> dict[str, str]:
@@ -183,8 +205,9 @@ def seen_by_start(config: PlannedRun, data: RunData, provenance: Mapping[str, An
 
 def _origin(sources: _Splits, root: DataRoot) -> dict[str, Any]:
     """What a checkpoint says of the photographs that trained it."""
-    framing = Framing.of(np.concatenate([split.masks[:, 0] for split in sources.values()]))
-    return {"phantom": root.phantom, "framing": framing and asdict(framing)}
+    discs = {domain: split.masks[:, 0] for domain, split in sources.items()}
+    framing = Framing.of(np.concatenate([*discs.values()]))
+    return {"phantom": root.phantom, "framing": framing and asdict(framing), "framings": domain_framings(discs)}
 
 
 def _leaks(holdout: str, loaded: Mapping[Split, _Splits], photographs: Mapping[str, Sequence[str]]) -> list[Problem]:
@@ -209,6 +232,19 @@ def _leaks(holdout: str, loaded: Mapping[Split, _Splits], photographs: Mapping[s
     ]
 
 
+def _warn_of_shared_patients(config: PlannedRun, root: DataRoot, progress: Progress) -> None:
+    """Warn of patients of the holdout's test split who have other eyes in a source domain."""
+    places: list[tuple[str, Split]] = [(domain, "test") for domain in config.unseen]
+    places += [(domain, split) for domain in config.data.sources for split in SPLITS]
+    cases = [case for domain, split in places for case in root.split(domain, split).cases]
+    unseen = [one for one, other in shared_patients(cases, root.patients) if one.domain in config.unseen]
+    if shared := sorted({case.subject for case in unseen}):
+        progress.warn(
+            f"{counted(len(shared), 'patient')} of {config.holdout}/test, {shared[0]} first, with other eyes in a "
+            "source domain, so that these scores are not of unseen patients; `fundus-seg data check` lists them"
+        )
+
+
 def _pixels(image: NDArray[np.uint8]) -> str:
     return hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
 
@@ -222,7 +258,7 @@ def _validation_sets(config: PlannedRun, tests: _Splits) -> dict[str, Validation
         return {config.holdout: ValidationSet.whole(tests[config.holdout])}
     sets = {
         domain: ValidationSet(
-            tests[domain], [i for i, name in enumerate(tests[domain].names) if source_half(name) == "select"]
+            tests[domain], [i for i, subject in enumerate(tests[domain].subjects) if source_half(subject) == "select"]
         )
         for domain in config.data.sources
     }

@@ -29,10 +29,11 @@ def validation_dice(
 ) -> dict[str, float]:
     """Dice of each structure at the training size: the mean over cases, then over domains.
 
-    Exact Dice of the thresholded probabilities, without components or holes. A case whose truth is empty is left out.
+    Exact Dice of the thresholded probabilities, without components or holes. Left out are cases whose truth is empty or
+    not annotated, and domains without an annotated case. A structure that no case has annotated is not in the result.
     """
     network.eval()
-    means = []
+    means: dict[str, list[float]] = {}
     for validation in domains.values():
         predictions = _predict(network, validation, threshold, device)
         truths = validation.split.masks[list(validation.cases)].astype(bool)
@@ -40,8 +41,13 @@ def validation_dice(
             [dice(predicted, true) for predicted, true in zip(*pair, strict=True)]
             for pair in zip(predictions, truths, strict=True)
         ]
-        means.append(np.nanmean(scores, axis=0))
-    return dict(zip(STRUCTURES, (float(mean) for mean in np.mean(means, axis=0)), strict=True))
+        annotated = validation.split.annotated[list(validation.cases)]
+        there = np.any(annotated, axis=0)
+        own = np.nanmean(np.where(annotated, scores, np.where(there, np.nan, 0)), axis=0)
+        for structure, mean, known in zip(STRUCTURES, own, there.tolist(), strict=True):
+            if known:
+                means.setdefault(structure, []).append(float(mean))
+    return {structure: sum(own) / len(own) for structure, own in means.items()}
 
 
 def chosen(rows: Sequence[Mapping[str, Any]], epochs: int, prefix: str = "") -> bool:

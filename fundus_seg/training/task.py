@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -46,6 +47,51 @@ def cross_entropy_and_dice(logits: Tensor, masks: Tensor) -> Tensor:
     image segmentation. Nature Methods 2021).
     """
     return binary_cross_entropy(logits.float(), masks) + soft_dice_loss(logits, masks)
+
+
+NOT_ANNOTATED = 255
+"""What every pixel of a mask holds, from the batch to the loss, if nobody has annotated its structure in that case."""
+
+
+def marked(masks: Tensor, annotated: Tensor) -> Tensor:
+    """The masks, with NOT_ANNOTATED throughout those of structures that are not annotated.
+
+    The mark lies in the masks, so that it stays with its case whatever a method of domain generalisation picks.
+
+    Args:
+        masks: (B, 2, H, W) of 0 and 1.
+        annotated: (B, 2) bool, on the CPU. If all are annotated, the masks themselves are returned.
+    """
+    if annotated.all():
+        return masks
+    return masks.masked_fill(~annotated[..., None, None].to(masks.device), NOT_ANNOTATED)
+
+
+def annotated_in(masks: Tensor) -> Tensor:
+    """Whether each structure of each case is annotated, (B, 2) bool, of masks (B, 2, H, W) as a method gets them."""
+    return masks[:, :, 0, 0] != NOT_ANNOTATED
+
+
+def over_annotated(loss_of: Loss) -> Loss:
+    """The loss of each structure over the cases in which it is annotated, for masks that may be `marked`.
+
+    The loss itself is given those cases alone, without marks: of both structures where it is asked for the disc, whose
+    cup is empty where it is not annotated, and then once more for the cup. Where no case has a structure, its loss is
+    0, as are its gradients.
+    """
+
+    def over(logits: Tensor, masks: Tensor) -> Tensor:
+        known = annotated_in(masks)
+        masks = masks.masked_fill(~known[..., None, None], 0)
+        whole = loss_of(logits, masks)
+        losses = []
+        for loss, own, structure in zip(whole, known.unbind(dim=1), range(len(whole)), strict=True):
+            if not own.all():
+                loss = loss_of(logits[own], masks[own])[structure] if own.any() else 0 * loss
+            losses.append(loss)
+        return torch.stack(losses)
+
+    return over
 
 
 def find_loss(name: str) -> Loss:

@@ -4,7 +4,8 @@ S. Sagawa, P. W. Koh, T. B. Hashimoto, P. Liang: Distributionally Robust Neural 
 Importance of Regularization for Worst-Case Generalization. ICLR 2020 (Algorithm 1). Here:
 
 - A step updates the weights of all domains, since a batch holds cases of each; the paper draws one group a step.
-- The risk that moves a weight is the mean over the two structures, so that disc and cup have the same weights.
+- The risk that moves a weight is the mean over the two structures, so that disc and cup have the same weights; over
+  one of them, where no case of the domain has the other annotated.
 - The paper's adjustment for the size of a group is left out: a batch has as many cases of every domain.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fundus_seg.training.method import Method, domain_risks
+from fundus_seg.training.method import Method, domain_risks, domain_shares
 from fundus_seg.training.task import Loss
 
 
@@ -34,12 +35,18 @@ class GroupDRO(Method):
         """sum_d q_d R_d, after q_d <- q_d exp(eta R_d) / sum_d q_d exp(eta R_d), with the risk R_d (2,) of domain d.
 
         q starts at 1 / D, so it is the softmax of eta times the sums of all risks so far. What is computed is the loss
-        of the whole batch plus sum_d (q_d - 1 / D) R_d, which is the same for a loss that is a mean over cases.
+        of the whole batch plus sum_d (q_d - s_d) R_d, which is the same for a loss that is a mean over cases. s_d is
+        the domain's share of the cases that have the structure annotated, 1 / D of whole batches; domains without
+        such cases have no part in the sum, nor in the softmax.
         """
         risks = domain_risks(loss_of, logits, masks, domains)
-        self.total = self.total.to(risks.device) + risks.detach().double().mean(dim=1)
-        tilt = (self.eta * self.total).softmax(dim=0) - 1 / len(risks)
-        return loss_of(logits, masks) + (tilt[:, None] * risks).sum(dim=0).to(risks.dtype)
+        shares = domain_shares(masks, domains)  # 1 / D where all cases are annotated
+        there = shares > 0
+        self.total = self.total.to(risks.device) + risks.detach().double().sum(dim=1) / there.sum(dim=1)
+        tilt = torch.zeros_like(shares)
+        for structure, have in enumerate(there.unbind(dim=1)):
+            tilt[have, structure] = (self.eta * self.total[have]).softmax(dim=0) - shares[have, structure]
+        return loss_of(logits, masks) + (tilt * risks).sum(dim=0).to(risks.dtype)
 
     def state(self) -> dict[str, Tensor]:
         """The sums of the risks."""

@@ -5,7 +5,8 @@ mutes a classifier's last features. Here:
 
 - The features are the deep ones that the decoder reads, which the ASPP makes at stride 16. Those at stride 4, which the
   decoder reads too, stay as they are.
-- A class's logit becomes the sum over pixels and structures of (2 y - 1) a, with the logit a and the truth y of 0 or 1.
+- A class's logit becomes the sum over pixels and structures of (2 y - 1) a, with the logit a and the truth y of 0 or 1;
+  structures that are not annotated in a case are left out.
 - Steps mute positions and channels in turn, where the paper draws which.
 - As in the authors' code, gradients come from a pass through the decoder in evaluation mode, and those cases are
   challenged whose truth loses most probability; in the paper they are drawn, or are those with the largest loss.
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from fundus_seg.models.deeplab import DeepLabV3Plus
 from fundus_seg.ops.upsampling import upsample_bilinear
 from fundus_seg.training.method import Method
+from fundus_seg.training.task import annotated_in
 
 
 class RSC(Method):
@@ -86,7 +88,7 @@ def challenge(
     """
     features = features.requires_grad_()
     before = head(features)
-    signs = 2 * masks.to(before.dtype) - 1
+    signs = (2 * masks.to(before.dtype) - 1) * annotated_in(masks)[..., None, None]
     (gradient,) = torch.autograd.grad((signs * before).sum(), features)
     kept = _mute(gradient.mean(dim=1 if spatial else (2, 3), keepdim=True), fraction)
     after = head(features * kept).detach()

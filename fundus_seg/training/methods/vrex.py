@@ -8,9 +8,10 @@ DomainBed's; DomainBed resets the optimiser after the warm-up, this implementati
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from fundus_seg.training.method import Method, domain_risks
+from fundus_seg.training.method import Method, domain_risks, domain_shares
 from fundus_seg.training.task import Loss
 
 
@@ -27,7 +28,18 @@ class VREx(Method):
         self.warm_up = warm_up
 
     def loss(self, loss_of: Loss, logits: Tensor, masks: Tensor, domains: Tensor, step: int) -> Tensor:
-        """mean_d R_d + b mean_d (R_d - mean R)^2 with the risk R_d (2,) of domain d; the recorded loss is this sum."""
+        """mean_d R_d + b mean_d (R_d - mean R)^2 with the risk R_d (2,) of domain d; the recorded loss is this sum.
+
+        The means are over the domains that have annotated cases of the structure.
+        """
         risks = domain_risks(loss_of, logits, masks, domains)
+        there = domain_shares(masks, domains) > 0
+        if there.all():
+            return self._objective(risks, step)
+        each = zip(risks.unbind(dim=1), there.unbind(dim=1), strict=True)
+        return torch.stack([self._objective(own[have], step) if have.any() else own.sum() for own, have in each])
+
+    def _objective(self, risks: Tensor, step: int) -> Tensor:
+        """The mean of risks (D, ...) over domains, and their weighted variance."""
         penalty = risks.var(dim=0, correction=0)
         return risks.mean(dim=0) + (1.0 if step < self.warm_up else self.beta) * penalty
