@@ -18,13 +18,21 @@ from made_table import page_below_title
 from fundus_seg.config.describe import describe, markdown_page
 
 DOCS = Path(__file__).parent
-PAGES = (DOCS.parent / "README.md", DOCS / "data.md", DOCS / "distances.md", DOCS / "methods.md", DOCS / "scaling.md")
+PAGES = (
+    DOCS.parent / "README.md",
+    DOCS / "data.md",
+    DOCS / "distances.md",
+    DOCS / "methods.md",
+    DOCS / "recipe.md",
+    DOCS / "scaling.md",
+)
 """The pages with computed parts."""
 PARTS = {
     **made_distances.PARTS,
     **made_scaling.PARTS,
     **made_sets.PARTS,
     "methods": lambda: page_below_title("methods.md"),
+    "recipe": lambda: page_below_title("recipe.md"),
 }
 
 
