@@ -54,26 +54,21 @@ INGREDIENTS: Mapping[str, Settings] = {
     "renewed norms": {"train.norms": "renewed"},
     "MixStyle": {"train.method": "mixstyle"},
 }
-
-
 PLAIN = ("ImageNet weights", "narrow head")
 
 
 def pairs(ingredient: str) -> tuple[tuple[str, ...], ...]:
     """The recipes that a gain compares, each by its ingredients: plain with and without, whole with and without."""
-    others = tuple(each for each in INGREDIENTS if each != ingredient)
-    plain = tuple(each for each in PLAIN if each != ingredient)
-    return _ordered(*plain, ingredient), plain, tuple(INGREDIENTS), others
+    plain = tuple(each for each in INGREDIENTS if each in PLAIN or each == ingredient)
+    whole = tuple(INGREDIENTS)
+    bare, lacking = (tuple(each for each in names if each != ingredient) for names in (plain, whole))
+    return plain, bare, whole, lacking
 
 
 def recipes() -> dict[tuple[str, ...], Settings]:
     """The settings of every recipe, by its ingredients."""
     every = dict.fromkeys([PLAIN, tuple(INGREDIENTS), *(each for name in INGREDIENTS for each in pairs(name))])
     return {names: mixed(*names) for names in every}
-
-
-def _ordered(*names: str) -> tuple[str, ...]:
-    return tuple(name for name in INGREDIENTS if name in names)
 
 
 def mixed(*names: str) -> Settings:
