@@ -169,6 +169,10 @@ class TestLayouts:
         found = find_domains([domain]).splits
         assert {case.patient for split in found.values() for case in split.cases} == {"RET001", "RET002"}
 
+    def test_masks_of_the_optic_disc_suggest_no_eye(self, tmp_path):
+        fill(tmp_path, {"masks/{}_OD.png": lambda n: binary("disc", n)})
+        assert "patient" not in write_domain_file(tmp_path).path.read_text()
+
 
 def in_colours(*colours):
     return lambda number: Image.fromarray(np.array(colours, np.uint8)[np.asarray(labels(number))])

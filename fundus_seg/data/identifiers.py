@@ -72,10 +72,12 @@ def _own_key() -> str:
             path.parent.mkdir(parents=True, exist_ok=True)
             made = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
             made.touch(0o600, exist_ok=False)
-            made.write_text(secrets.token_hex(32) + "\n", "ascii")
-            with contextlib.suppress(FileExistsError):  # another process was first: its key stands
-                os.link(made, path)
-            made.unlink()
+            try:
+                made.write_text(secrets.token_hex(32) + "\n", "ascii")
+                with contextlib.suppress(FileExistsError):  # another process was first: its key stands
+                    os.link(made, path)
+            finally:
+                made.unlink()
         return path.read_text("ascii").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a key"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,16 +132,12 @@ def _further(splits: Iterable[ProposedSplit]) -> Iterator[str]:
 
 
 def _eyes(names: Sequence[str], split: ProposedSplit) -> str:
-    """What names of cases have behind the patient's, if they end in OD and OS, or in L and R; empty if they do not."""
-    if NAME not in split.images:
+    """What names have behind the patient's, if each has OD or OS there and both occur; empty if they do not."""
+    found = [re.search(r"(?P<between>[-_ ]?)(?P<eye>O[DS])(?![A-Za-z])", name) for name in names]
+    between, eyes = ({match[part] for match in found if match} for part in ("between", "eye"))
+    if NAME not in split.images or None in found or len(between) != 1 or len(eyes) != 2:
         return ""
-    ends = Counter(
-        (match["between"], match["eye"][0])
-        for name in names
-        if (match := re.search(r"(?P<between>[-_ ]?)(?P<eye>O[DS])(?![A-Za-z])", name))
-    )
-    (between, _), count = ends.most_common(1)[0] if ends else (("", ""), 0)
-    return f"{between}O[DS]" if count == len(names) else ""
+    return f"{between.pop()}O[DS]"
 
 
 def _below(base: str, pattern: str) -> str:

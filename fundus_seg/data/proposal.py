@@ -113,10 +113,11 @@ def propose(found: Survey) -> Proposal:
 
 def _versions_left_out(groups: Sequence[Group], left_out: dict[str, list[Path]]) -> Iterator[Group]:
     """The groups but those that hold other versions of the photographs of another: cropped ones, or whole frames."""
+    places = {group.pattern: place(group.folders) for group in groups}
     for group in groups:
-        twins = [each for each in groups if each is not group and set(group.files) <= set(each.files)]
+        twins = [each for each in groups if each is not group and group.files.keys() <= each.files.keys()]
         cropped = is_version(group.folders) and any(len(each.folders) == len(group.folders) for each in twins)
-        beside = [each for each in twins if place(each.folders) == place(group.folders)]
+        beside = [each for each in twins if places[each.pattern] == places[group.pattern]]
         if cropped or any(_rank(each) < _rank(group) for each in beside):
             reason = "another version of photographs that are taken (cropped or whole, square or resized)"
             left_out.setdefault(reason, []).extend(group.files.values())

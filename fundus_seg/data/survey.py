@@ -194,10 +194,11 @@ def _spread(paths: Sequence[Path], most: int) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Photograph:
-    """A photograph that a name stands for, and the pattern that it has with that name taken out."""
+    """A photograph that a name stands for, the pattern that it has with that name taken out, and its folders' words."""
 
     path: Path
     pattern: str
+    words: frozenset[str]
 
 
 class _Names:
@@ -228,7 +229,7 @@ class _Names:
             parts[-1] = f"{literal(before)}{NAME}{literal(behind)}{suffix_of(path.name)}"
         else:
             parts[-2], parts[-1] = NAME, literal(stem(path.name)) + suffix_of(path.name)
-        self._named.setdefault(key(name), []).append(_Photograph(path, "/".join(parts)))
+        self._named.setdefault(key(name), []).append(_Photograph(path, "/".join(parts), _words(relative.parts[:-1])))
 
     def groups(self) -> list[Group]:
         """A group for each pattern, without masks; a photograph of several names is in that of each."""
@@ -244,7 +245,7 @@ class _Names:
             found = self._named.get(name)
             if found:
                 words = _words(relative.parts[:-1])
-                best = max(found, key=lambda each: len(words & _words(each.path.relative_to(self._folder).parts[:-1])))
+                best = max(found, key=lambda each: len(words & each.words))
                 return self._groups[best.pattern], name, _without(relative, name, part)
         return None
 

@@ -13,13 +13,15 @@ from typing import Any
 from fundus_seg.builtins import Split
 from fundus_seg.cores import core_count, map_ahead
 from fundus_seg.data.files import SPLITS, hashed_split
+from fundus_seg.data.layout import DOMAIN_FILE
 from fundus_seg.data.listing import tell
+from fundus_seg.data.patients import MANIFEST
 from fundus_seg.datasets import SETS
 from fundus_seg.datasets.case import Written, write_case
 from fundus_seg.datasets.finding import FoundCases, find_cases
 from fundus_seg.datasets.model import DataSet, RawCase, Rules
 from fundus_seg.datasets.raw import Raw
-from fundus_seg.datasets.sheets import DATASHEET, DOMAINS_FILE, MANIFEST, datasheet_text, manifest_text, write_whole
+from fundus_seg.datasets.sheets import DATASHEET, datasheet_text, manifest_text, write_whole
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, Problem, Problems, counted, listing
 from fundus_seg.progress import SILENT, Progress
@@ -102,7 +104,7 @@ def _refuse_foreign(out: Path, dataset: DataSet, mine: Sequence[Path]) -> None:
     if out.exists() and not out.is_dir():
         raise DataError("a file; give the folder to write into", out)
     theirs = [out / dataset.name] if out / dataset.name not in mine else []
-    theirs += [] if mine else [out / file for file in (MANIFEST, DATASHEET, DOMAINS_FILE)]
+    theirs += [] if mine else [out / file for file in (MANIFEST, DATASHEET, DOMAIN_FILE)]
     for path in theirs:
         if os.path.lexists(path):
             raise DataError("not written by `data prepare`, so it is not replaced; give another OUT", path)

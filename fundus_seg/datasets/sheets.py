@@ -14,11 +14,13 @@ from typing import Any
 
 from fundus_seg.data.crop import Crop
 from fundus_seg.data.files import SPLITS
+from fundus_seg.data.layout import DOMAIN_FILE
+from fundus_seg.data.patients import MANIFEST
 from fundus_seg.datasets.model import EACH, WHOLE, DataSet, Rules
 from fundus_seg.errors import counted
 from fundus_seg.runs.atomic import write_text
 
-MANIFEST, DATASHEET, DOMAINS_FILE = "manifest.csv", "datasheet.md", "domains.yaml"
+DATASHEET = "datasheet.md"
 
 COLUMNS = (
     *("set", "domain", "split", "name", "patient", "eye", "diagnosis", "source", "sha256", "truth", "truth_sha256"),
@@ -120,8 +122,8 @@ def write_whole(out: Path, sets: Mapping[str, DataSet]) -> Path:
     head = f"# Written by `fundus-seg data prepare`; {MANIFEST} tells of each case.\ndomains:\n"
     write_text(out / MANIFEST, manifest_text([row for rows in held.values() for row in rows]))
     write_text(out / DATASHEET, "# Data sheet\n\nWritten by `fundus-seg data prepare`.\n\n" + "\n".join(sheets))
-    write_text(out / DOMAINS_FILE, head + "".join(domains))
-    return out / DOMAINS_FILE
+    write_text(out / DOMAIN_FILE, head + "".join(domains))
+    return out / DOMAIN_FILE
 
 
 def _domains_text(dataset: DataSet, rows: Sequence[Mapping[str, str]]) -> str:
