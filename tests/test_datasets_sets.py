@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import raw_sets
 from PIL import Image, ImageOps
+from preparing import found, rows_of, some, workbook
 from raw_sets import CUP, DISC, mat, polygons
 from raw_trees import HEIGHT, WIDTH, drawn, encoded, greys, laid, photograph, pixels_of, zipped
-from test_datasets import found, rows_of, some, workbook
 
 from fundus_seg.data import open_root
 from fundus_seg.data.io import read_mask

@@ -83,12 +83,13 @@ def prepare(
             raise DataError(_nothing(dataset, found, paths))
         if not allow_missing:
             _refuse(found.problems, dataset)
-        rows, notes = _write_cases(dataset, rules, raw, found, scratch / dataset.name, progress, allow_missing)
+        written = _write_cases(dataset, rules, raw, found, scratch / dataset.name, progress, allow_missing)
+        rows, problems, notes = written
         if all(row.get("lacks") for row in rows):
             raise DataError(f"no case of {dataset.name} can be used ({rows[0]['name']}: {rows[0]['lacks']})")
         sources = [Path(os.path.realpath(path)).name for path in paths]
         (scratch / dataset.name / MANIFEST).write_text(manifest_text(rows), "utf8")
-        sheet = datasheet_text(dataset, rules, sources, rows, notes)
+        sheet = datasheet_text(dataset, rules, sources, rows, problems, notes)
         (scratch / dataset.name / DATASHEET).write_text(sheet, "utf8")
         unchanged = _put(scratch / dataset.name, out, scratch, force=force)
     places = [(row["domain"], row["split"]) for row in rows if not row.get("lacks")]
@@ -131,8 +132,8 @@ def _write_cases(
     folder: Path,
     progress: Progress,
     allow_missing: bool,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Write the cases; give the rows of the manifest, and sentences about what lacks or is odd."""
+) -> tuple[list[dict[str, Any]], list[Problem], list[str]]:
+    """Write the cases; give the rows of the manifest, what is wrong, and sentences about what is odd."""
     folders = {domain.key: folder / domain.folder for domain in dataset.domains}
     for below in folders.values():
         for split in SPLITS:
@@ -167,14 +168,14 @@ def _write_cases(
         rows[name] = {"set": dataset.name, "domain": domain, "name": name, "lacks": why}
     progress.left_out("case", "with a file missing or not usable", sorted(lacking))
     progress.left_out("file", "with the same bytes as one that is used", [file.shown for file in found.copies])
-    notes = [f"Left out: {counted(len(lacking), 'case')}; see the column `lacks`."] if lacking else []
-    notes += [f"Not as published: {problem.text} ({problem.path})" for problem in problems.found]
+    notes = []
     for text, names in odd.items():
         what = f"{counted(len(names), 'case')} of {len(rows)} with {text}"
         progress.warn(f"{what}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}")
         notes.append(f"{what}: {', '.join(names)}")
     order = {domain.key: place for place, domain in enumerate(dataset.domains)}
-    return [row for _, row in sorted(rows.items(), key=lambda item: (order[item[1]["domain"]], item[0]))], notes
+    listed = [row for _, row in sorted(rows.items(), key=lambda item: (order[item[1]["domain"]], item[0]))]
+    return listed, problems.found, notes
 
 
 def _fetched(

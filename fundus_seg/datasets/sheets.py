@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from fundus_seg.data.files import SPLITS
 from fundus_seg.data.layout import DOMAIN_FILE
 from fundus_seg.data.patients import MANIFEST
 from fundus_seg.datasets.model import EACH, WHOLE, DataSet, Rules
-from fundus_seg.errors import counted
+from fundus_seg.errors import Problem, counted
 from fundus_seg.runs.atomic import write_text
 
 DATASHEET = "datasheet.md"
@@ -49,6 +50,7 @@ def datasheet_text(
     rules: Rules,
     sources: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
+    problems: Sequence[Problem],
     notes: Sequence[str],
 ) -> str:
     """The data sheet of one set.
@@ -58,16 +60,20 @@ def datasheet_text(
         rules: how its cases were made.
         sources: names of the folders and archives that it was read from.
         rows: its manifest.
-        notes: what else is to be said, a sentence each: what lacks, what is odd.
+        problems: what is not as published; only `--allow-missing` goes on with any.
+        notes: what else is odd, a sentence each.
     """
     held = [row for row in rows if not row.get("lacks")]
+    lacking = len(rows) - len(held)
     lines = [
         f"## {dataset.name}: {', '.join(domain.name for domain in dataset.domains)}",
         "",
         *(f"- {what}: {text}" for what, text in _facts(dataset)),
         f"- Cases here: {_counted(dataset, held)}",
         f"- Rules: {rules}",
-        f"- Command: `{command(dataset, rules, sources)}`",
+        f"- Command: `{command(dataset, rules, sources, allow_missing=bool(problems))}`",
+        *([f"- Left out: {counted(lacking, 'case')}; see the column `lacks`."] if lacking else []),
+        *(f"- Not as published: {problem.text} ({problem.path})" for problem in problems),
         *(f"- {note}" for note in notes),
     ]
     return "\n".join(lines) + "\n"
@@ -97,7 +103,7 @@ def _facts(dataset: DataSet) -> list[tuple[str, str]]:
     return [*facts, ("Note", dataset.note)] if dataset.note else facts
 
 
-def command(dataset: DataSet, rules: Rules, sources: Sequence[str]) -> str:
+def command(dataset: DataSet, rules: Rules, sources: Sequence[str], *, allow_missing: bool) -> str:
     """The command line that makes the same cases, with every rule spelled out."""
     options = [f"--split {rules.split}", f"--reader {rules.reader}"]
     if rules.agreement:
@@ -106,8 +112,9 @@ def command(dataset: DataSet, rules: Rules, sources: Sequence[str]) -> str:
         options.append(f"--scale-to-disc {rules.scale_to_disc:g}")
     elif not dataset.as_is:
         options.append(f"--crop {'x'.join(map(str, rules.crop)) if rules.crop else WHOLE}")
-    quoted = " ".join(f"'{source}'" if " " in source else source for source in sources)
-    return f"fundus-seg data prepare {dataset.name} {quoted} OUT {' '.join(options)}"
+    if allow_missing:
+        options.append("--allow-missing")
+    return f"fundus-seg data prepare {dataset.name} {shlex.join(sources)} OUT {' '.join(options)}"
 
 
 def write_whole(out: Path, sets: Mapping[str, DataSet]) -> Path:
