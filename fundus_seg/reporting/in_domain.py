@@ -6,7 +6,6 @@ network, which neither trained it nor chose its checkpoint.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import product
@@ -21,10 +20,9 @@ from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.floors import floors_of
 from fundus_seg.reporting.frames import captions_of, case_values, labelled
 from fundus_seg.reporting.notes import counts_and_protocol, patients_note, protocol_note, table_title
-from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
-from fundus_seg.reporting.tables import title_of
+from fundus_seg.reporting.table import Report, Table, mean_sd_text
+from fundus_seg.reporting.tables import cell_numbers, cell_text, title_of
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
-from fundus_seg.statistics.patients import case_scores, patients_interval
 
 _METRIC = "dsc"
 _LABELS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain", "gap": "gap"}
@@ -119,16 +117,11 @@ def in_domain_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = 
             texts = []
             for column, name in names.items():
                 cell = cells.get((structure, domain, name), values[:0])
-                scores = case_scores(cell, metric).dropna(axis="columns")
-                mean, sd = mean_sd(cell.groupby("seed")[metric].mean().dropna())
-                interval = patients_interval(scores).within(*bounds) if scores.size else None
-                low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
-                numbers = {"mean": mean, "sd": sd, "runs": len(scores), "low": low, "high": high}
+                numbers, _ = cell_numbers(cell, cell.groupby("seed")[metric].mean(), metric, bounds)
                 place = {"metric": metric, "unit": unit, "structure": structure, "domain": domain}
                 frame.append({**place, **asdict(column), **numbers})
-                few = 0 < len(scores) < MINIMAL_RUNS
-                texts.append(mean_interval_text(mean, low, high) if few else mean_sd_text(mean, sd))
-                means[name].append(mean)
+                texts.append(cell_text(column, numbers))
+                means[name].append(numbers["mean"])
             rows.append((heading, structure, domain, *texts))
         rows.append((heading, structure, "mean", *(mean_sd_text(sum(each) / len(each)) for each in means.values())))
     notes = (

@@ -132,7 +132,7 @@ def patients_note(evaluations: Sequence[Evaluation]) -> str:
     `patients: A 51 cases of 34, B not known; intervals and tests take the cases of a patient together ...`
     """
     columns = ["domain", "case", "patient"]
-    cases = pd.concat([each.cases.reindex(columns=columns).drop_duplicates() for each in evaluations])
+    cases = pd.concat([each.cases.reindex(columns=columns) for each in evaluations])
     known = cases.groupby(["domain", "case"], sort=False)["patient"].first()
     if known.isna().all():
         return "patients: not known, so each case counts as a patient of its own"

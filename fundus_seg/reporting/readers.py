@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import product
-from typing import Any
 
 import pandas as pd
 
@@ -18,15 +17,16 @@ from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.floors import floors_of, networks
 from fundus_seg.reporting.frames import captions_of, case_values, joined, labelled
 from fundus_seg.reporting.notes import counts_and_protocol
-from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
-from fundus_seg.reporting.tables import title_of
+from fundus_seg.reporting.table import Report, Table
+from fundus_seg.reporting.tables import cell_numbers, cell_text, title_of
 from fundus_seg.runs.identity import Column
-from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
-from fundus_seg.statistics.patients import case_scores, patients_interval
+from fundus_seg.statistics.intervals import MINIMAL_RUNS
 
 ALL = "all"
 """What stands in place of a reader in the rows of all of them: the mean over readers, case by case."""
 _VCDR = "vcdr_error"
+_VCDR_IS = ("vCDR error", "", (0.0, math.inf))
+"""Its heading, unit and possible range."""
 _WHAT = (
     "each reader's own masks are the truth of its rows, by a protocol that never stands in one table with scores "
     "against merged truth; all: the mean over the readers of each case"
@@ -66,14 +66,16 @@ def readers_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DE
     frame, rows = [], []
     for measure, structure, holdout in sorted(places, key=lambda place: (order[place[:2]], place[2])):
         readers = {*values.loc[values["holdout"] == holdout, "reader"]} - {ALL}
+        metric = METRICS.get(measure)
+        heading, unit, bounds = (metric.heading, metric.unit, metric.bounds) if metric else _VCDR_IS
         for reader in (*sorted(readers), ALL):
             texts = []
             for column, name in names.items():
-                numbers = _numbers(cells.get((measure, structure, holdout, reader, name)), measure)
-                place = {"measure": measure, "unit": _unit(measure), "structure": structure, "holdout": holdout}
+                cell = cells.get((measure, structure, holdout, reader, name), values[:0])
+                numbers, _ = cell_numbers(cell, cell.groupby("seed")["value"].mean(), "value", bounds)
+                place = {"measure": measure, "unit": unit, "structure": structure, "holdout": holdout}
                 frame.append({**place, "reader": reader, **asdict(column), **numbers})
-                texts.append(_text(column, numbers, digits=3 if measure == _VCDR else 2))
-            heading = METRICS[measure].heading if measure in METRICS else "vCDR error"
+                texts.append(cell_text(column, numbers, 3 if measure == _VCDR else 2))
             rows.append((heading, structure, holdout, reader, *texts))
     notes = (
         _WHAT,
@@ -102,29 +104,3 @@ def _long(evaluations: Sequence[Evaluation], names: dict[Column, str], metrics: 
                 kept = own[["column", "holdout", "seed", "reader", "structure", "case"]]
                 frames.append(kept.assign(measure=measure, value=own[measure]))
     return pd.concat(frames, ignore_index=True)
-
-
-def _numbers(cell: pd.DataFrame | None, measure: str) -> dict[str, Any]:
-    """Mean, SD and number of runs of a cell, and its interval."""
-    values = pd.Series(dtype=float) if cell is None else cell.groupby("seed")["value"].mean().dropna()
-    mean, sd = mean_sd(values)
-    low = high = math.nan
-    if cell is not None and len(values):
-        scores = case_scores(cell, "value").dropna(how="all").dropna(axis="columns")
-        if scores.size:
-            bounds = METRICS[measure].bounds if measure in METRICS else (0.0, math.inf)
-            interval = patients_interval(scores).within(*bounds)
-            low, high = interval.low, interval.high
-    return {"mean": mean, "sd": sd, "runs": len(values), "low": low, "high": high}
-
-
-def _text(column: Column, numbers: dict[str, Any], *, digits: int) -> str:
-    """As in `score_table`: the mean with its SD or, of few runs and of the ceiling, its interval."""
-    few = 0 < numbers["runs"] < MINIMAL_RUNS and not column.floor
-    if few:
-        return mean_interval_text(numbers["mean"], numbers["low"], numbers["high"], digits)
-    return mean_sd_text(numbers["mean"], numbers["sd"], digits)
-
-
-def _unit(measure: str) -> str:
-    return METRICS[measure].unit if measure in METRICS else ""

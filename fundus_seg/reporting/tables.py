@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from fundus_seg.reporting.floors import floors_of, networks
 from fundus_seg.reporting.frames import captions_of, case_values, labelled, summarise
 from fundus_seg.reporting.notes import SCORE_AGAIN, counts_and_protocol, table_title
 from fundus_seg.reporting.table import Report, Table, mean_interval_text, mean_sd_text
-from fundus_seg.runs.identity import COLUMN_FIELDS, NO_NETWORK, READERS, Column
+from fundus_seg.runs.identity import COLUMN_FIELDS, NO_NETWORK, Column
 from fundus_seg.statistics.intervals import MINIMAL_RUNS, mean_sd
 from fundus_seg.statistics.patients import case_scores, patients_interval
 from fundus_seg.statistics.ties import BOLD, Best, best_columns
@@ -143,24 +144,38 @@ def _frame(
 ) -> pd.DataFrame:
     cells = {where: cell for where, cell in cases.groupby(["structure", "holdout", "column"], sort=False)}
     runs = labelled(summarise(cases), names)
-    run_means = {where: cell for where, cell in runs.groupby(["structure", "holdout", "column"], sort=False)}
+    run_means = {where: own for where, own in runs.groupby(["structure", "holdout", "column"], sort=False)}
     rows = []
     for metric, structure, holdout, column in product(metrics, STRUCTURES, sorted(set(cases["holdout"])), names):
         row = {"metric": metric, "unit": METRICS[metric].unit, "structure": structure, "holdout": holdout}
         where = (structure, holdout, names[column])
-        values = run_means[where][metric].dropna() if where in run_means else pd.Series(dtype=float)
-        mean, sd = mean_sd(values)
-        low = high = math.nan
-        over = None
-        if len(values):
-            scores = case_scores(cells[where], metric)
-            whole = scores.dropna(how="all").dropna(axis="columns")  # no run whose records are older than the metric
-            interval = patients_interval(whole).within(*METRICS[metric].bounds)
-            low, high, over = interval.low, interval.high, interval.over
-        numbers = {"mean": mean, "sd": sd, "runs": len(values), "low": low, "high": high, "over": over}
+        means = run_means.get(where, runs[:0])[metric]
+        numbers, over = cell_numbers(cells.get(where, cases[:0]), means, metric, METRICS[metric].bounds)
         bold = names[column] in best[metric, structure, holdout].columns
-        rows.append({**row, **asdict(column), **numbers, "best": bold})
+        rows.append({**row, **asdict(column), **numbers, "over": over, "best": bold})
     return pd.DataFrame(rows)
+
+
+def cell_numbers(
+    cell: pd.DataFrame, means: pd.Series, metric: str, bounds: tuple[float, float]
+) -> tuple[dict[str, float], str | None]:
+    """Mean, SD and number of runs of a cell, and the ends of its 95 % interval; then what was resampled for that.
+
+    Args:
+        cell: one row per run and case, as in `case_scores`; none where no run stands.
+        means: the mean of each run; NaN where its records are older than the metric.
+        metric: name of the column of scores.
+        bounds: the metric's possible range.
+    """
+    values = means.dropna()
+    mean, sd = mean_sd(values)
+    numbers = {"mean": mean, "sd": sd, "runs": len(values), "low": math.nan, "high": math.nan}
+    # without runs whose records are older than the metric
+    whole = case_scores(cell, metric).dropna(how="all").dropna(axis="columns")
+    if not whole.size:
+        return numbers, None
+    interval = patients_interval(whole).within(*bounds)
+    return {**numbers, "low": interval.low, "high": interval.high}, interval.over
 
 
 def _layout(
@@ -179,9 +194,7 @@ def _layout(
         heading = METRICS[str(metric)].heading
         for place, cells in own.groupby(["structure", "holdout"], sort=False):
             structure, holdout = map(str, place)
-            fields = ("operator", "preset", "runs", "mean", "sd", "low", "high")
-            numbers = zip(*(cells[key] for key in fields), strict=True)
-            texts = [_cell_text(*cell) for cell in numbers]
+            texts = [cell_text(*cell) for cell in zip(names, cells.to_dict("records"), strict=True)]
             if place in untold:
                 texts = ["not annotated"] * len(texts)
             rows.append((heading, _NAMES[structure], holdout, *texts))
@@ -199,13 +212,19 @@ def _layout(
     return Table(title, ("metric", "structure", "unseen"), columns, tuple(rows), tuple(notes), frozenset(bold))
 
 
-def _cell_text(operator: str, preset: str, runs: int, mean: float, sd: float, low: float, high: float) -> str:
+def cell_text(column: Column, numbers: Mapping[Any, Any], digits: int = 2) -> str:
     """`87.31 ± 0.52`; `87.31 [85.0, 89.2]` of fewer than MINIMAL_RUNS runs; `missing` where no run stands.
 
     The floor is no run of several, and its text is the mean alone; that of the ceiling has its interval over cases.
+
+    Args:
+        column: the column that the cell is in.
+        numbers: as `cell_numbers` gives them.
+        digits: how many decimals.
     """
-    few = 0 < runs < MINIMAL_RUNS and (preset != NO_NETWORK or operator == READERS)
-    return mean_interval_text(mean, low, high) if few else mean_sd_text(mean, sd)
+    if 0 < numbers["runs"] < MINIMAL_RUNS and not column.floor:
+        return mean_interval_text(numbers["mean"], numbers["low"], numbers["high"], digits)
+    return mean_sd_text(numbers["mean"], numbers["sd"], digits)
 
 
 def overall(means: Sequence[float] | pd.Series) -> float:

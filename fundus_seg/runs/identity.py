@@ -84,11 +84,6 @@ class Column:
         """Whether it is the mean mask of the source domains, made without a network."""
         return self.no_network and self.operator == MEAN_MASK
 
-    @property
-    def ceiling(self) -> bool:
-        """Whether it is the agreement of a domain's readers."""
-        return self.no_network and self.operator == READERS
-
 
 COLUMN_FIELDS = tuple(field.name for field in fields(Column))
 """The columns of a data frame that say which `Column` a row belongs to."""

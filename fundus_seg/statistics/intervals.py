@@ -131,7 +131,8 @@ class _Effect(NamedTuple):
 
     def mean(self, picked: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean deviation, (S,), of each of S samples, (S, n - 1)."""
-        means: NDArray[np.float64] = self.sums[picked].sum(axis=1) / self.sizes[picked].sum(axis=1)
+        sizes = self.sizes[picked].sum(axis=1) if (self.sizes > 1).any() else picked.shape[1]
+        means: NDArray[np.float64] = self.sums[picked].sum(axis=1) / sizes
         return means
 
     @property
