@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from small_runs import killed_in_epoch, metrics, settings, weights
+from small_runs import Lines, killed_in_epoch, metrics, settings, weights
 from torch import nn
 
 from fundus_seg import load_model
@@ -322,10 +322,39 @@ def test_an_average_that_the_holdout_chose_says_so(root, tmp_path):
     assert selections_text([average]) == f"selection: oracle-average ({SELECTIONS['oracle'].warning})"
 
 
-def test_a_run_without_an_average_says_how_to_get_one(root, tmp_path):
-    run = train(settings(), root, tmp_path)
-    with pytest.raises(RunError, match=r"average\.ckpt: no such checkpoint; train with --set train\.average=ema"):
-        evaluate(run, checkpoint="average")
+def test_runs_without_an_average_are_left_out_and_a_lost_one_is_told_before_any_is_scored(root, tmp_path):
+    how = "train with --set train.average=ema, swa or swad"
+    averaging = settings("train.average=ema", op="depthwise")
+    plain, averaged = train(settings(), root, tmp_path / "plain"), train(averaging, root, tmp_path)
+    with pytest.raises(RunError, match=rf"average\.ckpt: no such checkpoint; {how}"):
+        evaluate(plain, checkpoint="average")
+    with pytest.raises(RunError, match=rf"average\.ckpt: no such checkpoint; {how}"):
+        evaluate_runs([plain.path], checkpoints="average")
+    told = Lines()
+    (found,) = evaluate_runs([tmp_path], checkpoints="average", progress=told).evaluations
+    assert found.meta.run.operator == "depthwise"
+    (line,) = (line for line in told.lines if line.startswith("left out:"))
+    assert line.startswith("left out: 1 run, trained without the checkpoint average") and line.endswith(how)
+    averaged.checkpoint("average").unlink()
+    for checkpoints in ("average", "all"):
+        with pytest.raises(RunError, match=r"average\.ckpt: the run has made it, and it is gone; delete the folder"):
+            evaluate_runs([tmp_path], checkpoints=checkpoints)
+    assert not plain.path.joinpath("evaluations").exists()
+    with pytest.raises(RunError, match=r"average\.ckpt: the run has made it, .*`fundus-seg train` command makes all"):
+        train(averaging, root, tmp_path)
+
+
+def test_a_run_that_lost_what_it_would_not_write_again_does_not_go_on(root, tmp_path):
+    config = settings("train.average=swa", "train.epochs=3", "train.swa_start=0")
+    with killed_in_epoch(3):
+        train(config, root, tmp_path)
+    (best,) = tmp_path.rglob("best.ckpt")  # of swa there is no mean yet
+    kept = best.read_bytes()
+    best.unlink()
+    with pytest.raises(RunError, match=r"best\.ckpt: the run has made it, and it is gone"):
+        train(config, root, tmp_path)
+    best.write_bytes(kept)
+    assert train(config, root, tmp_path).checkpoint("average").is_file()
 
 
 @pytest.mark.slow

@@ -144,6 +144,22 @@ class TestRun:
         assert (tmp_path / "out/masks/Atest0.png").is_file()
         with pytest.raises(RunError, match=r"holds other predictions \(temperatures none there, "):
             predict_folder(run.path, folder, tmp_path / "plain", probabilities=True)
+        predict_folder(run.path, folder, tmp_path / "plain")  # keeps none, and leaves what is there
+        assert json.loads((tmp_path / "plain/predictions.json").read_text())["made_by"]["temperatures"] == []
+
+    def test_masks_alone_are_the_same_with_and_without_it(self, run, photographs, tmp_path):
+        folder, out = [photographs / "image"], tmp_path / "out"
+        predict_folder(run.path, folder, out)
+        calibrate(run)
+        told = Told()
+        predict_folder(run.path, folder, out, progress=told)
+        assert "4 of 4 photographs are done already" in told.text
+        assert "temperatures" not in json.loads((out / "predictions.json").read_text())["made_by"]
+        predict_folder(run.path, folder, out, probabilities=True)
+        predict_folder(run.path, folder, out)
+        record = json.loads((out / "predictions.json").read_text())
+        assert record["made_by"]["temperatures"] == [list(calibration_of(run.checkpoint("best")).temperatures)]
+        assert len([*(out / "probabilities/cup").iterdir()]) == 4
 
     def test_it_is_that_of_one_checkpoint(self, run, tmp_path):
         calibrate(run)

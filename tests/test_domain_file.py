@@ -14,7 +14,7 @@ from fundus_seg.data.domain_file import read_domain_file
 from fundus_seg.data.files import hashed_split
 from fundus_seg.errors import DataError, UsageError
 from fundus_seg.evaluation.score_run import evaluate
-from fundus_seg.phantom.make import PHANTOM_MARKER
+from fundus_seg.phantom.make import PHANTOM_MARKER, is_phantom_name, make_phantom
 from fundus_seg.protocol import source_half
 from fundus_seg.training import train
 
@@ -114,6 +114,13 @@ def test_another_coding_is_another_cache_entry_and_another_digest(two):
 def test_the_phantom_stays_the_phantom_behind_a_file(two):
     (two.parent / "south" / PHANTOM_MARKER).touch()
     assert open_root(two).phantom
+
+
+def test_the_phantom_stays_the_phantom_in_a_copy_without_its_marker(tmp_path):
+    make_phantom(tmp_path, per_domain=3)
+    (tmp_path / PHANTOM_MARKER).unlink()
+    assert open_root(tmp_path).phantom
+    assert not any(map(is_phantom_name, ("phantom-E-001.png", "phantom-A-1.png", "xphantom-A-001.png", "Atest0.png")))
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,7 @@ class TestTable:
         model, told = drawn(), Told()
         model.phantom = True
         own = sorted((tmp_path / "phantom/Domain1").rglob("image/*.png"))
+        own.append(Path(shutil.move(own.pop(), tmp_path)))  # its name says what it is
         table = predict_folder(checkpoint, [photographs / "image", *own], tmp_path / "out", progress=told)
         warnings = [row["warning"] for row in rows_of(table)]
         assert warnings == 4 * ["phantom_model"] + len(own) * [""]

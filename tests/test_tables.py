@@ -297,6 +297,9 @@ def test_a_label_heads_its_column_and_a_note_keeps_the_name():
         with_labels(runs, {"x": "y"})
     with pytest.raises(UsageError, match="several columns would be called tvconv"):
         with_labels(runs, {"conv": "tvconv"})
+    for old, new in (("conv", "mean-mask"), ("conv", "Mean mask"), ("conv", "READERS"), ("mean-mask", "x")):
+        with pytest.raises(UsageError, match=r"is what tables call the .*: --label .* cannot give or take that name"):
+            with_labels(runs, {old: new})
 
 
 def test_one_operator_is_not_bold():

@@ -414,6 +414,8 @@ def test_phantom_runs_lie_apart(root, tmp_path):
     run = train(settings(), open_root(root.path), tmp_path)
     assert run.path.relative_to(tmp_path).parts[:3] == ("phantom", "tiny", "A")
     assert run.read_config()["provenance"]["phantom"] is True
+    (root.path / PHANTOM_MARKER).unlink()  # as in a copy of the same photographs
+    assert evaluate(run, root.path).meta.phantom
 
 
 def test_a_wrong_holdout_is_refused_before_torch_is_imported(draw_root, tmp_path):

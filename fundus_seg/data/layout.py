@@ -19,7 +19,7 @@ from fundus_seg.data.listing import PHOTOGRAPHS, Skipped, entries, tell
 from fundus_seg.data.names import suffix_of
 from fundus_seg.data.patients import Patients, unknown_patients
 from fundus_seg.errors import DataError, Problems, UsageError, about, unknown_name
-from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, make_phantom
+from fundus_seg.phantom.make import PHANTOM_MARKER, PHANTOM_VERSION, is_phantom_name, make_phantom
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import DOMAINS, Domain
 
@@ -88,6 +88,11 @@ def in_phantom(folder: Path) -> bool:
     return any((above / PHANTOM_MARKER).is_file() for above in folders)
 
 
+def of_phantom(file: Path) -> bool:
+    """Whether a file is of the phantom: by its name, which a copy in any folder keeps, or by the folder it lies in."""
+    return is_phantom_name(file.name) or in_phantom(file.parent)
+
+
 def open_root(data: str | Path | None = None, *, least: int = 2, progress: Progress = SILENT) -> DataRoot:
     """Open the data root that `data` names, and find the files of all its domains.
 
@@ -142,7 +147,8 @@ def _open(root: Path, least: int, progress: Progress) -> DataRoot:
         if warning:
             progress.warn(warning)
     folders = {domain.files(split).images.folder for domain in layout for split in SPLITS}
-    folders |= {case.image.parent for split in found.splits.values() for case in split.cases}
+    images = [case.image for split in found.splits.values() for case in split.cases]
+    folders |= {image.parent for image in images}
     return DataRoot(
         path=root,
         domains=tuple(domain.key for domain in layout),
@@ -150,7 +156,7 @@ def _open(root: Path, least: int, progress: Progress) -> DataRoot:
         skipped=skipped,
         name=str(root.resolve()),
         experiment=experiment,
-        phantom=any(in_phantom(folder) for folder in folders),
+        phantom=any(is_phantom_name(image.name) for image in images) or any(map(in_phantom, folders)),
         patients=patients,
     )
 

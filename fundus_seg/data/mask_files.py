@@ -21,7 +21,7 @@ from fundus_seg.data.coding import Annotation, Coding, Thresholds
 from fundus_seg.data.dataset import cup_annotated, nested, read_files
 from fundus_seg.data.files import NAME, WILDCARDS, Pattern, left_over
 from fundus_seg.data.io import Photograph, frame_text, read_image
-from fundus_seg.data.layout import in_phantom
+from fundus_seg.data.layout import of_phantom
 from fundus_seg.data.listing import MASKS, Skipped, in_folder, summary, tell
 from fundus_seg.data.names import case_hint, matched, name_of, told_apart
 from fundus_seg.data.nifti import PICTURE, is_nifti, lying
@@ -191,8 +191,7 @@ class MaskPairs:
     @property
     def phantom(self) -> bool:
         """Whether any true mask belongs to the phantom."""
-        folders = {files[0].parent for files in self.truths.files.values()}
-        return any(in_phantom(folder) for folder in folders)
+        return any(of_phantom(files[0]) for files in self.truths.files.values())
 
     def read(self, name: str, watch: Watch) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Read prediction and truth of one case, (2, H, W) bool each; the witnesses of `watch` see them.

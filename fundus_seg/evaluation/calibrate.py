@@ -33,6 +33,7 @@ from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.origin import why_not_unseen
 from fundus_seg.runs.provenance import versions
+from fundus_seg.runs.record import saw_phantom
 from fundus_seg.seeding import reproducible
 from fundus_seg.statistics.calibration import LIMITS, fit_temperature, measure
 
@@ -129,7 +130,7 @@ def calibrate(run: RunFolder, data: str | Path | None = None, *, progress: Progr
             identity.column(config.train.selection),
             identity.holdout,
             identity.seed,
-            root.phantom,
+            root.phantom or saw_phantom(content),
             structure,
             where,
             own[number].domains,

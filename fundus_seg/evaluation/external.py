@@ -37,7 +37,7 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import NONE_UNSEEN, STRUCTURES, Scoring
 from fundus_seg.runs.atomic import csv_text
 from fundus_seg.runs.folder import RunFolder, folders_below
-from fundus_seg.runs.identity import MEAN_MASK, READERS, UNKNOWN, RunIdentity
+from fundus_seg.runs.identity import UNKNOWN, RunIdentity, check_free
 from fundus_seg.runs.provenance import versions
 
 _EXTERNAL = "external"
@@ -78,9 +78,7 @@ def score_masks(
             raise UsageError(f"'{word}' cannot name a tool or a domain: take letters, digits and any of . _ + -")
     if holdout.lower() == NONE_UNSEEN:
         raise UsageError(f"'{holdout}' cannot name a domain: --holdout names the domain that the cases come from")
-    if name in (MEAN_MASK, READERS):
-        what = "mean mask of the source domains" if name == MEAN_MASK else "agreement of readers"
-        raise UsageError(f"'{name}' is what tables call the {what}: give another --name")
+    check_free(name, "give another --name")
     scoring = scoring or Scoring()
     if not scoring.for_any_masks:
         raise UsageError(

@@ -13,13 +13,13 @@ from fundus_seg.errors import NoReadersError, UntrustedError, counted
 from fundus_seg.evaluation.ensembles import ensembles_of, members_of
 from fundus_seg.evaluation.external import comparable, external_evaluations
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.evaluation.score_run import evaluate
+from fundus_seg.evaluation.score_run import evaluate, runs_with
 from fundus_seg.inference.members import warn_of_mirroring
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import RunFolder, trained_runs
 from fundus_seg.runs.origin import runs_without_unseen, tell_left_out
-from fundus_seg.runs.record import is_probed, recorded_settings
+from fundus_seg.runs.record import checkpoints_made, recorded_settings, refuse_lost
 
 Checkpoints = CheckpointName | Literal["all"]
 
@@ -98,6 +98,12 @@ def evaluate_runs(
     trained = trained_runs(folders, least=0 if from_tools else 1, progress=progress)
     reasons = runs_without_unseen(trained)
     units: Sequence[RunFolder] = ensembles_of(trained, progress=progress) if ensemble else trained
+    if checkpoints == "all":
+        for run in units:
+            for each in members_of(run):
+                refuse_lost(each, checkpoints_of(run))
+    else:
+        units = runs_with(units, checkpoints, progress=progress)
     for run in units:
         names = checkpoints_of(run) if checkpoints == "all" else [checkpoints]
         score = partial(
@@ -181,10 +187,9 @@ def checkpoints_of(run: RunFolder) -> list[CheckpointName]:
         RunError: config.yaml is not that of a run.
     """
     by_selection: dict[str, CheckpointName] = {"last": "last"}
-    if all(is_probed(each.read_config()) for each in members_of(run)):
-        by_selection["oracle"] = "oracle"
-    train = recorded_settings(members_of(run)[0]).train
-    if train.average != "none":
-        by_selection["average"] = "average"
-    by_selection[train.selection] = "best"
+    members = members_of(run)
+    made = [checkpoints_made(each) for each in members]
+    further: tuple[CheckpointName, ...] = ("oracle", "average")
+    by_selection |= {name: name for name in further if all(name in own for own in made)}
+    by_selection[recorded_settings(members[0]).train.selection] = "best"
     return list(by_selection.values())

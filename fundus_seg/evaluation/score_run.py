@@ -42,10 +42,10 @@ from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.provenance import versions
-from fundus_seg.runs.record import is_probed
+from fundus_seg.runs.record import checkpoints_made, is_probed, refuse_lost, saw_phantom
 from fundus_seg.seeding import reproducible
 
-_MAKES: dict[str, str] = {
+_MAKES: dict[CheckpointName, str] = {
     "oracle": "train it anew with --probe-holdout, in another --out",
     "average": "train with --set train.average=ema, swa or swad",
 }
@@ -105,7 +105,7 @@ def evaluate(
         scoring = scoring.model_copy(update={"adapt_batch_norms": adapt_batch_norms})
     scoring = combined(scoring, ensemble=len(runs) > 1, views=views)
     root = data_of(content, data, progress=progress)
-    digests = [_digest(each, checkpoint) for each in runs]
+    digests = [file_digest(_check_checkpoint(each, checkpoint)) for each in runs]
     cases = cases_to_score(scored, runs[0], content, root, config)
     data_digests = {where: digest for where, digest in content["inputs"].items() if "/" in where}
     if against_readers:
@@ -119,7 +119,7 @@ def evaluate(
         protocol=scoring,
         protocol_digest=scoring.digest(),
         data=data_digests,
-        phantom=root.phantom,
+        phantom=root.phantom or saw_phantom(content),
         selection=chosen_by(config.train.selection, checkpoint),
         checkpoint=checkpoint,
         scored=scored,
@@ -178,13 +178,33 @@ def evaluate(
     return evaluation
 
 
-def _digest(run: RunFolder, checkpoint: CheckpointName) -> str:
-    """SHA-256 of a checkpoint, which must be there."""
-    weights = run.checkpoint(checkpoint)
-    if not weights.is_file():
-        fix = _MAKES.get(checkpoint, "delete the run and train again")
-        raise RunError(f"{weights}: no such checkpoint; {fix}")
-    return file_digest(weights)
+def runs_with(runs: Sequence[RunFolder], checkpoint: CheckpointName, *, progress: Progress = SILENT) -> list[RunFolder]:
+    """The runs and ensembles that have a checkpoint, so that none is scored before another turns out to lack it.
+
+    Args:
+        runs: trained runs, or ensembles of some.
+        checkpoint: the checkpoint.
+        progress: told which runs were trained without it, and so are left out.
+
+    Raises:
+        RunError: none was trained with it, or a file is gone.
+    """
+    lacking = [each for run in runs for each in members_of(run) if checkpoint not in checkpoints_made(each)]
+    found = [run for run in runs if not any(each in lacking for each in members_of(run))]
+    for each in lacking if runs and not found else (each for run in found for each in members_of(run)):
+        _check_checkpoint(each, checkpoint)
+    progress.left_out(
+        "run", f"trained without the checkpoint {checkpoint}", [run.path for run in lacking], _MAKES.get(checkpoint, "")
+    )
+    return found
+
+
+def _check_checkpoint(run: RunFolder, checkpoint: CheckpointName) -> Path:
+    """The file of a checkpoint, which must be there."""
+    if checkpoint not in checkpoints_made(run):
+        raise RunError(f"{run.checkpoint(checkpoint)}: no such checkpoint; {_MAKES[checkpoint]}")
+    refuse_lost(run, [checkpoint])
+    return run.checkpoint(checkpoint)
 
 
 def _is_whole(path: Path, recorded: EvaluationMeta | None, expected: Sequence[tuple[str, str]]) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fundus_seg.data.dicom import Header
 from fundus_seg.data.framing import Framing, disc_framing
-from fundus_seg.data.layout import in_phantom
+from fundus_seg.data.layout import of_phantom
 from fundus_seg.data.stray import stray_parts
 from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
 from fundus_seg.progress import Progress
@@ -92,7 +92,7 @@ def row_of(
         NO_DISC: not disc.any(),
         CUP_OUTSIDE: row["cup_pixels_outside_disc"] > 0,
         FRAMING: framing is not None and bool(disc.any()) and not framing.holds(row["framing"]),
-        PHANTOM: phantom and not in_phantom(path.parent),
+        PHANTOM: phantom and not of_phantom(path),
         STRAY: true is not None and any(stray_parts(true)),
     }
     return row | {"warning": ";".join(name for name, found in applies.items() if found), "inputs": inputs}

@@ -35,6 +35,7 @@ from fundus_seg.protocol import PROTOCOL_VERSION, STRUCTURES
 from fundus_seg.runs.atomic import atomic_path
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.lease import leased
+from fundus_seg.runs.record import saw_phantom
 from fundus_seg.viz.overlay import draw_overlay, save_picture
 
 if TYPE_CHECKING:
@@ -112,11 +113,12 @@ class PredictionJob:
             out,
             columns(scored=truths is not None, dicom=identified is not None),
             _made_by(members, form, precision, views, identified),
+            _temperatures(members) if probabilities else None,
         )
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
         listing.tell(found.skipped, progress)
-        if probabilities and "temperatures" not in whole.made_by:
+        if probabilities and not whole.temperatures:
             progress.line("probabilities are not calibrated; `fundus-seg calibrate` fits temperatures for a run")
 
         from fundus_seg.inference.ensemble import load_members  # imports torch, only once the arguments are right
@@ -365,7 +367,6 @@ def _made_by(
 ) -> dict[str, Any]:
     """What makes predictions, as JSON reads it: equal values, equal predictions. A checkpoint holds its protocol."""
     digests = [member.digest[:16] for member in members]
-    temperatures = [list(member.calibration.temperatures) for member in members if member.calibration]
     return {
         "checkpoint": digests[0] if len(digests) == 1 else digests,
         "fundus-seg": importlib.metadata.version("fundus-seg"),
@@ -373,15 +374,20 @@ def _made_by(
         "precision": precision,
         "mask format": form,
         **({"views": views} if views != "none" else {}),
-        **({"temperatures": temperatures} if len(temperatures) == len(members) else {}),
         **({"identifiers": identified.text} if identified else {}),
     }
+
+
+def _temperatures(members: Sequence[Member]) -> list[list[float]]:
+    """The temperatures of each network, which calibrate probabilities and change no mask; [] unless all have some."""
+    found = [list(member.calibration.temperatures) for member in members if member.calibration]
+    return found if len(found) == len(members) else []
 
 
 def _of_phantom(model: Path) -> bool:
     """Whether a run of an older version, whose checkpoint does not say it, was trained on the phantom."""
     try:
-        return bool(RunFolder(model).read_config()["provenance"].get("phantom"))
+        return saw_phantom(RunFolder(model).read_config())
     except RunError:  # a checkpoint alone
         return False
 

@@ -25,6 +25,8 @@ from fundus_seg.viz.overlay import PICTURE_SUFFIX
 
 RECORD_FORMAT = 1
 _RECORD = "predictions.json"
+_TEMPERATURES = "temperatures"
+"""What the record calls the temperatures of the networks; it says them where probabilities are kept."""
 _TEXTS = ("photograph", "eye", "patient", "study", "warning", "inputs")
 """The columns that are no numbers."""
 
@@ -98,11 +100,14 @@ class Table:
         folder: the folder.
         columns: columns of the table.
         made_by: what makes the predictions, by name: plain values, equal ones give equal predictions.
+        temperatures: those of each network, by which probabilities are calibrated; [] without; None where no
+            probabilities are kept. Masks are the same with any.
     """
 
     folder: Path
     columns: Sequence[str]
     made_by: Mapping[str, Any] = field(repr=False)
+    temperatures: Sequence[Sequence[float]] | None = None
 
     @property
     def path(self) -> Path:
@@ -120,15 +125,12 @@ class Table:
         Raises:
             RunError: the folder holds what something else has made, or the table is damaged.
         """
-        try:
-            record = json.loads(self.record.read_text("utf8"))
-        except FileNotFoundError:
+        there = self._recorded()
+        if there is None:
             if self.path.exists():
-                raise _unrecorded(self.folder) from None
+                raise _unrecorded(self.folder)
             return None
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{self.record}: cannot be read; choose another --out") from error
-        self._refuse_others(record)
+        self._refuse_others(there)
         if not self.path.exists():
             return []
         try:
@@ -155,7 +157,8 @@ class Table:
             rows: what stays of the rows that were there.
             about: what else the record is to say.
         """
-        write_json(self.record, {"format": RECORD_FORMAT, "made_by": dict(self.made_by), **about})
+        made_by = {**self.made_by, **self._of_probabilities(self._recorded() or {})}
+        write_json(self.record, {"format": RECORD_FORMAT, "made_by": made_by, **about})
         lines = [_line(self.columns), *(_line(row[name] for name in self.columns) for row in rows)]
         write_text(self.path, "".join(lines))
 
@@ -163,14 +166,37 @@ class Table:
         """Append the row of a photograph, whose files are in place."""
         append_bytes(self.path, _line(row[name] for name in self.columns).encode("utf8"))
 
-    def _refuse_others(self, record: Any) -> None:
+    def _recorded(self) -> dict[str, Any] | None:
+        """What has made the predictions that are there; None without a record.
+
+        Raises:
+            RunError: the record is damaged, or something else wrote it.
+        """
+        try:
+            record = json.loads(self.record.read_text("utf8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{self.record}: cannot be read; choose another --out") from error
         there = record.get("made_by") if isinstance(record, dict) else None
         if not isinstance(there, dict):
             raise RunError(f"{self.record}: not written by `fundus-seg predict`; choose another --out")
+        return there
+
+    def _of_probabilities(self, there: Mapping[str, Any]) -> dict[str, Any]:
+        """What the record says of the probabilities: of those that are kept now, or else of those that are there."""
+        if self.temperatures is not None:
+            return {_TEMPERATURES: self.temperatures}
+        return {name: value for name, value in there.items() if name == _TEMPERATURES}
+
+    def _refuse_others(self, there: Mapping[str, Any]) -> None:
+        now = {**self.made_by, **self._of_probabilities(there)}
+        if _TEMPERATURES not in there:  # no probabilities are there
+            now.pop(_TEMPERATURES, None)
         differing = [
-            f"{name} {there.get(name, 'none')} there, {self.made_by.get(name, 'none')} now"
-            for name in {**self.made_by, **there}
-            if there.get(name) != self.made_by.get(name)
+            f"{name} {there.get(name) or 'none'} there, {now.get(name) or 'none'} now"
+            for name in {**now, **there}
+            if there.get(name) != now.get(name)
         ]
         if differing:
             raise RunError(

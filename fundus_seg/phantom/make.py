@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,13 @@ PHANTOM_VERSION = 1
 """Raise it whenever a picture changes."""
 PHANTOM_MARKER = "PHANTOM.json"
 """Name of the file that marks a folder as a phantom."""
+_CASE = re.compile(r"phantom-[A-D]-[0-9]{3,}(?![A-Za-z0-9])")
+"""How the names of a phantom's files begin."""
+
+
+def is_phantom_name(name: str) -> bool:
+    """Whether a file's name is that of a phantom's photograph or mask, wherever the file lies."""
+    return _CASE.match(name) is not None
 
 
 def make_phantom(

@@ -18,7 +18,7 @@ from fundus_seg.runs.atomic import write_text
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import RunIdentity, recorded_identity
 from fundus_seg.runs.origin import recorded_origin, runs_without_unseen
-from fundus_seg.runs.record import recorded_settings
+from fundus_seg.runs.record import recorded_settings, saw_phantom
 
 _PHANTOM = "**Synthetic photographs (the phantom) trained this network: its scores say nothing about patients.**"
 _METRICS = ("dsc", "hd95")
@@ -54,7 +54,7 @@ def write_card(run: RunFolder) -> Path | None:
 
 def _phantom(content: Mapping[str, Any]) -> bool:
     """Whether a synthetic photograph trained the run, or a network that it starts from."""
-    origin, found = recorded_origin(content), bool(content["provenance"].get("phantom"))
+    origin, found = recorded_origin(content), saw_phantom(content)
     while origin:
         found, origin = found or bool(origin.phantom), origin.origin
     return found

@@ -15,7 +15,7 @@ from fundus_seg.evaluation.policy import scored_values
 from fundus_seg.evaluation.records import Evaluation, Scored
 from fundus_seg.protocol import Combination
 from fundus_seg.reporting.notes import captions
-from fundus_seg.runs.identity import COLUMN_FIELDS, Column
+from fundus_seg.runs.identity import COLUMN_FIELDS, Column, check_free
 
 RUN_FIELDS = (*COLUMN_FIELDS, "holdout", "seed")
 """The columns that say which run, and which of its checkpoints, a row of a frame is of."""
@@ -97,11 +97,14 @@ def with_labels(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) ->
         labels: new names by old ones, which are an operator with its recipe, or an operator that has one recipe.
 
     Raises:
-        UsageError: an old name that no column has, or a new one that another column has.
+        UsageError: an old name that no column has, or a new one that another column has, or that reads like the floor's
+            or the ceiling's, which keep their names.
     """
     names = {each.meta.column.name: each.meta.column.operator for each in evaluations}
     chosen: dict[str, str] = {}
     for old, new in labels.items():
+        for name in (old, new):
+            check_free(name, f"--label {old}={new} cannot give or take that name")
         own = [name for name, operator in names.items() if old in (name, operator)]
         fitting = [old] if old in names else own
         if len(fitting) != 1:

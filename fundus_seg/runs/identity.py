@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import total_ordering
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import PlannedRun, ResolvedRun
-from fundus_seg.errors import RunError
+from fundus_seg.errors import RunError, UsageError
 from fundus_seg.runs.folder import RunFolder
 
 UNKNOWN = "unknown"
@@ -23,6 +24,7 @@ MEAN_MASK = "mean-mask"
 """What stands where a run has its operator, for the mean mask of the source domains: the floor of every table."""
 READERS = "readers"
 """What stands where a run has its operator, for the readers of a domain scored against each other: the ceiling."""
+_BESIDE_NETWORKS = {MEAN_MASK: "mean mask of the source domains", READERS: "agreement of readers"}
 NO_NETWORK = "none"
 """Preset, precision and selection of the mean mask and of readers, which no network predicts."""
 
@@ -179,6 +181,21 @@ def run_folder(config: PlannedRun, recipe: str, out: Path, *, phantom: bool) -> 
 
 def _identity(config: ResolvedRun, recipe: str) -> RunIdentity:
     return RunIdentity(config.operator, recipe, config.preset, config.train.precision, config.holdout, config.seed)
+
+
+def check_free(name: str, fix: str) -> None:
+    """Refuse a name that reads like that of the floor or the ceiling, in whatever spelling: no column may pass for one.
+
+    Args:
+        name: what a column is to be called.
+        fix: what else to do.
+
+    Raises:
+        UsageError: it is such a name.
+    """
+    for taken, what in _BESIDE_NETWORKS.items():
+        if re.sub(r"[\W_]", "", name).casefold() == taken.replace("-", ""):
+            raise UsageError(f"'{name}' is what tables call the {what}: {fix}")
 
 
 def operator_name(operator: str, recipe: str) -> str:

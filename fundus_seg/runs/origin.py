@@ -14,7 +14,7 @@ from fundus_seg.errors import CheckpointError, RunError
 from fundus_seg.progress import Progress
 from fundus_seg.protocol import NONE_UNSEEN, SELECTIONS
 from fundus_seg.runs.folder import RunFolder
-from fundus_seg.runs.record import recorded_settings
+from fundus_seg.runs.record import recorded_settings, saw_phantom
 
 _CHECKPOINTS = "checkpoints"
 _NO_START = "none"
@@ -83,9 +83,7 @@ def origin_of(start: str) -> Origin:
     chosen_there = file.stem == "oracle" or (oracle and file.stem in ("best", "average"))
     domains = (*config.data.sources, *(config.unseen if chosen_there else ()))
     data = {where: digest for where, digest in content["inputs"].items() if where.split("/")[0] in domains}
-    return Origin(
-        start, digest, domains, data, bool(content["provenance"].get("phantom")), origin=recorded_origin(content)
-    )
+    return Origin(start, digest, domains, data, saw_phantom(content), origin=recorded_origin(content))
 
 
 def plain(origin: Origin) -> dict[str, Any]:
@@ -126,7 +124,7 @@ def why_not_unseen(content: Mapping[str, Any]) -> str:
     origin = recorded_origin(content)
     if origin is None and start != _NO_START:
         return f"starting from {start}, of whose training nothing is recorded"
-    phantom, tested = bool(content["provenance"].get("phantom")), content["inputs"].get(f"{holdout}/test")
+    phantom, tested = saw_phantom(content), content["inputs"].get(f"{holdout}/test")
     while origin:
         if origin.domains is None:
             return f"starting from {origin.path}, of whose training nothing is known"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
+from fundus_seg.builtins import CheckpointName
 from fundus_seg.config import MachineSettings, PlannedRun, ResolvedRun, flatten, load_recorded, resolve_machine
 from fundus_seg.errors import RunError
 from fundus_seg.progress import Progress
@@ -89,6 +90,39 @@ def recorded_settings(folder: RunFolder) -> ResolvedRun:
 def is_probed(content: Mapping[str, Any]) -> bool:
     """Whether the run with this config.yaml had its holdout probed; runs of older versions had not."""
     return bool((content.get("provenance") or {}).get("probed"))
+
+
+def checkpoints_made(folder: RunFolder) -> list[CheckpointName]:
+    """The checkpoints that a run makes to its end, by its settings; whether their files are still there is not asked.
+
+    Raises:
+        ConfigError, RunError: its config.yaml is damaged.
+    """
+    made: list[CheckpointName] = ["best", "last"]
+    if recorded_settings(folder).train.average != "none":
+        made.append("average")
+    if is_probed(folder.read_config()):
+        made.append("oracle")
+    return made
+
+
+def refuse_lost(folder: RunFolder, names: Iterable[CheckpointName]) -> None:
+    """Refuse a run whose checkpoints of these names, which it has made, are no longer all there.
+
+    Raises:
+        RunError: the first that is not.
+    """
+    for name in names:
+        if not folder.checkpoint(name).is_file():
+            raise RunError(
+                f"{folder.checkpoint(name)}: the run has made it, and it is gone; delete the folder {folder.path}, and "
+                "the same `fundus-seg train` command makes all of it again"
+            )
+
+
+def saw_phantom(content: Mapping[str, Any]) -> bool:
+    """Whether any photograph of the run with this config.yaml is synthetic: so it was recorded when the run began."""
+    return bool((content.get("provenance") or {}).get("phantom"))
 
 
 def record(

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fundus_seg.builtins import CheckpointName
 from fundus_seg.config import ResolvedRun, RunConfig, resolve_sources
 from fundus_seg.data.batches import DomainBatches
 from fundus_seg.data.layout import DataRoot
@@ -35,7 +36,7 @@ from fundus_seg.runs.epochs import score
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import identity_of, run_folder
 from fundus_seg.runs.lease import leased
-from fundus_seg.runs.record import record, take_up, tell_changes
+from fundus_seg.runs.record import checkpoints_made, record, refuse_lost, take_up, tell_changes
 from fundus_seg.seeding import reproducible, seeded
 from fundus_seg.training.averages import AVERAGES, Average, renew_norms
 from fundus_seg.training.devices import fabric_for
@@ -109,6 +110,7 @@ def train(
     resolved = take_up(folder, planned, inputs, probed=probe, machine=machine_choices)
     tell_changes(folder, gpu_name(), progress)
     if folder.has("TRAINED"):
+        refuse_lost(folder, [name for name in checkpoints_made(folder) if name != "last"])  # which no report needs
         progress.line(f"{folder.path}: already trained")
         return folder
     told = {} if folder.begun else new_provenance(planned, data)
@@ -117,6 +119,7 @@ def train(
     before, last = folder.stamp(), folder.checkpoint("last")
     with reproducible(resolved.train.threads), fabric_for(resolved.train, _assist, resolved, root, last) as fabric:
         state = _begin(resolved, fabric, resume_from=last)
+        refuse_lost(folder, _kept(state.history, resolved))
         with leased(folder.path):  # only now can nothing be wrong with the settings any more
             if folder.stamp() != before:
                 raise BusyError(f"{folder.path}: another process has just written here; run the command again")
@@ -196,6 +199,19 @@ def _fit(
             _save(folder, config, state, weights, finished=finished)
             last_save = time.monotonic()
         progress.line(_epoch_line(row, epochs))
+
+
+def _kept(rows: Sequence[Mapping[str, Any]], config: ResolvedRun) -> list[CheckpointName]:
+    """The checkpoints that the epochs of these rows have written, and that a later epoch may not write again."""
+    prefixes: dict[CheckpointName, str] = {"best": ""}
+    if config.train.average != "none":
+        prefixes["average"] = "average_"
+    counts = range(1, len(rows) + 1)
+    return [
+        name
+        for name, prefix in prefixes.items()
+        if any(chosen(rows[:count], config.train.epochs, prefix) for count in counts)
+    ]
 
 
 def _validate(
