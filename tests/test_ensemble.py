@@ -445,6 +445,11 @@ class TestEvaluate:
         assert "ensemble True (default False), views flip (default none)" in told.out
         assert told.err.count("warning: --views flip with tvconv") == 1
         assert command("evaluate", "runs", "--ensemble", "--views", "flip").out in told.out  # read, not scored again
+        told = command("compare", "runs", "--ops", "tvconv,mean-mask", "--ensemble", "--views", "flip")
+        assert "tvconv, mean of 2 and mean-mask" in told.out
+        told = command("compare", "runs", "--ensemble", "--scoring", "released-code", code=1)
+        assert "no scores of best by this protocol; run `fundus-seg evaluate --ensemble` on it" in told.err
+        command("compare", "runs", "--ensemble", "--best-of", code=2)
 
     def test_runs_that_are_alone_are_told(self, runs, draw_root, tmp_path):
         other = train(settings(holdout="A"), open_root(tmp_path / "data"), tmp_path / "runs")

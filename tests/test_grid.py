@@ -8,6 +8,7 @@ import sys
 from contextlib import nullcontext
 
 import pytest
+from small_runs import Lines
 
 from fundus_seg import plugins
 from fundus_seg.data.layout import open_root
@@ -52,6 +53,20 @@ def test_every_combination_of_varied_settings_is_a_column(root, out):
         (lr, drops) for lr in (1e-3, 3e-4) for drops in ((1,), (1, 2))
     ]
     assert len({run.folder.path.parent for run in runs}) == 4
+
+
+def test_a_setting_makes_no_further_run_where_it_has_no_effect(root, out):
+    told = Lines()
+    vary = ["train.average=none,ema", "train.ema_decay=0.9,0.99"]
+    runs = plan_runs(root, out, vary=vary, progress=told)
+    assert [(run.config.train.average, run.config.train.ema_decay) for run in runs] == [
+        ("none", 0.9),
+        ("ema", 0.9),
+        ("ema", 0.99),
+    ]
+    assert told.lines == ["train.ema_decay: no effect beside the other settings of 1 run, planned once already"]
+    runs = plan_runs(root, out, ops=["conv", "tvconv"], vary=["model.generator_channels=4,8"])
+    assert [run.config.model.op for run in runs] == ["conv", "tvconv", "tvconv"]
 
 
 @pytest.mark.parametrize(

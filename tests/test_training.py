@@ -17,9 +17,11 @@ from fundus_seg.config import MACHINE_SETTINGS, MachineSettings, load_config
 from fundus_seg.data.cache import ResizedSplit
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.hardware import machine_choices
 from fundus_seg.protocol import source_half
 from fundus_seg.runs.epochs import score
+from fundus_seg.runs.record import recorded_settings
 from fundus_seg.training import fit, train
 from fundus_seg.training.selection import ValidationSet, validation_dice
 from fundus_seg.training.task import binary_cross_entropy, cross_entropy_and_dice, soft_dice_loss
@@ -405,6 +407,22 @@ def test_weights_that_cannot_be_had_leave_nothing(root, tmp_path):
     with pytest.raises(CheckpointError, match=r"nowhere\.pth: no such file"):
         train(settings("model.encoder_weights=nowhere.pth"), root, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_setting_without_effect_makes_no_other_run(root, tmp_path):
+    plain = settings(op="conv")
+    idle = ("train.ema_decay=0.5", "train.swa_start=0.5", "train.swad_r=2", "model.generator_channels=4")
+    assert settings(*idle, op="conv").recipe(all_domains="ABCD") == ""
+    started = settings("model.start=there", "model.encoder_weights=imagenet")
+    assert started.differences(all_domains="ABCD") == {"model.start": "there"}
+    assert settings("optim.schedule=cosine", "optim.drop_factor=2").recipe(all_domains="ABCD").startswith("schedule=")
+    assert settings("optim.warmup=1").recipe(all_domains="ABCD").startswith("warmup="), "of either schedule"
+    with killed_in_epoch(2):
+        train(plain, root, tmp_path)
+    run = train(settings("model.generator_channels=4", "train.ema_decay=0.5", op="conv"), root, tmp_path)
+    assert recorded_settings(run).network_spec() == plain.network_spec()
+    assert evaluate(run).meta.run.recipe == ""
+    assert_same_run(run, train(plain, root, tmp_path / "whole"))
 
 
 def test_phantom_runs_lie_apart(root, tmp_path):

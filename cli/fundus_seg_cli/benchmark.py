@@ -92,6 +92,7 @@ def benchmark(
         config=config,
         overrides=overrides or [],
         probe=probe_holdout,
+        progress=progress,
     )
 
     from fundus_seg.reporting import experiment_reports, overview_table, with_labels

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from fundus_seg_cli.options import Checkpoint, Format, Labels, Runs, Scoring, Strict, labels, names
+from fundus_seg_cli.options import (
+    Checkpoint,
+    Ensemble,
+    Format,
+    Labels,
+    NetworkViews,
+    Runs,
+    Scoring,
+    Strict,
+    labels,
+    names,
+)
 from fundus_seg_cli.table import print_report
 
 
@@ -41,6 +52,8 @@ def compare(
     ] = None,
     checkpoint: Checkpoint = "best",
     scoring: Scoring = None,
+    ensemble: Ensemble = False,
+    views: NetworkViews = None,
     label: Labels = None,
     form: Format = "rich",
     strict: Strict = False,
@@ -65,6 +78,8 @@ def compare(
         raise UsageError(
             "--best-of with --checkpoint: settings are chosen by what chose `best`; leave --checkpoint out"
         )
+    if ensemble and (to or best_of):
+        raise UsageError(f"--ensemble with {'--to' if to else '--best-of'}, which is of single runs: leave one out")
     check_metrics([metric or "dsc"])
     renamed = labels(label or [])
     protocol = load_scoring(scoring) if scoring else None
@@ -92,6 +107,8 @@ def compare(
         folders,
         checkpoint=checkpoint,
         scoring=protocol,
+        ensemble=ensemble,
+        views=views,
         least=0 if elsewhere else 1,
         progress=progress,
     )

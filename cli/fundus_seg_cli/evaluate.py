@@ -10,6 +10,7 @@ import typer
 from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg_cli.options import (
     METRICS_SHOWN,
+    Ensemble,
     Format,
     Labels,
     Metrics,
@@ -69,14 +70,7 @@ def evaluate(
         ),
     ] = None,
     views: NetworkViews = None,
-    ensemble: Annotated[
-        bool,
-        typer.Option(
-            "--ensemble",
-            help="Score the runs that differ in their seed alone as one network, the mean of their probabilities: a "
-            "protocol of its own.",
-        ),
-    ] = False,
+    ensemble: Ensemble = False,
     adapt_batch_norms: Annotated[
         int | None,
         typer.Option(

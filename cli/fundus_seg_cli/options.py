@@ -92,6 +92,14 @@ NetworkViews = Annotated[
         "mirrored back, and the probabilities are averaged (default: none)."
     ),
 ]
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble",
+        help="Take the runs that differ in their seed alone as one network, the mean of their probabilities: a "
+        "protocol of its own.",
+    ),
+]
 Format = Annotated[
     TableFormat,
     typer.Option(

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from fundus_seg.plugins import is_plugin
 from fundus_seg.protocol import BeforeItExisted
+
+
+@dataclass(frozen=True)
+class EffectWith:
+    """Stands in the annotation of a setting that does something beside some values of another setting alone.
+
+    A plugin as the other's value may use the setting too. Where the setting does nothing it names no run: two runs that
+    differ in it are one.
+
+    Attributes:
+        setting: the other setting, dotted.
+        values: its values beside which there is an effect.
+    """
+
+    setting: str
+    values: tuple[str, ...]
 
 
 def setting_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -37,6 +55,18 @@ def before_they_existed(model: type[BaseModel]) -> dict[str, Any]:
             if section := section_model(field):
                 values |= {f"{name}.{key}": value for key, value in before_they_existed(section).items()}
     return values
+
+
+def without_effect(model: type[BaseModel], values: Mapping[str, Any]) -> set[str]:
+    """The settings of a model that do nothing beside these values, which are those of all settings, dotted."""
+    return {
+        name
+        for name, field in setting_fields(model)
+        for said in field.metadata
+        if isinstance(said, EffectWith)
+        and values[said.setting] not in said.values
+        and not is_plugin(values[said.setting])
+    }
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -36,7 +36,7 @@ from fundus_seg.builtins import (
     Schedule,
     Selection,
 )
-from fundus_seg.config.fields import flatten
+from fundus_seg.config.fields import EffectWith, flatten, without_effect
 from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
@@ -54,6 +54,8 @@ Positive = Annotated[int, Field(gt=0)]
 _Rate = Annotated[float, Field(ge=0, lt=1)]
 _LIST_TOO = Field(strict=False)
 """YAML has lists alone, no tuples."""
+_OF_STEPS = EffectWith("optim.schedule", ("step",))
+_OF_SWAD = EffectWith("train.average", ("swad",))
 
 
 def _name(kind: str, builtin: Collection[str], parts: Collection[str] = ()) -> tuple[AfterValidator, FieldInfo]:
@@ -98,7 +100,7 @@ class ModelConfig(Section):
     encoder: str = "mobilenet_v2"
     """Encoder, by its name in segmentation-models-pytorch, or tu-NAME for a model of timm, vision transformers
     included; weights have licences of their own (docs/guide.md)."""
-    encoder_weights: str = "imagenet"
+    encoder_weights: Annotated[str, EffectWith("model.start", ("none",))] = "imagenet"
     """Initial weights of the encoder: none (random), the path of a state dict, or imagenet (downloaded once; those of
     tu-tf_efficientnet_lite0 come with the extra `weights` and need no network)."""
     freeze: Annotated[Literal["none", "encoder"], BeforeItExisted("none")] = "none"
@@ -111,7 +113,7 @@ class ModelConfig(Section):
     """Channels of each branch of the ASPP, and of its output."""
     expansion: Positive = 6
     """Width of the inverted residual in each branch, as a multiple of its input channels."""
-    generator_channels: Positive = 64
+    generator_channels: Annotated[Positive, EffectWith("model.op", ("tvconv", "depthwise-wide"))] = 64
     """Channels of the weight generator of tvconv."""
 
 
@@ -128,9 +130,9 @@ class OptimConfig(Section):
     schedule: Annotated[Schedule, BeforeItExisted("step")] = "step"
     """Course of the learning rate; step: it drops at the drop_epochs; cosine: it falls to 0 over the whole run, a
     little at each optimiser step."""
-    drop_epochs: Annotated[tuple[int, ...], _LIST_TOO] = (30,)
+    drop_epochs: Annotated[tuple[int, ...], _LIST_TOO, _OF_STEPS] = (30,)
     """For schedule step: epochs, counted from 0, at whose start the learning rate is divided by drop_factor."""
-    drop_factor: Annotated[float, Field(gt=0)] = 5.0
+    drop_factor: Annotated[float, Field(gt=0), _OF_STEPS] = 5.0
     """For schedule step: divisor of the learning rate at each of the drop_epochs."""
     warmup: Annotated[float, Field(ge=0), BeforeItExisted(0.0)] = 0.0
     """Epochs, 0.5 for half of one, in which the learning rate rises evenly, at each optimiser step, to that of the
@@ -183,16 +185,16 @@ class TrainConfig(Section):
     """Mean of the network's weights that is kept as checkpoint `average`; ema: exponential, of all steps, at the epoch
     that the selection chooses; swa: of the last epochs; swad: of all steps while the validation Dice is near its
     best."""
-    ema_decay: Annotated[_Rate, BeforeItExisted(0.999)] = 0.999
+    ema_decay: Annotated[_Rate, EffectWith("train.average", ("ema",)), BeforeItExisted(0.999)] = 0.999
     """For average ema: share of the mean that a step keeps; less in the first steps, (1 + n) / (10 + n) in step n."""
-    swa_start: Annotated[_Rate, BeforeItExisted(0.75)] = 0.75
+    swa_start: Annotated[_Rate, EffectWith("train.average", ("swa",)), BeforeItExisted(0.75)] = 0.75
     """For average swa: share of the run's epochs after which epochs count."""
-    swad_n_s: Annotated[Positive, BeforeItExisted(3)] = 3
+    swad_n_s: Annotated[Positive, _OF_SWAD, BeforeItExisted(3)] = 3
     """For average swad: epochs without a better validation Dice by which the first epoch that counts is known."""
-    swad_n_e: Annotated[Positive, BeforeItExisted(6)] = 6
+    swad_n_e: Annotated[Positive, _OF_SWAD, BeforeItExisted(6)] = 6
     """For average swad: epochs in a row with a validation Dice too low to be tolerated, before which the last one that
     counts stands."""
-    swad_r: Annotated[float, Field(ge=1), BeforeItExisted(1.3)] = 1.3
+    swad_r: Annotated[float, Field(ge=1), _OF_SWAD, BeforeItExisted(1.3)] = 1.3
     """For average swad: what is tolerated of 1 - Dice, as a multiple of its mean over the first swad_n_s epochs that
     count."""
     norms: Annotated[Norms, BeforeItExisted("running")] = "running"
@@ -260,6 +262,12 @@ class Recipe(Section):
         del flat["train.save_every"]
         return {key: value for key, value in flat.items() if not key.startswith("scoring.") or key == _SELECTS}
 
+    def effective_settings(self) -> dict[str, Any]:
+        """The `training_settings` without those that do nothing beside the others: equal ones train to equal bits."""
+        own = self.training_settings()
+        idle = without_effect(type(self), own)
+        return {key: value for key, value in own.items() if key not in idle}
+
     @property
     def mirrored(self) -> bool:
         """Whether `train.augment` is known to mirror photographs."""
@@ -308,14 +316,14 @@ class RunConfig(Recipe):
         return self
 
     def differences(self, *, all_domains: Iterable[str]) -> dict[str, Any]:
-        """Training settings that differ from the preset's, without those that the run folder names or records.
+        """Settings with an effect that differ from the preset's, without those that the run folder names or records.
 
         The domains of the experiment, sources and holdout together, stand under `domains` if they are not
         `all_domains`: every holdout of one experiment then has the same recipe, and a table one column for it.
         """
         named = {"preset", "holdout", "seed", "model.op", "data.sources", *MACHINE_SETTINGS}
         standard = shipped_preset(self.preset).training_settings()
-        own = self.training_settings()
+        own = self.effective_settings()
         differing = {key: value for key, value in own.items() if key not in named and value != standard[key]}
         domains = sorted({*self.unseen, *(self.data.sources or all_domains)})
         return differing if domains == sorted(all_domains) else {**differing, "domains": domains}

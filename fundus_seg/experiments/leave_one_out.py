@@ -10,8 +10,9 @@ from pathlib import Path
 
 from fundus_seg.config import load_config
 from fundus_seg.data.layout import DataRoot
-from fundus_seg.errors import UsageError
+from fundus_seg.errors import UsageError, counted
 from fundus_seg.experiments.grid_run import GridRun
+from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import NONE_UNSEEN
 
 _OPTIONS = {"holdout": "--holdouts", "model.op": "--ops", "seed": "--runs and --seed-from"}
@@ -29,6 +30,7 @@ def plan(
     config: str = "paper",
     overrides: Sequence[str] = (),
     probe: bool = False,
+    progress: Progress = SILENT,
 ) -> list[GridRun]:
     """The runs of an experiment, in the order to work on them: seed by seed, so that a first table exists early.
 
@@ -43,6 +45,7 @@ def plan(
         config: a preset, or a YAML file that holds what differs from one.
         overrides: settings of every run, each written `section.key=value`.
         probe: whether the holdouts are scored after each epoch.
+        progress: told which varied settings have no effect in some runs, which are then one run.
 
     Raises:
         ConfigError: the YAML file cannot be read, or is wrong.
@@ -68,8 +71,9 @@ def plan(
         )
         for seed, holdout, varied, op in product(seeds, holdouts or root.domains, variations, ops)
     ]
-    _refuse_repetitions(runs)
-    return runs
+    once = _each_once(runs, progress)
+    _refuse_repetitions(once)
+    return once
 
 
 def _values(text: str) -> list[str]:
@@ -86,6 +90,26 @@ def _refuse_own_options(keys: Sequence[str]) -> None:
     for key in keys:
         if key in _OPTIONS:
             raise UsageError(f"{key}: a whole experiment takes it from {_OPTIONS[key]}")
+
+
+def _each_once(runs: Sequence[GridRun], progress: Progress) -> list[GridRun]:
+    """The runs without those that differ from an earlier one in settings alone that have no effect there."""
+    kept: dict[Path, GridRun] = {}
+    found: list[GridRun] = []
+    idle: set[str] = set()
+    for run in runs:
+        first = kept.setdefault(run.folder.path, run)
+        own, there = run.config.training_settings(), first.config.training_settings()
+        differing = {key for key in own if own[key] != there[key]}
+        if first is run or not differing or differing & run.config.effective_settings().keys():
+            found.append(run)
+        idle |= differing
+    if dropped := len(runs) - len(found):
+        named = ", ".join(sorted(idle))
+        progress.line(
+            f"{named}: no effect beside the other settings of {counted(dropped, 'run')}, planned once already"
+        )
+    return found
 
 
 def _refuse_repetitions(runs: Sequence[GridRun]) -> None:

@@ -49,7 +49,12 @@ def take_up(
     resolved = resolve_machine(config, recorded.train)
     before = recorded.training_settings() | flatten({"inputs": there["inputs"]})
     now = resolved.training_settings() | flatten({"inputs": dict(inputs)})
-    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    idle = (
+        recorded.training_settings().keys()
+        - recorded.effective_settings().keys()
+        - resolved.effective_settings().keys()
+    )
+    differing = sorted(key for key in (before.keys() | now.keys()) - idle if before.get(key) != now.get(key))
     differing = [key for key in differing if key not in _READ_AT_BEGIN or None not in (before.get(key), now.get(key))]
     if differing:
         named = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing)
@@ -62,7 +67,8 @@ def take_up(
         )
     if was_probed and not probed and not folder.has("TRAINED"):
         raise RunError(f"{folder.path}: begun with --probe-holdout; go on with it, or the probe would miss epochs")
-    return resolved
+    train = recorded.train.model_copy(update={"save_every": resolved.train.save_every})
+    return recorded.model_copy(update={"scoring": resolved.scoring, "train": train})  # idle settings as they were
 
 
 def tell_changes(folder: RunFolder, gpu: str | None, progress: Progress) -> None:
