@@ -21,6 +21,7 @@ from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.models import build_model
 from fundus_seg.protocol import SELECTIONS
 from fundus_seg.reporting.notes import captions, selections_text
+from fundus_seg.reporting.runs import scored_runs
 from fundus_seg.training import fit, train
 from fundus_seg.training.averages import AVERAGES, EpochMean, ExponentialMean, ValleyMean, renew_norms, valley
 
@@ -335,6 +336,9 @@ def test_runs_without_an_average_are_left_out_and_a_lost_one_is_told_before_any_
     assert found.meta.run.operator == "depthwise"
     (line,) = (line for line in told.lines if line.startswith("left out:"))
     assert line.startswith("left out: 1 run, trained without the checkpoint average") and line.endswith(how)
+    told = Lines()
+    (found,) = scored_runs([tmp_path], checkpoint="average", progress=told)
+    assert (found.evaluation.meta.run.operator, told.lines) == ("depthwise", [line])
     averaged.checkpoint("average").unlink()
     for checkpoints in ("average", "all"):
         with pytest.raises(RunError, match=r"average\.ckpt: the run has made it, and it is gone; delete the folder"):

@@ -6,13 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fundus_seg.builtins import CheckpointName
 from fundus_seg.config import ResolvedRun
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import RunError
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import RunIdentity, recorded_identity
-from fundus_seg.runs.record import recorded_settings
+from fundus_seg.runs.record import checkpoints_made, recorded_settings
+
+_MAKES: dict[CheckpointName, str] = {
+    "oracle": "train it anew with --probe-holdout, in another --out",
+    "average": "train with --set train.average=ema, swa or swad",
+}
+"""What to do for a checkpoint that not every run has."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,29 @@ def ensembles_of(runs: Iterable[RunFolder], *, progress: Progress = SILENT) -> l
         )
     progress.left_out("run", "alone with its recipe, holdout and photographs", alone, "train another --seed")
     return ensembles
+
+
+def trained_with(
+    runs: Sequence[RunFolder], checkpoint: CheckpointName, *, progress: Progress = SILENT
+) -> list[RunFolder]:
+    """The runs that were trained with a checkpoint, and the ensembles whose members all were.
+
+    Args:
+        runs: trained runs, or ensembles of some.
+        checkpoint: the checkpoint.
+        progress: told which runs are left out, since they were trained without it.
+
+    Raises:
+        RunError: none of the runs was.
+    """
+    lacking = [run for run in runs if any(checkpoint not in checkpoints_made(each) for each in members_of(run))]
+    if lacking and len(lacking) == len(runs):
+        missing = members_of(lacking[0])[0].checkpoint(checkpoint)
+        raise RunError(f"{missing}: no such checkpoint; {_MAKES[checkpoint]}")
+    if lacking:
+        paths = [run.path for run in lacking]
+        progress.left_out("run", f"trained without the checkpoint {checkpoint}", paths, _MAKES[checkpoint])
+    return [run for run in runs if run not in lacking]
 
 
 def refuse_unlike(

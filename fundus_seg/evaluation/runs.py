@@ -10,10 +10,10 @@ from typing import Literal
 
 from fundus_seg.builtins import CheckpointName, Inference, PictureFormat, Views
 from fundus_seg.errors import NoReadersError, UntrustedError, counted
-from fundus_seg.evaluation.ensembles import ensembles_of, members_of
+from fundus_seg.evaluation.ensembles import ensembles_of, members_of, trained_with
 from fundus_seg.evaluation.external import comparable, external_evaluations
 from fundus_seg.evaluation.records import Evaluation
-from fundus_seg.evaluation.score_run import evaluate, runs_with
+from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.inference.members import warn_of_mirroring
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring
@@ -98,12 +98,11 @@ def evaluate_runs(
     trained = trained_runs(folders, least=0 if from_tools else 1, progress=progress)
     reasons = runs_without_unseen(trained)
     units: Sequence[RunFolder] = ensembles_of(trained, progress=progress) if ensemble else trained
-    if checkpoints == "all":
-        for run in units:
-            for each in members_of(run):
-                refuse_lost(each, checkpoints_of(run))
-    else:
-        units = runs_with(units, checkpoints, progress=progress)
+    if checkpoints != "all":
+        units = trained_with(units, checkpoints, progress=progress)
+    for run in units:  # before any is scored
+        for each in members_of(run):
+            refuse_lost(each, checkpoints_of(run) if checkpoints == "all" else [checkpoints])
     for run in units:
         names = checkpoints_of(run) if checkpoints == "all" else [checkpoints]
         score = partial(

@@ -11,7 +11,7 @@ from fundus_seg.builtins import CheckpointName, Inference, Views
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError, one_line
 from fundus_seg.evaluation.ceiling import has_ceiling, keep_ceiling
-from fundus_seg.evaluation.ensembles import RunEnsemble, members_of, refuse_unlike
+from fundus_seg.evaluation.ensembles import RunEnsemble, members_of, refuse_unlike, trained_with
 from fundus_seg.evaluation.floor import has_floor, keep_floor
 from fundus_seg.evaluation.records import (
     Evaluation,
@@ -42,14 +42,8 @@ from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.provenance import versions
-from fundus_seg.runs.record import checkpoints_made, is_probed, refuse_lost, saw_phantom
+from fundus_seg.runs.record import is_probed, refuse_lost, saw_phantom
 from fundus_seg.seeding import reproducible
-
-_MAKES: dict[CheckpointName, str] = {
-    "oracle": "train it anew with --probe-holdout, in another --out",
-    "average": "train with --set train.average=ema, swa or swad",
-}
-"""What to do for a checkpoint that not every run has."""
 
 
 def evaluate(
@@ -105,7 +99,9 @@ def evaluate(
         scoring = scoring.model_copy(update={"adapt_batch_norms": adapt_batch_norms})
     scoring = combined(scoring, ensemble=len(runs) > 1, views=views)
     root = data_of(content, data, progress=progress)
-    digests = [file_digest(_check_checkpoint(each, checkpoint)) for each in runs]
+    for each in trained_with(runs, checkpoint):
+        refuse_lost(each, [checkpoint])
+    digests = [file_digest(each.checkpoint(checkpoint)) for each in runs]
     cases = cases_to_score(scored, runs[0], content, root, config)
     data_digests = {where: digest for where, digest in content["inputs"].items() if "/" in where}
     if against_readers:
@@ -176,35 +172,6 @@ def evaluate(
         if marked:
             run.mark("DONE")
     return evaluation
-
-
-def runs_with(runs: Sequence[RunFolder], checkpoint: CheckpointName, *, progress: Progress = SILENT) -> list[RunFolder]:
-    """The runs and ensembles that have a checkpoint, so that none is scored before another turns out to lack it.
-
-    Args:
-        runs: trained runs, or ensembles of some.
-        checkpoint: the checkpoint.
-        progress: told which runs were trained without it, and so are left out.
-
-    Raises:
-        RunError: none was trained with it, or a file is gone.
-    """
-    lacking = [each for run in runs for each in members_of(run) if checkpoint not in checkpoints_made(each)]
-    found = [run for run in runs if not any(each in lacking for each in members_of(run))]
-    for each in lacking if runs and not found else (each for run in found for each in members_of(run)):
-        _check_checkpoint(each, checkpoint)
-    progress.left_out(
-        "run", f"trained without the checkpoint {checkpoint}", [run.path for run in lacking], _MAKES.get(checkpoint, "")
-    )
-    return found
-
-
-def _check_checkpoint(run: RunFolder, checkpoint: CheckpointName) -> Path:
-    """The file of a checkpoint, which must be there."""
-    if checkpoint not in checkpoints_made(run):
-        raise RunError(f"{run.checkpoint(checkpoint)}: no such checkpoint; {_MAKES[checkpoint]}")
-    refuse_lost(run, [checkpoint])
-    return run.checkpoint(checkpoint)
 
 
 def _is_whole(path: Path, recorded: EvaluationMeta | None, expected: Sequence[tuple[str, str]]) -> bool:

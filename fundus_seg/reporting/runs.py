@@ -9,11 +9,11 @@ from pathlib import Path
 from fundus_seg.builtins import CheckpointName, Views
 from fundus_seg.config import ResolvedRun
 from fundus_seg.errors import RunError
-from fundus_seg.evaluation.ensembles import ensembles_of, members_of
+from fundus_seg.evaluation.ensembles import ensembles_of, members_of, trained_with
 from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring, combined
-from fundus_seg.runs.folder import trained_runs
+from fundus_seg.runs.folder import RunFolder, trained_runs
 from fundus_seg.runs.origin import runs_without_unseen, tell_left_out
 from fundus_seg.runs.record import recorded_settings
 
@@ -46,10 +46,10 @@ def scored_runs(
         views: further views of a photograph that the networks saw, in place of what the protocol says.
         least: least number of runs.
         progress: told which runs are left out: they failed, are not trained to their end, have no unseen domain, or are
-            not scored.
+            not scored, or have no such checkpoint.
 
     Raises:
-        RunError: there are fewer runs, or none with an unseen domain, or none is scored.
+        RunError: there are fewer runs, or none with an unseen domain or the checkpoint, or none is scored.
     """
     found = []
     unscored = []
@@ -60,7 +60,8 @@ def scored_runs(
         raise RunError(f"{run.path}: {why}: no domain is unseen by its network; name runs with a holdout")
     tell_left_out(reasons, "so without an unseen domain", progress)
     unseen = [run for run in trained if run not in reasons]
-    for run in ensembles_of(unseen, progress=progress) if ensemble else unseen:
+    units: Sequence[RunFolder] = ensembles_of(unseen, progress=progress) if ensemble else unseen
+    for run in trained_with(units, checkpoint, progress=progress):
         config = recorded_settings(members_of(run)[0])
         protocol = combined(scoring or config.scoring, ensemble=ensemble, views=views)
         path = run.evaluation(protocol.digest(), checkpoint)
