@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 from fundus_seg.builtins import BACKGROUND
+from fundus_seg.data.layout import open_root
 from fundus_seg.errors import CheckpointError, UsageError
 from fundus_seg.evaluation import localised
 from fundus_seg.evaluation.localised import make_localiser, measure
@@ -84,8 +85,8 @@ class TestShipped:
     def test_it_finds_discs_of_frames_by_a_camera_that_it_has_not_seen(self):
         with safe_open(SHIPPED, "pt") as file:
             holdout = file.metadata()["holdout"]
-        drawn = (draw_frame(holdout, index, 3, most=400) for index in range(12))
-        assert measure(localiser(), ((image, mask != BACKGROUND) for image, mask in drawn)).right >= 9
+        drawn = (draw_frame(holdout, index, 3) for index in range(8))
+        assert measure(localiser(), ((image, mask != BACKGROUND) for image, mask in drawn)).right >= 7
 
     def test_crops_are_recognised(self):
         for domain in "ABCD":
@@ -128,7 +129,8 @@ class TestTraining:
         arguments = {"frames": 1, "steps": 10, "seed": 4}
         for name in ("one", "two"):
             measured = make_localiser(tmp_path / name, holdout="B", **arguments)
-        assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+        one, two = (load_localiser(tmp_path / name).state_dict() for name in ("one", "two"))
+        assert all(torch.equal(one[name], two[name]) for name in one)
         assert [each.count for each in measured.values()] == [2]
         with safe_open(tmp_path / "one", "pt") as file:
             about = file.metadata()
@@ -137,6 +139,14 @@ class TestTraining:
             **{name: str(value) for name, value in arguments.items()},
         }
         assert json.dumps(about).count("crops right") == 1
+
+    def test_true_frames_are_learnt_from_and_measured(self, small, draw_root, tmp_path):
+        root = open_root(draw_root(size=90))
+        without = make_localiser(tmp_path / "one", holdout="B", frames=1, steps=10)
+        measured = make_localiser(tmp_path / "two", holdout="B", frames=1, steps=10, root=root)
+        assert measured.keys() - without.keys() == set(root.domains)
+        one, two = (load_localiser(tmp_path / name).state_dict() for name in ("one", "two"))
+        assert not torch.equal(one["head.weight"], two["head.weight"])
 
     def test_an_unknown_holdout_is_named(self, tmp_path):
         with pytest.raises(UsageError, match="phantom domain"):

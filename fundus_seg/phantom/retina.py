@@ -44,7 +44,7 @@ _TRUNKS = (
     Trunk(28, 12, -0.7, 0.3, 1.0),
     Trunk(180, 25, 0.0, 0.35, 1.2),
 )
-_GLOW = colours((0.82, 0.47, 0.24))[0]
+_GLOW = colours((0.80, 0.42, 0.18))[0]
 _XANTHOPHYLL = colours((0.5, 1.0, 1.1))[0]
 _EXUDATE, _COTTON, _SCAR, _HAEMORRHAGE = colours(
     (0.93, 0.78, 0.42), (0.85, 0.72, 0.56), (0.90, 0.74, 0.54), (0.26, 0.07, 0.04)
@@ -124,9 +124,10 @@ def _glow(light: NDArray[np.float32], disc: Outline, rng: np.random.Generator, v
     off = rng.normal(0.0, 0.5 * radius, 2)
     stretch = np.exp(rng.normal(0.0, 0.2))
     far = np.hypot((x - disc.centre[0] - off[0]) * stretch, (y - disc.centre[1] - off[1]) / stretch)
-    shape = np.exp(-((far / (radius * rng.uniform(1.2, 4.0))) ** rng.uniform(1.5, 4.0)))
-    share = rng.uniform(-0.1, 0.45) * shape * np.clip(1.0 + 0.3 * view.clouds(rng, 10), 0.0, 1.6)
-    return blend(light, np.asarray(_GLOW * rng.uniform(0.8, 1.1), np.float32), np.asarray(share, np.float32))
+    shape = np.exp(-((far / (radius * rng.uniform(1.3, 5.0))) ** rng.uniform(1.5, 4.0)))
+    shape = np.asarray(shape * np.clip(1.0 + 0.3 * view.clouds(rng, 10), 0.0, 1.6), np.float32)
+    light = light * (1.0 + np.float32(rng.uniform(-0.1, 0.7)) * shape)
+    return blend(light, _GLOW, np.float32(rng.uniform(0.0, 0.3)) * shape)
 
 
 def _spots(light: NDArray[np.float32], disc: Outline, field: float, rng: np.random.Generator) -> NDArray[np.float32]:

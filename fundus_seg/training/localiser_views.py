@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fundus_seg.data.augment.operations import grain, jpeg
 from fundus_seg.models.localiser import LOOK, STRIDE
 
-_KINDS = {"field": 0.5, "disc": 0.36, "elsewhere": 0.08, "nothing": 0.06}
+_KINDS = {"field": 0.4, "disc": 0.46, "elsewhere": 0.08, "nothing": 0.06}
 """Shares of the views: of the whole field of view; of a square around the disc, as the second look and as crops are
 framed; of a square beside the disc; of a picture that shows no eye."""
 
