@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,10 +10,11 @@ from predictions import Told, rows_of
 from fundus_seg.data.box import Box
 from fundus_seg.data.io import read_mask
 from fundus_seg.errors import RunError
-from fundus_seg.inference.folder import predict_folder
+from fundus_seg.inference import folder
 from fundus_seg.inference.localise import FoundDisc
-from fundus_seg.inference.roi import NO_EYE, TWO_DISCS, Roi
+from fundus_seg.inference.roi import AUTO, NO_EYE, TWO_DISCS, Roi
 
+predict_folder = partial(folder.predict_folder, roi=AUTO)
 DISC = FoundDisc(x=300, y=120, diameter=50, probability=1)
 
 
@@ -73,7 +76,7 @@ class TestWholePhotographs:
         ("reason", "text"), [(NO_EYE, "no disc found in the photograph"), (TWO_DISCS, "two discs found")]
     )
     def test_what_is_not_found_is_said_and_has_no_mask(self, drawn, found, checkpoint, frames, tmp_path, reason, text):
-        drawn(disc=0.5, cup=0.2)
+        drawn(disc=0.5 if reason == TWO_DISCS else 0, cup=0)
         found[first_pixel(frames / "eye1.png")] = reason
         told = Told()
         table = predict_folder(checkpoint, [frames], tmp_path / "out", overlay="png", progress=told)
@@ -83,9 +86,20 @@ class TestWholePhotographs:
         assert sorted(path.stem for path in (tmp_path / "out/masks").iterdir()) == ["eye0", "eye2"]
         assert sorted(path.stem for path in (tmp_path / "out/overlays").iterdir()) == ["eye0", "eye2"]
         assert f"warning: 1 of 3 photographs: {text}" in told.text
-        model = drawn(disc=0.5, cup=0.2)
+        model = drawn()
         predict_folder(checkpoint, [frames], tmp_path / "out", overlay="png")
         assert model.calls == 0  # done already, without a mask
+
+    def test_a_crop_that_only_the_network_knows_keeps_its_mask_and_is_named(
+        self, drawn, found, checkpoint, frames, tmp_path
+    ):
+        drawn(disc=0.5, cup=0.2)
+        found[first_pixel(frames / "eye1.png")] = NO_EYE
+        told = Told()
+        row = rows_of(predict_folder(checkpoint, [frames], tmp_path / "out", progress=told))[1]
+        assert (row["roi"], row["warning"]) == ("full", "disc_unconfirmed")
+        assert (tmp_path / "out/masks/eye1.png").is_file()
+        assert "warning: 1 of 3 photographs: no disc found at first" in told.text
 
     def test_photographs_framed_as_in_training_are_seen_whole(self, drawn, found, checkpoint, frames, tmp_path):
         drawn(disc=0.5, cup=0.2)

@@ -6,7 +6,7 @@ import pytest
 from fundus_seg.data.box import Box
 from fundus_seg.errors import DataError, UsageError
 from fundus_seg.inference.localise import FoundDisc
-from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, Region, Roi
+from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, TWO_DISCS, UNCONFIRMED, Region, Roi
 from fundus_seg.metrics.framing import Framing
 
 FRAMING = Framing(0.45, 0.8)  # its middle is 0.6
@@ -31,8 +31,18 @@ class TestAuto:
     def test_a_photograph_nearer_than_any_crop_is_left_alone(self):
         assert region("auto", FoundDisc(300, 200, 500, 1)).how == "full"
 
-    def test_what_is_not_found_has_no_region(self):
-        assert region("auto", NO_EYE) == Region("none", None, NO_EYE)
+    def test_two_discs_have_no_region(self):
+        assert region("auto", TWO_DISCS) == Region("none", None, TWO_DISCS)
+
+    def test_where_no_disc_is_found_the_network_s_own_decides(self):
+        found = region("auto", NO_EYE)
+        assert found == Region("full", Box.whole(PHOTOGRAPH.shape), UNCONFIRMED)
+        disc = np.zeros((400, 600), bool)
+        assert found.confirmed(disc, FRAMING) == Region("none", None, NO_EYE)
+        disc[:60, :60] = True
+        assert found.confirmed(disc, FRAMING) == Region("none", None, NO_EYE)
+        disc[:300, :300] = True
+        assert found.confirmed(disc, FRAMING) is found
 
     def test_without_a_framing_photographs_are_taken_whole(self):
         assert region("auto", NO_EYE, framing=None).how == "full"

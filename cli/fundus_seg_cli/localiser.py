@@ -23,8 +23,8 @@ def localiser(
     holdout: Annotated[
         str, typer.Option(help="Domain of the phantom whose camera is not learnt from, but measured.")
     ] = "D",
-    per_domain: Annotated[int, typer.Option(min=1, help="Phantom frames of each other domain.")] = 200,
-    steps: Annotated[int, typer.Option(min=10, help="Training steps, of 16 views each.")] = 1000,
+    per_domain: Annotated[int, typer.Option(min=1, help="Phantom frames of each other domain.")] = 250,
+    steps: Annotated[int, typer.Option(min=10, help="Training steps, of 16 views each.")] = 1400,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
 ) -> None:
     """Train the network that finds the disc in whole photographs, and measure it; the package comes with one."""

@@ -9,7 +9,7 @@ from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.cores import core_count
 from fundus_seg.data.coding import Coding, Thresholds
 from fundus_seg.inference.job import PredictionJob
-from fundus_seg.inference.roi import AUTO, Roi
+from fundus_seg.inference.roi import FULL, Roi
 from fundus_seg.inference.shards import Shard, refuse_others
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.lease import leased
@@ -28,7 +28,7 @@ def predict_folder(
     truth: Sequence[str] = (),
     truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
-    roi: Roi = AUTO,
+    roi: Roi = FULL,
     shard: Shard | None = None,
     cores: int | None = None,
     progress: Progress = SILENT,
@@ -49,7 +49,8 @@ def predict_folder(
     - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
       `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), `stray_truth` (the true
       mask has stray parts) and `one_colour` (the picture shows nothing), or why there is no mask: `no_disc_found`,
-      `two_discs_found`, `not_in_roi_table`, `roi_outside`; joined by semicolons;
+      `two_discs_found`, `not_in_roi_table`, `roi_outside`; `disc_unconfirmed`: the localiser found no disc, but
+      the network drew one that is framed as in training, so the photograph was taken for a crop; joined by semicolons;
     - `inputs`: 16 hexadecimal digits that stand for the bytes of the photograph and of its true mask.
 
     A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes

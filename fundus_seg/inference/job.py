@@ -28,7 +28,7 @@ from fundus_seg.inference.members import Member, find_members
 from fundus_seg.inference.output import Output, Table
 from fundus_seg.inference.pipeline import overlapped
 from fundus_seg.inference.plan import inputs_of, make_plan
-from fundus_seg.inference.roi import AUTO, NOWHERE, Region, Roi
+from fundus_seg.inference.roi import FULL, NOWHERE, Region, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
 from fundus_seg.inference.truths import find_truths, read_pair
 from fundus_seg.progress import SILENT, Advance, Progress
@@ -97,7 +97,7 @@ class PredictionJob:
         truth: Sequence[str] = (),
         truth_coding: Coding | Thresholds | None = None,
         precision: Precision = "fp32",
-        roi: Roi = AUTO,
+        roi: Roi = FULL,
         shard: Shard | None = None,
         progress: Progress = SILENT,
     ) -> PredictionJob:
@@ -300,6 +300,9 @@ class PredictionJob:
         frame, whole = photograph.frame, photograph.image.shape
         kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
         masks = self.predictor.clean(self.predictor.framed(photograph.logits, frame, kept))
+        photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing)
+        if photograph.box is None:
+            return None
         return box.paste(masks, whole), None if kept is None else box.paste(kept, whole)
 
     def _in_order(self, names: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -25,9 +25,6 @@ from fundus_seg.models.localiser import LOOK, STRIDE, LocaliserNet, load_localis
 
 CLOSE = 0.6
 """Diameter of the disc as a share of a close look's square, if the look before has measured it well."""
-_FROM_AFAR = 0.7
-"""Share of what the first look measures from which the close looks start: from afar, a bright halo around the disc is
-measured with it, and what begins too small grows from look to look."""
 _LOOKS, _STEADY = 4, 1.15
 """Close looks at most; there is no further one once the disc is not larger than was thought, by this factor."""
 _PRESENT, _SURE = 0.5, 0.7
@@ -76,7 +73,7 @@ class Localiser:
             return NO_EYE
         if len(spots) > 1 and spots[1].total * spots[1].surest > _RIVAL * spots[0].total * spots[0].surest:
             return TWO_DISCS
-        best = replace(spots[0], diameter=_FROM_AFAR * spots[0].diameter)
+        best = spots[0]
         for _ in range(_LOOKS):
             square = Box.around(best.x, best.y, best.diameter / CLOSE)
             seen = [spot for spot in self._look(image, square) if _near(spot, best)]

@@ -18,7 +18,7 @@ from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.names import key, matched, stem, suffix_of
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, UsageError
-from fundus_seg.metrics.framing import Framing
+from fundus_seg.metrics.framing import Framing, disc_framing
 
 if TYPE_CHECKING:
     from fundus_seg.inference.localise import FoundDisc
@@ -27,6 +27,8 @@ How = Literal["full", "auto", "given", "none"]
 """Where a region comes from: it is the whole photograph, was found, was given, or there is none."""
 NO_EYE, TWO_DISCS, NOT_LISTED, OUTSIDE = "no_disc_found", "two_discs_found", "not_in_roi_table", "roi_outside"
 """Why there is none, in the column `warning`."""
+UNCONFIRMED = "disc_unconfirmed"
+"""The localiser has found no disc; the photograph is a crop if the networks draw one that is framed as in training."""
 
 _NAMES = ("name", "file", "photograph", "image")
 _SIDES = (("crop_x", "x"), ("crop_y", "y"), ("crop_width", "w", "width"), ("crop_height", "h", "height"))
@@ -41,12 +43,18 @@ class Region:
     Attributes:
         how: where it comes from.
         box: the part; None: there is none.
-        reason: why there is none, as the column `warning` says it.
+        reason: why there is none, or what is doubtful about it, as the column `warning` says it.
     """
 
     how: How
     box: Box | None
     reason: str = ""
+
+    def confirmed(self, disc: NDArray[np.bool_], framing: Framing | None) -> Region:
+        """The region, once the networks have drawn a disc (H, W) in it: a doubtful one may turn out to be none."""
+        if self.reason == UNCONFIRMED and not (framing and disc.any() and framing.holds(disc_framing(disc))):
+            return Region("none", None, NO_EYE)
+        return self
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,8 @@ class Roi:
         if self.kind == "full" or framing is None or find is None:
             return whole
         disc = find(image)
+        if disc == NO_EYE:
+            return Region("full", whole.box, UNCONFIRMED)
         if isinstance(disc, str):
             return Region("none", None, disc)
         side = disc.diameter / framing.middle
@@ -121,7 +131,7 @@ class Roi:
         return None if own is None else self.boxes[own]
 
 
-AUTO = Roi()
+AUTO, FULL = Roi(), Roi("full", "full")
 NOWHERE = Region("none", None)
 
 

@@ -59,7 +59,7 @@ def _move(framed: Framed, kind: str, rng: np.random.Generator) -> NDArray[np.flo
         x, y = (field_x + reach * 0.7 * np.cos(towards), field_y + reach * 0.7 * np.sin(towards))
     else:
         x, y = np.array([field_x, field_y]) + rng.normal(0.0, 0.04, 2) * side
-        side *= np.exp(rng.uniform(np.log(0.8), np.log(1.4)))
+        side *= np.exp(rng.uniform(np.log(0.75), np.log(1.8)))
     angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.1 else rng.normal(0.0, np.deg2rad(12))
     stretch = np.exp(rng.normal(0.0, 0.05))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * LOOK / side
