@@ -11,11 +11,12 @@ from safetensors import safe_open
 
 from fundus_seg.builtins import BACKGROUND
 from fundus_seg.data.layout import open_root
+from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError
 from fundus_seg.evaluation import localised
 from fundus_seg.evaluation.localised import make_localiser, measure
 from fundus_seg.inference.localise import CLOSE, FoundDisc, Localiser, localiser
-from fundus_seg.inference.roi import NO_EYE, TWO_DISCS
+from fundus_seg.inference.roi import LOCALISER, NO_EYE, TWO_DISCS
 from fundus_seg.models.localiser import LOOK, SHIPPED, STRIDE, LocaliserNet, load_localiser
 from fundus_seg.phantom.frames import draw_frame
 from fundus_seg.phantom.make import draw_case
@@ -79,6 +80,7 @@ class TestShipped:
 
     def test_it_is_small_and_says_how_it_was_made(self):
         assert SHIPPED.stat().st_size < 300_000
+        assert file_digest(SHIPPED) == LOCALISER
         with safe_open(SHIPPED, "pt") as file:
             assert {"holdout", "frames", "steps", "seed"} <= set(file.metadata())
 

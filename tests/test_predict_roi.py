@@ -141,5 +141,5 @@ class TestGiven:
     def test_another_region_needs_another_folder(self, drawn, found, checkpoint, frames, tmp_path):
         drawn(disc=0.5, cup=0.2)
         predict_folder(checkpoint, [frames], tmp_path / "out")
-        with pytest.raises(RunError, match="roi auto there, full now"):
+        with pytest.raises(RunError, match=r"roi auto, localiser [0-9a-f]{8} there, full now"):
             predict_folder(checkpoint, [frames], tmp_path / "out", roi=Roi.parse("full"))

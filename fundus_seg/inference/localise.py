@@ -23,7 +23,7 @@ from fundus_seg.inference.roi import NO_EYE, TWO_DISCS
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.localiser import LOOK, STRIDE, LocaliserNet, load_localiser
 
-CLOSE = 0.6
+CLOSE = 0.5
 """Diameter of the disc as a share of a close look's square, if the look before has measured it well."""
 _LOOKS, _STEADY = 4, 1.15
 """Close looks at most; there is no further one once the disc is not larger than was thought, by this factor."""

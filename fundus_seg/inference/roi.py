@@ -30,6 +30,8 @@ NO_EYE, TWO_DISCS, NOT_LISTED, OUTSIDE = "no_disc_found", "two_discs_found", "no
 UNCONFIRMED = "disc_unconfirmed"
 """The localiser has found no disc; the photograph is a crop if the networks draw one that is framed as in training."""
 
+LOCALISER = "9d1c5342361609aefa0d36a0076ed48e4a1807dd1d7eb8a6beae15083e94c0db"
+"""SHA-256 of the weights that find the disc, which the record of predictions names."""
 _NAMES = ("name", "file", "photograph", "image")
 _SIDES = (("crop_x", "x"), ("crop_y", "y"), ("crop_width", "w", "width"), ("crop_height", "h", "height"))
 """The columns of a table of boxes. Those of `cases.csv` come first, so that its boxes can be taken again."""
@@ -69,7 +71,7 @@ class Roi:
     """
 
     kind: Literal["auto", "full", "given"] = "auto"
-    text: str = "auto"
+    text: str = f"auto, localiser {LOCALISER[:8]}"
     box: Box | None = None
     boxes: Mapping[str, Box] = field(default_factory=dict, repr=False)
 
