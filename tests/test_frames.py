@@ -76,6 +76,11 @@ class TestFieldOfView:
         box = field_of_view(image)
         np.testing.assert_allclose((box.x, box.width), (90, 260), atol=6)
 
+    def test_of_two_eyes_both_are_seen(self):
+        image = np.hstack([self.photograph(), self.photograph()])
+        box = field_of_view(image)
+        np.testing.assert_allclose((box.x, box.width), (90, 760), atol=8)
+
     @pytest.mark.parametrize("shape", [(40, 60), (1, 1), (1200, 3)])
     @pytest.mark.parametrize("grey", [0, 128, 255])
     def test_without_a_border_it_is_all_of_the_photograph(self, shape, grey):

@@ -6,7 +6,7 @@ import pytest
 from fundus_seg.data.box import Box
 from fundus_seg.errors import DataError, UsageError
 from fundus_seg.inference.localise import FoundDisc
-from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, TWO_DISCS, UNCONFIRMED, Region, Roi
+from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, TOO_SMALL, TWO_DISCS, UNCONFIRMED, Region, Roi
 from fundus_seg.metrics.framing import Framing
 
 FRAMING = Framing(0.45, 0.8)  # its middle is 0.6
@@ -30,6 +30,9 @@ class TestAuto:
 
     def test_a_photograph_nearer_than_any_crop_is_left_alone(self):
         assert region("auto", FoundDisc(300, 200, 500, 1)).how == "full"
+
+    def test_a_disc_of_few_pixels_has_no_region(self):
+        assert region("auto", FoundDisc(10, 10, 9, 1)) == Region("none", None, TOO_SMALL)
 
     def test_two_discs_have_no_region(self):
         assert region("auto", TWO_DISCS) == Region("none", None, TWO_DISCS)

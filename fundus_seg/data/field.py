@@ -14,12 +14,14 @@ _LIGHT = 0.08
 _LEAST_LIGHT = 8.0
 _LEAST_FIELD = 0.02
 """Share of the photograph that a field of view takes at least."""
+_AS_LARGE = 0.3
+"""Share of the largest part from which another one belongs to the field: a shadow cuts it, or there are two eyes."""
 
 
 def field_of_view(image: NDArray[np.uint8]) -> Box:
-    """The rectangle around the field of view of a photograph (H, W, 3): the largest part that is not dark.
+    """The rectangle around the field of view of a photograph (H, W, 3): the largest parts that are not dark.
 
-    Letters in the border are smaller than it. A photograph without a border is a field of view as a whole.
+    Letters in the border are smaller than they. A photograph without a border is a field of view as a whole.
     """
     height, width = image.shape[:2]
     shrink = min(1.0, _SMALL / max(height, width))
@@ -31,8 +33,11 @@ def field_of_view(image: NDArray[np.uint8]) -> Box:
     _, _, stats, _ = cv2.connectedComponentsWithStats(seen)
     if len(stats) < 2:
         return Box.whole(image.shape)
-    x, y, columns, rows, count = stats[1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))]
-    if count < _LEAST_FIELD * seen.size:
+    largest = stats[1:, cv2.CC_STAT_AREA].max()
+    if largest < _LEAST_FIELD * seen.size:
         return Box.whole(image.shape)
+    x, y, columns, rows, _ = stats[1:][stats[1:, cv2.CC_STAT_AREA] > _AS_LARGE * largest].T
+    left, top = x.min(), y.min()
+    columns, rows = (x + columns).max() - left, (y + rows).max() - top
     across, down = width / size[0], height / size[1]
-    return Box(round(x * across), round(y * down), round(columns * across), round(rows * down))
+    return Box(round(left * across), round(top * down), round(columns * across), round(rows * down))

@@ -14,7 +14,7 @@ from PIL import Image
 from fundus_seg.data.box import Box
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.stray import stray_parts
-from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, TWO_DISCS, UNCONFIRMED, Region
+from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, TOO_SMALL, TWO_DISCS, UNCONFIRMED, Region
 from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
 from fundus_seg.metrics.framing import Framing, disc_framing
 from fundus_seg.metrics.overlap import bounding_box
@@ -169,6 +169,7 @@ def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, pr
         "crops; look at them",
     )
     tell(TWO_DISCS, "two discs found, so there is no mask; give each its box with --roi")
+    tell(TOO_SMALL, "the disc has too few pixels for a mask; give larger photographs")
     tell(NOT_LISTED, "not in the table that --roi gives, so there is no mask")
     tell(OUTSIDE, "the box that --roi gives lies outside the photograph, so there is no mask")
     tell(ONE_COLOUR, "of one colour, with no eye to be seen; what masks they have say nothing")

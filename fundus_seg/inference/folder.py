@@ -49,8 +49,9 @@ def predict_folder(
     - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
       `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), `stray_truth` (the true
       mask has stray parts) and `one_colour` (the picture shows nothing), or why there is no mask: `no_disc_found`,
-      `two_discs_found`, `not_in_roi_table`, `roi_outside`; `disc_unconfirmed`: the localiser found no disc, but
-      the network drew one that is framed as in training, so the photograph was taken for a crop; joined by semicolons;
+      `two_discs_found`, `disc_too_small`, `not_in_roi_table`, `roi_outside`; `disc_unconfirmed`: the localiser found
+      no disc, but the network drew one that is framed as in training, so the photograph was taken for a crop; joined
+      by semicolons;
     - `inputs`: 16 hexadecimal digits that stand for the bytes of the photograph and of its true mask.
 
     A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes

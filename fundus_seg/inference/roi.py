@@ -27,6 +27,10 @@ How = Literal["full", "auto", "given", "none"]
 """Where a region comes from: it is the whole photograph, was found, was given, or there is none."""
 NO_EYE, TWO_DISCS, NOT_LISTED, OUTSIDE = "no_disc_found", "two_discs_found", "not_in_roi_table", "roi_outside"
 """Why there is none, in the column `warning`."""
+TOO_SMALL = "disc_too_small"
+"""A disc of few pixels was found, of which no mask can be drawn: so there is none."""
+_LEAST_DISC = 16
+"""Its least diameter, in pixels."""
 UNCONFIRMED = "disc_unconfirmed"
 """The localiser has found no disc; the photograph is a crop if the networks draw one that is framed as in training."""
 
@@ -123,6 +127,8 @@ class Roi:
             return Region("full", whole.box, UNCONFIRMED)
         if isinstance(disc, str):
             return Region("none", None, disc)
+        if disc.diameter < _LEAST_DISC:
+            return Region("none", None, TOO_SMALL)
         side = disc.diameter / framing.middle
         if framing.holds(disc.diameter / math.sqrt(image.shape[0] * image.shape[1])) or side >= max(image.shape[:2]):
             return whole  # framed as in training already, or nearer to the disc than any crop of it can be
