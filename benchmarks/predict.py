@@ -27,12 +27,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fundus_seg.cores import core_count
+from fundus_seg.data.box import Box
 from fundus_seg.data.io import read_photograph, write_mask
 from fundus_seg.digests import file_digest
 from fundus_seg.hardware import machine
 from fundus_seg.inference.case_rows import row_of
 from fundus_seg.inference.folder import predict_folder
+from fundus_seg.inference.localise import localiser
 from fundus_seg.inference.predict import Predictor
+from fundus_seg.inference.roi import Region
 from fundus_seg.models import build_model
 from fundus_seg.models.checkpoint import network_state, write_checkpoint
 from fundus_seg.phantom.make import draw_case
@@ -130,13 +133,15 @@ def _steps(predictor: Predictor, folder: Path, size: str) -> dict[str, float]:
     logits = predictor.logits_of_batch([predictor.prepare(photograph)], frame)[0]
     raw = predictor.framed(logits, frame)
     masks = predictor.clean(raw)
+    find, whole = localiser(), Region("full", Box.whole(frame))
     jobs: dict[str, Callable[[], object]] = {
         "decode": lambda: read_photograph(path),
         "digest": lambda: file_digest(path),
         "resize": lambda: predictor.prepare(photograph),
         "upsample and threshold": lambda: predictor.framed(logits, frame),
         "largest components, holes": lambda: predictor.clean(raw),
-        "row": lambda: row_of(path, photograph, masks, None, framing=None, phantom=False, inputs=""),
+        "find the disc": lambda: find(photograph),
+        "row": lambda: row_of(path, photograph, masks, None, region=whole, framing=None, phantom=False, inputs=""),
         "write the mask": lambda: write_mask(folder / "mask.png", masks, "png"),
     }
     return {name: 1e3 * float(np.median([_processor_time(job) for _ in range(15)])) for name, job in jobs.items()}

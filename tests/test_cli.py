@@ -234,7 +234,7 @@ def test_train_evaluate_predict(draw_root, command, tmp_path):
     probe = command("evaluate", run, "--inference", "native", "--scoring", "released-code").out
     assert "each photograph seen at its own size" in probe
     photographs = root / "Domain1/test/ROIs/image"
-    command("predict", run, photographs, "--out", "masks", "--overlay")
+    command("predict", run, photographs, "--out", "masks", "--overlay", "--roi", "full")
     assert len(list((tmp_path / "masks/masks").glob("*.png"))) == 4
     assert len(list((tmp_path / "masks/overlays").glob("*.jpg"))) == 4
 

@@ -184,7 +184,7 @@ def test_the_command_line(command, draw_root):
     assert f"{folder}: trained on every domain: it has in-domain scores alone" in shown.err
     assert "no domain is unseen by its network" in command("compare", folder, code=1).err
     assert "--holdouts none" in command("benchmark", "--holdouts", "none", *quick, code=2).err
-    command("predict", folder, data / "Domain1/test/ROIs/image", "--out", "masks")
+    command("predict", folder, data / "Domain1/test/ROIs/image", "--out", "masks", "--roi", "full")
     assert "none: train on every domain" in command("config", folder, "--format", "csv").out
     command("profile", "--config", folder, "--repeats", 2, "--ops", "conv")
     command("train", "--holdout", "none", "--seed", 1, *quick)

@@ -15,11 +15,13 @@ from PIL import Image
 from predictions import Drawn, Told, rows_of
 
 from fundus_seg import load_model
+from fundus_seg.data.box import Box
 from fundus_seg.data.coding import DOFE
 from fundus_seg.data.io import read_image, read_mask
 from fundus_seg.errors import DataError
 from fundus_seg.inference.case_rows import row_of, texts_of
 from fundus_seg.inference.folder import predict_folder
+from fundus_seg.inference.roi import Region
 from fundus_seg.phantom import make_phantom
 
 
@@ -211,7 +213,9 @@ class TestTable:
 
         def texts(disc, cup, true=None, image=image):
             masks = Drawn(disc, cup)(image)
-            return texts_of(row_of(Path("a"), image, masks, true, framing=None, phantom=False, inputs=None))
+            region = Region("full", Box.whole(image.shape))
+            told = {"region": region, "framing": None, "phantom": False, "inputs": None}
+            return texts_of(row_of(Path("a"), image, masks, true, **told))
 
         assert texts(0.5, 0.25) == ["vCDR 0.50"]
         assert texts(0.5, 0) == ["no cup found"]

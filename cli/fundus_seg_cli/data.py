@@ -9,6 +9,7 @@ import typer
 
 from fundus_seg_cli.console import print_data, print_text
 from fundus_seg_cli.init import init
+from fundus_seg_cli.localiser import localiser
 from fundus_seg_cli.options import Format, Root, Strict, command_class, paragraphs
 from fundus_seg_cli.prepare import prepare
 from fundus_seg_cli.table import print_report
@@ -17,6 +18,7 @@ _CLASS = command_class()
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
 app.command("prepare", help=paragraphs(prepare.__doc__), cls=_CLASS)(prepare)
 app.command("init", help=paragraphs(init.__doc__), cls=_CLASS)(init)
+app.command(cls=_CLASS)(localiser)
 
 
 @app.command(cls=_CLASS)
@@ -24,6 +26,9 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="Folder that does not exist yet.")],
     per_domain: Annotated[int, typer.Option(help="Number of photographs in each of the four domains.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Seed that every photograph is drawn from.")] = 0,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Draw whole photographs, not crops around the disc; their masks are true.")
+    ] = False,
 ) -> None:
     """Draw four synthetic domains: to try the tool with, never to report on patients."""
     from fundus_seg.data import make_phantom, open_root
@@ -33,7 +38,7 @@ def phantom(
 
     progress = Terminal()
     with progress.task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
-        made = make_phantom(out, per_domain=per_domain, seed=seed, on_case=advance)
+        made = make_phantom(out, per_domain=per_domain, seed=seed, frames=frames, on_case=advance)
     root = open_root(made)
     for domain in root.domains:
         cases = root.split(domain, "test").cases

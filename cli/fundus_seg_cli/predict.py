@@ -66,6 +66,15 @@ def predict(
     ] = None,
     truth_coding: TruthCoding = None,
     precision: NetworkPrecision = "fp32",
+    roi: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|full|X,Y,W,H|FILE.csv",
+            help="Part of each photograph that the network sees. auto: find the disc, and frame it as in training; "
+            "full: all of it; a box in pixels; or a table of boxes with the columns name,x,y,w,h. With the manifest "
+            "of data prepare, photographs may also be its crops: their masks are put back into the whole photographs.",
+        ),
+    ] = "auto",
     keep_ids: Annotated[
         bool,
         typer.Option(
@@ -97,6 +106,7 @@ def predict(
     from fundus_seg.data.domain_file import read_coding
     from fundus_seg.inference.folder import predict_folder
     from fundus_seg.inference.members import models_and_photographs
+    from fundus_seg.inference.roi import Roi
     from fundus_seg.inference.shards import Shard
     from fundus_seg.plugins import load
     from fundus_seg_cli.progress import Terminal
@@ -127,6 +137,7 @@ def predict(
             truth=truth or (),
             truth_coding=read_coding(truth_coding) if truth_coding else None,
             precision=precision,
+            roi=Roi.parse(roi),
             keep_ids=keep_ids,
             progress=progress,
         )

@@ -70,6 +70,11 @@ class Framing:
         low, high = np.quantile(ratios, [_TAIL, 1 - _TAIL])
         return cls(round(float(low), 4), round(float(high), 4))
 
+    @property
+    def middle(self) -> float:
+        """The ratio as far from `low` as from `high`, as factors."""
+        return math.sqrt(self.low * self.high)
+
     def holds(self, framing: float) -> bool:
         """Whether a disc with this ratio is framed as in training."""
         return self.low / _TOLERANCE <= framing <= self.high * _TOLERANCE

@@ -11,11 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fundus_seg.data.box import Box
 from fundus_seg.data.dicom import Header
 from fundus_seg.data.framing import Framing, disc_framing
 from fundus_seg.data.layout import of_phantom
 from fundus_seg.data.stray import stray_parts
+from fundus_seg.inference.roi import (
+    ANOTHER_SIZE,
+    NO_EYE,
+    NOT_LISTED,
+    OUTSIDE,
+    TOO_SMALL,
+    TWO_DISCS,
+    UNCONFIRMED,
+    Region,
+)
 from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
+from fundus_seg.metrics.overlap import bounding_box
 from fundus_seg.progress import Progress
 from fundus_seg.protocol import STRUCTURES
 
@@ -27,6 +39,8 @@ _BLOCKS, _LEAST_SPREAD = 16, 8
 """Of 109 whole photographs and 327 crops around their discs, none spreads by less than 51; at 8 % of their light, the
 whole ones still by 9."""
 
+_CROP = ("crop_x", "crop_y", "crop_width", "crop_height")
+_DISC = ("disc_x", "disc_y", "disc_width", "disc_height")
 _SCORES = tuple(f"dsc_{name}" for name in STRUCTURES)
 
 
@@ -35,24 +49,23 @@ _DICOM = ("eye", "patient", "study", "pixel_height_mm", "pixel_width_mm")
 
 def columns(*, scored: bool, dicom: bool = False) -> tuple[str, ...]:
     """The columns of the table, with the scores or without, and with what the headers of DICOM files say."""
-    sizes = ("photograph", "height", "width", *(f"{name}_pixels" for name in STRUCTURES), "cup_pixels_outside_disc")
     return (
-        *sizes,
-        "vertical_cdr",
-        "framing",
+        *("photograph", "height", "width", "roi", *_CROP),
+        *(f"{name}_pixels" for name in STRUCTURES),
+        *("cup_pixels_outside_disc", *_DISC, "vertical_cdr", "framing"),
         *(_SCORES if scored else ()),
         *(_DICOM if dicom else ()),
-        "warning",
-        "inputs",
+        *("warning", "inputs"),
     )
 
 
 def row_of(
     path: Path,
     image: NDArray[np.uint8],
-    masks: NDArray[np.bool_],
+    masks: NDArray[np.bool_] | None,
     true: NDArray[np.bool_] | None,
     *,
+    region: Region,
     framing: Framing | None,
     phantom: bool,
     inputs: str | None,
@@ -65,37 +78,55 @@ def row_of(
         path: the photograph.
         image: its pixels (H, W, 3).
         masks: the predicted masks (2, H, W). What is written of the cup, and counted here, are its pixels in the disc.
+            None: there is no region to predict, and the row is empty but for the reason.
         true: the true masks, if there are any.
+        region: the part of the photograph that the networks saw.
         framing: of the photographs that trained the model; None: not known.
         phantom: whether these were the phantom's.
         inputs: digest of the files that the row comes from.
         header: of a DICOM file.
         name: gives the name in the table of a patient's or study's identifier.
     """
-    disc, cup = masks
-    written = (disc, cup & disc)
-    row: dict[str, Any] = {"photograph": _harmless(path), "height": disc.shape[0], "width": disc.shape[1]}
-    row |= {f"{name}_pixels": int(np.count_nonzero(mask)) for name, mask in zip(STRUCTURES, written, strict=True)}
-    row["cup_pixels_outside_disc"] = pixels_outside(cup, disc)
-    row["vertical_cdr"] = vertical_cup_to_disc_ratio(*written)
-    row["framing"] = disc_framing(disc)
-    row |= dict.fromkeys(_SCORES, math.nan)
-    if true is not None:
-        row |= dict(zip(_SCORES, (dice(*pair) for pair in zip(written, true, strict=True)), strict=True))
+    height, width = image.shape[:2] if masks is None else masks[0].shape
+    row: dict[str, Any] = {"photograph": _harmless(path), "height": height, "width": width}
+    row |= dict.fromkeys(columns(scored=True, dicom=True)[len(row) :], math.nan) | {"roi": region.how, "inputs": inputs}
     row |= dict.fromkeys(_DICOM, "")
     if header is not None:
-        height, width = header.spacing or (math.nan, math.nan)
-        of_header = (header.eye, _plain(name(header.patient)), _plain(name(header.study)), height, width)
+        spacing = header.spacing or (math.nan, math.nan)
+        of_header = (header.eye, _plain(name(header.patient)), _plain(name(header.study)), *spacing)
         row |= dict(zip(_DICOM, of_header, strict=True))
-    applies = {
-        ONE_COLOUR: is_of_one_colour(image),
-        NO_DISC: not disc.any(),
-        CUP_OUTSIDE: row["cup_pixels_outside_disc"] > 0,
-        FRAMING: framing is not None and bool(disc.any()) and not framing.holds(row["framing"]),
+    applies = {region.reason: bool(region.reason), ONE_COLOUR: is_of_one_colour(image)}
+    if masks is not None and region.box is not None:
+        box = region.box
+        disc, cup = masks
+        written = (disc, cup & disc)
+        row |= dict(zip(_CROP, (box.x, box.y, box.width, box.height), strict=True))
+        row |= {f"{name}_pixels": int(np.count_nonzero(mask)) for name, mask in zip(STRUCTURES, written, strict=True)}
+        row["cup_pixels_outside_disc"] = pixels_outside(cup, disc)
+        row |= _place(disc)
+        row["vertical_cdr"] = vertical_cup_to_disc_ratio(*written)
+        row["framing"] = disc_framing(disc if box == Box.whole(disc.shape) else box.cut(disc))
+        if true is not None:
+            row |= dict(zip(_SCORES, (dice(*pair) for pair in zip(written, true, strict=True)), strict=True))
+        applies |= {
+            NO_DISC: not disc.any(),
+            CUP_OUTSIDE: row["cup_pixels_outside_disc"] > 0,
+            FRAMING: framing is not None and bool(disc.any()) and not framing.holds(row["framing"]),
+        }
+    applies |= {
         PHANTOM: phantom and not of_phantom(path),
         STRAY: true is not None and any(stray_parts(true)),
     }
-    return row | {"warning": ";".join(name for name, found in applies.items() if found), "inputs": inputs}
+    return row | {"warning": ";".join(name for name, found in applies.items() if found)}
+
+
+def _place(disc: NDArray[np.bool_]) -> dict[str, float]:
+    """The middle of the rectangle around a disc (H, W), in pixels from the upper left corner, its width and height."""
+    if not disc.any():
+        return {}
+    rows, columns = bounding_box(disc)
+    middle = ((columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2)
+    return dict(zip(_DISC, (*middle, columns.stop - columns.start, rows.stop - rows.start), strict=True))
 
 
 def is_of_one_colour(image: NDArray[np.uint8]) -> bool:
@@ -162,7 +193,21 @@ def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, pr
             progress.warn(f"{len(warned[warning])} of {count} photographs: {text}")
 
     tell(PHANTOM, "not the phantom's, on which alone the model was trained; its masks say nothing about them")
-    tell(ONE_COLOUR, "of one colour, with no eye to be seen; their masks say nothing")
+    tell(NO_EYE, "no disc found in the photograph, so there is no mask; --roi full or a box predicts them all the same")
+    tell(
+        UNCONFIRMED,
+        "no disc found at first, but the network draws one that is framed as in training, so they were taken for "
+        "crops; look at them",
+    )
+    tell(TWO_DISCS, "two discs found, so there is no mask; give each its box with --roi")
+    tell(TOO_SMALL, "the disc has too few pixels for a mask; give larger photographs")
+    tell(NOT_LISTED, "not in the table that --roi gives, so there is no mask")
+    tell(
+        ANOTHER_SIZE,
+        "neither the whole photograph nor the crop of the manifest that --roi gives, by its size, so there is no mask",
+    )
+    tell(OUTSIDE, "the box that --roi gives lies outside the photograph, so there is no mask")
+    tell(ONE_COLOUR, "of one colour, with no eye to be seen; what masks they have say nothing")
     tell(NO_DISC, "no disc found")
     tell(CUP_OUTSIDE, "the cup leaves the disc; its pixels there stand in no mask (column cup_pixels_outside_disc)")
     tell(STRAY, "the true mask has stray parts, and is scored as it is; look at it, since truth is never cleaned")
@@ -174,5 +219,5 @@ def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, pr
     elif count:
         progress.line(
             "the checkpoint does not say how its training photographs were framed, since an older fundus-seg wrote it: "
-            "framing is not checked"
+            "framing is not checked, and --roi auto takes photographs whole"
         )

@@ -9,6 +9,7 @@ from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.cores import core_count
 from fundus_seg.data.coding import Coding, Thresholds
 from fundus_seg.inference.job import PredictionJob
+from fundus_seg.inference.roi import FULL, Roi
 from fundus_seg.inference.shards import Shard, refuse_others
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.lease import leased
@@ -27,6 +28,7 @@ def predict_folder(
     truth: Sequence[str] = (),
     truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
+    roi: Roi = FULL,
     keep_ids: bool = False,
     shard: Shard | None = None,
     cores: int | None = None,
@@ -38,15 +40,21 @@ def predict_folder(
     photograph, written when its files are in place:
 
     - `photograph`, `height`, `width`: its path and size;
+    - `roi`: `full` if the networks saw all of it, `auto` or `given` if they saw a crop, `none` if there is none, and so
+      no mask; `crop_x`, `crop_y`, `crop_width`, `crop_height`: that crop, which may reach beyond the photograph;
     - `disc_pixels`, `cup_pixels`, `vertical_cdr`: of the masks as they are written, in which the cup lies in the disc;
     - `cup_pixels_outside_disc`: pixels of the predicted cup that lie outside the disc, and so in no mask;
-    - `framing`: diameter of the disc as a share of the frame (`fundus_seg.data.framing`);
+    - `disc_x`, `disc_y`, `disc_width`, `disc_height`: middle and size of the rectangle around the disc;
+    - `framing`: diameter of the disc as a share of what the networks saw (`fundus_seg.data.framing`);
     - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
     - `eye`, `patient`, `study`, `pixel_height_mm`, `pixel_width_mm`: what the headers of DICOM files say, where any of
       the photographs is one: OD, OS or OU, the hashed identifiers (`fundus_seg.data.identifiers`), and the spacing;
     - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
       `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), `stray_truth` (the true
-      mask has stray parts) and `one_colour` (the picture shows nothing), joined by semicolons;
+      mask has stray parts) and `one_colour` (the picture shows nothing), or why there is no mask: `no_disc_found`,
+      `two_discs_found`, `disc_too_small`, `not_in_roi_table`, `roi_outside`; `disc_unconfirmed`: the localiser found
+      no disc, but the network drew one that is framed as in training, so the photograph was taken for a crop; joined
+      by semicolons;
     - `inputs`: 16 hexadecimal digits that stand for the bytes of the photograph and of its true mask.
 
     A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes
@@ -72,6 +80,7 @@ def predict_folder(
         truth: folder or pattern of true masks, or two of binary masks, as `find_masks` takes them.
         truth_coding: coding of the true masks; None: it is recognised.
         precision: as in `Predictor`.
+        roi: which part of each photograph the networks see; auto finds the disc and frames it as in training.
         keep_ids: whether the table holds the identifiers of DICOM files as they are, and not their hashes.
         shard: the part of the photographs to do; None: all. Shards may be done at the same time on machines that share
             `out`. The table of a shard lies in `out/shards`, until the last that ends, or any later call, joins all.
@@ -104,6 +113,7 @@ def predict_folder(
         truth=truth,
         truth_coding=truth_coding,
         precision=precision,
+        roi=roi,
         keep_ids=keep_ids,
         shard=shard,
         progress=progress,

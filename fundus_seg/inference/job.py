@@ -16,6 +16,7 @@ from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.container import memory_free
 from fundus_seg.cores import core_count
 from fundus_seg.data import dicom, listing
+from fundus_seg.data.box import Box
 from fundus_seg.data.coding import Coding, Thresholds
 from fundus_seg.data.identifiers import Naming, naming
 from fundus_seg.data.io import write_mask, write_probability
@@ -28,6 +29,7 @@ from fundus_seg.inference.members import Member, find_members
 from fundus_seg.inference.output import Output, Table
 from fundus_seg.inference.pipeline import overlapped
 from fundus_seg.inference.plan import inputs_of, make_plan
+from fundus_seg.inference.roi import FULL, NOWHERE, Region, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
 from fundus_seg.inference.truths import find_truths, read_pair
 from fundus_seg.progress import SILENT, Advance, Progress
@@ -39,6 +41,7 @@ from fundus_seg.runs.record import saw_phantom
 from fundus_seg.viz.overlay import draw_overlay, save_picture
 
 if TYPE_CHECKING:
+    from fundus_seg.inference.localise import Localiser
     from fundus_seg.inference.predict import Segmenter
 
 
@@ -62,6 +65,8 @@ class PredictionJob:
         truths: the true masks.
         predictor: what predicts.
         phantom: whether a network of it was trained on the phantom.
+        roi: which part of each photograph is predicted.
+        localiser: finds the disc, if that is asked for and the model says how its photographs were framed.
         naming: how the identifiers in DICOM files are named; None: no photograph is DICOM.
         unusable: gets what is wrong with photographs.
     """
@@ -76,6 +81,8 @@ class PredictionJob:
     truths: MaskFiles | None
     predictor: Segmenter
     phantom: bool
+    roi: Roi
+    localiser: Localiser | None
     naming: Naming | None
     unusable: Problems
 
@@ -94,6 +101,7 @@ class PredictionJob:
         truth: Sequence[str] = (),
         truth_coding: Coding | Thresholds | None = None,
         precision: Precision = "fp32",
+        roi: Roi = FULL,
         keep_ids: bool = False,
         shard: Shard | None = None,
         progress: Progress = SILENT,
@@ -112,7 +120,7 @@ class PredictionJob:
         whole = Table(
             out,
             columns(scored=truths is not None, dicom=identified is not None),
-            _made_by(members, form, precision, views, identified),
+            _made_by(members, form, precision, views, roi, identified),
             _temperatures(members) if probabilities else None,
         )
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
@@ -122,6 +130,7 @@ class PredictionJob:
             progress.line("probabilities are not calibrated; `fundus-seg calibrate` fits temperatures for a run")
 
         from fundus_seg.inference.ensemble import load_members  # imports torch, only once the arguments are right
+        from fundus_seg.inference.localise import localiser
 
         predictor = load_members(members, views=views, precision=precision, progress=progress)
         if predictor.scoring.adapt_batch_norms is not None:
@@ -142,6 +151,8 @@ class PredictionJob:
             truths,
             predictor,
             any(_of_phantom(member.path) for member in members) if predictor.phantom is None else predictor.phantom,
+            roi,
+            localiser() if roi.kind == "auto" and predictor.framing else None,
             identified,
             unusable,
         )
@@ -234,19 +245,21 @@ class PredictionJob:
             name, path = item
             try:
                 image, true = read_pair(name, path, self.truths, witness)
-                seen = predictor.prepare(image)
+                region = self.roi.region(name, image, predictor.framing, self.localiser)
+                seen = region.box and predictor.prepare(region.cut(image))
                 largest = max(largest, image.size * _BYTES_PER_VALUE + _held(seen))
                 header = dicom.read_header(path) if self.naming and listing.is_dicom(path) else None
-                return _Photograph(name, path, image, true, seen, inputs_of(name, path, self.truths), header)
+                inputs = inputs_of(name, path, self.truths)
+                return _Photograph(name, path, image, true, region, seen, inputs, header)
             except DataError as error:
                 return _Photograph(name, path, problem=error)
 
         def compute(group: Sequence[_Photograph]) -> Sequence[_Photograph]:
-            sound = [each for each in group if each.problem is None]
+            sound = [each for each in group if each.box]
             if sound:
                 try:
                     with about(sound[0].path):
-                        logits = predictor.logits_of_batch([each.seen for each in sound], sound[0].image.shape[:2])
+                        logits = predictor.logits_of_batch([each.seen for each in sound], sound[0].frame)
                 except DataError as error:
                     for each in sound:
                         each.problem = error
@@ -257,21 +270,23 @@ class PredictionJob:
 
         def finish(each: _Photograph) -> _Photograph:
             if each.problem is None:
-                frame = each.image.shape[:2]
-                kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
-                masks = predictor.clean(predictor.framed(each.logits, frame, kept))
+                masks = self._masks(each)
+                true = None if each.true is None else each.region.whole_truth(each.true)
+                framing, phantom, inputs = predictor.framing, self.phantom, each.inputs
                 each.row = row_of(
                     each.path,
                     each.image,
-                    masks,
-                    each.true,
-                    framing=predictor.framing,
-                    phantom=self.phantom,
-                    inputs=each.inputs,
+                    masks and masks[0],
+                    true,
+                    region=each.region,
+                    framing=framing,
+                    phantom=phantom,
+                    inputs=inputs,
                     header=each.header,
                     name=self.naming.name if self.naming else str,
                 )
-                _write(self.output, each, masks, kept)
+                if masks:
+                    _write(self.output, each, *masks)
             each.image = each.true = each.seen = each.logits = None  # what waits for its turn holds no pixels
             return each
 
@@ -294,6 +309,20 @@ class PredictionJob:
             window=lambda: int(min(predictor.batch + 2 * threads, room / largest if largest else 1)),
         )
 
+    def _masks(self, photograph: _Photograph) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None] | None:
+        """The masks (2, H, W) of a whole photograph, and its probabilities if they are kept; None without a region."""
+        box = photograph.box
+        if box is None:
+            return None
+        frame, whole = photograph.frame, photograph.image.shape
+        kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
+        masks = self.predictor.clean(self.predictor.framed(photograph.logits, frame, kept))
+        photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing)
+        region = photograph.region
+        if region.box is None:
+            return None
+        return region.whole(masks, whole), None if kept is None else region.whole(kept, whole)
+
     def _in_order(self, names: Iterable[str]) -> list[str]:
         """Names in the order of the photographs, after those that were not given."""
         place = {name: number for number, name in enumerate(self.order)}
@@ -314,6 +343,7 @@ class _Photograph:
         path: its file.
         image: its pixels (H, W, 3).
         true: its true masks (2, H, W).
+        region: the part of it that is predicted.
         seen: what the network sees (h, w, 3).
         inputs: what stands for its files.
         header: what its DICOM file says of it.
@@ -326,12 +356,23 @@ class _Photograph:
     path: Path
     image: Any = None
     true: Any = None
+    region: Region = NOWHERE
     seen: Any = None
     inputs: str | None = None
     header: dicom.Header | None = None
     logits: Any = None
     row: Mapping[str, Any] = field(default_factory=dict)
     problem: DataError | None = None
+
+    @property
+    def box(self) -> Box | None:
+        """What is predicted of it; None if nothing is."""
+        return self.region.box if self.problem is None else None
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of that."""
+        return (self.region.box.height, self.region.box.width) if self.region.box else (0, 0)
 
 
 def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -356,14 +397,19 @@ def _write(
         with atomic_path(output.probability(name, structure)) as temporary:
             write_probability(temporary, probability, output.form, like=like)
     if output.overlay:
-        written = np.stack([masks[0], masks[0] & masks[1]])
+        written = photograph.region.shown(np.stack([masks[0], masks[0] & masks[1]]))
         texts = texts_of(photograph.row)
         drawing = draw_overlay(photograph.image, written, photograph.true, name=name, texts=texts)
         save_picture(drawing, output.picture(name, output.overlay), output.overlay)
 
 
 def _made_by(
-    members: Sequence[Member], form: MaskFormat, precision: Precision, views: Views, identified: Naming | None
+    members: Sequence[Member],
+    form: MaskFormat,
+    precision: Precision,
+    views: Views,
+    roi: Roi,
+    identified: Naming | None,
 ) -> dict[str, Any]:
     """What makes predictions, as JSON reads it: equal values, equal predictions. A checkpoint holds its protocol."""
     digests = [member.digest[:16] for member in members]
@@ -373,6 +419,7 @@ def _made_by(
         "protocol version": PROTOCOL_VERSION,
         "precision": precision,
         "mask format": form,
+        "roi": roi.text,
         **({"views": views} if views != "none" else {}),
         **({"identifiers": identified.text} if identified else {}),
     }

@@ -27,8 +27,10 @@ RECORD_FORMAT = 1
 _RECORD = "predictions.json"
 _TEMPERATURES = "temperatures"
 """What the record calls the temperatures of the networks; it says them where probabilities are kept."""
-_TEXTS = ("photograph", "eye", "patient", "study", "warning", "inputs")
+_TEXTS = ("photograph", "roi", "eye", "patient", "study", "warning", "inputs")
 """The columns that are no numbers."""
+_SIGNED = ("crop_x", "crop_y")
+"""The columns of numbers that may be negative: a crop may begin outside the photograph."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Table:
             raise RunError(f"{self.path}: not rows of {', '.join(self.columns)}; choose another --out")
         rows = [dict(zip(self.columns, row, strict=True)) for row in whole[1:]]
         for row in rows:
-            if wrong := [name for name, text in row.items() if name not in _TEXTS and not _is_number(text)]:
+            if wrong := [name for name, text in row.items() if not _is_sound(name, text)]:
                 raise RunError(f"{self.path}: {wrong[0]} of {row['photograph']} is damaged; choose another --out")
         return rows
 
@@ -209,10 +211,11 @@ def escaped(text: object) -> str:
     return str(text).encode("utf8", "surrogateescape").decode("utf8", "backslashreplace")
 
 
-def _is_number(text: str) -> bool:
-    """Whether it is a number that a row may hold, or empty; none of them is negative or infinite."""
+def _is_sound(column: str, text: str) -> bool:
+    """Whether a row may hold the text in a column; a number is empty or finite, and few may be negative."""
     try:
-        return not text or 0 <= float(text) < math.inf
+        least = -math.inf if column in _SIGNED else 0
+        return column in _TEXTS or not text or (least <= float(text) < math.inf and float(text) > -math.inf)
     except ValueError:
         return False
 

@@ -66,7 +66,7 @@ def make_plan(
             to_do[name] = path
             continue
         same = inputs[name] == row["inputs"]
-        if same and output.is_whole(name):
+        if same and (row["roi"] == "none" or output.is_whole(name)):
             continue
         if not same and not _same_path(path, row["photograph"]):
             others.append(f"{printable(path)} (there: {printable(row['photograph'])})")

@@ -7,7 +7,6 @@ and drawing habits, as it does in a hospital. No number measured on the phantom 
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable
@@ -16,12 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM
 from fundus_seg.errors import DataError, UsageError, unknown_name
+from fundus_seg.phantom.camera import as_jpeg, expose
+from fundus_seg.phantom.canvas import draw
 from fundus_seg.phantom.domains import PHANTOM_DOMAINS, Annotator, Camera
-from fundus_seg.phantom.eye import CANVAS, NerveHead, clouds, draw, grow_nerve_head, reflect
+from fundus_seg.phantom.eye import CANVAS, NerveHead, grow_nerve_head, reflect
+from fundus_seg.phantom.frames import draw_frame
 from fundus_seg.protocol import DOMAINS, FRAME
 from fundus_seg.runs.atomic import atomic_folder
 
@@ -39,7 +40,12 @@ def is_phantom_name(name: str) -> bool:
 
 
 def make_phantom(
-    out: str | Path, per_domain: int = 24, seed: int = 0, *, on_case: Callable[[], None] | None = None
+    out: str | Path,
+    per_domain: int = 24,
+    seed: int = 0,
+    *,
+    frames: bool = False,
+    on_case: Callable[[], None] | None = None,
 ) -> Path:
     """Write `OUT/Domain1..4/{train,test}/ROIs/{image,mask}/phantom-<domain>-<index>.png` and `OUT/PHANTOM.json`.
 
@@ -49,6 +55,7 @@ def make_phantom(
         out: a new or empty folder.
         per_domain: number of cases in each domain; the first two thirds are the training split.
         seed: seed of every photograph.
+        frames: whether whole photographs are drawn (`phantom.frames`), in place of crops around the disc.
         on_case: called after each of the 4 * per_domain cases.
 
     Returns:
@@ -67,7 +74,7 @@ def make_phantom(
         raise DataError("exists and is not an empty folder; name a new one, or remove it first", out)
     try:
         with atomic_folder(out.resolve()) as staged:
-            _write(staged, per_domain, seed, on_case or (lambda: None))
+            _write(staged, per_domain, seed, frames, on_case or (lambda: None))
     except OSError as error:
         raise DataError(f"cannot be written ({error.strerror or error}); name another folder", out) from error
     return out
@@ -97,20 +104,11 @@ def draw_case(domain: str, index: int, seed: int) -> tuple[NDArray[np.uint8], ND
 
 def photograph(light: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Photograph (FRAME, FRAME, 3) uint8 the light (3, CANVAS, CANVAS) that an eye reflects."""
-    y, x = np.mgrid[-1 : 1 : CANVAS * 1j, -1 : 1 : CANVAS * 1j] - rng.normal(0.0, 0.15, (2, 1, 1))
-    lamp = 1.0 - camera.falloff * 0.5 * (x * x + y * y) + camera.uneven * clouds(rng, 3)
-    light = light * (rng.normal(1.0, 0.12) * lamp).astype(np.float32)
-    blur = camera.blur * rng.uniform(0.8, 1.25) * CANVAS / FRAME
-    light = np.stack([np.asarray(cv2.GaussianBlur(channel, (0, 0), blur), np.float32) for channel in light])
-    light += camera.haze * rng.uniform(0.5, 1.5) * (light.mean(axis=(1, 2), keepdims=True) - light)
-    gain = (np.array(camera.gain) * rng.normal(1.0, 0.07, 3)).astype(np.float32)
-    signal = 255.0 * np.clip(light * gain[:, None, None], 0.0, 1.0) ** camera.gamma
+    signal = expose(light, camera, rng)
     signal += camera.noise * rng.standard_normal((CANVAS, CANVAS), np.float32)
     sensor = np.dstack(np.clip(signal + 0.5, 0.0, 255.0).astype(np.uint8))
-    file = io.BytesIO()
-    frame = cv2.resize(sensor, (FRAME, FRAME), interpolation=cv2.INTER_CUBIC)
-    Image.fromarray(frame).save(file, "JPEG", quality=camera.jpeg)
-    return np.array(Image.open(file))
+    frame = np.asarray(cv2.resize(sensor, (FRAME, FRAME), interpolation=cv2.INTER_CUBIC), np.uint8)
+    return as_jpeg(frame, camera.jpeg)
 
 
 def annotate(head: NerveHead, annotator: Annotator, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -124,12 +122,13 @@ def annotate(head: NerveHead, annotator: Annotator, rng: np.random.Generator) ->
     return mask
 
 
-def _write(root: Path, per_domain: int, seed: int, on_case: Callable[[], None]) -> None:
+def _write(root: Path, per_domain: int, seed: int, frames: bool, on_case: Callable[[], None]) -> None:
     """Write all cases and the marker."""
+    drawn = draw_frame if frames else draw_case
     for domain in PHANTOM_DOMAINS:
         for index in range(per_domain):
             split = "train" if index < round(per_domain * 2 / 3) else "test"
-            for kind, pixels in zip(("image", "mask"), draw_case(domain, index, seed), strict=True):
+            for kind, pixels in zip(("image", "mask"), drawn(domain, index, seed), strict=True):
                 folder = root / DOMAINS[domain].folder / split / "ROIs" / kind
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"phantom-{domain}-{index:03d}.png").write_bytes(_png(pixels))
@@ -139,6 +138,7 @@ def _write(root: Path, per_domain: int, seed: int, on_case: Callable[[], None]) 
         "version": PHANTOM_VERSION,
         "seed": seed,
         "per_domain": per_domain,
+        **({"frames": True} if frames else {}),
     }
     (root / PHANTOM_MARKER).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 

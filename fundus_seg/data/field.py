@@ -1,0 +1,43 @@
+"""Find the field of view: the part of a photograph that shows the eye, among a dark border and letters in it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundus_seg.data.box import Box
+
+_SMALL = 256
+_LIGHT = 0.08
+"""Share of the way from the darkest to the brightest of a photograph above which it is the field of view."""
+_LEAST_LIGHT = 8.0
+_LEAST_FIELD = 0.02
+"""Share of the photograph that a field of view takes at least."""
+_AS_LARGE = 0.3
+"""Share of the largest part from which another one belongs to the field: a shadow cuts it, or there are two eyes."""
+
+
+def field_of_view(image: NDArray[np.uint8]) -> Box:
+    """The rectangle around the field of view of a photograph (H, W, 3): the largest parts that are not dark.
+
+    Letters in the border are smaller than they. A photograph without a border is a field of view as a whole.
+    """
+    height, width = image.shape[:2]
+    shrink = min(1.0, _SMALL / max(height, width))
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    light = cv2.resize(image, size, interpolation=cv2.INTER_AREA).max(axis=2)
+    dark, bright = (float(each) for each in np.percentile(light, [2, 98]))
+    seen = (light > dark + max(_LEAST_LIGHT, _LIGHT * (bright - dark))).astype(np.uint8)
+    seen = cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, _, stats, _ = cv2.connectedComponentsWithStats(seen)
+    if len(stats) < 2:
+        return Box.whole(image.shape)
+    largest = stats[1:, cv2.CC_STAT_AREA].max()
+    if largest < _LEAST_FIELD * seen.size:
+        return Box.whole(image.shape)
+    x, y, columns, rows, _ = stats[1:][stats[1:, cv2.CC_STAT_AREA] > _AS_LARGE * largest].T
+    left, top = x.min(), y.min()
+    columns, rows = (x + columns).max() - left, (y + rows).max() - top
+    across, down = width / size[0], height / size[1]
+    return Box(round(left * across), round(top * down), round(columns * across), round(rows * down))
