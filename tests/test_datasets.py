@@ -115,6 +115,11 @@ class TestDrishti:
 class TestRimOne:
     TREE = raw_trees.rim_one_r3()
 
+    def test_names_without_spaces(self, tmp_path):
+        tree = {path.replace(" ", "_"): content for path, content in self.TREE.items()}
+        whole = found("rim-one-r3", tree, tmp_path)
+        assert not whole.problems and len(whole.cases) == 159
+
     def test_the_highest_revision_and_names_without_one(self, tmp_path):
         old, new = "Healthy/Expert1_masks/N-1-L-1-Disc-exp1.png", "Healthy/Expert1_masks/N-1-L-12-Disc-exp1.png"
         tree = {**self.TREE, f"RIM-ONE r3/{new}": b"newest", f"RIM-ONE r3/{new.replace('-12-', '-2-')}": b"older"}
@@ -163,6 +168,23 @@ class TestRefuge:
         }
         whole = found("refuge-train", raw_trees.refuge_train() | beside, tmp_path)
         assert (whole.problems, whole.copies, len(whole.cases)) == ([], [], 400)
+
+    def test_the_download_of_the_second_challenge(self, tmp_path):
+        """Its own photographs have the names of those of the first challenge, which it holds, too."""
+        tree = {
+            f"REFUGE2/Train/REFUGE1-val/{path.removeprefix('REFUGE-Validation400-GT/')}": content
+            for path, content in raw_trees.refuge_val().items()
+        }
+        tree["REFUGE2/Train/REFUGE1-val/Fovea_locations.xlsx"] = workbook(
+            ["ImgName", "Glaucoma Label"], ["V0001.jpg", 1]
+        )
+        tree["REFUGE2/Validation/Images/V0001.jpg"] = photograph("JPEG", shift=1)
+        tree["REFUGE2/Validation/Disc_Masks/V0001.png"] = b"of the other"
+        whole = found("refuge-val", tree, tmp_path)
+        assert (whole.problems, len(whole.cases)) == ([], 400)
+        assert whole.cases[0].details.diagnosis == "glaucoma"
+        tree = raw_trees.refuge_test() | {"REFUGE2/Test/refuge2-test/T0001.jpg": photograph("JPEG", shift=1)}
+        assert not found("refuge-test", tree, tmp_path).problems
 
     def test_doubled_folders(self, tmp_path):
         tree = {f"REFUGE-{path}".replace("/", "/X/", 1): content for path, content in raw_trees.refuge_train().items()}

@@ -228,6 +228,11 @@ class TestPapila:
         disc, cup = mask_of(rows["RET002OD"], folder)
         assert disc.sum() == width**2 and (cup == WHOLE[1]).all()
 
+    def test_a_fault_in_a_contour_is_named_with_its_line(self, tmp_path):
+        tree = {path: b"1 2\nthree 4\n" if path.endswith("cup_exp1.txt") else x for path, x in self.CASES.items()}
+        with pytest.raises(DataError, match=r"RET002O._cup_exp1\.txt:2: not two numbers"):
+            made("papila", tree, tmp_path)
+
     def test_the_default_is_the_first_expert(self):
         assert data_set("papila").rules().reader == "expert1"
         assert "no majority" in data_set("papila").note

@@ -20,7 +20,7 @@ from fundus_seg.datasets.model import EACH, DataSet, RawCase, Rules
 from fundus_seg.datasets.raw import Raw, RawFile
 from fundus_seg.datasets.truths import combined
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import DataError, Problem
+from fundus_seg.errors import DataError
 from fundus_seg.protocol import FRAME, STRUCTURES
 
 MOST_STRETCH = 0.02
@@ -48,7 +48,7 @@ def write_case(dataset: DataSet, rules: Rules, raw: Raw, case: RawCase, split: S
         shown = {str(path): file.shown for file, path in paths.items()}
         problem = error.problems[0]
         place = shown.get(str(problem.path), problem.path)
-        raise DataError(problem.text, place, problems=[Problem(problem.text, place)]) from error
+        raise DataError(problem.text, place, problem.line) from error
     finally:
         for file in case.files:
             raw.release(file)
