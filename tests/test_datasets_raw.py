@@ -98,7 +98,7 @@ class TestListed:
         laid({"1.png": b"one"}, tmp_path / "store")
         (tmp_path / "Train").symlink_to(tmp_path / "store")
         monkeypatch.chdir(tmp_path / "store")
-        raw = Raw([tmp_path / "store", Path("../store"), Path(".")], scratch)
+        raw = Raw([tmp_path / "store", Path("../store"), Path()], scratch)
         assert [file.name for file in raw.files] == ["store/1.png"]
         assert [file.name for file in Raw([tmp_path / "Train"], scratch).files] == ["Train/1.png"]
 
