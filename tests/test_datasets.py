@@ -63,6 +63,14 @@ class TestWhole:
             sizes = [len(root.cases(key, split)) for key in root.domains for split in ("train", "test")]
             assert sizes == [50, 51, 99, 60, 320, 80, 320, 80]
 
+    def test_labels_become_the_greys_that_its_domains_are_read_by(self, tmp_path):
+        labels = encoded(greys(0, 1, 2), "PNG")
+        tree = {path: labels if "/mask/" in path else x for path, x in some(raw_trees.dofe(), "g0003").items()}
+        prepared("dofe", [laid(tree, tmp_path / "raw")], tmp_path / "out", allow_missing=True)
+        mask = read_mask(tmp_path / "out/dofe/Domain3/train/ROIs/mask/g0003.png")
+        assert (mask == np.stack(raw_trees.drawn())).all()
+        assert "1 case of 1060 with a mask of labels" in (tmp_path / "out/datasheet.md").read_text()
+
 
 class TestDrishti:
     @pytest.mark.parametrize(
