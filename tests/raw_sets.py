@@ -150,12 +150,13 @@ def chaksu(
 ) -> Tree:
     """Train and Test; in Test, a folder is called `Remedio`. Names of masks differ in ending and case.
 
-    Two of the tables are there: one names photographs as `file.jpg-file-1.jpg`, one misspells a diagnosis.
+    Two of the tables are there: one names photographs as `file.jpg-file-1.jpg`, one misspells a diagnosis, and they
+    name the majority's column otherwise.
     """
     tree = {
         "Train/6.0_Glaucoma_Decision/Glaucoma_Decision_Comparison_Bosch_majority.csv": b"Images,Expert.1,Majority "
         b"Decision\nImage101.jpg-Image101-1.jpg,NORMAL,NORMAL\n",
-        "Test/6.0_Glaucoma_Decision/Glaucoma_Decision_Comparison_Remidio_majority.csv": b"Images,Majority Decision\n"
+        "Test/6.0_Glaucoma_Decision/Glaucoma_Decision_Comparison_Remidio_majority.csv": b"Images,Glaucoma Decision\n"
         b"IMG_911.tif-IMG_911-1.tif,GLAUCOMA  SUSUPECT\n",
     }
     for camera, (train, test, form) in ((each, CAMERAS[each]) for each in cameras):

@@ -63,6 +63,14 @@ class TestWhole:
             sizes = [len(root.cases(key, split)) for key in root.domains for split in ("train", "test")]
             assert sizes == [50, 51, 99, 60, 320, 80, 320, 80]
 
+    def test_labels_become_the_greys_that_its_domains_are_read_by(self, tmp_path):
+        labels = encoded(greys(0, 1, 2), "PNG")
+        tree = {path: labels if "/mask/" in path else x for path, x in some(raw_trees.dofe(), "g0003").items()}
+        prepared("dofe", [laid(tree, tmp_path / "raw")], tmp_path / "out", allow_missing=True)
+        mask = read_mask(tmp_path / "out/dofe/Domain3/train/ROIs/mask/g0003.png")
+        assert (mask == np.stack(raw_trees.drawn())).all()
+        assert "1 case of 1060 with a mask of labels" in (tmp_path / "out/datasheet.md").read_text()
+
 
 class TestDrishti:
     @pytest.mark.parametrize(
@@ -115,6 +123,11 @@ class TestDrishti:
 class TestRimOne:
     TREE = raw_trees.rim_one_r3()
 
+    def test_names_without_spaces(self, tmp_path):
+        tree = {path.replace(" ", "_"): content for path, content in self.TREE.items()}
+        whole = found("rim-one-r3", tree, tmp_path)
+        assert not whole.problems and len(whole.cases) == 159
+
     def test_the_highest_revision_and_names_without_one(self, tmp_path):
         old, new = "Healthy/Expert1_masks/N-1-L-1-Disc-exp1.png", "Healthy/Expert1_masks/N-1-L-12-Disc-exp1.png"
         tree = {**self.TREE, f"RIM-ONE r3/{new}": b"newest", f"RIM-ONE r3/{new.replace('-12-', '-2-')}": b"older"}
@@ -163,6 +176,23 @@ class TestRefuge:
         }
         whole = found("refuge-train", raw_trees.refuge_train() | beside, tmp_path)
         assert (whole.problems, whole.copies, len(whole.cases)) == ([], [], 400)
+
+    def test_the_download_of_the_second_challenge(self, tmp_path):
+        """Its own photographs have the names of those of the first challenge, which it holds, too."""
+        tree = {
+            f"REFUGE2/Train/REFUGE1-val/{path.removeprefix('REFUGE-Validation400-GT/')}": content
+            for path, content in raw_trees.refuge_val().items()
+        }
+        tree["REFUGE2/Train/REFUGE1-val/Fovea_locations.xlsx"] = workbook(
+            ["ImgName", "Glaucoma Label"], ["V0001.jpg", 1]
+        )
+        tree["REFUGE2/Validation/Images/V0001.jpg"] = photograph("JPEG", shift=1)
+        tree["REFUGE2/Validation/Disc_Masks/V0001.png"] = b"of the other"
+        whole = found("refuge-val", tree, tmp_path)
+        assert (whole.problems, len(whole.cases)) == ([], 400)
+        assert whole.cases[0].details.diagnosis == "glaucoma"
+        tree = raw_trees.refuge_test() | {"REFUGE2/Test/refuge2-test/T0001.jpg": photograph("JPEG", shift=1)}
+        assert not found("refuge-test", tree, tmp_path).problems
 
     def test_doubled_folders(self, tmp_path):
         tree = {f"REFUGE-{path}".replace("/", "/X/", 1): content for path, content in raw_trees.refuge_train().items()}

@@ -29,7 +29,14 @@ def read(reader, path, content, rules=None):
 class TestContours:
     @pytest.mark.parametrize(
         ("old", "new"),
-        [(b"\n", b"\r\n"), (b" ", b"\t"), (b" ", b", "), (b"\n", b"\n\n"), (b"1.6000000e+01", b"\xef\xbb\xbf16")],
+        [
+            (b"\n", b"\r\n"),
+            (b" ", b"\t"),
+            (b" ", b", "),
+            (b"\n", b"\n\n"),
+            (b"1.6000000e+01", b"\xef\xbb\xbf16"),
+            (b".", b","),
+        ],
     )
     def test_points_as_they_are_written(self, old, new, tmp_path):
         content = contour(DISC)
@@ -139,8 +146,9 @@ class TestTables:
         path.write_bytes("\ufeffnotes\r\nName , B,label\r\n x ,1,2\r\n\r\nshort\r\ny,3,4\r\n".encode())
         assert [*records(path, "name", "Label")] == [["x", "2"], ["y", "4"]]
         assert [*records(path, 1, "label")] == [["1", "2"], ["3", "4"]]
+        assert [*records(path, ("title", "NAME"), "b")] == [["x", "1"], ["y", "3"]]
 
     def test_a_title_that_is_not_there(self, tmp_path):
         (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-        with pytest.raises(DataError, match=r"a\.csv: no row with the titles a, Label; download"):
-            records(tmp_path / "a.csv", "a", "Label")
+        with pytest.raises(DataError, match=r"a\.csv: no row with the titles a, Label or Name; download"):
+            records(tmp_path / "a.csv", "a", ("Label", "Name"))

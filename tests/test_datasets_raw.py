@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from raw_trees import laid, zipped
@@ -72,9 +74,33 @@ class TestListed:
         path = zipped({**TREE, **dict.fromkeys(noise, b"x")}, tmp_path / "raw.zip")
         assert set(read(Raw([path], scratch))[0]) == {f"raw.zip/{name}" for name in TREE}
 
-    def test_names_of_windows_archives(self, tmp_path, scratch):
-        path = zipped({"set\\a\\1.png": b"one"}, tmp_path / "raw.zip")
-        assert list(read(Raw([path], scratch))[0]) == ["raw.zip/set/a/1.png"]
+    @pytest.mark.parametrize("pack", [zipped, tarred])
+    @pytest.mark.parametrize("name", ["set\\a\\1.png", "././set//a/1.png", "set/./a/1.png"])
+    def test_names_of_other_archivers(self, name, pack, tmp_path, scratch):
+        path = pack({name: b"one"}, tmp_path / "raw.archive")
+        assert read(Raw([path], scratch))[0] == {"raw.archive/set/a/1.png": b"one"}
+
+    def test_bytes_of_names_that_are_not_utf_8(self, tmp_path, scratch):
+        folder = laid({"1.png": b"one"}, tmp_path / os.fsdecode(b"Gr\xf6n"))
+        archive = tmp_path / "raw.tar"
+        with tarfile.open(archive, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as packed:
+            packed.add(folder / "1.png", "Gr\xf6n/1.png")
+        contents, _ = read(Raw([folder, archive], scratch))
+        assert contents == {"Gr\\xf6n/1.png": b"one", "raw.tar/Gr\\xf6n/1.png": b"one"}
+
+    def test_an_archive_is_a_folder_of_its_name(self, tmp_path, scratch):
+        """Some zips of `Train` hold its files alone, others hold them in a folder `Train`."""
+        inner = zipped({"a/1.png": b"one"}, tmp_path / "x.zip").read_bytes()
+        path = zipped({"GT.TAR.GZ/2.png": b"two", "GT.ZIP": inner}, tmp_path / "Train.zip")
+        assert [file.path for file in Raw([path], scratch).files] == ["Train/GT/2.png", "Train/GT/a/1.png"]
+
+    def test_a_link_keeps_its_name_and_the_same_folder_counts_once(self, tmp_path, scratch, monkeypatch):
+        laid({"1.png": b"one"}, tmp_path / "store")
+        (tmp_path / "Train").symlink_to(tmp_path / "store")
+        monkeypatch.chdir(tmp_path / "store")
+        raw = Raw([tmp_path / "store", Path("../store"), Path()], scratch)
+        assert [file.name for file in raw.files] == ["store/1.png"]
+        assert [file.name for file in Raw([tmp_path / "Train"], scratch).files] == ["Train/1.png"]
 
     def test_a_rar_is_to_be_unpacked_first(self, tmp_path, scratch):
         (tmp_path / "Drishti.rar").write_bytes(b"Rar!")

@@ -13,7 +13,19 @@ import raw_sets
 from PIL import Image, ImageOps
 from preparing import found, rows_of, some, workbook
 from raw_sets import CUP, DISC, mat, polygons
-from raw_trees import HEIGHT, WIDTH, drawn, encoded, greys, laid, photograph, pixels_of, zipped
+from raw_trees import (
+    HEIGHT,
+    WIDTH,
+    drawn,
+    encoded,
+    greys,
+    laid,
+    photograph,
+    pixels_of,
+    refuge_val,
+    rim_one_r3,
+    zipped,
+)
 
 from fundus_seg.data import open_root
 from fundus_seg.data.io import read_mask
@@ -68,6 +80,17 @@ class TestWhole:
         kinds = {problem.text.partition("; expected")[0] for problem in some_found.problems}
         assert {kind for kind in kinds if not re.match(r"\d+ photographs?, expected", kind)} <= {"no photograph"}
         assert some_found.cases
+
+    @pytest.mark.parametrize(("name", "case"), [("refuge-val", "V0001"), ("rim-one-r3", "N-1-L")])
+    def test_masks_whose_greys_are_exchanged_are_refused(self, name, case, tmp_path):
+        tree = {"refuge-val": refuge_val, "rim-one-r3": rim_one_r3}[name]()
+        turned = {
+            path: encoded(255 - np.asarray(Image.open(BytesIO(content))), "PNG") if "mask" in path.lower() else content
+            for path, content in some(tree, case).items()
+            if not path.endswith(".txt")
+        }
+        with pytest.raises(DataError, match=r"its disc covers the corners of the photograph"):
+            made(name, turned, tmp_path)
 
     @pytest.mark.parametrize(("name", "case"), [("origa", "001"), ("g1020", "image_3"), ("refuge-train", "g0001")])
     def test_one_pack_of_three_sets(self, name, case, tmp_path):
@@ -227,6 +250,11 @@ class TestPapila:
         rows, folder = made("papila", self.CASES, tmp_path, reader=reader)
         disc, cup = mask_of(rows["RET002OD"], folder)
         assert disc.sum() == width**2 and (cup == WHOLE[1]).all()
+
+    def test_a_fault_in_a_contour_is_named_with_its_line(self, tmp_path):
+        tree = {path: b"1 2\nthree 4\n" if path.endswith("cup_exp1.txt") else x for path, x in self.CASES.items()}
+        with pytest.raises(DataError, match=r"RET002O._cup_exp1\.txt:2: not two numbers"):
+            made("papila", tree, tmp_path)
 
     def test_the_default_is_the_first_expert(self):
         assert data_set("papila").rules().reader == "expert1"

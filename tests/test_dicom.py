@@ -12,15 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import draw_case
-from drawn_masks import save
+from drawn_masks import coded, eye, save
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, generate_uid
 
 from fundus_seg.data import listing
+from fundus_seg.data.check import check_root
 from fundus_seg.data.identifiers import KEY_VARIABLE, naming
 from fundus_seg.data.io import read_image, read_photograph, write_mask
+from fundus_seg.data.layout import open_root
 from fundus_seg.data.names import name_of
 from fundus_seg.errors import DataError, UsageError
 from fundus_seg.inference.folder import predict_folder
@@ -171,6 +173,56 @@ class TestListing:
         save(tmp_path / "a.png", COLOURS)
         monkeypatch.setattr(listing.dicom, "has_mark", lambda path: pytest.fail(f"{path} was opened"))
         assert len(listing.photographs([tmp_path]).files) == 1
+
+
+class TestPatientsOfADomain:
+    @pytest.fixture(autouse=True)
+    def own_key(self, monkeypatch):
+        monkeypatch.setenv(KEY_VARIABLE, KEY)
+
+    def opened(self, folder, numbers, splits=("train", "test"), **others):
+        """A domain of one photograph for each number, in two splits in turn, or in none."""
+        for place, number in enumerate(numbers):
+            below = folder / "north" / (splits[place % 2] if splits else "all")
+            write_dicom(below / f"{place}.dcm", PatientID=number, **others)
+            save(folder / f"masks/{place}.png", coded(eye(place % 5), 255, 128, 0))
+        own = 'images: "north/{}/*", masks: "masks/{{name}}.png"'
+        each = ", ".join(f"{split}: {{{own.format(split)}}}" for split in splits) if splits else own.format("all")
+        (folder / "domains.yaml").write_text(f"domains: {{north: {{{each}}}}}\n")
+        return open_root(folder / "domains.yaml", least=1)
+
+    def test_headers_say_it_where_nothing_else_does(self, tmp_path):
+        root = self.opened(tmp_path, ["4711", "4711", "4712", ""])
+        hashes = naming(keep=False).name
+        patients = {case.name: case.patient for split in ("train", "test") for case in root.cases("north", split)}
+        assert patients == {"0": hashes("4711"), "1": hashes("4711"), "2": hashes("4712"), "3": None}
+        (warning,) = (str(each) for each in check_root(root).findings if "an eye of" in str(each))
+        assert f"an eye of patient {hashes('4711')}" in warning and "4711" not in warning.replace(hashes("4711"), "")
+
+    def test_eyes_of_a_patient_stay_together_in_a_split_by_hash(self, tmp_path):
+        numbers = [str(number // 2) for number in range(60)]
+        root = self.opened(tmp_path, numbers, splits=())
+        of_split = [{case.patient for case in root.cases("north", split)} for split in ("train", "test")]
+        assert not of_split[0] & of_split[1] and sum(map(len, of_split)) == 30
+
+    def test_a_pattern_comes_before_headers(self, tmp_path):
+        self.opened(tmp_path, ["1", "2"])
+        path = tmp_path / "domains.yaml"
+        path.write_text(path.read_text().replace("{north: {", '{north: {patient: "{patient}", '))
+        root = open_root(path, least=1)
+        assert [root.cases("north", split)[0].patient for split in ("train", "test")] == ["0", "1"]
+
+    @pytest.mark.parametrize("number", ["ANONYMOUS", ""])
+    def test_files_that_were_made_anonymous_say_nothing(self, tmp_path, number):
+        root = self.opened(tmp_path, [number] * 4)
+        assert root.patients == {} and {case.patient for case in root.cases("north", "train")} == {None}
+
+    def test_a_file_that_cannot_be_read_is_told_where_it_is_read(self, tmp_path):
+        self.opened(tmp_path, ["1", "2", "3"])
+        write_dicom(tmp_path / "north/train/2.dcm", NumberOfFrames=2)
+        root = open_root(tmp_path / "domains.yaml", least=1)
+        assert root.cases("north", "train")[1].patient is None
+        assert any("2 frames" in str(each) for each in check_root(root).findings)
 
 
 class TestPredictions:

@@ -159,6 +159,20 @@ class TestLayouts:
         (domain,) = read_domain_file(tmp_path / "mine.yaml")
         assert len(domain.train.images.find().files) == 3
 
+    def test_folders_of_patients_are_one_domain(self, tmp_path):
+        for clinic in ("north", "south"):
+            for number in range(4):
+                below, names = tmp_path / f"{clinic}/p{number}", [f"{number}_OD", f"{number}_OS"]
+                fill(below, {"seg/{}.png": labels}, names, image="img/{}.png")
+        path = write_domain_file(tmp_path).path
+        assert sum(cases_of(tmp_path).values()) == 16
+        text = path.read_text()
+        assert text.count('    # patient: "{patient}/*/*"  # ? if each of these folders is a patient') == 2
+        path.write_text(text.replace("# patient", "patient"))
+        found = find_domains(read_domain_file(path)).splits
+        patients = {(case.domain, case.patient) for split in found.values() for case in split.cases}
+        assert patients == {(clinic, f"p{number}") for clinic in ("north", "south") for number in range(4)}
+
     def test_names_of_two_eyes_suggest_the_patient(self, tmp_path):
         fill(tmp_path, {"masks/{}.png": labels}, [f"RET00{number}{eye}" for number in (1, 2) for eye in ("OD", "OS")])
         path = write_domain_file(tmp_path).path

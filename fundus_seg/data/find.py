@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from fundus_seg.builtins import Split
 from fundus_seg.data.files import SPLITS, Case, DomainFiles, Found, Pattern, SplitFiles, hashed_split, left_over
 from fundus_seg.data.listing import Skipped
+from fundus_seg.data.patients import Patients, headers_of
 from fundus_seg.errors import Problem
 
 
@@ -33,17 +34,24 @@ class FoundDomains:
 
     Attributes:
         splits: what was found for each (domain, split).
+        patients: by domain, what says whose eyes its cases are; domains of which nothing does are left out.
         skipped: the files beside the cases' own that no pattern matches.
     """
 
     splits: Mapping[tuple[str, Split], FoundSplit]
+    patients: Mapping[str, Patients]
     skipped: tuple[Skipped, ...]
 
 
 def find_domains(domains: Sequence[DomainFiles]) -> FoundDomains:
-    """Find the cases of every split of every domain; each pattern is searched once."""
+    """Find the cases of every split of every domain; each pattern is searched once.
+
+    Where a domain has nothing else that says whose eyes its cases are, the headers of DICOM photographs may.
+    """
     search = _Search(domains)
-    return FoundDomains({place: search.split(place) for place in search.files}, tuple(left_over(search.found)))
+    splits = {place: search.split(place) for place in search.files}
+    patients = {key: domain.patients for key, domain in search.domains.items() if domain.patients}
+    return FoundDomains(splits, patients, tuple(left_over(search.found)))
 
 
 _Place = tuple[str, Split]  # key of the domain, split
@@ -61,24 +69,32 @@ class _Search:
     """
 
     def __init__(self, domains: Sequence[DomainFiles]) -> None:
-        self.domains = {domain.key: domain for domain in domains}
+        self.domains: dict[str, DomainFiles] = {}
         self.files: dict[_Place, SplitFiles] = {}
         self.found: dict[Pattern, Found] = {}
         self.masks: dict[Pattern, dict[str, Path]] = {}
         self.photographs: dict[_Place, list[tuple[str, Path]]] = {}
-        for domain in domains:
+        for given in domains:
             for split in SPLITS:
-                files = domain.files(split)
+                files = self.files[given.key, split] = given.files(split)
                 for pattern in files.patterns:
                     if pattern not in self.found:
                         self.found[pattern] = pattern.find()
                         self.masks[pattern] = dict(reversed(self.found[pattern].files))  # the first of each name
-                self.files[domain.key, split] = files
+            domain = self.domains[given.key] = given if given.patients else self._with_headers(given)
+            for split in SPLITS:
+                files = self.files[domain.key, split]
                 self.photographs[domain.key, split] = [
                     (name, path)
                     for name, path in self.found[files.images].files
                     if domain.test is not None or hashed_split(domain.patient(name, path) or name) == split
                 ]
+
+    def _with_headers(self, domain: DomainFiles) -> DomainFiles:
+        """A domain with what the headers of its photographs say of patients."""
+        patterns = dict.fromkeys(domain.files(split).images for split in SPLITS)
+        photographs = [each for pattern in patterns for each in self.found[pattern].files]
+        return replace(domain, patients=headers_of(domain.key, photographs))
 
     def split(self, place: _Place) -> FoundSplit:
         """The cases and the problems of one split."""
@@ -128,7 +144,8 @@ class _Search:
         count = len(self.found[images].files)
         if not count:
             return images.why_empty()
-        text = f"none of its {count} photographs is for {place[1]} by its name; split them yourself"
+        by = "patient" if self.domains[place[0]].patients else "name"
+        text = f"none of its {count} photographs is for {place[1]} by its {by}; split them yourself"
         return Problem(text, images.folder)
 
     def _misplaced(self, place: _Place) -> dict[Path, Problem]:

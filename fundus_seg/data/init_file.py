@@ -102,11 +102,11 @@ def _yaml(proposal: Proposal, codings: dict[str, ProposedCoding], base: str) -> 
             yield f"    coding: {coding.line}  # {coding.seen}"
         else:
             yield f"    # {coding.seen}"
-        yield from _further(domain.splits.values())
+        yield from _further(domain.splits.values(), domain.patient)
 
 
-def _further(splits: Iterable[ProposedSplit]) -> Iterator[str]:
-    """The lines of a domain about annotators, other masks, and what its patterns find beside its cases."""
+def _further(splits: Iterable[ProposedSplit], patient: str) -> Iterator[str]:
+    """The lines of a domain about annotators, other masks, what its patterns find beside its cases, and patients."""
     first, *_ = every = list(splits)
     annotators = sorted({name for split in every for name in split.masks.annotators})
     if len({split.masks.annotators for split in every}) > 1:
@@ -127,7 +127,9 @@ def _further(splits: Iterable[ProposedSplit]) -> Iterator[str]:
         if split.foreign:
             count = counted(len(split.foreign), "further file")
             yield f"    # ? {_quoted(split.images)} finds {count}, as {printable(split.foreign[0].name)}; move them"
-    if eye := _eyes([path.name for split in every for paths in split.masks.files.values() for path in paths], first):
+    if patient:
+        yield f"    # patient: {_quoted(patient)}  # ? if each of these folders is a patient, take the first # away"
+    elif eye := _eyes([path.name for split in every for paths in split.masks.files.values() for path in paths], first):
         yield f'    # patient: "{{patient}}{eye}"  # ? if this is how the names tell the patient, take the first # away'
 
 

@@ -139,8 +139,7 @@ def _open(root: Path, least: int, progress: Progress) -> DataRoot:
     found = find_domains(layout)
     skipped = (*found.skipped, *(_other_domains(root) if root.is_dir() else ()))
     tell(skipped, progress)
-    patients = {domain.key: domain.patients for domain in layout if domain.patients}
-    for domain, source in patients.items():
+    for domain, source in found.patients.items():
         cases = [case for split in SPLITS for case in found.splits[domain, split].cases]
         with about(root):
             warning = unknown_patients(source, domain, cases)
@@ -157,7 +156,7 @@ def _open(root: Path, least: int, progress: Progress) -> DataRoot:
         name=str(root.resolve()),
         experiment=experiment,
         phantom=any(is_phantom_name(image.name) for image in images) or any(map(in_phantom, folders)),
-        patients=patients,
+        patients=found.patients,
     )
 
 

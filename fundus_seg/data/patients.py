@@ -1,4 +1,4 @@
-"""Whose eyes the cases of a domain are: a pattern of their names or paths, or a table, says which patient each has.
+"""Whose eyes the cases of a domain are: a pattern of their names or paths, a table, or the headers of DICOM files.
 
 Two eyes of one patient resemble each other more than those of two patients, so splits, halves of splits and intervals
 go by patient. A case whose patient is not known counts as a patient of its own (`files.Case.subject`).
@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
+from fundus_seg.data.dicom import read_header
 from fundus_seg.data.files import NAME, Case, regular_expression
-from fundus_seg.data.listing import PHOTOGRAPHS
+from fundus_seg.data.identifiers import naming
+from fundus_seg.data.listing import PHOTOGRAPHS, is_dicom
 from fundus_seg.data.names import key, stem, suffix_of
 from fundus_seg.errors import DataError, counted
 
@@ -89,7 +91,51 @@ class PatientTable:
         return self.patients.get((domain, name)) or self.patients.get(("", name))
 
 
-Patients = PatientPattern | PatientTable
+@dataclass(frozen=True)
+class PatientHeaders:
+    """The headers of the DICOM photographs of a domain, whose identifiers of patients are hashed (`identifiers`).
+
+    Attributes:
+        domain: key of the domain: hospitals number their patients alike, and few files name the issuer of a number.
+    """
+
+    domain: str
+    _known: dict[Path, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def numbering(self) -> str:
+        """Two domains with the same numbering mean the same patient by the same text."""
+        return f"{self.domain}:DICOM"
+
+    def __str__(self) -> str:
+        return "the headers of its DICOM files"
+
+    def patient(self, domain: str, name: str, image: Path) -> str | None:
+        """The patient of a case; None where its photograph is no DICOM file, or names no patient."""
+        if image not in self._known:
+            self._known[image] = _in_header(image) if is_dicom(image) else None
+        return self._known[image]
+
+
+def _in_header(image: Path) -> str | None:
+    try:
+        patient = read_header(image).patient
+    except DataError:  # told where the photograph is read
+        return None
+    return naming(keep=False).name(patient) or None
+
+
+def headers_of(domain: str, photographs: Sequence[tuple[str, Path]]) -> PatientHeaders | None:
+    """What the headers of a domain's photographs say of patients; None if they do not name two patients at least.
+
+    Files of which all have the same identifier were made anonymous: they do not say that all eyes are of one patient.
+    """
+    headers = PatientHeaders(domain)
+    named = {headers.patient(domain, name, image) for name, image in photographs} - {None}
+    return headers if len(named) > 1 else None
+
+
+Patients = PatientPattern | PatientTable | PatientHeaders
 
 
 def read_table(path: Path, case: str = "case", patient: str = "patient", domain: str = "") -> PatientTable:

@@ -16,6 +16,7 @@ from fundus_seg.builtins import Split
 from fundus_seg.data.files import ANNOTATOR, NAME, SPLITS, Pattern
 from fundus_seg.data.folder_words import SplitWord, is_version, key_of, place, structure_of, words_of
 from fundus_seg.data.names import stem, suffix_of
+from fundus_seg.data.patients import PATIENT
 from fundus_seg.data.survey import Group, Pictures, Survey
 
 _MERGED = ("majority", "consensus", "staple", "average", "avg", "mean", "median", "fusion", "union", "intersection")
@@ -67,12 +68,14 @@ class ProposedDomain:
         name: the folders that it is named after.
         splits: its splits; `train` alone: a hash of each case's name splits it.
         questions: what is a guess, in words.
+        patient: pattern of the photographs' paths that may tell the patient; empty where folders do not.
     """
 
     key: str
     name: str
     splits: dict[Split, ProposedSplit]
     questions: list[str] = field(default_factory=list)
+    patient: str = ""
 
 
 @dataclass
@@ -91,15 +94,17 @@ class Proposal:
 def propose(found: Survey) -> Proposal:
     """Propose domains for what lies in a folder; none where no photograph has a mask that can be taken."""
     left_out: dict[str, list[Path]] = {}
-    places: dict[tuple[str, ...], dict[SplitWord, list[Group]]] = {}
+    places: _Places = {}
     for group in _versions_left_out(found.groups, left_out):
         split, words = place(group.folders)
         places.setdefault(words, {}).setdefault(split or "train", []).append(group)
+    patients = _folders_of_patients(found.folder, places)
     domains: list[ProposedDomain] = []
     for words, of_splits in sorted(places.items()):
         for number, splits in enumerate(_merged_splits(found.folder, of_splits, left_out)):
             name = " ".join(words) or found.folder.resolve().name
             domain = ProposedDomain(key_of(name, [each.key for each in domains]), name, {})
+            domain.patient = patients.get(words, "")
             _ask_of_splits(domain, splits, of_splits, left_out)
             if domain.splits:
                 if number:
@@ -109,6 +114,38 @@ def propose(found: Survey) -> Proposal:
     for domain in small if len(small) > _FEW_CASES else []:
         domain.questions.append("few cases: is this folder a patient and no domain? then move their files together")
     return Proposal(domains, left_out)
+
+
+_Places = dict[tuple[str, ...], dict[SplitWord, list[Group]]]
+
+
+def _folders_of_patients(folder: Path, places: _Places) -> dict[tuple[str, ...], str]:
+    """Put many places of few cases, beside each other, together as one: their folders are rather those of patients.
+
+    Returns:
+        A pattern of paths with `{patient}` for these folders, by the place that holds them now.
+    """
+    beside: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for words, of_splits in places.items():
+        few = sum(len(group.files) for groups in of_splits.values() for group in groups) <= _FEW_CASES
+        if words and few and words[:-1] not in places:
+            beside.setdefault(words[:-1], []).append(words)
+    patients = {}
+    for above, small in beside.items():
+        if len(small) <= _FEW_CASES:
+            continue
+        together: dict[SplitWord, list[Group]] = {}
+        for words in small:
+            for split, groups in places[words].items():
+                together.setdefault(split, []).extend(groups)
+        merged = [_merge(folder, groups) for groups in together.values()]
+        parts = PurePosixPath(merged[0].pattern).parts if merged[0] else ()
+        if None not in merged and "*" in parts:
+            for words in small:
+                del places[words]
+            places[above] = together
+            patients[above] = "/".join([PATIENT, *("*" for _ in parts[parts.index("*") + 1 :])])
+    return patients
 
 
 def _versions_left_out(groups: Sequence[Group], left_out: dict[str, list[Path]]) -> Iterator[Group]:

@@ -116,6 +116,12 @@ def _refuse(member: Member, archive: str) -> None:
         raise DataError(f"it would unpack to {member.size} bytes from {member.packed}; nothing was unpacked", place)
 
 
+def _plain(name: str) -> str:
+    """A name in an archive with `/` between folders, and without the parts that name none; an absolute one stays so."""
+    slashed = name.replace("\\", "/")
+    return "/" * slashed.startswith("/") + "/".join(part for part in slashed.split("/") if part not in ("", "."))
+
+
 class _Zip:
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -126,8 +132,8 @@ class _Zip:
                 if not info.is_dir():
                     mode = info.external_attr >> 16
                     regular = stat.S_ISREG(mode) or not stat.S_IFMT(mode)
-                    name = info.filename.replace("\\", "/").removeprefix("./")
-                    yield Member(place, name, info.file_size, info.compress_size, regular, bool(info.flag_bits & 1))
+                    encrypted = bool(info.flag_bits & 1)
+                    yield Member(place, _plain(info.filename), info.file_size, info.compress_size, regular, encrypted)
 
     def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Iterator[tuple[int, Path]]:
         with zipfile.ZipFile(self._path) as archive:
@@ -150,8 +156,8 @@ class _Tar:
         with tarfile.open(self._path) as archive:
             for place, info in enumerate(archive):
                 if not info.isdir():
-                    name = info.name.removeprefix("./")
-                    yield Member(place, name, info.size, info.size, info.isreg() and not info.issparse())
+                    regular = info.isreg() and not info.issparse()
+                    yield Member(place, _plain(info.name), info.size, info.size, regular)
 
     def unpack(self, wanted: Mapping[int, Path], failed: Failed) -> Iterator[tuple[int, Path]]:
         """In one pass, since a compressed tar cannot go back."""

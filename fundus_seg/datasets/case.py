@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.builtins import Split
+from fundus_seg.data.coding import corners
 from fundus_seg.data.crop import Crop, as_row, crop_at
-from fundus_seg.data.io import Photograph, read_photograph, write_mask
+from fundus_seg.data.io import Photograph, read_mask, read_photograph, write_mask
 from fundus_seg.data.orientation import as_shown, drawn_as_stored
 from fundus_seg.datasets.model import EACH, DataSet, RawCase, Rules
 from fundus_seg.datasets.raw import Raw, RawFile
 from fundus_seg.datasets.truths import combined
 from fundus_seg.digests import file_digest
-from fundus_seg.errors import DataError, Problem
+from fundus_seg.errors import DataError
 from fundus_seg.protocol import FRAME, STRUCTURES
 
 MOST_STRETCH = 0.02
@@ -48,7 +49,7 @@ def write_case(dataset: DataSet, rules: Rules, raw: Raw, case: RawCase, split: S
         shown = {str(path): file.shown for file, path in paths.items()}
         problem = error.problems[0]
         place = shown.get(str(problem.path), problem.path)
-        raise DataError(problem.text, place, problems=[Problem(problem.text, place)]) from error
+        raise DataError(problem.text, place, problem.line) from error
     finally:
         for file in case.files:
             raw.release(file)
@@ -75,11 +76,19 @@ def _write(
     disc = np.any([masks[0] for masks in drawn.values()], axis=0)
     if not disc.any():
         raise DataError("a mask without a disc; download it again", paths[next(iter(case.truths.values()))[0]])
+    if corners(disc[:, slice(*view)] if view else disc).all():
+        text = "its disc covers the corners of the photograph, so its greys are exchanged; download it again"
+        raise DataError(text, paths[next(iter(case.truths.values()))[0]])
     crop = _crop(rules, (width, height), disc, view)
     rois = folder / split / "ROIs"
     if dataset.as_is:
         shutil.copyfile(paths[case.photograph], rois / "image" / f"{case.name}.png")
-        shutil.copyfile(paths[case.truths[rules.reader][0]], rois / "mask" / f"{case.name}.png")
+        mask, target = paths[case.truths[rules.reader][0]], rois / "mask" / f"{case.name}.png"
+        if np.array_equal(read_mask(mask), drawn[""]):
+            shutil.copyfile(mask, target)
+        else:
+            write_mask(target, drawn[""], "png")
+            odd.append("a mask of labels, which is written as greys")
     else:
         _write_photograph(rois / "image" / f"{case.name}.png", crop.cut(photograph.pixels, 0, smooth=True))
         for reader, masks in drawn.items():

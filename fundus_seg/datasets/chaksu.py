@@ -16,6 +16,8 @@ _CAMERAS = {"Bosch": (104, 41), "Forus": (95, 31), "Remidio": (810, 264)}  # pho
 _PLACE = r"(?P<split>Train|Test)/(?:[^/]+/)*?"
 _CAMERA = r"(?P<camera>Bosch|Forus|Rem[ei]dio)"
 _STEM = r"(?P<stem>[^/]+)"
+_DECISION = ("Majority Decision", "Glaucoma Decision")
+"""What the column of the majority's decision is called: the tables of the three cameras differ."""
 _PICTURE = r"\.(?:png|jpe?g|tiff?|bmp)"
 
 
@@ -34,7 +36,7 @@ def _details(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[st
     for camera in _CAMERAS:
         for split in ("Train", "Test"):
             path = find(rf"{split}/(?:[^/]+/)*Glaucoma_Decision_Comparison_{camera}_majority\.csv")
-            for images, decision in records(path, "Images", "Majority Decision") if path else ():
+            for images, decision in records(path, "Images", _DECISION) if path else ():
                 name = re.split(r"\.(?:jpe?g|png|tiff?)-", images, maxsplit=1, flags=re.IGNORECASE)[0]
                 diagnosis = "normal" if decision.upper() == "NORMAL" else "suspect" if decision else ""
                 known[f"{camera}-{name}".casefold()] = Details(diagnosis=diagnosis)

@@ -6,6 +6,7 @@ Where the cup was not annotated, they are (1, H, W), the disc alone.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from fundus_seg.datasets.content import content_of
 from fundus_seg.datasets.model import Rules
 from fundus_seg.errors import DataError, one_line
 
+_NUMBER = r"[-+]?\d+(?:,\d+)?(?:e[-+]?\d+)?"
+_DECIMAL_COMMAS = re.compile(rf"\s*{_NUMBER}[\s;]+{_NUMBER}\s*", re.IGNORECASE)
 _MOST_TEXT, _MOST_JSON = 1 << 22, 1 << 26  # bytes of a file; labelme may hold a copy of the photograph
 _MARGIN = 0.05
 """How far a contour may leave its photograph, as a share of the longer side."""
@@ -85,11 +88,16 @@ def filled(contours: Sequence[NDArray[np.float64]], frame: tuple[int, int], path
 
 
 def _points(path: Path) -> NDArray[np.float64]:
-    """The points (n, 2) of a text file; numbers may be parted by spaces, tabs, commas or semicolons."""
+    """The points (n, 2) of a text file.
+
+    Numbers may be parted by spaces, tabs, commas or semicolons. Commas within two numbers that are parted otherwise are
+    decimal ones, as programs write them on a Spanish computer.
+    """
     points = []
     lines = content_of(path, _MOST_TEXT).decode("utf-8-sig", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
-        cells = line.replace(",", " ").replace(";", " ").split()
+        decimal = "." if _DECIMAL_COMMAS.fullmatch(line) else " "
+        cells = line.replace(",", decimal).replace(";", " ").split()
         if not cells:
             continue
         try:

@@ -122,9 +122,10 @@ class _Search:
     def _matching(self, pattern: str) -> Iterable[_Candidate]:
         compiled = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE)
         for file in self._raw.files:
-            if _ILLUSTRATION.fullmatch(file.name) or (self._excluded and self._excluded.fullmatch(file.name)):
+            path = file.path
+            if _ILLUSTRATION.fullmatch(path) or (self._excluded and self._excluded.fullmatch(path)):
                 continue
-            if match := compiled.fullmatch(file.name):
+            if match := compiled.fullmatch(path):
                 yield _Candidate(file, match)
 
     def _only(self, name: str, files: Files, candidates: Sequence[_Candidate]) -> _Candidate:

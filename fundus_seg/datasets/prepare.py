@@ -20,7 +20,7 @@ from fundus_seg.datasets import SETS
 from fundus_seg.datasets.case import Written, write_case
 from fundus_seg.datasets.finding import FoundCases, find_cases
 from fundus_seg.datasets.model import DataSet, RawCase, Rules
-from fundus_seg.datasets.raw import Raw
+from fundus_seg.datasets.raw import Raw, name_of_source
 from fundus_seg.datasets.sheets import DATASHEET, datasheet_text, manifest_text, write_whole
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, Problem, Problems, counted, listing
@@ -87,7 +87,7 @@ def prepare(
         rows, problems, notes = written
         if all(row.get("lacks") for row in rows):
             raise DataError(f"no case of {dataset.name} can be used ({rows[0]['name']}: {rows[0]['lacks']})")
-        sources = [Path(os.path.realpath(path)).name for path in paths]
+        sources = [name_of_source(path) for path in paths]
         (scratch / dataset.name / MANIFEST).write_text(manifest_text(rows), "utf8")
         sheet = datasheet_text(dataset, rules, sources, rows, problems, notes)
         (scratch / dataset.name / DATASHEET).write_text(sheet, "utf8")

@@ -6,13 +6,14 @@ Archives are untrusted (`archives.py`). What a data set needs is unpacked into a
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from fundus_seg.data.listing import SPECIAL, Skipped, entries, files_below, kind_of
-from fundus_seg.data.names import suffix_of
+from fundus_seg.data.names import key, suffix_of
 from fundus_seg.datasets.archives import ARCHIVES, MOST_FILES, UNREADABLE, Failed, is_archive, open_archive
 from fundus_seg.errors import DataError, Problems
 from fundus_seg.progress import Advance
@@ -24,6 +25,7 @@ MOST_NESTED_RATIO, FREE = 20, 1 << 30
 DEEPEST = 3
 """How many archives may lie in each other."""
 
+_ARCHIVE = re.compile("(?:" + "|".join(map(re.escape, ARCHIVES)) + ")(?=/)", re.IGNORECASE)
 _NOISE = ("thumbs.db", "desktop.ini")
 
 
@@ -33,7 +35,7 @@ class RawFile:
 
     Attributes:
         name: its path from the folder or archive that was given, that one's own name included, with `/` between folders
-            and into archives: `REFUGE2.zip/REFUGE2/train/images/g0001.jpg`.
+            and into archives: `REFUGE2.zip/REFUGE2/train/images/g0001.jpg`. Bytes that are not UTF-8 are written out.
         shown: the same path behind that of the folder or archive, as the user gave it: for messages.
         size: its bytes, as its archive says; 0 of a file that lies in a folder.
     """
@@ -43,6 +45,16 @@ class RawFile:
     size: int
     _source: _Source = field(repr=False)
     _place: int = field(repr=False)
+
+    @property
+    def path(self) -> str:
+        """The name with archives as folders: `Train.zip` is `Train`, whether or not its files lie in a folder Train."""
+        return _ARCHIVE.sub("", self.name)
+
+
+def name_of_source(path: Path) -> str:
+    """What a folder or file that was given is called: as it was given, so a link keeps its own name."""
+    return key(path.name if path.name.strip(".") else Path(os.path.realpath(path)).name)
 
 
 class _Source(Protocol):
@@ -79,9 +91,9 @@ class Raw:
         self._written = [Path(os.path.realpath(folder)) for folder in written]
         self._number = self._unpacked = 0
         self._paths: dict[RawFile, Path] = {}
-        for path in dict.fromkeys(paths):
+        for path in {os.path.realpath(path): path for path in paths}.values():
             kind = kind_of(path)
-            name = Path(os.path.realpath(path)).name
+            name = name_of_source(path)
             if kind == "folder":
                 self._add_folder(path, name)
             elif not path.is_file():
@@ -152,14 +164,14 @@ class Raw:
             elif suffix_of(below) in UNREADABLE:
                 self._skip(str(path))
             else:
-                self._add(RawFile(f"{name}/{below}", str(path), 0, source, source.add(path)))
+                self._add(_file(f"{name}/{below}", str(path), 0, source, source.add(path)))
 
     def _add_file(self, path: Path, name: str) -> None:
         if name.lower().endswith(ARCHIVES) or (suffix_of(name) != ".xlsx" and is_archive(path)):
             self._add_archive(path, name, str(path), 1)
         else:
             source = _Plain()
-            self._add(RawFile(name, str(path), 0, source, source.add(path)))
+            self._add(_file(name, str(path), 0, source, source.add(path)))
 
     def _add(self, file: RawFile) -> None:
         self.files.append(file)
@@ -175,7 +187,7 @@ class Raw:
         """Add the files of an archive, and of the archives in it."""
         archive, members = open_archive(path, shown)
         for member in members:
-            file = RawFile(f"{name}/{member.name}", f"{shown}/{member.name}", member.size, archive, member.place)
+            file = _file(f"{name}/{member.name}", f"{shown}/{member.name}", member.size, archive, member.place)
             if _is_noise(member.name):
                 continue
             if not member.regular:
@@ -198,6 +210,11 @@ class Raw:
         list(file._source.unpack({file._place: target}, lambda _, why: problems.add(f"damaged ({why})", file.shown)))
         problems.refuse("archives are damaged")
         self._add_archive(target, file.name, file.shown, depth)
+
+
+def _file(name: str, shown: str, size: int, source: _Source, place: int) -> RawFile:
+    """A file; its names become texts that any table can hold."""
+    return RawFile(key(name), key(shown), size, source, place)
 
 
 def _is_noise(name: str) -> bool:

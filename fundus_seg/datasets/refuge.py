@@ -30,7 +30,7 @@ def _by_table(file: str, name_column: str, label_column: str) -> ReadDetails:
     def details(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[str, Details]:
         path = find(file)
         if path is None:
-            classes = {name: _CLASS_FOLDER.fullmatch(files[-1].name) for name, files in cases.items()}
+            classes = {name: _CLASS_FOLDER.fullmatch(files[-1].path) for name, files in cases.items()}
             return {name: Details(diagnosis=_CLASSES[match[1].upper()]) for name, match in classes.items() if match}
         rows = records(path, name_column, label_column)
         return {Path(name).stem: Details(diagnosis=_LABELS.get(label, "")) for name, label in rows if name}
@@ -86,7 +86,7 @@ def _refuge(
         dofe=dofe,
         counts={"all": 400},
         names=names,
-        excluded=r"AMD/.*|(?:Images|Masks)_(?:Cropped|Square)/.*",
+        excluded=r"AMD/.*|(?:Images|Masks)_(?:Cropped|Square)/.*|REFUGE2/Validation/Images/.*|refuge2-test/.*",
         details=details,
         note="The official split is of the three sets of 400, each of which is a domain here; so a split of one set is "
         "the benchmark's, or one by names.",
@@ -114,7 +114,7 @@ REFUGE_VAL = _refuge(
     _numbered("V", 400),
     "REFUGE-Validation400",
     "REFUGE-Validation400-GT",
-    _by_table(r"REFUGE-Validation400-GT/(?:[^/]+/)*Fovea_locations\.xlsx", "ImgName", "Glaucoma Label"),
+    _by_table(r"(?:REFUGE-Validation400-GT|REFUGE1-val)/(?:[^/]+/)*Fovea_locations\.xlsx", "ImgName", "Glaucoma Label"),
     dofe=members("D"),
 )
 REFUGE_TEST = _refuge(

@@ -25,7 +25,7 @@ def _details(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[st
     """The diagnosis from the folders, where there are such; the eye from names of the third release."""
     known = {}
     for name, files in cases.items():
-        folders = {folder.lower() for file in files for folder in file.name.split("/")[:-1]}
+        folders = {folder.lower() for file in files for folder in file.path.split("/")[:-1]}
         eye = _EYE.match(name)
         diagnosis = next((each for each in ("glaucoma", "normal") if each in folders), "")
         known[name] = Details(eye=_EYES[eye[1]] if eye else "", diagnosis=diagnosis)

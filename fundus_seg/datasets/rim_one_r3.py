@@ -22,13 +22,13 @@ def _details(find: Tables, cases: Mapping[str, Sequence[RawFile]]) -> Mapping[st
 
 def _pair(folder: str, ending: str) -> Drawing:
     """Disc and cup of one reader. Before a reader's name stands a revision, the highest of which is taken."""
-    revised = r"(?:-(?P<revision>\d+))?"
+    revised, below = r"(?:-(?P<revision>\d+))?", folder.replace("_", "[ _]")
     return Drawing(
         tuple(
             Files(
                 f"{structure.lower()} mask",
                 f"{folder}/{{name}}-{structure}-{ending}.png",
-                (rf"{folder}/{_NAME}{revised}-{structure}-{ending}\.png",),
+                (rf"{below}/{_NAME}{revised}-{structure}-{ending}\.png",),
             )
             for structure in ("Disc", "Cup")
         ),
@@ -47,7 +47,7 @@ RIM_ONE_R3 = DataSet(
     "Average_masks",
     annotators="two experts, and their average by the authors",
     verified=True,
-    photographs=Files("photograph", "Stereo Images/{name}.jpg", (rf"Stereo Images/(?:[^/]+/)*{_NAME}\.jpe?g",)),
+    photographs=Files("photograph", "Stereo Images/{name}.jpg", (rf"Stereo[ _]Images/(?:[^/]+/)*{_NAME}\.jpe?g",)),
     drawings={
         "average": _pair("Average_masks", "Avg"),
         "expert1": _pair("Expert1_masks", "exp1"),

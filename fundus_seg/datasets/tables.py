@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fundus_seg.datasets.content import content_of
@@ -14,26 +14,38 @@ _MOST_UNPACKED = 1 << 26
 _MOST_ROWS, _MOST_COLUMNS = 100_000, 200
 
 
-def records(path: Path, *columns: str | int) -> Iterator[list[str]]:
+def records(path: Path, *columns: str | tuple[str, ...] | int) -> Iterator[list[str]]:
     """The rows below the titles of a table, as the cells in some columns.
 
     Args:
         path: a file .xlsx or .csv.
-        columns: the titles of the columns, in upper and lower case alike, or their numbers from 0. The titles stand in
-            the first row that holds all of them.
+        columns: the titles of the columns, in upper and lower case alike, or their numbers from 0; a tuple has the
+            titles that one column may have. The titles stand in the first row that holds one for each column.
 
     Raises:
         DataError: the table cannot be read, or lacks a title.
     """
     rows = _workbook(path) if path.suffix.lower() == ".xlsx" else _csv(path)
-    titles = [column for column in columns if isinstance(column, str)]
     for start, row in enumerate(rows):
-        lower = [cell.lower() for cell in row]
-        if all(title.lower() in lower for title in titles):
-            places = [column if isinstance(column, int) else lower.index(column.lower()) for column in columns]
+        titles = [cell.lower() for cell in row]
+        found = [_place(titles, column) for column in columns]
+        places = [place for place in found if place is not None]
+        if len(places) == len(columns):
             widest = max(places)
             return ([row[place] for place in places] for row in rows[start + 1 :] if len(row) > widest)
-    raise DataError(f"no row with the titles {', '.join(titles)}; download it again", path)
+    named = (" or ".join(_titles(column)) for column in columns if not isinstance(column, int))
+    raise DataError(f"no row with the titles {', '.join(named)}; download it again", path)
+
+
+def _titles(column: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (column,) if isinstance(column, str) else column
+
+
+def _place(titles: Sequence[str], column: str | tuple[str, ...] | int) -> int | None:
+    """The number of a column in a row of titles in lower case; None if none of its titles stands there."""
+    if isinstance(column, int):
+        return column
+    return next((titles.index(title.lower()) for title in _titles(column) if title.lower() in titles), None)
 
 
 def _csv(path: Path) -> list[list[str]]:
