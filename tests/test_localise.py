@@ -56,7 +56,7 @@ class TestLooks:
     def test_the_close_look_frames_the_disc(self):
         network = Bright()
         Localiser(network)(photograph((100, 150, 20)))
-        assert 2 * np.sqrt(network.shares[-1] / np.pi) == pytest.approx(CLOSE, rel=0.1)
+        assert 2 * np.sqrt(network.shares[-1] / np.pi) == pytest.approx(CLOSE[-1], rel=0.1)
 
     def test_nothing_and_two_are_not_found(self):
         assert Localiser(Bright())(photograph()) == NO_EYE
