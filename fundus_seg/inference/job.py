@@ -317,6 +317,10 @@ class PredictionJob:
         photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing)
         if photograph.box is None:
             return None
+        if photograph.box != box:
+            photograph.seen = self.predictor.prepare(photograph.box.cut(photograph.image))
+            (photograph.logits,) = self.predictor.logits_of_batch([photograph.seen], photograph.frame)
+            return self._masks(photograph)
         return box.paste(masks, whole), None if kept is None else box.paste(kept, whole)
 
     def _in_order(self, names: Iterable[str]) -> list[str]:
