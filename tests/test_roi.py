@@ -34,7 +34,7 @@ class TestAuto:
     def test_where_a_crop_may_have_been_measured_badly_the_network_s_own_disc_decides(self):
         whole, crop = Box.whole(PHOTOGRAPH.shape), Box(172, 72, 256, 256)
         found = region("auto", FoundDisc(300, 200, 153.6, 1))  # 0.31 of the side
-        assert found == Region("full", whole, crop=crop)
+        assert found == Region("full", whole, otherwise=crop)
         disc = np.zeros((400, 600), bool)
         assert found.confirmed(disc, FRAMING) == Region("auto", crop)
         disc[:150, :150] = True
