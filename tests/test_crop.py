@@ -32,6 +32,13 @@ def test_what_leaves_the_frame_is_filled():
     assert (cut[:, :3] == 255).all() and (cut[5] == 255).all()
 
 
+def test_a_crop_beside_the_frame_shows_nothing_of_it():
+    for centre in ((-20, 10), (80, 10), (20, -9), (20, 70)):
+        crop = crop_at(FRAME, centre, (8, 6))
+        assert (crop.cut(PIXELS, 255, smooth=True) == 255).all()
+        assert not crop.whole(np.ones((6, 8), bool)).any()
+
+
 def test_a_view_is_never_left():
     crop = crop_at(FRAME, (22, 20), (10, 10), view=(0, 25))
     assert (crop.cut(PIXELS, 0, smooth=True)[:, 8:] == 0).all()

@@ -9,6 +9,7 @@ from predictions import Told, rows_of
 
 from fundus_seg.data.box import Box
 from fundus_seg.data.crop import as_row, crop_at
+from fundus_seg.data.framing import Framing
 from fundus_seg.data.io import read_mask
 from fundus_seg.errors import RunError
 from fundus_seg.inference import folder
@@ -101,6 +102,18 @@ class TestWholePhotographs:
         assert (row["roi"], row["warning"]) == ("full", "disc_unconfirmed")
         assert (tmp_path / "out/masks/eye1.png").is_file()
         assert "warning: 1 of 3 photographs: no disc found at first" in told.text
+
+    @pytest.mark.parametrize(("drawn_in_the_whole", "how"), [(0.5, "full"), (0.2, "auto")])
+    def test_a_doubtful_crop_is_cropped_if_the_network_draws_a_small_disc(
+        self, drawn, found, checkpoint, frames, tmp_path, drawn_in_the_whole, how
+    ):
+        model = drawn(disc=drawn_in_the_whole, cup=0.1)
+        model.framing = Framing(0.5, 0.8)
+        found[first_pixel(frames / "eye1.png")] = FoundDisc(200, 120, 100, 1)
+        row = rows_of(predict_folder(checkpoint, [frames / "eye1.png"], tmp_path / "out"))[0]
+        assert row["roi"] == how
+        assert int(row["crop_width"]) == (round(100 / model.framing.middle) if how == "auto" else 400)
+        assert read_mask(tmp_path / "out/masks/eye1.png").shape == (2, 240, 400)
 
     def test_photographs_framed_as_in_training_are_seen_whole(self, drawn, found, checkpoint, frames, tmp_path):
         drawn(disc=0.5, cup=0.2)

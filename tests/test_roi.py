@@ -31,6 +31,17 @@ class TestAuto:
     def test_a_photograph_nearer_than_any_crop_is_left_alone(self):
         assert region("auto", FoundDisc(300, 200, 500, 1)).how == "full"
 
+    def test_where_a_crop_may_have_been_measured_badly_the_network_s_own_disc_decides(self):
+        whole, crop = Box.whole(PHOTOGRAPH.shape), Box(172, 72, 256, 256)
+        found = region("auto", FoundDisc(300, 200, 153.6, 1))  # 0.31 of the side
+        assert found == Region("full", whole, otherwise=crop)
+        disc = np.zeros((400, 600), bool)
+        assert found.confirmed(disc, FRAMING) == Region("auto", crop)
+        disc[:150, :150] = True
+        assert found.confirmed(disc, FRAMING) == Region("auto", crop)
+        disc[:250, :250] = True
+        assert found.confirmed(disc, FRAMING) is found
+
     def test_a_disc_of_few_pixels_has_no_region(self):
         assert region("auto", FoundDisc(10, 10, 9, 1)) == Region("none", None, TOO_SMALL)
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fundus_seg.data.box import Box
 from fundus_seg.errors import DataError
 
 Pixel = TypeVar("Pixel", bound=np.generic)
@@ -52,9 +53,8 @@ class Crop:
             fill: the value of pixels where the photograph shows nothing.
             smooth: whether a crop that is resampled is interpolated; else each pixel takes the nearest one's value.
         """
-        rows, columns = self._seen()
         box = np.full((self.height, self.width, *pixels.shape[2:]), fill, pixels.dtype)
-        box[self._inner()] = pixels[rows, columns]
+        box[self._inner()] = self._shown().cut(pixels)
         return box if self.size == (self.width, self.height) else _resized(box, self.size, smooth=smooth)
 
     @property
@@ -72,18 +72,17 @@ class Crop:
         if (width, height) != self.size:
             own = f"{self.size[0]}x{self.size[1]}"
             raise DataError(f"a mask of {width}x{height} pixels for a crop of {own}: give the mask of this crop")
-        flat = masks.reshape(-1, height, width)
         if self.size != (self.width, self.height):
-            flat = np.stack([_resized(mask, (self.width, self.height), smooth=False) for mask in flat])
-        whole = np.zeros((len(flat), self.frame_height, self.frame_width), masks.dtype)
-        whole[:, *self._seen()] = flat[:, *self._inner()]
-        return whole.reshape(*masks.shape[:-2], self.frame_height, self.frame_width)
+            each = masks.reshape(-1, height, width)
+            flat = [_resized(mask, (self.width, self.height), smooth=False) for mask in each]
+            masks = np.stack(flat).reshape(*masks.shape[:-2], self.height, self.width)
+        return self._shown().paste(masks[..., *self._inner()], (self.frame_height, self.frame_width))
 
-    def _seen(self) -> tuple[slice, slice]:
-        """The rows and columns of the photograph that the crop shows."""
-        top, left = self.top + self.pad_top, self.left + self.pad_left
-        bottom, right = self.top + self.height - self.pad_bottom, self.left + self.width - self.pad_right
-        return slice(top, bottom), slice(left, right)
+    def _shown(self) -> Box:
+        """The part of the photograph that the crop shows."""
+        width = max(0, self.width - self.pad_left - self.pad_right)
+        height = max(0, self.height - self.pad_top - self.pad_bottom)
+        return Box(self.left + self.pad_left, self.top + self.pad_top, width, height)
 
     def _inner(self) -> tuple[slice, slice]:
         """The rows and columns of the box that show the photograph."""

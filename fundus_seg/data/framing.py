@@ -25,7 +25,7 @@ _MOST_FACTOR = 2.0
 Crops of Drishti-GS and REFUGE differ by 1.2, the phantom's domains by 1.2, and equal crops of REFUGE's two cameras by
 1.3, as their frames of 2124 and 1634 pixels do. A whole photograph of REFUGE (.15 to .24) and its crop of 800 pixels
 differ by 2 to 2.6."""
-_WHOLE, _CROP = 0.25, 0.35
+WHOLE, _CROP = 0.25, 0.35
 """Below the first, a median framing is that of whole photographs: those of REFUGE have .15 to .24, and a disc of 387
 pixels in Drishti-GS's frame of 2047x1760 has .20. Above the second it is that of crops about the disc: 800 pixels about
 a disc of 294, the median of REFUGE's smaller frames, have .37. Between the two nothing is said."""
@@ -108,10 +108,10 @@ def odd_framings(framings: Mapping[str, Sequence[float]]) -> Iterator[str]:
         return
     ordered = sorted(medians, key=lambda name: medians[name])
     least, most = medians[ordered[0]], medians[ordered[-1]]
-    mixed = least < _WHOLE and most > _CROP
+    mixed = least < WHOLE and most > _CROP
     if mixed or most > _MOST_FACTOR * least:
         shares = ", ".join(f"{name} {medians[name]:.2f}" for name in ordered)
-        limit = f"below {_WHOLE} whole photographs, above {_CROP} crops" if mixed else f"more than {_MOST_FACTOR:g}"
+        limit = f"below {WHOLE} whole photographs, above {_CROP} crops" if mixed else f"more than {_MOST_FACTOR:g}"
         yield (
             f"the disc's diameter as a share of the frame differs by a factor of {most / least:.1f} ({limit}): median "
             f"of {shares}; crop all domains alike about the disc, or none"

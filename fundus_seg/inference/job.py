@@ -321,6 +321,10 @@ class PredictionJob:
         region = photograph.region
         if region.box is None:
             return None
+        if region.box != box:
+            photograph.seen = self.predictor.prepare(region.cut(photograph.image))
+            (photograph.logits,) = self.predictor.logits_of_batch([photograph.seen], photograph.frame)
+            return self._masks(photograph)
         return region.whole(masks, whole), None if kept is None else region.whole(kept, whole)
 
     def _in_order(self, names: Iterable[str]) -> list[str]:

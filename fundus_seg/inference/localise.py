@@ -1,8 +1,9 @@
 """Find the optic disc in a whole photograph.
 
 The field of view is found by its light. The network (`fundus_seg.models.localiser`) looks at the square around it, and
-then closer, at a square around what it has found there, in which the disc has one size, whatever the camera. The close
-look measures the disc; it is repeated where that changes much, and a disc that it does not see is not found.
+then closer, at squares around each thing there that may be the disc, in which it has one size, whatever the camera.
+Each close look corrects the one before, and the last one measures the disc; what any of them takes for no disc is none.
+Every look is the mean of the square's and of its mirror image's.
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ from fundus_seg.inference.roi import NO_EYE, TWO_DISCS
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.localiser import LOOK, STRIDE, LocaliserNet, load_localiser
 
-CLOSE = 0.5
-"""Diameter of the disc as a share of a close look's square, if the look before has measured it well."""
-_LOOKS, _STEADY = 4, 1.15
-"""Close looks at most; there is no further one once the disc is not larger than was thought, by this factor."""
+CLOSE = (0.5, 0.7, 0.7)
+"""Diameter of the disc as a share of the square of each close look, if the look before has measured it well. The first
+may be wrong about it and sees more around; the nearer the disc, the less of its surroundings is taken for it."""
 _PRESENT, _SURE = 0.5, 0.7
 """Probability of a disc's pixels, and of the surest of them."""
-_RIVAL = 0.5
-"""A second disc that is so likely beside the first leaves it open which of them it is."""
+_RIVAL, _RIVALS = 0.5, 3
+"""What the first look takes for so likely beside the likeliest is looked at closely too, so many of them at most."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +68,34 @@ class Localiser:
         """The disc in a photograph (H, W, 3) uint8; or why none is found, in a word: `NO_EYE` or `TWO_DISCS`."""
         field = field_of_view(image)
         first = Box.around(field.x + field.width / 2, field.y + field.height / 2, max(field.width, field.height))
-        spots = self._look(image, first)
-        if not spots or spots[0].surest < _SURE:
-            return NO_EYE
-        if len(spots) > 1 and spots[1].total * spots[1].surest > _RIVAL * spots[0].total * spots[0].surest:
-            return TWO_DISCS
-        best = spots[0]
-        for _ in range(_LOOKS):
-            square = Box.around(best.x, best.y, best.diameter / CLOSE)
+        discs: list[FoundDisc] = []
+        for spot in _likely(self._look(image, first)):
+            disc = self._measure(image, spot)
+            if disc and not any(_near(disc, other) for other in discs):
+                discs.append(disc)
+        if len(discs) == 1:
+            return discs[0]
+        return TWO_DISCS if discs else NO_EYE
+
+    def _measure(self, image: NDArray[np.uint8], best: _Spot) -> FoundDisc | None:
+        """The disc that a spot turns out to be when it is looked at closely; None: it is none."""
+        for share in CLOSE:
+            square = Box.around(best.x, best.y, best.diameter / share)
             seen = [spot for spot in self._look(image, square) if _near(spot, best)]
             if not seen or seen[0].surest < _SURE:
-                return NO_EYE
-            before, best = best, seen[0]
-            if best.diameter < _STEADY * before.diameter:
-                break
+                return None
+            best = seen[0]
         return FoundDisc(best.x, best.y, best.diameter, best.surest)
 
     @torch.inference_mode()
     def _look(self, image: NDArray[np.uint8], square: Box) -> list[_Spot]:
         """What may be a disc in a square of the photograph, the likeliest first; places are the photograph's."""
-        seen = cv2.resize(square.cut(image), (LOOK, LOOK), interpolation=cv2.INTER_AREA)
-        batch = scale_photographs(torch.from_numpy(seen).permute(2, 0, 1)[None])
+        kind = cv2.INTER_AREA if square.width > LOOK else cv2.INTER_LINEAR
+        seen = cv2.resize(square.cut(image), (LOOK, LOOK), interpolation=kind)
+        batch = scale_photographs(torch.from_numpy(np.stack([seen, seen[:, ::-1]])).permute(0, 3, 1, 2))
         with _single_thread():
-            chances = self.network(batch.contiguous(memory_format=torch.channels_last))[0].sigmoid().numpy()
+            one, mirrored = self.network(batch.contiguous(memory_format=torch.channels_last)).sigmoid().numpy()
+        chances = (one + mirrored[:, ::-1]) / 2
         _, labels, _, _ = cv2.connectedComponentsWithStats((chances > _PRESENT).astype(np.uint8))
         scale = square.width * STRIDE / LOOK
         spots = []
@@ -104,7 +109,7 @@ class Localiser:
             spots.append(
                 _Spot(square.x + x * scale, square.y + y * scale, diameter * scale, total, float(weights.max()))
             )
-        return sorted(spots, key=lambda spot: spot.total * spot.surest, reverse=True)
+        return sorted(spots, key=_weight, reverse=True)
 
 
 @lru_cache(1)
@@ -128,7 +133,16 @@ def _single_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _near(spot: _Spot, other: _Spot) -> bool:
+def _weight(spot: _Spot) -> float:
+    return spot.total * spot.surest
+
+
+def _likely(spots: list[_Spot]) -> list[_Spot]:
+    """Those of the first look's spots, the likeliest first, that may be the disc."""
+    return [spot for spot in spots if spot.surest >= _SURE and _weight(spot) > _RIVAL * _weight(spots[0])][:_RIVALS]
+
+
+def _near(spot: _Spot | FoundDisc, other: _Spot | FoundDisc) -> bool:
     """Whether two looks show the same disc."""
     apart = np.hypot(spot.x - other.x, spot.y - other.y)
     return bool(apart < 0.75 * max(spot.diameter, other.diameter) and 0.4 < spot.diameter / other.diameter < 2.5)

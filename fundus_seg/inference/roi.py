@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fundus_seg.data.box import Box
 from fundus_seg.data.crop import Crop, from_row
-from fundus_seg.data.framing import Framing, disc_framing
+from fundus_seg.data.framing import WHOLE, Framing, disc_framing
 from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.names import key, matched, stem, suffix_of
 from fundus_seg.digests import file_digest
@@ -55,12 +55,14 @@ class Region:
         box: the part; None: there is none.
         reason: why there is none, or what is doubtful about it, as the column `warning` says it.
         crop: the part as a manifest has it; None: it comes from elsewhere.
+        otherwise: what is predicted instead if the networks draw no disc in it that is framed as in training.
     """
 
     how: How
     box: Box | None
     reason: str = ""
     crop: Crop | None = None
+    otherwise: Box | None = None
 
     @classmethod
     def of_crop(cls, crop: Crop, image: NDArray[np.uint8]) -> Region:
@@ -95,9 +97,10 @@ class Region:
         return np.stack([self.crop.cut(mask, False, smooth=False) for mask in masks])
 
     def confirmed(self, disc: NDArray[np.bool_], framing: Framing | None) -> Region:
-        """The region, once the networks have drawn a disc (H, W) in it: a doubtful one may turn out to be none."""
-        if self.reason == UNCONFIRMED and not (framing and disc.any() and framing.holds(disc_framing(disc))):
-            return Region("none", None, NO_EYE)
+        """The region, once the networks have drawn a disc (H, W) in it: a doubtful one may turn out to be another."""
+        doubtful = self.reason == UNCONFIRMED or self.otherwise is not None
+        if doubtful and not (framing and disc.any() and framing.holds(disc_framing(disc))):
+            return Region("auto", self.otherwise) if self.otherwise else Region("none", None, NO_EYE)
         return self
 
 
@@ -172,9 +175,13 @@ class Roi:
         if disc.diameter < _LEAST_DISC:
             return Region("none", None, TOO_SMALL)
         side = disc.diameter / framing.middle
-        if framing.holds(disc.diameter / math.sqrt(image.shape[0] * image.shape[1])) or side >= max(image.shape[:2]):
+        share = disc.diameter / math.sqrt(image.shape[0] * image.shape[1])
+        if framing.holds(share) or side >= max(image.shape[:2]):
             return whole  # framed as in training already, or nearer to the disc than any crop of it can be
-        return Region("auto", Box.around(disc.x, disc.y, side))
+        crop = Box.around(disc.x, disc.y, side)
+        if share > WHOLE:  # perhaps a crop whose disc is larger than was measured, its rim as red as the fundus
+            return Region("full", whole.box, otherwise=crop)
+        return Region("auto", crop)
 
     def _listed(self, name: str) -> Box | Crop | None:
         own = matched([name], self.boxes.keys()).get(name)
