@@ -74,6 +74,13 @@ def predict(
             "full: all of it; a box in pixels; or a table of boxes with the columns name,x,y,w,h.",
         ),
     ] = "auto",
+    anatomical: Annotated[
+        bool,
+        typer.Option(
+            "--anatomical",
+            help="Make the masks anatomical: the cup in the disc, each in one piece, without holes, smoothly outlined.",
+        ),
+    ] = False,
     keep_ids: Annotated[
         bool,
         typer.Option(
@@ -137,6 +144,7 @@ def predict(
             truth_coding=read_coding(truth_coding) if truth_coding else None,
             precision=precision,
             roi=Roi.parse(roi),
+            anatomical=anatomical,
             keep_ids=keep_ids,
             progress=progress,
         )

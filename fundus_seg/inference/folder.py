@@ -29,6 +29,7 @@ def predict_folder(
     truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
     roi: Roi = FULL,
+    anatomical: bool = False,
     keep_ids: bool = False,
     shard: Shard | None = None,
     cores: int | None = None,
@@ -64,6 +65,7 @@ def predict_folder(
         truth_coding: coding of the true masks; None: it is recognised.
         precision: as in `Predictor`.
         roi: which part of each photograph the networks see; auto finds the disc and frames it as in training.
+        anatomical: whether masks are made anatomical (`Scoring.anatomical`), whatever the models' protocol says.
         keep_ids: whether the table holds the identifiers of DICOM files as they are, and not their hashes.
         shard: the part of the photographs to do; None: all. Shards may be done at the same time on machines that share
             `out`. The table of a shard lies in `out/shards`, until the last that ends, or any later call, joins all.
@@ -98,6 +100,7 @@ def predict_folder(
         truth_coding=truth_coding,
         precision=precision,
         roi=roi,
+        anatomical=anatomical,
         keep_ids=keep_ids,
         shard=shard,
         progress=progress,

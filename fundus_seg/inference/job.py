@@ -103,6 +103,7 @@ class PredictionJob:
         truth_coding: Coding | Thresholds | None = None,
         precision: Precision = "fp32",
         roi: Roi = FULL,
+        anatomical: bool = False,
         keep_ids: bool = False,
         shard: Shard | None = None,
         progress: Progress = SILENT,
@@ -121,7 +122,7 @@ class PredictionJob:
         whole = Table(
             out,
             columns(scored=truths is not None, dicom=identified is not None),
-            _made_by(members, form, precision, views, roi, identified),
+            _made_by(members, form, precision, views, roi, identified, anatomical=anatomical),
         )
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
@@ -133,6 +134,8 @@ class PredictionJob:
         from fundus_seg.inference.localise import localiser
 
         predictor = load_members(members, views=views, precision=precision, progress=progress)
+        if anatomical:
+            predictor.scoring = predictor.scoring.model_copy(update={"anatomical": True})
         if predictor.scoring.adapt_batch_norms is not None:
             progress.line("scoring.adapt_batch_norms is for scores alone; these masks are made without it")
         given, order = found.files, tuple(photographs)
@@ -328,7 +331,7 @@ class PredictionJob:
         kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
         photograph.raw = self.predictor.framed(photograph.logits, frame, kept)
         masks = self.predictor.clean(photograph.raw)
-        photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing)
+        photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing, photograph.raw[0])
         if photograph.box is None:
             return None
         return box.paste(masks, whole), None if kept is None else box.paste(kept, whole)
@@ -422,6 +425,8 @@ def _made_by(
     views: Views,
     roi: Roi,
     identified: Naming | None,
+    *,
+    anatomical: bool,
 ) -> dict[str, Any]:
     """What makes predictions, as JSON reads it: equal values, equal predictions. A checkpoint holds its protocol."""
     digests = [member.digest[:16] for member in members]
@@ -434,6 +439,7 @@ def _made_by(
         "mask format": form,
         "roi": roi.text,
         **({"views": views} if views != "none" else {}),
+        **({"anatomical": True} if anatomical else {}),
         **({"temperatures": temperatures} if len(temperatures) == len(members) else {}),
         **({"identifiers": identified.text} if identified else {}),
     }
