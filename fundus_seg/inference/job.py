@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
+from fundus_seg.builtins import CasesFormat, MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.container import memory_free
 from fundus_seg.cores import core_count
 from fundus_seg.data import dicom, listing
@@ -33,6 +33,7 @@ from fundus_seg.inference.pipeline import overlapped
 from fundus_seg.inference.plan import inputs_of, make_plan
 from fundus_seg.inference.roi import FULL, NOWHERE, Region, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
+from fundus_seg.inference.table_forms import check_form, in_form
 from fundus_seg.inference.truths import find_truths, read_pair
 from fundus_seg.progress import SILENT, Advance, Progress
 from fundus_seg.protocol import PROTOCOL_VERSION, STRUCTURES
@@ -69,6 +70,7 @@ class PredictionJob:
         roi: which part of each photograph is predicted.
         localiser: finds the disc, if that is asked for and the model says how its photographs were framed.
         naming: how the identifiers in DICOM files are named; None: no photograph is DICOM.
+        cases: form in which the whole table is also written.
         unusable: gets what is wrong with photographs that have no row.
     """
 
@@ -85,6 +87,7 @@ class PredictionJob:
     roi: Roi
     localiser: Localiser | None
     naming: Naming | None
+    cases: CasesFormat
     unusable: Problems
 
     @classmethod
@@ -105,10 +108,12 @@ class PredictionJob:
         roi: Roi = FULL,
         anatomical: bool = False,
         keep_ids: bool = False,
+        cases: CasesFormat = "csv",
         shard: Shard | None = None,
         progress: Progress = SILENT,
     ) -> PredictionJob:
         """Check the arguments of `predict_folder`, then load the model; errors are those of `predict_folder`."""
+        check_form(cases)
         members = find_members([model] if isinstance(model, Path) else model, progress=progress)
         found = listing.photographs(images, recursive=recursive, written=out)
         unusable = Problems()
@@ -157,6 +162,7 @@ class PredictionJob:
             roi,
             localiser() if roi.kind == "auto" and predictor.framing else None,
             identified,
+            cases,
             unusable,
         )
 
@@ -225,6 +231,10 @@ class PredictionJob:
             return len(rows)
         self.unusable.found += (Problem(row["reason"], row["photograph"]) for row in rows)
         return 0
+
+    def table_in_form(self) -> Path:
+        """Write the whole table in the form that is asked for; its path."""
+        return in_form(self.whole, self.cases)
 
     def refuse_unusable(self, done: int) -> None:
         """Raise a DataError that lists the photographs that have no row, if there are any; `done` are the others."""
