@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
+from fundus_seg.builtins import CasesFormat, MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.cores import core_count
 from fundus_seg.data.coding import Coding, Thresholds
 from fundus_seg.inference.job import PredictionJob
@@ -29,7 +29,9 @@ def predict_folder(
     truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
     roi: Roi = FULL,
+    anatomical: bool = False,
     keep_ids: bool = False,
+    cases: CasesFormat = "csv",
     shard: Shard | None = None,
     cores: int | None = None,
     progress: Progress = SILENT,
@@ -37,25 +39,8 @@ def predict_folder(
     """Predict the masks of photographs and write `out/masks/NAME.png` (or `.nii.gz`) and `out/cases.csv`.
 
     NAME is the photograph's name, its accents composed (`fundus_seg.data.names`). The CSV has a row for each
-    photograph, written when its files are in place:
-
-    - `photograph`, `height`, `width`: its path and size;
-    - `roi`: `full` if the networks saw all of it, `auto` or `given` if they saw a crop, `none` if there is none, and so
-      no mask; `crop_x`, `crop_y`, `crop_width`, `crop_height`: that crop, which may reach beyond the photograph;
-    - `disc_pixels`, `cup_pixels`, `vertical_cdr`: of the masks as they are written, in which the cup lies in the disc;
-    - `cup_pixels_outside_disc`: pixels of the predicted cup that lie outside the disc, and so in no mask;
-    - `disc_x`, `disc_y`, `disc_width`, `disc_height`: middle and size of the rectangle around the disc;
-    - `framing`: diameter of the disc as a share of what the networks saw (`fundus_seg.data.framing`);
-    - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
-    - `eye`, `patient`, `study`, `pixel_height_mm`, `pixel_width_mm`: what the headers of DICOM files say, where any of
-      the photographs is one: OD, OS or OU, the hashed identifiers (`fundus_seg.data.identifiers`), and the spacing;
-    - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
-      `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), `stray_truth` (the true
-      mask has stray parts) and `one_colour` (the picture shows nothing), or why there is no mask: `no_disc_found`,
-      `two_discs_found`, `disc_too_small`, `not_in_roi_table`, `roi_outside`; `disc_unconfirmed`: the localiser found
-      no disc, but the network drew one that is framed as in training, so the photograph was taken for a crop; joined
-      by semicolons;
-    - `inputs`: 16 hexadecimal digits that stand for the bytes of the photograph and of its true mask.
+    photograph, written when its files are in place; docs/guide.md says what its columns hold (`case_columns.COLUMNS`).
+    A photograph that cannot be read has a row that says why.
 
     A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes
     have changed. `out/predictions.json` says what made the predictions.
@@ -81,22 +66,25 @@ def predict_folder(
         truth_coding: coding of the true masks; None: it is recognised.
         precision: as in `Predictor`.
         roi: which part of each photograph the networks see; auto finds the disc and frames it as in training.
+        anatomical: whether masks are made anatomical (`Scoring.anatomical`), whatever the models' protocol says.
         keep_ids: whether the table holds the identifiers of DICOM files as they are, and not their hashes.
+        cases: form in which the whole table is also written at the end, as `out/cases.json` or `out/cases.parquet`.
         shard: the part of the photographs to do; None: all. Shards may be done at the same time on machines that share
             `out`. The table of a shard lies in `out/shards`, until the last that ends, or any later call, joins all.
         cores: the number of cores to use; None: all that this process may use.
         progress: gets what is left out, what was done before, and what the reader should be warned of.
 
     Returns:
-        The path of the CSV; of a shard, of its own while others are missing or at work.
+        The path of the table in that form; of a shard, of its own CSV while others are missing or at work.
 
     Raises:
-        DataError: there is no photograph; `truth` holds no mask with the name of a photograph, or its coding is not
-            clear; the masks or overlays would be written among the inputs; or photographs cannot be used or
-            share a name, all of which the error lists, after the others are done.
+        DataError: there is no photograph, or none that can be read; `truth` holds no mask with the name of a
+            photograph, or its coding is not clear; the masks or overlays would be written among the inputs; or
+            photographs share a name, or their true masks cannot be used, all of which the error lists, after the others
+            are done.
         CheckpointError: a model does not exist, or is not a whole checkpoint of fundus-seg.
         UsageError: a model is given twice, or models do not fit together; or a photograph is a DICOM file, and pydicom
-            is not installed.
+            is not installed, or the form needs pyarrow, and that is not.
         RunError: `out` holds what another model, precision, format, view or version has predicted, or predictions of
             another photograph with a name that is given; or it cannot be written.
         BusyError: another process is writing there.
@@ -114,16 +102,15 @@ def predict_folder(
         truth_coding=truth_coding,
         precision=precision,
         roi=roi,
+        anatomical=anatomical,
         keep_ids=keep_ids,
+        cases=cases,
         shard=shard,
         progress=progress,
     )
     with leased(job.table.folder, check=lambda: refuse_others(out, shard)):
         done = job.run(cores or core_count(), progress)
-    if shard and job.join():
-        table = job.whole.path
-    else:
-        table = job.table.path
+    table = job.table.path if shard and not job.join() else job.table_in_form()
     if shard:
         progress.line(f"shard {shard}: {done} of {len(job.given)} photographs are done; its table is in {table}")
     elif job.unusable.found:
