@@ -225,12 +225,12 @@ class TestGoingOn:
     def test_signals_stop_between_whole_files(self, drawn, checkpoint, folder, tmp_path, command, number, code):
         drawn(before=stop_at(2, lambda: os.kill(os.getpid(), number)))
         before = signal.getsignal(signal.SIGTERM)
-        told = command("predict", checkpoint, folder, "--out", "out", code=code).err
+        told = command("predict", checkpoint, folder, "--out", "out", "--roi", "full", code=code).err
         assert "stopped: 1 of 4 photographs are done; the same command goes on from there" in told
         assert signal.getsignal(signal.SIGTERM) is before
         assert [path.name for path in (tmp_path / "out/masks").iterdir()] == ["Atest0.png"]
         drawn()
-        command("predict", checkpoint, folder, "--out", "out")
+        command("predict", checkpoint, folder, "--out", "out", "--roi", "full")
         assert len(rows_of(tmp_path / "out/cases.csv")) == 4
 
     @pytest.mark.parametrize(

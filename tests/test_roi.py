@@ -46,11 +46,11 @@ class TestAuto:
         found = region("auto", FoundDisc(300, 200, 153.6, 1))  # 0.31 of the side
         assert found == Region("full", whole, otherwise=crop)
         disc = np.zeros((400, 600), bool)
-        assert found.confirmed(disc, FRAMING) == Region("auto", crop)
+        assert found.confirmed(disc, FRAMING, disc) == Region("auto", crop)
         disc[:150, :150] = True
-        assert found.confirmed(disc, FRAMING) == Region("auto", crop)
+        assert found.confirmed(disc, FRAMING, disc) == Region("auto", crop)
         disc[:250, :250] = True
-        assert found.confirmed(disc, FRAMING) is found
+        assert found.confirmed(disc, FRAMING, disc) is found
 
     def test_a_disc_of_few_pixels_has_no_region(self):
         assert region("auto", FoundDisc(10, 10, 9, 1)) == Region("none", None, TOO_SMALL)

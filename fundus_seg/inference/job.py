@@ -290,6 +290,8 @@ class PredictionJob:
                 else:
                     for each, own in zip(sound, logits, strict=True):
                         each.logits = own
+                        if each.region.otherwise:
+                            self._choose_region(each)
             return group
 
         def finish(each: _Photograph) -> _Photograph:
@@ -335,6 +337,15 @@ class PredictionJob:
             window=lambda: int(min(predictor.batch + 2 * threads, room / largest if largest else 1)),
         )
 
+    def _choose_region(self, photograph: _Photograph) -> None:
+        """Predict the other region of a photograph if the networks draw no disc in the first that is framed right."""
+        raw = self.predictor.framed(photograph.logits, photograph.frame)
+        disc = self.predictor.clean(raw)[0]
+        photograph.region = photograph.region.confirmed(disc, self.predictor.framing, raw[0])
+        if photograph.region.otherwise is None:
+            photograph.seen = self.predictor.prepare(photograph.region.cut(photograph.image))
+            (photograph.logits,) = self.predictor.logits_of_batch([photograph.seen], photograph.frame)
+
     def _masks(self, photograph: _Photograph) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None] | None:
         """The masks (2, H, W) of a whole photograph, and its probabilities if they are kept; None without a region."""
         box = photograph.box
@@ -348,10 +359,6 @@ class PredictionJob:
         region = photograph.region
         if region.box is None:
             return None
-        if region.box != box:
-            photograph.seen = self.predictor.prepare(region.cut(photograph.image))
-            (photograph.logits,) = self.predictor.logits_of_batch([photograph.seen], photograph.frame)
-            return self._masks(photograph)
         return region.whole(masks, whole), None if kept is None else region.whole(kept, whole)
 
     def _in_order(self, names: Iterable[str]) -> list[str]:
