@@ -47,7 +47,7 @@ def calibrate_trust_of_runs(
     alpha: float = ALPHA,
     progress: Progress = SILENT,
 ) -> list[TrustSummary]:
-    """`calibrate_trust` of every trained run at or below some folders, or of the ensembles of those alike but for seeds.
+    """`calibrate_trust` of every trained run at or below some folders, or of their ensembles.
 
     Arguments and errors are those of `calibrate_trust`. `progress` is also told of runs that are left out.
     """
@@ -99,7 +99,7 @@ def calibrate_trust(
         run: a trained run, or an ensemble.
         data: data root; None for the one that the run was trained on.
         alpha: probability, at most, that an interval misses the true ratio.
-        progress: shows what is done, and is told if there are too few cases for an interval.
+        progress: shows what is done, and is told what the trust was calibrated on.
 
     Returns:
         What it was calibrated on; None for a network that sees photographs at their own size, which is left out.
@@ -111,7 +111,11 @@ def calibrate_trust(
             for calibration.
     """
     unit = _unit(run, data, progress)
-    return None if unit is None else _summary(unit, _calibrate(unit, alpha, progress))
+    if unit is None:
+        return None
+    summary = _summary(unit, _calibrate(unit, alpha, progress))
+    progress.line(f"{run.path}: trust {summary.text}")
+    return summary
 
 
 def measure_trust(run: RunFolder, data: str | Path | None = None, *, progress: Progress = SILENT) -> TrustedRun | None:
@@ -220,8 +224,6 @@ def _calibrate(unit: _Unit, alpha: float, progress: Progress) -> TrustCalibratio
             versions=versions(),
         )
         write_trust(unit.folder.path, trust)
-    if trust.interval.lacking:
-        progress.line(f"{unit.folder.path}: no interval of the cup-to-disc ratio: {trust.interval.lacking}")
     return trust
 
 

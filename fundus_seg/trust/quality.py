@@ -6,7 +6,8 @@ The ridge is chosen by leaving out one domain after another, since what matters 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,13 +88,15 @@ def _solve(
 ) -> tuple[float, NDArray[np.float64]]:
     """Intercept and weights (K,) of signals (N, K): least squares without negative weights (Lawson, Hanson, 1974)."""
     each = 1 / np.bincount(groups)[groups]
-    root = np.sqrt(each / each.sum())
-    spread = table.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
-    rows = root[:, None] * np.column_stack([np.ones(len(table)), np.where(spread > 0, table, 0.0) / scale])
-    penalty = np.sqrt(ridge) * np.eye(table.shape[1] + 1)[1:]
-    found, _ = optimize.nnls(np.vstack([rows, penalty]), np.append(root * losses, np.zeros(len(penalty))))
-    return float(found[0]), found[1:] / scale
+    each = each / each.sum()
+    middle, mean = each @ table, float(each @ losses)
+    spread = np.sqrt(each @ (table - middle) ** 2)
+    scale = np.where(spread > 0, spread, math.inf)
+    rows = np.sqrt(each)[:, None] * (table - middle) / scale
+    penalty = np.sqrt(ridge) * np.eye(table.shape[1])
+    targets = np.append(np.sqrt(each) * (losses - mean), np.zeros(len(penalty)))
+    weights = optimize.nnls(np.vstack([rows, penalty]), targets)[0] / scale
+    return mean - float(weights @ middle), weights
 
 
 def _left_out_error(
@@ -111,3 +114,12 @@ def _left_out_error(
         predicted = np.clip(intercept + table[own] @ weights, 0, 1)
         errors.append(np.abs(predicted - losses[own]).mean())
     return float(np.mean(errors))
+
+
+def overall(predicted: Iterable[float]) -> float:
+    """The predicted DSC of a photograph: the mean over its structures, of those that have one; NaN where none has.
+
+    This one number orders photographs by trust, and is what `--decline-below` compares.
+    """
+    known = [value for value in predicted if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
