@@ -240,7 +240,6 @@ def _quality(cases: Sequence[Any], number: int) -> Quality | None:
 
 def _measured(unit: _Unit, trust: TrustCalibration, progress: Progress) -> TrustedRun:
     from fundus_seg.evaluation.trust_cases import trust_cases
-    from fundus_seg.inference.watched import trusted_values
 
     cases: list[Case] = cases_to_score("holdout", unit.runs[0], unit.content, unit.root, unit.config)
     with reproducible(unit.config.train.threads):
@@ -259,7 +258,7 @@ def _measured(unit: _Unit, trust: TrustCalibration, progress: Progress) -> Trust
         scores = {f"dsc_{structure}": score for structure, score in zip(STRUCTURES, case.dsc, strict=True)}
         ratios = {"vcdr": case.vcdr, "vcdr_truth": case.vcdr_truth}
         identity = {"domain": case.domain, "case": case.name, "patient": case.patient}
-        values = trusted_values(case.signals, case.vcdr, trust)
+        values = trust.values(case.signals, case.vcdr)
         rows.append({**identity, **scores, **ratios, **values, **case.signals.values})
         low, high = interval.around(case.ratios, None if math.isnan(margin) else margin)
         weighted.append({"vcdr_low": low, "vcdr_high": high})

@@ -19,11 +19,11 @@ from fundus_seg.data.layout import DataRoot
 from fundus_seg.data.transforms import EachCase, augmentation
 from fundus_seg.errors import DataError
 from fundus_seg.inference.trust_file import Features, Reference
-from fundus_seg.inference.watched import Signals, Watched, encoder_features
+from fundus_seg.inference.watched import Watched, encoder_features
 from fundus_seg.metrics import dice, vertical_cup_to_disc_ratio
 from fundus_seg.progress import Progress
 from fundus_seg.seeding import generator
-from fundus_seg.trust.signals import Gaussians, Range, light
+from fundus_seg.trust.signals import Gaussians, Range, Signals, light
 
 COPIES = 3
 """Altered copies of each calibration case. Without them nothing that is calibrated on would ever go wrong, since the

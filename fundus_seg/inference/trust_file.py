@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +17,7 @@ from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_json
 from fundus_seg.trust.conformal import cases_needed
 from fundus_seg.trust.quality import Quality
-from fundus_seg.trust.signals import Gaussians, Range
+from fundus_seg.trust.signals import Gaussians, Range, Signals
 
 NAME = "trust.json"
 COLUMNS = (*(f"predicted_dsc_{structure}" for structure in STRUCTURES), "vcdr_low", "vcdr_high")
@@ -109,10 +109,21 @@ class TrustCalibration(BaseModel):
         found: Quality | None = getattr(self, structure)
         return found
 
-    def predicted_dsc(self, structure: str, signals: Mapping[str, float], *, empty: bool) -> float:
-        """The predicted DSC of a structure's mask: 0 for an empty one, NaN where nothing was fitted."""
-        quality = self.quality(structure)
-        return math.nan if quality is None else 0.0 if empty else quality(signals)
+    def values(self, signals: Signals, vertical_cdr: float, margin: float | None = None) -> dict[str, float]:
+        """The COLUMNS of a photograph; NaN where nothing can be said. An empty mask has a predicted DSC of 0.
+
+        Args:
+            signals: of the photograph.
+            vertical_cdr: the ratio that was predicted for it.
+            margin: of the interval; None: that of the calibration.
+        """
+        predicted = []
+        for structure, empty in zip(STRUCTURES, signals.empty, strict=True):
+            quality = self.quality(structure)
+            predicted.append(math.nan if quality is None else 0.0 if empty else quality(signals.values))
+        ratios = [vertical_cdr, *(ratio for ratio in signals.ratios if not math.isnan(ratio))]
+        ends = self.interval.around(ratios, self.interval.margin if margin is None else margin)
+        return dict(zip(COLUMNS, (*predicted, *ends), strict=True))
 
     @property
     def digest(self) -> str:

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from fundus_seg.data.framing import disc_framing
 from fundus_seg.inference.ensemble import Ensemble
 from fundus_seg.inference.predict import Predictor, Segmenter
-from fundus_seg.inference.trust_file import Reference, TrustCalibration
+from fundus_seg.inference.trust_file import Reference
 from fundus_seg.metrics.clinical import vertical_cup_to_disc_ratio
 from fundus_seg.models import scale_photographs
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.trust.signals import fault_count, light, mean_pairwise_dsc, soft_dice_confidence
+from fundus_seg.trust.signals import Signals, fault_count, light, mean_pairwise_dsc, soft_dice_confidence
 
 _FRAME = (256, 256)
 """Height and width of the common frame."""
@@ -45,21 +45,6 @@ class Watch:
     seen: NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Signals:
-    """Signals of one photograph.
-
-    Attributes:
-        values: by name (`trust.signals`).
-        empty: whether the mask of disc and cup is empty.
-        ratios: the vertical cup-to-disc ratio of each single prediction; NaN where it has no disc.
-    """
-
-    values: dict[str, float]
-    empty: tuple[bool, bool]
-    ratios: tuple[float, ...]
-
-
 class Watched(Segmenter):
     """A network, or several, whose predictions come with signals.
 
@@ -67,15 +52,10 @@ class Watched(Segmenter):
         inner: what predicts; its inference is "resize".
     """
 
-    def __init__(self, inner: Segmenter) -> None:
+    def __init__(self, inner: Predictor | Ensemble) -> None:
         self.inner = inner
         self.scoring, self.framing, self.phantom = inner.scoring, inner.framing, inner.phantom
-        if isinstance(inner, Ensemble):
-            self.compared = inner
-        elif isinstance(inner, Predictor):
-            self.compared = Ensemble([inner], views="flip")
-        else:
-            raise TypeError(f"{type(inner).__name__} is neither a Predictor nor an Ensemble")
+        self.compared = Ensemble([inner], views="flip") if isinstance(inner, Predictor) else inner
 
     @property
     def calibrated(self) -> bool:
@@ -151,26 +131,6 @@ class Watched(Segmenter):
                 own = np.stack([member.probability(view, _FRAME, number) for number in range(len(STRUCTURES))])
                 found.append(own[..., ::-1] if flipped else own)
         return np.stack(found)
-
-
-def trusted_values(
-    signals: Signals, vertical_cdr: float, trust: TrustCalibration, margin: float | None = None
-) -> dict[str, float]:
-    """The columns of a photograph that say how far its masks can be trusted; NaN where nothing can be said.
-
-    Args:
-        signals: of the photograph.
-        vertical_cdr: the ratio that was predicted for it.
-        trust: the calibration.
-        margin: in place of that of the calibration.
-    """
-    values = {
-        f"predicted_dsc_{structure}": trust.predicted_dsc(structure, signals.values, empty=empty)
-        for structure, empty in zip(STRUCTURES, signals.empty, strict=True)
-    }
-    ratios = [vertical_cdr, *(ratio for ratio in signals.ratios if not math.isnan(ratio))]
-    low, high = trust.interval.around(ratios, trust.interval.margin if margin is None else margin)
-    return {**values, "vcdr_low": low, "vcdr_high": high}
 
 
 @torch.inference_mode()

@@ -57,10 +57,11 @@ def fit_quality(
         original: (N,) bool, the cases of which the error is that of the predicted DSC; None: all of them.
 
     Returns:
-        None for fewer than four cases, of which nothing can be fitted.
+        None for fewer than four original cases, of which nothing can be fitted.
     """
     losses = 1 - np.asarray(dsc, float)
-    if len(losses) < 4:
+    shown = np.ones(len(losses), bool) if original is None else np.asarray(original, bool)
+    if np.count_nonzero(shown) < 4:
         return None
     table = np.column_stack([np.asarray(values, float) for values in signals.values()])
     finite = np.where(np.isfinite(table), table, -np.inf).max(axis=0)
@@ -69,7 +70,6 @@ def fit_quality(
     groups = np.unique(domains, return_inverse=True)[1]
     if not groups.any():
         groups = np.arange(len(losses)) % 2
-    shown = np.ones(len(losses), bool) if original is None else np.asarray(original, bool)
     errors = [_left_out_error(table, losses, groups, shown, ridge) for ridge in RIDGES]
     best = int(np.argmin(errors))
     intercept, weights = _solve(table, losses, groups, RIDGES[best])

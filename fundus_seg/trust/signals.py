@@ -41,6 +41,21 @@ def names_of(structure: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Signals:
+    """Signals of one photograph.
+
+    Attributes:
+        values: by name.
+        empty: whether the mask of disc and cup is empty.
+        ratios: the vertical cup-to-disc ratio of each single prediction; NaN where it has no disc.
+    """
+
+    values: Mapping[str, float]
+    empty: tuple[bool, bool]
+    ratios: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Range:
     """Where 98 % of the training photographs lie."""
 
