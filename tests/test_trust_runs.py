@@ -10,6 +10,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from predictions import rows_of
 from small_runs import Lines, settings
 
 from fundus_seg import load_model
@@ -21,8 +22,9 @@ from fundus_seg.evaluation import trust_cases
 from fundus_seg.evaluation.ensembles import ensembles_of
 from fundus_seg.evaluation.trust import calibrate_trust, calibrate_trust_of_runs, measure_trust, measure_trust_of_runs
 from fundus_seg.inference.ensemble import Ensemble
+from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.members import find_members
-from fundus_seg.inference.trust_file import Interval, read_trust, trust_of
+from fundus_seg.inference.trust_file import COLUMNS, Interval, read_trust, trust_of
 from fundus_seg.inference.watched import Watched, encoder_features
 from fundus_seg.metrics import dice
 from fundus_seg.protocol import source_half
@@ -169,3 +171,46 @@ class TestMeasured:
         assert measure_trust(RunFolder(run.path), progress=told) is None
         assert any("in trust on the unseen domain" in line for line in told.lines)
         assert calibrate_trust(run).domains.keys() == set("ABCD")
+
+
+class TestPredict:
+    def test_columns_of_trust_stand_beside_the_same_masks(self, run, photographs, tmp_path):
+        folder = [photographs / "image"]
+        plain = rows_of(predict_folder(run.path, folder, tmp_path / "plain"))
+        calibrate_trust(run)
+        table = rows_of(predict_folder(run.path, folder, tmp_path / "out"))
+        for before, row in zip(plain, table, strict=True):
+            assert {name: text for name, text in row.items() if name not in COLUMNS} == before
+            assert 0 <= float(row["vcdr_low"]) <= float(row["vertical_cdr"]) <= float(row["vcdr_high"]) <= 1
+            assert 0 <= float(row["predicted_dsc_cup"]) <= 1
+        masks = [
+            {path.name: path.read_bytes() for path in (tmp_path / out / "masks").iterdir()} for out in ("plain", "out")
+        ]
+        assert masks[0] == masks[1]
+        trust = trust_of(find_members([run.path]))
+        assert json.loads((tmp_path / "out/predictions.json").read_text())["made_by"]["trust"] == trust.digest
+        with pytest.raises(RunError, match=r"holds other predictions \(trust none there, "):
+            predict_folder(run.path, folder, tmp_path / "plain")
+
+    def test_a_line_declines(self, run, photographs, command, tmp_path):
+        told = command("predict", run.path, photographs / "image", "--out", "out", "--decline-below", "0.5", code=2)
+        assert "--decline-below needs a calibrated trust: `fundus-seg calibrate` the run" in told.err
+        calibrate_trust(run)
+        scores = [
+            (float(row["predicted_dsc_disc"]) + float(row["predicted_dsc_cup"])) / 2
+            for row in rows_of(predict_folder(run.path, [photographs / "image"], tmp_path / "all"))
+        ]
+        line = sorted(scores)[2]
+        arguments = ("predict", run.path, photographs / "image", "--out", "out", "--decline-below", line)
+        told = command(*arguments)
+        declined = ["low_predicted_dsc" in row["warning"] for row in rows_of(tmp_path / "out/cases.csv")]
+        assert declined == [score < line for score in scores]
+        assert f"{sum(declined)} of 4 photographs: the predicted DSC lies below --decline-below" in told.err
+        command(*arguments, "--strict", code=3)
+
+    def test_mirrored_views_have_no_trust_and_say_so(self, run, photographs, tmp_path):
+        calibrate_trust(run)
+        told = Lines()
+        table = predict_folder(run.path, [photographs / "image"], tmp_path / "out", views="flip", progress=told)
+        assert not {*COLUMNS} & {*rows_of(table)[0]}
+        assert any("trust is calibrated without --views flip" in line for line in told.lines)

@@ -74,6 +74,15 @@ def predict(
             "full: all of it; a box in pixels; or a table of boxes with the columns name,x,y,w,h.",
         ),
     ] = "auto",
+    decline_below: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Decline photographs whose predicted DSC, the mean of disc and cup, is below this: their masks are "
+            "written all the same, and their status says it. It takes `fundus-seg calibrate` before.",
+        ),
+    ] = None,
     keep_ids: Annotated[
         bool,
         typer.Option(
@@ -138,6 +147,7 @@ def predict(
             precision=precision,
             roi=Roi.parse(roi),
             keep_ids=keep_ids,
+            decline_below=decline_below,
             progress=progress,
         )
     print_data(table)

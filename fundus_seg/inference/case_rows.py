@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,18 @@ from fundus_seg.data.dicom import Header
 from fundus_seg.data.framing import Framing, disc_framing
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.stray import stray_parts
+from fundus_seg.inference import trust_file
 from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, TOO_SMALL, TWO_DISCS, UNCONFIRMED, Region
 from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
 from fundus_seg.metrics.overlap import bounding_box
 from fundus_seg.progress import Progress
 from fundus_seg.protocol import STRUCTURES
 
+if TYPE_CHECKING:
+    from fundus_seg.inference.watched import Trusted
+
 NO_DISC, CUP_OUTSIDE, FRAMING, PHANTOM = "no_disc", "cup_outside_disc", "framing", "phantom_model"
-STRAY, ONE_COLOUR = "stray_truth", "one_colour"
+STRAY, ONE_COLOUR, LOW_TRUST = "stray_truth", "one_colour", "low_predicted_dsc"
 """What the column `warning` holds, several of them joined by semicolons."""
 
 _BLOCKS, _LEAST_SPREAD = 16, 8
@@ -38,13 +42,14 @@ _SCORES = tuple(f"dsc_{name}" for name in STRUCTURES)
 _DICOM = ("eye", "patient", "study", "pixel_height_mm", "pixel_width_mm")
 
 
-def columns(*, scored: bool, dicom: bool = False) -> tuple[str, ...]:
-    """The columns of the table, with the scores or without, and with what the headers of DICOM files say."""
+def columns(*, scored: bool, dicom: bool = False, trusted: bool = False) -> tuple[str, ...]:
+    """The columns of the table: with scores or without, with what the headers of DICOM files say, with trust."""
     return (
         *("photograph", "height", "width", "roi", *_CROP),
         *(f"{name}_pixels" for name in STRUCTURES),
         *("cup_pixels_outside_disc", *_DISC, "vertical_cdr", "framing"),
         *(_SCORES if scored else ()),
+        *(trust_file.COLUMNS if trusted else ()),
         *(_DICOM if dicom else ()),
         *("warning", "inputs"),
     )
@@ -60,6 +65,7 @@ def row_of(
     framing: Framing | None,
     phantom: bool,
     inputs: str | None,
+    trusted: Trusted | None = None,
     header: Header | None = None,
     name: Callable[[str], str] = str,
 ) -> dict[str, Any]:
@@ -75,11 +81,15 @@ def row_of(
         framing: of the photographs that trained the model; None: not known.
         phantom: whether these were the phantom's.
         inputs: digest of the files that the row comes from.
+        trusted: how far the masks can be trusted, if that is calibrated.
         header: of a DICOM file.
         name: gives the name in the table of a patient's or study's identifier.
     """
     row: dict[str, Any] = {"photograph": _harmless(path), "height": image.shape[0], "width": image.shape[1]}
-    row |= dict.fromkeys(columns(scored=True, dicom=True)[len(row) :], math.nan) | {"roi": region.how, "inputs": inputs}
+    row |= dict.fromkeys(columns(scored=True, dicom=True, trusted=True)[len(row) :], math.nan) | {
+        "roi": region.how,
+        "inputs": inputs,
+    }
     row |= dict.fromkeys(_DICOM, "")
     if header is not None:
         spacing = header.spacing or (math.nan, math.nan)
@@ -96,10 +106,12 @@ def row_of(
         row |= _place(disc)
         row["vertical_cdr"] = vertical_cup_to_disc_ratio(*written)
         row["framing"] = disc_framing(disc if box == Box.whole(image.shape) else box.cut(disc))
+        row |= trusted.values(row["vertical_cdr"]) if trusted else {}
         if true is not None:
             row |= dict(zip(_SCORES, (dice(*pair) for pair in zip(written, true, strict=True)), strict=True))
         applies |= {
             NO_DISC: not disc.any(),
+            LOW_TRUST: trusted is not None and trusted.declined,
             CUP_OUTSIDE: row["cup_pixels_outside_disc"] > 0,
             FRAMING: framing is not None and bool(disc.any()) and not framing.holds(row["framing"]),
         }
@@ -195,6 +207,7 @@ def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, pr
     tell(OUTSIDE, "the box that --roi gives lies outside the photograph, so there is no mask")
     tell(ONE_COLOUR, "of one colour, with no eye to be seen; what masks they have say nothing")
     tell(NO_DISC, "no disc found")
+    tell(LOW_TRUST, "the predicted DSC lies below --decline-below; look at them, or leave them out")
     tell(CUP_OUTSIDE, "the cup leaves the disc; its pixels there stand in no mask (column cup_pixels_outside_disc)")
     tell(STRAY, "the true mask has stray parts, and is scored as it is; look at it, since truth is never cleaned")
     if framing is not None:

@@ -30,6 +30,7 @@ def predict_folder(
     precision: Precision = "fp32",
     roi: Roi = FULL,
     keep_ids: bool = False,
+    decline_below: float | None = None,
     shard: Shard | None = None,
     cores: int | None = None,
     progress: Progress = SILENT,
@@ -47,6 +48,8 @@ def predict_folder(
     - `disc_x`, `disc_y`, `disc_width`, `disc_height`: middle and size of the rectangle around the disc;
     - `framing`: diameter of the disc as a share of what the networks saw (`fundus_seg.data.framing`);
     - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
+    - `predicted_dsc_disc`, `predicted_dsc_cup`, `vcdr_low`, `vcdr_high`: with models whose trust is calibrated, the
+      Dice that is expected of the written masks, and an interval of the vertical cup-to-disc ratio (docs/trust.md);
     - `eye`, `patient`, `study`, `pixel_height_mm`, `pixel_width_mm`: what the headers of DICOM files say, where any of
       the photographs is one: OD, OS or OU, the hashed identifiers (`fundus_seg.data.identifiers`), and the spacing;
     - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
@@ -82,6 +85,8 @@ def predict_folder(
         precision: as in `Predictor`.
         roi: which part of each photograph the networks see; auto finds the disc and frames it as in training.
         keep_ids: whether the table holds the identifiers of DICOM files as they are, and not their hashes.
+        decline_below: a photograph is declined if its predicted DSC, the mean of disc and cup, is below this; None:
+            none is.
         shard: the part of the photographs to do; None: all. Shards may be done at the same time on machines that share
             `out`. The table of a shard lies in `out/shards`, until the last that ends, or any later call, joins all.
         cores: the number of cores to use; None: all that this process may use.
@@ -95,7 +100,8 @@ def predict_folder(
             clear; the masks or overlays would be written among the inputs; or photographs cannot be used or
             share a name, all of which the error lists, after the others are done.
         CheckpointError: a model does not exist, or is not a whole checkpoint of fundus-seg.
-        UsageError: a model is given twice, or models do not fit together; or a photograph is a DICOM file, and pydicom
+        UsageError: a model is given twice, or models do not fit together; trust is not calibrated, by which photographs
+            are to be declined; or a photograph is a DICOM file, and pydicom
             is not installed.
         RunError: `out` holds what another model, precision, format, view or version has predicted, or predictions of
             another photograph with a name that is given; or it cannot be written.
@@ -115,6 +121,7 @@ def predict_folder(
         precision=precision,
         roi=roi,
         keep_ids=keep_ids,
+        decline_below=decline_below,
         shard=shard,
         progress=progress,
     )

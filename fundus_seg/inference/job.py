@@ -23,7 +23,7 @@ from fundus_seg.data.io import write_mask, write_probability
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.data.names import by_name, name_of
 from fundus_seg.data.witness import Witness
-from fundus_seg.errors import BusyError, DataError, Problems, RunError, about
+from fundus_seg.errors import BusyError, DataError, Problems, RunError, UsageError, about
 from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
 from fundus_seg.inference.members import Member, find_members
 from fundus_seg.inference.output import Output, Table
@@ -31,6 +31,7 @@ from fundus_seg.inference.pipeline import overlapped
 from fundus_seg.inference.plan import inputs_of, make_plan
 from fundus_seg.inference.roi import FULL, NOWHERE, Region, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
+from fundus_seg.inference.trust_file import TrustCalibration, trust_of
 from fundus_seg.inference.truths import find_truths, read_pair
 from fundus_seg.progress import SILENT, Advance, Progress
 from fundus_seg.protocol import PROTOCOL_VERSION, STRUCTURES
@@ -42,6 +43,7 @@ from fundus_seg.viz.overlay import draw_overlay, save_picture
 if TYPE_CHECKING:
     from fundus_seg.inference.localise import Localiser
     from fundus_seg.inference.predict import Segmenter
+    from fundus_seg.inference.watched import Judge
 
 
 _SHARE_OF_MEMORY, _BYTES_PER_VALUE, _BYTES_PER_SEEN = 0.25, 12, 4
@@ -63,6 +65,7 @@ class PredictionJob:
         photographs: the others, by name.
         truths: the true masks.
         predictor: what predicts.
+        judge: says how far its predictions can be trusted, if that is calibrated.
         phantom: whether a network of it was trained on the phantom.
         roi: which part of each photograph is predicted.
         localiser: finds the disc, if that is asked for and the model says how its photographs were framed.
@@ -79,6 +82,7 @@ class PredictionJob:
     photographs: Mapping[str, Path]
     truths: MaskFiles | None
     predictor: Segmenter
+    judge: Judge | None
     phantom: bool
     roi: Roi
     localiser: Localiser | None
@@ -102,11 +106,13 @@ class PredictionJob:
         precision: Precision = "fp32",
         roi: Roi = FULL,
         keep_ids: bool = False,
+        decline_below: float | None = None,
         shard: Shard | None = None,
         progress: Progress = SILENT,
     ) -> PredictionJob:
         """Check the arguments of `predict_folder`, then load the model; errors are those of `predict_folder`."""
         members = find_members([model] if isinstance(model, Path) else model, progress=progress)
+        trust = _trust(members, views, decline_below, progress)
         found = listing.photographs(images, recursive=recursive, written=out)
         unusable = Problems()
         photographs = by_name(found.files, "photograph", unusable)
@@ -118,8 +124,8 @@ class PredictionJob:
         identified = naming(keep=keep_ids) if any(map(listing.is_dicom, photographs.values())) else None
         whole = Table(
             out,
-            columns(scored=truths is not None, dicom=identified is not None),
-            _made_by(members, form, precision, views, roi, identified),
+            columns(scored=truths is not None, dicom=identified is not None, trusted=trust is not None),
+            _made_by(members, form, precision, views, roi, identified, trust, decline_below),
         )
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
@@ -129,8 +135,12 @@ class PredictionJob:
 
         from fundus_seg.inference.ensemble import load_members  # imports torch, only once the arguments are right
         from fundus_seg.inference.localise import localiser
+        from fundus_seg.inference.watched import Judge, Watched
 
-        predictor = load_members(members, views=views, precision=precision, progress=progress)
+        loaded = load_members(members, views=views, precision=precision, progress=progress)
+        watched = Watched(loaded) if trust else None
+        judge = Judge(watched, trust, [each.digest for each in members], decline_below) if watched and trust else None
+        predictor = watched or loaded
         if predictor.scoring.adapt_batch_norms is not None:
             progress.line("scoring.adapt_batch_norms is for scores alone; these masks are made without it")
         given, order = found.files, tuple(photographs)
@@ -148,6 +158,7 @@ class PredictionJob:
             photographs,
             truths,
             predictor,
+            judge,
             any(_of_phantom(member.path) for member in members) if predictor.phantom is None else predictor.phantom,
             roi,
             localiser() if roi.kind == "auto" and predictor.framing else None,
@@ -269,6 +280,7 @@ class PredictionJob:
         def finish(each: _Photograph) -> _Photograph:
             if each.problem is None:
                 masks = self._masks(each)
+                trusted = self.judge(each.logits) if self.judge and masks else None
                 framing, phantom, inputs = predictor.framing, self.phantom, each.inputs
                 each.row = row_of(
                     each.path,
@@ -279,6 +291,7 @@ class PredictionJob:
                     framing=framing,
                     phantom=phantom,
                     inputs=inputs,
+                    trusted=trusted,
                     header=each.header,
                     name=self.naming.name if self.naming else str,
                 )
@@ -406,6 +419,8 @@ def _made_by(
     views: Views,
     roi: Roi,
     identified: Naming | None,
+    trust: TrustCalibration | None,
+    decline_below: float | None,
 ) -> dict[str, Any]:
     """What makes predictions, as JSON reads it: equal values, equal predictions. A checkpoint holds its protocol."""
     digests = [member.digest[:16] for member in members]
@@ -420,7 +435,30 @@ def _made_by(
         **({"views": views} if views != "none" else {}),
         **({"temperatures": temperatures} if len(temperatures) == len(members) else {}),
         **({"identifiers": identified.text} if identified else {}),
+        **({"trust": trust.digest} if trust else {}),
+        **({"decline below": decline_below} if decline_below is not None else {}),
     }
+
+
+def _trust(
+    members: Sequence[Member], views: Views, decline_below: float | None, progress: Progress
+) -> TrustCalibration | None:
+    """The trust calibration of the networks; without mirrored views, as it was made.
+
+    Raises:
+        RunError: a trust.json is damaged.
+        UsageError: photographs are to be declined by trust, and it is not calibrated.
+    """
+    trust = trust_of(members)
+    if trust and views != "none":
+        progress.line(f"trust is calibrated without --views {views}, so these predictions have no columns of trust")
+        trust = None
+    if trust is None and decline_below is not None:
+        raise UsageError(
+            "--decline-below needs a calibrated trust: `fundus-seg calibrate` the run, with --ensemble for several "
+            "runs that predict together, and leave --views out"
+        )
+    return trust
 
 
 def _of_phantom(model: Path) -> bool:

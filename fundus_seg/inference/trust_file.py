@@ -16,7 +16,7 @@ from fundus_seg.inference.members import Member
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_json
 from fundus_seg.trust.conformal import cases_needed
-from fundus_seg.trust.quality import Quality
+from fundus_seg.trust.quality import Quality, overall
 from fundus_seg.trust.signals import Gaussians, Range, Signals
 
 NAME = "trust.json"
@@ -117,13 +117,19 @@ class TrustCalibration(BaseModel):
             vertical_cdr: the ratio that was predicted for it.
             margin: of the interval; None: that of the calibration.
         """
-        predicted = []
-        for structure, empty in zip(STRUCTURES, signals.empty, strict=True):
-            quality = self.quality(structure)
-            predicted.append(math.nan if quality is None else 0.0 if empty else quality(signals.values))
         ratios = [vertical_cdr, *(ratio for ratio in signals.ratios if not math.isnan(ratio))]
         ends = self.interval.around(ratios, self.interval.margin if margin is None else margin)
-        return dict(zip(COLUMNS, (*predicted, *ends), strict=True))
+        return dict(zip(COLUMNS, (*self._predicted(signals), *ends), strict=True))
+
+    def overall(self, signals: Signals) -> float:
+        """The predicted DSC of a photograph, the mean of disc and cup; NaN where nothing was fitted."""
+        return overall(self._predicted(signals))
+
+    def _predicted(self, signals: Signals) -> list[float]:
+        qualities = zip(map(self.quality, STRUCTURES), signals.empty, strict=True)
+        return [
+            math.nan if quality is None else 0.0 if empty else quality(signals.values) for quality, empty in qualities
+        ]
 
     @property
     def digest(self) -> str:

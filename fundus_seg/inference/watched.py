@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fundus_seg.data.framing import disc_framing
 from fundus_seg.inference.ensemble import Ensemble
 from fundus_seg.inference.predict import Predictor, Segmenter
-from fundus_seg.inference.trust_file import Reference
+from fundus_seg.inference.trust_file import Reference, TrustCalibration
 from fundus_seg.metrics.clinical import vertical_cup_to_disc_ratio
 from fundus_seg.models import scale_photographs
 from fundus_seg.protocol import STRUCTURES
@@ -131,6 +131,52 @@ class Watched(Segmenter):
                 own = np.stack([member.probability(view, _FRAME, number) for number in range(len(STRUCTURES))])
                 found.append(own[..., ::-1] if flipped else own)
         return np.stack(found)
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """How far the prediction of one photograph can be trusted.
+
+    Attributes:
+        signals: of the photograph.
+        calibration: what makes trust of them.
+        line: the predicted DSC, mean of disc and cup, below which it is declined; None: it never is.
+    """
+
+    signals: Signals
+    calibration: TrustCalibration
+    line: float | None
+
+    def values(self, vertical_cdr: float) -> dict[str, float]:
+        """The columns of trust, by the predicted vertical cup-to-disc ratio."""
+        return self.calibration.values(self.signals, vertical_cdr)
+
+    @property
+    def declined(self) -> bool:
+        """Whether the predicted DSC lies below the line."""
+        return self.line is not None and self.calibration.overall(self.signals) < self.line
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges what a watched segmenter has seen.
+
+    Attributes:
+        watched: the segmenter.
+        calibration: of its trust.
+        checkpoints: the digest of each network's checkpoint, in the order of the networks.
+        line: as in `Trusted`.
+    """
+
+    watched: Watched
+    calibration: TrustCalibration
+    checkpoints: Sequence[str]
+    line: float | None
+
+    def __call__(self, watch: Watch) -> Trusted:
+        """How far the prediction of one photograph can be trusted."""
+        signals = self.watched.signals(watch, self.calibration.reference, self.checkpoints)
+        return Trusted(signals, self.calibration, self.line)
 
 
 @torch.inference_mode()
