@@ -181,7 +181,8 @@ class TestPredictions:
         save(tmp_path / "in/c.png", COLOURS)
         csv = predict_folder(checkpoint, [tmp_path / "in"], tmp_path / "out", form="nifti")
         table = pd.read_csv(csv, dtype=str, keep_default_na=False)
-        assert table["eye"].tolist() == ["OD", "OS", ""]
+        assert table["eye"].tolist() == ["OD", "OS", "unknown"]
+        assert table["eye_from"].tolist() == ["header", "header", ""]
         assert table["pixel_height_mm"].tolist() == ["0.005", "", ""]
         assert table["pixel_width_mm"].tolist() == ["0.004", "", ""]
         hashes = naming(keep=False).name
@@ -205,7 +206,7 @@ class TestPredictions:
     def test_tables_without_dicom_have_no_such_columns(self, checkpoint, tmp_path):
         save(tmp_path / "c.png", COLOURS)
         csv = predict_folder(checkpoint, [tmp_path / "c.png"], tmp_path / "out")
-        assert not {"eye", "patient", "study"} & set(pd.read_csv(csv))
+        assert not {"patient", "study", "disc_mm2"} & set(pd.read_csv(csv))
 
 
 class TestIdentifiers:

@@ -16,7 +16,7 @@ from fundus_seg.config import load_config
 from fundus_seg.data.framing import Framing, disc_framing, domain_framings, odd_framings
 from fundus_seg.data.io import read_mask
 from fundus_seg.data.layout import open_root
-from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.errors import CheckpointError, RunError
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.predict import Predictor
 from fundus_seg.models import bake, build_model, scale_photographs
@@ -118,15 +118,13 @@ class TestNative:
         monkeypatch.setattr("fundus_seg.inference.predict.load_model", bounded)
         large = photographs / "image/Atest1.png"
         Image.new("RGB", (130, 120)).save(large)
-        with pytest.raises(DataError) as caught:
-            predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")
-        message = str(caught.value)
-        assert message.startswith(
-            f"{large}: 130x120 pixels are too many for inference=native: crop it to the disc region"
-        )
-        assert "8x9 feature maps" in message
-        assert "\n" not in message
-        assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 3
+        row = pd.read_csv(predict_folder(checkpoint, [photographs / "image"], tmp_path / "out")).loc[1]
+        assert row.photograph == str(large)
+        assert row.status == "declined"
+        assert row.reason.startswith("130x120 pixels are too many for inference=native: crop it to the disc region")
+        assert "8x9 feature maps" in row.reason
+        assert "\n" not in row.reason
+        assert len(list((tmp_path / "out/masks").iterdir())) == 3
 
 
 class TestCheckpoints:

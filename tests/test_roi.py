@@ -7,10 +7,20 @@ from fundus_seg.data.box import Box
 from fundus_seg.data.framing import Framing
 from fundus_seg.errors import DataError, UsageError
 from fundus_seg.inference.localise import FoundDisc
-from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, TOO_SMALL, TWO_DISCS, UNCONFIRMED, Region, Roi
+from fundus_seg.inference.roi import (
+    NO_EYE,
+    NOT_LISTED,
+    ONE_COLOUR,
+    OUTSIDE,
+    TOO_SMALL,
+    TWO_DISCS,
+    UNCONFIRMED,
+    Region,
+    Roi,
+)
 
 FRAMING = Framing(0.45, 0.8)  # its middle is 0.6
-PHOTOGRAPH = np.zeros((400, 600, 3), np.uint8)
+PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8)
 
 
 def region(text, disc=None, *, name="a", framing=FRAMING, image=PHOTOGRAPH):
@@ -23,7 +33,7 @@ class TestAuto:
         assert found == Region("auto", Box(225, 125, 150, 150))
 
     def test_a_photograph_framed_as_in_training_is_left_alone(self):
-        crop = np.zeros((200, 180, 3), np.uint8)
+        crop = PHOTOGRAPH[:200, :180]
         for diameter in (70, 120, 185):  # 0.37 to 0.97 of the side: the limits of the framing, with their tolerance
             found = region("auto", FoundDisc(90, 100, diameter, 1), image=crop)
             assert found == Region("full", Box.whole(crop.shape))
@@ -36,6 +46,9 @@ class TestAuto:
 
     def test_two_discs_have_no_region(self):
         assert region("auto", TWO_DISCS) == Region("none", None, TWO_DISCS)
+
+    def test_a_picture_of_one_colour_has_no_region(self):
+        assert region("auto", image=0 * PHOTOGRAPH) == Region("none", None, ONE_COLOUR)
 
     def test_where_no_disc_is_found_the_network_s_own_decides(self):
         found = region("auto", NO_EYE)

@@ -21,10 +21,11 @@ from fundus_seg.errors import RunError
 from fundus_seg.evaluation import trust_cases
 from fundus_seg.evaluation.ensembles import ensembles_of
 from fundus_seg.evaluation.trust import calibrate_trust, calibrate_trust_of_runs, measure_trust, measure_trust_of_runs
+from fundus_seg.inference.case_columns import TRUST
 from fundus_seg.inference.ensemble import Ensemble
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.members import find_members
-from fundus_seg.inference.trust_file import COLUMNS, Interval, read_trust, trust_of
+from fundus_seg.inference.trust_file import Interval, read_trust, trust_of
 from fundus_seg.inference.watched import Watched, encoder_features
 from fundus_seg.metrics import dice
 from fundus_seg.protocol import source_half
@@ -180,8 +181,9 @@ class TestPredict:
         calibrate_trust(run)
         table = rows_of(predict_folder(run.path, folder, tmp_path / "out"))
         for before, row in zip(plain, table, strict=True):
-            assert {name: text for name, text in row.items() if name not in COLUMNS} == before
-            assert 0 <= float(row["vcdr_low"]) <= float(row["vertical_cdr"]) <= float(row["vcdr_high"]) <= 1
+            assert {name: text for name, text in row.items() if name not in TRUST} == before
+            if row["vertical_cdr"]:
+                assert 0 <= float(row["vcdr_low"]) <= float(row["vertical_cdr"]) <= float(row["vcdr_high"]) <= 1
             assert 0 <= float(row["predicted_dsc_cup"]) <= 1
         masks = [
             {path.name: path.read_bytes() for path in (tmp_path / out / "masks").iterdir()} for out in ("plain", "out")
@@ -203,14 +205,15 @@ class TestPredict:
         line = sorted(scores)[2]
         arguments = ("predict", run.path, photographs / "image", "--out", "out", "--decline-below", line)
         told = command(*arguments)
-        declined = ["low_predicted_dsc" in row["warning"] for row in rows_of(tmp_path / "out/cases.csv")]
+        rows = rows_of(tmp_path / "out/cases.csv")
+        declined = [row["status"] == "declined" and "below --decline-below" in row["reason"] for row in rows]
         assert declined == [score < line for score in scores]
-        assert f"{sum(declined)} of 4 photographs: the predicted DSC lies below --decline-below" in told.err
+        assert f"{sum(declined)} of 4 photographs: the predicted DSC is below --decline-below" in told.err
         command(*arguments, "--strict", code=3)
 
     def test_mirrored_views_have_no_trust_and_say_so(self, run, photographs, tmp_path):
         calibrate_trust(run)
         told = Lines()
         table = predict_folder(run.path, [photographs / "image"], tmp_path / "out", views="flip", progress=told)
-        assert not {*COLUMNS} & {*rows_of(table)[0]}
+        assert not {*TRUST} & {*rows_of(table)[0]}
         assert any("trust is calibrated without --views flip" in line for line in told.lines)

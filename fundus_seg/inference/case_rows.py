@@ -3,56 +3,65 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fundus_seg.data.box import Box
 from fundus_seg.data.dicom import Header
+from fundus_seg.data.field import field_of_view
 from fundus_seg.data.framing import Framing, disc_framing
+from fundus_seg.data.laterality import eye_of_name, eye_of_side
 from fundus_seg.data.layout import in_phantom
+from fundus_seg.data.names import name_of
 from fundus_seg.data.stray import stray_parts
-from fundus_seg.inference import trust_file
-from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, TOO_SMALL, TWO_DISCS, UNCONFIRMED, Region
-from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
+from fundus_seg.errors import Problem
+from fundus_seg.inference.case_columns import (
+    CHANGED,
+    COLUMNS,
+    CROP,
+    DISC,
+    IDENTIFIERS,
+    MILLIMETRES,
+    PITCH,
+    PIXELS,
+    RATIOS,
+    RIM,
+    SCORES,
+)
+from fundus_seg.inference.case_warnings import (
+    AT_EDGE,
+    CUP_OUTSIDE,
+    FRAMING,
+    LOW_TRUST,
+    NO_DISC,
+    OTHER_EYE,
+    PHANTOM,
+    STRAY,
+    UNREADABLE,
+    UNUSUAL_RATIO,
+    verdict,
+)
+from fundus_seg.inference.roi import ONE_COLOUR, Region
+from fundus_seg.metrics import (
+    area_cup_to_disc_ratio,
+    dice,
+    horizontal_cup_to_disc_ratio,
+    isnt_order,
+    pixels_outside,
+    rim_profile,
+    vertical_cup_to_disc_ratio,
+)
+from fundus_seg.metrics.anatomy import is_usual_ratio, shape_faults, touches_edge
 from fundus_seg.metrics.overlap import bounding_box
-from fundus_seg.progress import Progress
+from fundus_seg.metrics.photograph import is_of_one_colour
 from fundus_seg.protocol import STRUCTURES
 
 if TYPE_CHECKING:
     from fundus_seg.inference.watched import Trusted
-
-NO_DISC, CUP_OUTSIDE, FRAMING, PHANTOM = "no_disc", "cup_outside_disc", "framing", "phantom_model"
-STRAY, ONE_COLOUR, LOW_TRUST = "stray_truth", "one_colour", "low_predicted_dsc"
-"""What the column `warning` holds, several of them joined by semicolons."""
-
-_BLOCKS, _LEAST_SPREAD = 16, 8
-"""Of 109 whole photographs and 327 crops around their discs, none spreads by less than 51; at 8 % of their light, the
-whole ones still by 9."""
-
-_CROP = ("crop_x", "crop_y", "crop_width", "crop_height")
-_DISC = ("disc_x", "disc_y", "disc_width", "disc_height")
-_SCORES = tuple(f"dsc_{name}" for name in STRUCTURES)
-
-
-_DICOM = ("eye", "patient", "study", "pixel_height_mm", "pixel_width_mm")
-
-
-def columns(*, scored: bool, dicom: bool = False, trusted: bool = False) -> tuple[str, ...]:
-    """The columns of the table: with scores or without, with what the headers of DICOM files say, with trust."""
-    return (
-        *("photograph", "height", "width", "roi", *_CROP),
-        *(f"{name}_pixels" for name in STRUCTURES),
-        *("cup_pixels_outside_disc", *_DISC, "vertical_cdr", "framing"),
-        *(_SCORES if scored else ()),
-        *(trust_file.COLUMNS if trusted else ()),
-        *(_DICOM if dicom else ()),
-        *("warning", "inputs"),
-    )
 
 
 def row_of(
@@ -66,10 +75,11 @@ def row_of(
     phantom: bool,
     inputs: str | None,
     trusted: Trusted | None = None,
+    raw: NDArray[np.bool_] | None = None,
     header: Header | None = None,
     name: Callable[[str], str] = str,
 ) -> dict[str, Any]:
-    """The row of a photograph.
+    """The row of a photograph that could be read.
 
     Args:
         path: the photograph.
@@ -82,68 +92,113 @@ def row_of(
         phantom: whether these were the phantom's.
         inputs: digest of the files that the row comes from.
         trusted: how far the masks can be trusted, if that is calibrated.
+        raw: the masks (2, h, w) of the region before post-processing; None: it has changed nothing.
         header: of a DICOM file.
         name: gives the name in the table of a patient's or study's identifier.
     """
-    row: dict[str, Any] = {"photograph": _harmless(path), "height": image.shape[0], "width": image.shape[1]}
-    row |= dict.fromkeys(columns(scored=True, dicom=True, trusted=True)[len(row) :], math.nan) | {
-        "roi": region.how,
-        "inputs": inputs,
-    }
-    row |= dict.fromkeys(_DICOM, "")
+    row = _empty(path, region.how, inputs) | {"height": image.shape[0], "width": image.shape[1]}
     if header is not None:
         spacing = header.spacing or (math.nan, math.nan)
-        of_header = (header.eye, _plain(name(header.patient)), _plain(name(header.study)), *spacing)
-        row |= dict(zip(_DICOM, of_header, strict=True))
+        row |= dict(zip(PITCH, spacing, strict=True))
+        row |= dict(zip(IDENTIFIERS, (_plain(name(each)) for each in (header.patient, header.study)), strict=True))
+    told = _told_eye(path, header)
+    row |= told
     applies = {region.reason: bool(region.reason), ONE_COLOUR: is_of_one_colour(image)}
+    masked = masks is not None and region.box is not None and bool(masks[0].any())
     if masks is not None and region.box is not None:
         box = region.box
         disc, cup = masks
-        written = (disc, cup & disc)
-        row |= dict(zip(_CROP, (box.x, box.y, box.width, box.height), strict=True))
-        row |= {f"{name}_pixels": int(np.count_nonzero(mask)) for name, mask in zip(STRUCTURES, written, strict=True)}
+        written = np.stack([disc, cup & disc])
+        seen = written if box == Box.whole(image.shape) else box.cut(written.transpose(1, 2, 0)).transpose(2, 0, 1)
+        found = seen if raw is None else raw
+        row |= dict(zip(CROP, (box.x, box.y, box.width, box.height), strict=True))
+        row |= dict(zip(PIXELS, map(int, written.sum(axis=(1, 2))), strict=True))
         row["cup_pixels_outside_disc"] = pixels_outside(cup, disc)
-        row |= _place(disc)
-        row["vertical_cdr"] = vertical_cup_to_disc_ratio(*written)
-        row["framing"] = disc_framing(disc if box == Box.whole(image.shape) else box.cut(disc))
-        row |= trusted.values(row["vertical_cdr"]) if trusted else {}
+        row |= dict(zip(CHANGED, map(int, (found ^ seen).sum(axis=(1, 2))), strict=True))
+        row["framing"] = disc_framing(seen[0])
         if true is not None:
-            row |= dict(zip(_SCORES, (dice(*pair) for pair in zip(written, true, strict=True)), strict=True))
-        applies |= {
-            NO_DISC: not disc.any(),
-            LOW_TRUST: trusted is not None and trusted.declined,
-            CUP_OUTSIDE: row["cup_pixels_outside_disc"] > 0,
-            FRAMING: framing is not None and bool(disc.any()) and not framing.holds(row["framing"]),
-        }
+            row |= dict(zip(SCORES, (dice(*pair) for pair in zip(written, true, strict=True)), strict=True))
+        applies |= {NO_DISC: not masked, CUP_OUTSIDE: row["cup_pixels_outside_disc"] > 0}
+        applies |= dict.fromkeys(shape_faults(*found), True)
+        if masked:
+            aside = _eye_aside(row | _place(disc), image)
+            row |= {} if told["eye"] or not aside else {"eye": aside, "eye_from": "disc"}
+            row |= _measures(row, written)
+            applies |= {
+                AT_EDGE: touches_edge(disc) or touches_edge(seen[0]),
+                UNUSUAL_RATIO: not is_usual_ratio(*written),
+                OTHER_EYE: {told["eye"], aside} == {"OD", "OS"},
+                FRAMING: framing is not None and not framing.holds(row["framing"]),
+            }
+    if trusted is not None:
+        row |= trusted.values(row["vertical_cdr"])
+        applies[LOW_TRUST] = trusted.declined
     applies |= {
         PHANTOM: phantom and not in_phantom(path.parent),
         STRAY: true is not None and any(stray_parts(true)),
     }
-    return row | {"warning": ";".join(name for name, found in applies.items() if found)}
+    return _concluded(row, [name for name, found in applies.items() if found], masked=masked)
+
+
+def unreadable_row(path: Path, problems: Sequence[Problem], inputs: str | None) -> dict[str, Any]:
+    """The row of a photograph that cannot be read; its reason is what is wrong with the file."""
+    said = "; ".join(problem.text for problem in problems)
+    return _concluded(_empty(path, "none", inputs) | _told_eye(path, None), [UNREADABLE], masked=False, said=said)
+
+
+def _empty(path: Path, how: str, inputs: str | None) -> dict[str, Any]:
+    """A row in which nothing is known of a photograph but where it lies."""
+    row: dict[str, Any] = {column.name: "" if column.kind == "text" else math.nan for column in COLUMNS}
+    return row | {"photograph": _harmless(path), "roi": how, "inputs": inputs or "", "isnt": "unknown"}
+
+
+def _concluded(row: Mapping[str, Any], warnings: Sequence[str], *, masked: bool, said: str = "") -> dict[str, Any]:
+    """A row with its warnings, and the status and reason that follow from them."""
+    status, reason = verdict(warnings, masked=masked, said=said)
+    eye = row["eye"] or "unknown"
+    return {**row, "eye": eye, "warning": ";".join(warnings), "status": status, "reason": reason}
+
+
+def _told_eye(path: Path, header: Header | None) -> dict[str, str]:
+    """The eye that the header tells, or else the name, and which of them it is."""
+    told = {"header": header.eye if header else "", "name": eye_of_name(name_of(path))}
+    return next(({"eye": eye, "eye_from": where} for where, eye in told.items() if eye), {"eye": "", "eye_from": ""})
+
+
+def _eye_aside(row: Mapping[str, Any], image: NDArray[np.uint8]) -> str:
+    """The eye that the side of the disc tells."""
+    diameter = math.sqrt(row["disc_height"] * row["disc_width"])
+    return eye_of_side(row["disc_x"], row["disc_y"], diameter, field_of_view(image))
+
+
+def _measures(row: Mapping[str, Any], written: NDArray[np.bool_]) -> dict[str, Any]:
+    """What the written masks (2, H, W) measure, with a disc in them: its place, ratios, and the rim around the clock.
+
+    Ratios are those of `metrics.clinical`, the rim those of `metrics.rim`, both in the frame of the photograph as it is
+    shown. Sizes in millimetres are there where `row` has the height and width of a pixel.
+    """
+    disc, cup = (mask[bounding_box(written[0])] for mask in written)
+    ratios = (vertical_cup_to_disc_ratio, horizontal_cup_to_disc_ratio, area_cup_to_disc_ratio)
+    rim = rim_profile(disc, cup)
+    order = isnt_order(rim, row["eye"] if row["eye"] in ("OD", "OS") else None)
+    height, width = (row[name] for name in PITCH)
+    pixel = height * width
+    sizes = (height * disc.shape[0], width * disc.shape[1], *(pixel * np.count_nonzero(mask) for mask in (disc, cup)))
+    return {
+        **_place(written[0]),
+        **dict(zip(RATIOS, (ratio(disc, cup) for ratio in ratios), strict=True)),
+        **dict(zip(RIM, map(float, rim), strict=True)),
+        "isnt": {True: "yes", False: "no", None: "unknown"}[order.holds],
+        "isnt_broken": ";".join(order.broken),
+        **dict(zip(MILLIMETRES, map(float, sizes), strict=True)),
+    }
 
 
 def _place(disc: NDArray[np.bool_]) -> dict[str, float]:
     """The middle of the rectangle around a disc (H, W), in pixels from the upper left corner, its width and height."""
-    if not disc.any():
-        return {}
     rows, columns = bounding_box(disc)
     middle = ((columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2)
-    return dict(zip(_DISC, (*middle, columns.stop - columns.start, rows.stop - rows.start), strict=True))
-
-
-def is_of_one_colour(image: NDArray[np.uint8]) -> bool:
-    """Whether a picture shows nothing: black, white or any other one colour, at most with noise or small letters on it.
-
-    The picture is averaged over 16 x 16 blocks. It is of one colour if, in each channel, nine tenths of the blocks lie
-    within less than 8 grey levels. That finds a closed shutter and an empty page. It does not find a picture of
-    something else than an eye, nor an eye that is out of focus.
-
-    Args:
-        image: (H, W, 3) uint8.
-    """
-    blocks = np.asarray(Image.fromarray(image).resize((_BLOCKS, _BLOCKS), Image.Resampling.BOX))
-    low, high = np.percentile(blocks, [5, 95], axis=(0, 1))
-    return bool((high - low).max() < _LEAST_SPREAD)
+    return dict(zip(DISC, (*middle, columns.stop - columns.start, rows.stop - rows.start), strict=True))
 
 
 def _harmless(path: Path) -> str:
@@ -168,55 +223,8 @@ def texts_of(row: Mapping[str, Any]) -> list[str]:
         texts = ["no cup found"]
     else:
         texts = [f"vCDR {row['vertical_cdr']:.2f}"]
-    for name, column in zip(STRUCTURES, _SCORES, strict=True):
+    for name, column in zip(STRUCTURES, SCORES, strict=True):
         if not math.isnan(row[column]):
             texts.append(f"Dice {name} {100 * row[column]:.1f}")
     told = {FRAMING: "not framed as in training", ONE_COLOUR: "a picture of one colour"}
     return [*texts, *(text for warning, text in told.items() if warning in warnings)]
-
-
-def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, progress: Progress) -> None:
-    """Say of how many photographs the warnings are, a line for each kind.
-
-    Args:
-        rows: the rows of the photographs, as `row_of` gives them or as text.
-        framing: of the photographs that trained the model; None: not known.
-        progress: gets the lines.
-    """
-    warned: dict[str, list[Mapping[str, Any]]] = {}
-    count = 0
-    for row in rows:
-        count += 1
-        for warning in filter(None, row["warning"].split(";")):
-            warned.setdefault(warning, []).append(row)
-
-    def tell(warning: str, text: str) -> None:
-        if warning in warned:
-            progress.warn(f"{len(warned[warning])} of {count} photographs: {text}")
-
-    tell(PHANTOM, "not the phantom's, on which alone the model was trained; its masks say nothing about them")
-    tell(NO_EYE, "no disc found in the photograph, so there is no mask; --roi full or a box predicts them all the same")
-    tell(
-        UNCONFIRMED,
-        "no disc found at first, but the network draws one that is framed as in training, so they were taken for "
-        "crops; look at them",
-    )
-    tell(TWO_DISCS, "two discs found, so there is no mask; give each its box with --roi")
-    tell(TOO_SMALL, "the disc has too few pixels for a mask; give larger photographs")
-    tell(NOT_LISTED, "not in the table that --roi gives, so there is no mask")
-    tell(OUTSIDE, "the box that --roi gives lies outside the photograph, so there is no mask")
-    tell(ONE_COLOUR, "of one colour, with no eye to be seen; what masks they have say nothing")
-    tell(NO_DISC, "no disc found")
-    tell(LOW_TRUST, "the predicted DSC lies below --decline-below; look at them, or leave them out")
-    tell(CUP_OUTSIDE, "the cup leaves the disc; its pixels there stand in no mask (column cup_pixels_outside_disc)")
-    tell(STRAY, "the true mask has stray parts, and is scored as it is; look at it, since truth is never cleaned")
-    if framing is not None:
-        shares = [round(100 * float(row["framing"])) for row in warned.get(FRAMING, [])]
-        seen = "-".join(map(str, dict.fromkeys([min(shares), max(shares)]))) if shares else ""
-        trained = f"{100 * framing.low:.0f}-{100 * framing.high:.0f} %"
-        tell(FRAMING, f"disc is {seen} % of the frame, the model was trained on {trained}: not framed as in training")
-    elif count:
-        progress.line(
-            "the checkpoint does not say how its training photographs were framed, since an older fundus-seg wrote it: "
-            "framing is not checked, and --roi auto takes photographs whole"
-        )

@@ -38,27 +38,8 @@ def predict_folder(
     """Predict the masks of photographs and write `out/masks/NAME.png` (or `.nii.gz`) and `out/cases.csv`.
 
     NAME is the photograph's name, its accents composed (`fundus_seg.data.names`). The CSV has a row for each
-    photograph, written when its files are in place:
-
-    - `photograph`, `height`, `width`: its path and size;
-    - `roi`: `full` if the networks saw all of it, `auto` or `given` if they saw a crop, `none` if there is none, and so
-      no mask; `crop_x`, `crop_y`, `crop_width`, `crop_height`: that crop, which may reach beyond the photograph;
-    - `disc_pixels`, `cup_pixels`, `vertical_cdr`: of the masks as they are written, in which the cup lies in the disc;
-    - `cup_pixels_outside_disc`: pixels of the predicted cup that lie outside the disc, and so in no mask;
-    - `disc_x`, `disc_y`, `disc_width`, `disc_height`: middle and size of the rectangle around the disc;
-    - `framing`: diameter of the disc as a share of what the networks saw (`fundus_seg.data.framing`);
-    - `dsc_disc`, `dsc_cup`: with `truth`, the Dice of the written masks, empty for a photograph without a true mask;
-    - `predicted_dsc_disc`, `predicted_dsc_cup`, `vcdr_low`, `vcdr_high`: with models whose trust is calibrated, the
-      Dice that is expected of the written masks, and an interval of the vertical cup-to-disc ratio (docs/trust.md);
-    - `eye`, `patient`, `study`, `pixel_height_mm`, `pixel_width_mm`: what the headers of DICOM files say, where any of
-      the photographs is one: OD, OS or OU, the hashed identifiers (`fundus_seg.data.identifiers`), and the spacing;
-    - `warning`: any of `no_disc`, `cup_outside_disc`, `framing` (the disc is not framed as in training),
-      `phantom_model` (the model has seen the phantom alone, and this is not the phantom's), `stray_truth` (the true
-      mask has stray parts) and `one_colour` (the picture shows nothing), or why there is no mask: `no_disc_found`,
-      `two_discs_found`, `disc_too_small`, `not_in_roi_table`, `roi_outside`; `disc_unconfirmed`: the localiser found
-      no disc, but the network drew one that is framed as in training, so the photograph was taken for a crop; joined
-      by semicolons;
-    - `inputs`: 16 hexadecimal digits that stand for the bytes of the photograph and of its true mask.
+    photograph, written when its files are in place; docs/guide.md says what its columns hold (`case_columns.COLUMNS`).
+    A photograph that cannot be read has a row that says why.
 
     A second call with the same `out` goes on: it skips the photographs that are done, and does those again whose bytes
     have changed. `out/predictions.json` says what made the predictions.
@@ -96,13 +77,13 @@ def predict_folder(
         The path of the CSV; of a shard, of its own while others are missing or at work.
 
     Raises:
-        DataError: there is no photograph; `truth` holds no mask with the name of a photograph, or its coding is not
-            clear; the masks or overlays would be written among the inputs; or photographs cannot be used or
-            share a name, all of which the error lists, after the others are done.
+        DataError: there is no photograph, or none that can be read; `truth` holds no mask with the name of a
+            photograph, or its coding is not clear; the masks or overlays would be written among the inputs; or
+            photographs share a name, or their true masks cannot be used, all of which the error lists, after the others
+            are done.
         CheckpointError: a model does not exist, or is not a whole checkpoint of fundus-seg.
-        UsageError: a model is given twice, or models do not fit together; trust is not calibrated, by which photographs
-            are to be declined; or a photograph is a DICOM file, and pydicom
-            is not installed.
+        UsageError: a model is given twice, or models do not fit together; photographs are to be declined, and trust is
+            not calibrated; or a photograph is a DICOM file, and pydicom is not installed.
         RunError: `out` holds what another model, precision, format, view or version has predicted, or predictions of
             another photograph with a name that is given; or it cannot be written.
         BusyError: another process is writing there.

@@ -23,8 +23,10 @@ from fundus_seg.data.io import write_mask, write_probability
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.data.names import by_name, name_of
 from fundus_seg.data.witness import Witness
-from fundus_seg.errors import BusyError, DataError, Problems, RunError, UsageError, about
-from fundus_seg.inference.case_rows import columns, row_of, tell_warnings, texts_of
+from fundus_seg.errors import BusyError, DataError, Problem, Problems, RunError, UsageError, about
+from fundus_seg.inference.case_columns import columns
+from fundus_seg.inference.case_rows import row_of, texts_of, unreadable_row
+from fundus_seg.inference.case_warnings import UNREADABLE, tell_warnings, told_of
 from fundus_seg.inference.members import Member, find_members
 from fundus_seg.inference.output import Output, Table
 from fundus_seg.inference.pipeline import overlapped
@@ -70,7 +72,7 @@ class PredictionJob:
         roi: which part of each photograph is predicted.
         localiser: finds the disc, if that is asked for and the model says how its photographs were framed.
         naming: how the identifiers in DICOM files are named; None: no photograph is DICOM.
-        unusable: gets what is wrong with photographs.
+        unusable: gets what is wrong with photographs that have no row.
     """
 
     output: Output
@@ -183,7 +185,7 @@ class PredictionJob:
         if not self.shard:
             remove_shards(self.output.path)
         plan.tell(self.output, {name_of(path) for path in self.given}, progress)
-        done = {name: _told(row) for name, row in plan.rows.items() if name in self.photographs}
+        done = {name: told_of(row) for name, row in plan.rows.items() if name in self.photographs}
         witness = Witness("--truth-coding")
         try:
             with progress.task("predicting", total=len(plan.to_do)) as advance:
@@ -196,9 +198,8 @@ class PredictionJob:
         written = [*begun, *(name for name in plan.to_do if name in done)]
         if written != self._in_order(written):
             self._sort(self.table)
-        tell_warnings(done.values(), self.predictor.framing, progress)
         witness.suspicion().tell(progress, but=["stray"])  # which the rows tell, those of earlier calls too
-        return len(done)
+        return self._tell(list(done.values()), progress)
 
     def join(self) -> bool:
         """Join the tables of all shards into one, unless another command is at work; whether that was done."""
@@ -220,11 +221,21 @@ class PredictionJob:
             self._join(plan.rows)
         done = [row for name, row in plan.rows.items() if name in self.photographs]
         progress.line(f"{self.output.path}: {len(done)} of {len(self.given)} photographs are done")
-        tell_warnings(done, self.predictor.framing, progress)
-        return len(done), plan.again
+        return self._tell(done, progress), plan.again
+
+    def _tell(self, rows: Sequence[Mapping[str, Any]], progress: Progress) -> int:
+        """Tell the warnings of rows; how many of their photographs are done.
+
+        Where no photograph at all can be read, none is, and the command ends with what is wrong with them.
+        """
+        if self.shard or not rows or any(row["warning"] != UNREADABLE for row in rows):
+            tell_warnings(rows, self.predictor.framing, progress)
+            return len(rows)
+        self.unusable.found += (Problem(row["reason"], row["photograph"]) for row in rows)
+        return 0
 
     def refuse_unusable(self, done: int) -> None:
-        """Raise a DataError that lists the photographs that cannot be used, if there are any; `done` are the others."""
+        """Raise a DataError that lists the photographs that have no row, if there are any; `done` are the others."""
         self.unusable.refuse(f"photographs cannot be used (the other {done} are done)")
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
@@ -252,16 +263,16 @@ class PredictionJob:
         def read(item: tuple[str, Path]) -> _Photograph:
             nonlocal largest
             name, path = item
+            inputs = inputs_of(name, path, self.truths)
             try:
                 image, true = read_pair(name, path, self.truths, witness)
                 region = self.roi.region(name, image, predictor.framing, self.localiser)
                 seen = region.box and predictor.prepare(region.box.cut(image))
                 largest = max(largest, image.size * _BYTES_PER_VALUE + _held(seen))
                 header = dicom.read_header(path) if self.naming and listing.is_dicom(path) else None
-                inputs = inputs_of(name, path, self.truths)
                 return _Photograph(name, path, image, true, region, seen, inputs, header)
             except DataError as error:
-                return _Photograph(name, path, problem=error)
+                return _Photograph(name, path, inputs=inputs, problem=error)
 
         def compute(group: Sequence[_Photograph]) -> Sequence[_Photograph]:
             sound = [each for each in group if each.box]
@@ -271,7 +282,7 @@ class PredictionJob:
                         logits = predictor.logits_of_batch([each.seen for each in sound], sound[0].frame)
                 except DataError as error:
                     for each in sound:
-                        each.problem = error
+                        each.problem, each.inputs = error, None  # so that it is tried again
                 else:
                     for each, own in zip(sound, logits, strict=True):
                         each.logits = own
@@ -281,31 +292,33 @@ class PredictionJob:
             if each.problem is None:
                 masks = self._masks(each)
                 trusted = self.judge(each.logits) if self.judge and masks else None
-                framing, phantom, inputs = predictor.framing, self.phantom, each.inputs
                 each.row = row_of(
                     each.path,
                     each.image,
                     masks and masks[0],
                     each.true,
                     region=each.region,
-                    framing=framing,
-                    phantom=phantom,
-                    inputs=inputs,
+                    framing=predictor.framing,
+                    phantom=self.phantom,
+                    inputs=each.inputs,
+                    raw=each.raw,
                     trusted=trusted,
                     header=each.header,
                     name=self.naming.name if self.naming else str,
                 )
                 if masks:
                     _write(self.output, each, *masks)
-            each.image = each.true = each.seen = each.logits = None  # what waits for its turn holds no pixels
+            elif each.unreadable:
+                each.row = unreadable_row(each.path, each.problem.problems, each.inputs)
+            each.image = each.true = each.seen = each.logits = each.raw = None  # what waits now holds no pixels
             return each
 
         def settle(each: _Photograph) -> None:
             with self.unusable.gather():
-                if each.problem is not None:
+                if each.problem is not None and not each.unreadable:
                     raise each.problem
                 self.table.add(each.row)
-                done[each.name] = _told(each.row)
+                done[each.name] = told_of(each.row)
             advance()
 
         overlapped(
@@ -326,7 +339,8 @@ class PredictionJob:
             return None
         frame, whole = photograph.frame, photograph.image.shape
         kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
-        masks = self.predictor.clean(self.predictor.framed(photograph.logits, frame, kept))
+        photograph.raw = self.predictor.framed(photograph.logits, frame, kept)
+        masks = self.predictor.clean(photograph.raw)
         photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing)
         if photograph.box is None:
             return None
@@ -357,6 +371,7 @@ class _Photograph:
         inputs: what stands for its files.
         header: what its DICOM file says of it.
         logits: of the network (2, h, w).
+        raw: the masks (2, h, w) of its region before post-processing.
         row: its row.
         problem: why it cannot be used; it then goes on to its place in the order, and nothing is done.
     """
@@ -370,8 +385,14 @@ class _Photograph:
     inputs: str | None = None
     header: dicom.Header | None = None
     logits: Any = None
+    raw: Any = None
     row: Mapping[str, Any] = field(default_factory=dict)
     problem: DataError | None = None
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether what is wrong is the photograph itself, and not its true mask: it then gets a row that says so."""
+        return self.problem is not None and all(each.path == self.path for each in self.problem.problems)
 
     @property
     def box(self) -> Box | None:
@@ -382,11 +403,6 @@ class _Photograph:
     def frame(self) -> tuple[int, int]:
         """Height and width of that."""
         return (self.region.box.height, self.region.box.width) if self.region.box else (0, 0)
-
-
-def _told(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What `tell_warnings` needs of a row: many rows then take little memory."""
-    return {"warning": row["warning"], "framing": row["framing"]}
 
 
 def _held(seen: Any) -> int:

@@ -19,16 +19,13 @@ from fundus_seg.builtins import MaskFormat, PictureFormat
 from fundus_seg.data.io import MASK_SUFFIX
 from fundus_seg.data.names import file_name
 from fundus_seg.errors import RunError
+from fundus_seg.inference.case_columns import BY_NAME
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import append_bytes, write_json, write_text
 from fundus_seg.viz.overlay import PICTURE_SUFFIX
 
 RECORD_FORMAT = 1
 _RECORD = "predictions.json"
-_TEXTS = ("photograph", "roi", "eye", "patient", "study", "warning", "inputs")
-"""The columns that are no numbers."""
-_SIGNED = ("crop_x", "crop_y")
-"""The columns of numbers that may be negative: a crop may begin outside the photograph."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ class Table:
             raise RunError(f"{self.path}: not rows of {', '.join(self.columns)}; choose another --out")
         rows = [dict(zip(self.columns, row, strict=True)) for row in whole[1:]]
         for row in rows:
-            if wrong := [name for name, text in row.items() if not _is_sound(name, text)]:
+            if wrong := [name for name, text in row.items() if not BY_NAME[name].holds(text)]:
                 raise RunError(f"{self.path}: {wrong[0]} of {row['photograph']} is damaged; choose another --out")
         return rows
 
@@ -183,15 +180,6 @@ class Table:
 def escaped(text: object) -> str:
     r"""A text that UTF-8 can hold: a byte of a file name that is not UTF-8 becomes `\xe9`, as in `data.names`."""
     return str(text).encode("utf8", "surrogateescape").decode("utf8", "backslashreplace")
-
-
-def _is_sound(column: str, text: str) -> bool:
-    """Whether a row may hold the text in a column; a number is empty or finite, and few may be negative."""
-    try:
-        least = -math.inf if column in _SIGNED else 0
-        return column in _TEXTS or not text or (least <= float(text) < math.inf and float(text) > -math.inf)
-    except ValueError:
-        return False
 
 
 def _line(values: Iterable[Any]) -> str:

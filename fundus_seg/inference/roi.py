@@ -19,6 +19,7 @@ from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.names import key, matched, stem, suffix_of
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, UsageError
+from fundus_seg.metrics.photograph import is_of_one_colour
 
 if TYPE_CHECKING:
     from fundus_seg.inference.localise import FoundDisc
@@ -31,6 +32,8 @@ TOO_SMALL = "disc_too_small"
 """A disc of few pixels was found, of which no mask can be drawn: so there is none."""
 _LEAST_DISC = 16
 """Its least diameter, in pixels."""
+ONE_COLOUR = "one_colour"
+"""The photograph shows nothing, so `auto` looks for no disc in it."""
 UNCONFIRMED = "disc_unconfirmed"
 """The localiser has found no disc; the photograph is a crop if the networks draw one that is framed as in training."""
 
@@ -58,9 +61,11 @@ class Region:
 
     def confirmed(self, disc: NDArray[np.bool_], framing: Framing | None) -> Region:
         """The region, once the networks have drawn a disc (H, W) in it: a doubtful one may turn out to be none."""
-        if self.reason == UNCONFIRMED and not (framing and disc.any() and framing.holds(disc_framing(disc))):
+        if self.reason != UNCONFIRMED:
+            return self
+        if not (framing and disc.any() and framing.holds(disc_framing(disc))):
             return Region("none", None, NO_EYE)
-        return self
+        return self if np.count_nonzero(disc) >= math.pi / 4 * _LEAST_DISC**2 else Region("none", None, TOO_SMALL)
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,8 @@ class Roi:
         whole = Region("full", Box.whole(image.shape))
         if self.kind == "full" or framing is None or find is None:
             return whole
+        if is_of_one_colour(image):
+            return Region("none", None, ONE_COLOUR)
         disc = find(image)
         if disc == NO_EYE:
             return Region("full", whole.box, UNCONFIRMED)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import RunError
+from fundus_seg.inference.case_columns import TRUST
 from fundus_seg.inference.members import Member
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.runs.atomic import write_json
@@ -20,8 +21,6 @@ from fundus_seg.trust.quality import Quality, overall
 from fundus_seg.trust.signals import Gaussians, Range, Signals
 
 NAME = "trust.json"
-COLUMNS = (*(f"predicted_dsc_{structure}" for structure in STRUCTURES), "vcdr_low", "vcdr_high")
-"""What `predict` writes of each photograph."""
 _CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -110,7 +109,7 @@ class TrustCalibration(BaseModel):
         return found
 
     def values(self, signals: Signals, vertical_cdr: float, margin: float | None = None) -> dict[str, float]:
-        """The COLUMNS of a photograph; NaN where nothing can be said. An empty mask has a predicted DSC of 0.
+        """The columns TRUST of a photograph; NaN where nothing can be said. An empty mask has a predicted DSC of 0.
 
         Args:
             signals: of the photograph.
@@ -119,7 +118,7 @@ class TrustCalibration(BaseModel):
         """
         ratios = [vertical_cdr, *(ratio for ratio in signals.ratios if not math.isnan(ratio))]
         ends = self.interval.around(ratios, self.interval.margin if margin is None else margin)
-        return dict(zip(COLUMNS, (*self._predicted(signals), *ends), strict=True))
+        return dict(zip(TRUST, (*self._predicted(signals), *ends), strict=True))
 
     def overall(self, signals: Signals) -> float:
         """The predicted DSC of a photograph, the mean of disc and cup; NaN where nothing was fitted."""

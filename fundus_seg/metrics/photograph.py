@@ -14,6 +14,7 @@ import math
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fundus_seg.metrics.overlap import Mask
 
@@ -23,6 +24,10 @@ _DARK = 16
 """Grey level that no channel reaches outside the camera's aperture, traces of JPEG included."""
 _MARGIN = 1 / 32
 """Width of the margin around the disc, as a share of the frame's height: it keeps blur and inexact outlines out."""
+
+_BLOCKS, _LEAST_SPREAD = 16, 8
+"""Of 109 whole photographs and 327 crops around their discs, none spreads by less than 51; at 8 % of their light, the
+whole ones still by 9."""
 
 Plane = NDArray[np.float32]
 """(H, W), one value for each pixel."""
@@ -95,6 +100,21 @@ def _grown(mask: Mask, margins: int) -> Mask:
     reach = max(1, round(margins * _MARGIN * len(mask)))
     circle = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     return cv2.dilate(mask.astype(np.uint8), circle).astype(bool)
+
+
+def is_of_one_colour(image: NDArray[np.uint8]) -> bool:
+    """Whether a picture shows nothing: black, white or any other one colour, at most with noise or small letters on it.
+
+    The picture is averaged over 16 x 16 blocks. It is of one colour if, in each channel, nine tenths of the blocks lie
+    within less than 8 grey levels. That finds a closed shutter and an empty page. It does not find a picture of
+    something else than an eye, nor an eye that is out of focus.
+
+    Args:
+        image: (H, W, 3) uint8.
+    """
+    blocks = np.asarray(Image.fromarray(image).resize((_BLOCKS, _BLOCKS), Image.Resampling.BOX))
+    low, high = np.percentile(blocks, [5, 95], axis=(0, 1))
+    return bool((high - low).max() < _LEAST_SPREAD)
 
 
 def photograph_measures(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> dict[str, float]:

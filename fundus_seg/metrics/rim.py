@@ -14,7 +14,7 @@ is on the right in a photograph of a right eye (OD), on the left in one of a lef
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -43,6 +43,11 @@ class IsntOrder:
         if False in steps:
             return False
         return None if None in steps else True
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The steps that fail, as `inferior<superior`."""
+        return tuple(name.replace("_", "<") for name, holds in asdict(self).items() if holds is False)
 
 
 def rim_profile(disc: Mask, cup: Mask, *, spacing: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.float64]:
