@@ -126,8 +126,10 @@ class TestCalibration:
         interval = Interval(alpha=0.1, margin=0.1, scores=[], signals={})
         assert interval.around([0.5, 0.4, 0.45], 0.1) == pytest.approx((0.3, 0.6))
         assert interval.around([0.05, 0.95], 0.1) == (0, 1)
-        assert all(map(math.isnan, interval.around([math.nan], 0.1)))
-        assert all(map(math.isnan, interval.around([0.5], None)))
+        assert interval.around([0.5]) == pytest.approx((0.4, 0.6))
+        assert interval.around([0.5], math.inf) == (0, 1)
+        assert all(map(math.isnan, interval.around([math.nan])))
+        assert all(map(math.isnan, Interval(alpha=0.1, margin=None, scores=[], signals={}).around([0.5])))
 
     def test_native_inference_is_left_out(self, root, tmp_path):
         run = train(settings(*QUICK, "scoring.inference=native", holdout="B"), root, tmp_path / "runs")

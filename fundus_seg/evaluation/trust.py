@@ -247,11 +247,11 @@ def _measured(unit: _Unit, trust: TrustCalibration, progress: Progress) -> Trust
         with progress.task(f"trust of {unit.folder.path}", total=len(cases)) as advance:
             found = trust_cases(watched, trust.reference, unit.checkpoints, cases, advance)
     interval = trust.interval
-    margins, effective = np.full(len(found), math.nan), math.nan
+    margins, effective = [None] * len(found), math.nan
     if interval.margin is not None:
         own = [[case.signals.values[name] for name in interval.signals] for case in found]
         weights, at_cases = density_ratio(np.column_stack(list(interval.signals.values())), np.array(own))
-        margins = weighted_margins(interval.scores, weights, at_cases, interval.alpha)
+        margins = weighted_margins(interval.scores, weights, at_cases, interval.alpha).tolist()
         effective = effective_cases(weights)
     rows, weighted = [], []
     for case, margin in zip(found, margins, strict=True):
@@ -260,8 +260,7 @@ def _measured(unit: _Unit, trust: TrustCalibration, progress: Progress) -> Trust
         identity = {"domain": case.domain, "case": case.name, "patient": case.patient}
         values = trust.values(case.signals, case.vcdr)
         rows.append({**identity, **scores, **ratios, **values, **case.signals.values})
-        low, high = interval.around(case.ratios, None if math.isnan(margin) else margin)
-        weighted.append({"vcdr_low": low, "vcdr_high": high})
+        weighted.append(dict(zip(("vcdr_low", "vcdr_high"), interval.around(case.ratios, margin), strict=True)))
     return TrustedRun(_summary(unit, trust), pd.DataFrame(rows), effective, pd.DataFrame(weighted))
 
 

@@ -60,7 +60,7 @@ class TrustCase:
     @property
     def ratios(self) -> list[float]:
         """The predicted ratio, and those of the single predictions that have one."""
-        return [self.vcdr, *(ratio for ratio in self.signals.ratios if not math.isnan(ratio))]
+        return self.signals.ratios_with(self.vcdr)
 
 
 def make_reference(

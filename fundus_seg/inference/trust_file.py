@@ -75,8 +75,14 @@ class Interval(BaseModel):
         need = cases_needed(self.alpha)
         return "" if self.margin is not None else f"{len(self.scores)} cases, and alpha {self.alpha:g} needs {need}"
 
-    def around(self, ratios: Sequence[float], margin: float | None) -> tuple[float, float]:
-        """The interval about some ratios, within [0, 1]; NaN without a margin or where a ratio is not defined."""
+    def around(self, ratios: Sequence[float], margin: float | None = None) -> tuple[float, float]:
+        """The interval about some ratios, within [0, 1]; NaN without a margin or where a ratio is not defined.
+
+        Args:
+            ratios: those of the prediction and of the single predictions.
+            margin: None: that of the calibration.
+        """
+        margin = self.margin if margin is None else margin
         if margin is None or not np.isfinite(ratios).all():
             return math.nan, math.nan
         return max(0.0, min(ratios) - margin), min(1.0, max(ratios) + margin)
@@ -108,16 +114,14 @@ class TrustCalibration(BaseModel):
         found: Quality | None = getattr(self, structure)
         return found
 
-    def values(self, signals: Signals, vertical_cdr: float, margin: float | None = None) -> dict[str, float]:
+    def values(self, signals: Signals, vertical_cdr: float) -> dict[str, float]:
         """The columns TRUST of a photograph; NaN where nothing can be said. An empty mask has a predicted DSC of 0.
 
         Args:
             signals: of the photograph.
             vertical_cdr: the ratio that was predicted for it.
-            margin: of the interval; None: that of the calibration.
         """
-        ratios = [vertical_cdr, *(ratio for ratio in signals.ratios if not math.isnan(ratio))]
-        ends = self.interval.around(ratios, self.interval.margin if margin is None else margin)
+        ends = self.interval.around(signals.ratios_with(vertical_cdr))
         return dict(zip(TRUST, (*self._predicted(signals), *ends), strict=True))
 
     def overall(self, signals: Signals) -> float:

@@ -61,6 +61,7 @@ def _measured(measured: Sequence[TrustedRun]) -> Report:
         *dict.fromkeys(
             f"{' '.join(_place(each, names)[:2])}, {_place(each, names)[2]}: {each.text}" for each in summaries
         ),
+        "of each run's checkpoint best, by its own scoring protocol, as `predict` uses it",
         "coverage: share of the true vertical cup-to-disc ratios within their intervals, with its exact binomial band "
         "of 95 %; the nominal share holds for the training domains, and nothing is guaranteed on an unseen camera",
         "weighted: the same by calibration cases that are weighted to resemble the unseen photographs (n: their "

@@ -54,6 +54,10 @@ class Signals:
     empty: tuple[bool, bool]
     ratios: tuple[float, ...]
 
+    def ratios_with(self, vertical_cdr: float) -> list[float]:
+        """The ratio of the prediction itself, and those of the single predictions that have one."""
+        return [vertical_cdr, *(ratio for ratio in self.ratios if not math.isnan(ratio))]
+
 
 @dataclass(frozen=True)
 class Range:
