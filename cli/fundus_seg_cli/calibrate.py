@@ -57,9 +57,9 @@ def calibrate(
     from fundus_seg.reporting.calibration import calibration_reports, write_reliability
 
     measured = calibrate_runs(folders, data, progress=progress)
-    calibrate_trust_of_runs(folders, data, ensemble=ensemble, alpha=alpha, progress=progress)
     for report in calibration_reports(measured):
         print_report(report, form, progress.told)
+    calibrate_trust_of_runs(folders, data, ensemble=ensemble, alpha=alpha, progress=progress)
     if plots:
         progress.line(f"{counted(len(write_reliability(measured, plots)), 'file')} of plots in {plots}")
     progress.check(strict=strict)
