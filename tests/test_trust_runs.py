@@ -205,7 +205,17 @@ class TestPredict:
             for row in rows_of(predict_folder(run.path, [photographs / "image"], tmp_path / "all"))
         ]
         line = sorted(scores)[2]
-        arguments = ("predict", run.path, photographs / "image", "--out", "out", "--decline-below", line)
+        arguments = (
+            "predict",
+            run.path,
+            photographs / "image",
+            "--out",
+            "out",
+            "--roi",
+            "full",
+            "--decline-below",
+            line,
+        )
         told = command(*arguments)
         rows = rows_of(tmp_path / "out/cases.csv")
         declined = [row["status"] == "declined" and "below --decline-below" in row["reason"] for row in rows]
