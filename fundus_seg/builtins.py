@@ -80,6 +80,8 @@ Missing = Literal["leave-out", "empty"]
 """What becomes of a case without a prediction: it is in no mean, or counts as an empty prediction."""
 MaskFormat = Literal["png", "nifti"]
 """File format of predicted masks."""
+CasesFormat = Literal["csv", "json", "parquet"]
+"""File format of the table of predictions, beside the CSV, which is always written."""
 PictureFormat = Literal["jpeg", "png"]
 """File format of overlays: small, or without loss."""
 Tracker = Literal["tensorboard", "mlflow"]

@@ -136,6 +136,10 @@ class Scoring(BaseModel):
     """Before a domain is scored, batch norms adapt to all its photographs at the training size, which is transductive:
     number of photographs that the source's statistics count as beside them, 0 for none; null: norms do not adapt."""
 
+    anatomical: Annotated[bool, BeforeItExisted(False)] = False
+    """Whether predicted masks are made anatomical: the cup in the disc, each in one piece, without holes, within a
+    smooth closed outline."""
+
     @property
     def warning(self) -> str:
         """What every table must say of scores by this protocol; empty where there is nothing to say."""

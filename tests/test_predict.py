@@ -73,6 +73,15 @@ class TestMasks:
         assert (low - exact).norm() < 0.15 * exact.norm()
 
 
+def test_anatomical_masks_are_made_on_demand_and_never_mixed(drawn, checkpoint, photographs, command):
+    models = []
+    for options, code in ((["--anatomical"], 0), ([], 1)):
+        models.append(drawn())
+        said = command("predict", checkpoint, photographs / "image", "--out", "out", *options, code=code).err
+    assert models[0].scoring == Scoring(anatomical=True)
+    assert "anatomical True there, none now" in said
+
+
 class TestNative:
     @pytest.mark.parametrize("frame", [(70, 111), (16, 32), (20, 20), (9, 3), (5, 1), (1, 1)])
     def test_native_masks_lie_where_the_photograph_shows_them(self, frame):

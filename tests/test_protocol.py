@@ -13,6 +13,7 @@ def test_digest_changes_with_every_setting():
         {"empty_check": "cup"},
         {"empty_distance": 50},
         {"adapt_batch_norms": 0},
+        {"anatomical": True},
     ]
     assert {key for change in changes for key in change} == set(Scoring.model_fields)
     digests = {Scoring().digest(), *(Scoring(**change).digest() for change in changes)}

@@ -54,11 +54,14 @@ class TestAuto:
         found = region("auto", NO_EYE)
         assert found == Region("full", Box.whole(PHOTOGRAPH.shape), UNCONFIRMED)
         disc = np.zeros((400, 600), bool)
-        assert found.confirmed(disc, FRAMING) == Region("none", None, NO_EYE)
+        assert found.confirmed(disc, FRAMING, disc) == Region("none", None, NO_EYE)
         disc[:60, :60] = True
-        assert found.confirmed(disc, FRAMING) == Region("none", None, NO_EYE)
+        assert found.confirmed(disc, FRAMING, disc) == Region("none", None, NO_EYE)
         disc[:300, :300] = True
-        assert found.confirmed(disc, FRAMING) is found
+        assert found.confirmed(disc, FRAMING, disc) is found
+        raw = disc.copy()
+        raw[::20] = False  # stripes are no disc
+        assert found.confirmed(disc, FRAMING, raw) == Region("none", None, NO_EYE)
 
     def test_without_a_framing_photographs_are_taken_whole(self):
         assert region("auto", NO_EYE, framing=None).how == "full"

@@ -87,6 +87,14 @@ def evaluate(
             "the protocol says; norms do not adapt by that of a preset).",
         ),
     ] = None,
+    anatomical: Annotated[
+        bool,
+        typer.Option(
+            "--anatomical",
+            help="Also score masks that are made anatomical (cup in disc, each in one piece, without holes, smoothly "
+            "outlined), and print the scores without and with it side by side.",
+        ),
+    ] = False,
     form: Format = "rich",
     metrics: Metrics = METRICS_SHOWN,
     clinical: Annotated[
@@ -142,6 +150,7 @@ def evaluate(
         ensemble=ensemble,
         adapt_batch_norms=adapt_batch_norms,
         against_readers=readers,
+        with_anatomical=anatomical,
         overlays=overlays,
         overlay_format=overlay_format,
         progress=progress,
@@ -149,7 +158,14 @@ def evaluate(
     named = {
         each.path: each
         for each in with_labels(
-            [*found.evaluations, *(inside for _, inside in found.pairs), *found.seen, *found.by_reader], renamed
+            [
+                *found.evaluations,
+                *(inside for _, inside in found.pairs),
+                *found.seen,
+                *found.by_reader,
+                *(each for pair in found.anatomical for each in pair),
+            ],
+            renamed,
         )
     }
     reports = evaluation_reports(
@@ -158,6 +174,7 @@ def evaluate(
         pairs=[(named[out.path], named[inside.path]) for out, inside in found.pairs],
         seen=[named[each.path] for each in found.seen],
         against=[named[each.path] for each in found.by_reader],
+        anatomical=[(named[plain.path], named[made.path]) for plain, made in found.anatomical],
         clinical=clinical,
         leak=all_selections,
     )

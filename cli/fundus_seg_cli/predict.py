@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fundus_seg.builtins import MaskFormat, PictureFormat
+from fundus_seg.builtins import CasesFormat, MaskFormat, PictureFormat
 from fundus_seg.errors import UsageError
 from fundus_seg_cli.console import print_data
 from fundus_seg_cli.options import Address, NetworkPrecision, NetworkViews, Strict, Trust, TruthCoding
@@ -83,6 +83,13 @@ def predict(
             "written all the same, and their status says it. It takes `fundus-seg calibrate` before.",
         ),
     ] = None,
+    anatomical: Annotated[
+        bool,
+        typer.Option(
+            "--anatomical",
+            help="Make the masks anatomical: the cup in the disc, each in one piece, without holes, smoothly outlined.",
+        ),
+    ] = False,
     keep_ids: Annotated[
         bool,
         typer.Option(
@@ -91,6 +98,13 @@ def predict(
             "hashes with a key that you alone have.",
         ),
     ] = False,
+    table: Annotated[
+        CasesFormat,
+        typer.Option(
+            help="Also write the table of photographs in this form at the end, beside cases.csv, with numbers as "
+            "numbers; parquet needs the extra of that name."
+        ),
+    ] = "csv",
     shard: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +147,7 @@ def predict(
         run = partial(predict_on_ray, address=address, gpus=gpus_per_shard, trust=trust or ())
     models, photographs = models_and_photographs([model, *images])
     with _terminable():
-        table = run(
+        written = run(
             models,
             photographs,
             out,
@@ -146,11 +160,13 @@ def predict(
             truth_coding=read_coding(truth_coding) if truth_coding else None,
             precision=precision,
             roi=Roi.parse(roi),
+            anatomical=anatomical,
             keep_ids=keep_ids,
             decline_below=decline_below,
+            cases=table,
             progress=progress,
         )
-    print_data(table)
+    print_data(written)
     progress.check(strict=strict)
 
 

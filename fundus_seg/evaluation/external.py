@@ -32,7 +32,7 @@ from fundus_seg.evaluation.records import (
     write_evaluation,
 )
 from fundus_seg.evaluation.score_case import score_case
-from fundus_seg.inference.postprocess import clean
+from fundus_seg.inference.postprocess import clean_by
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import NONE_UNSEEN, STRUCTURES, Scoring
 from fundus_seg.runs.atomic import csv_text
@@ -105,7 +105,7 @@ def score_masks(
         for case in cases:
             with problems.gather():
                 given, truth = _read(pairs, case, watch)
-                processed = clean(given, largest=scoring.largest_component, fill=scoring.fill_holes)
+                processed = clean_by(scoring, given)
                 held |= np.any([given, truth], axis=(2, 3))
                 changed += not np.array_equal(given, processed)
                 exchanged += _disc_inside_cup(given)

@@ -35,6 +35,8 @@ class EvaluatedRuns:
         by_reader: scores on the holdouts against each of their readers, which have a table of their own; empty unless
             asked for.
         overlays: paths of the pictures that were drawn.
+        anatomical: for each run and checkpoint its scores on the holdout without `Scoring.anatomical` and with it;
+            empty unless asked for.
     """
 
     evaluations: list[Evaluation]
@@ -42,6 +44,7 @@ class EvaluatedRuns:
     overlays: list[Path]
     seen: list[Evaluation]
     by_reader: list[Evaluation] = field(default_factory=list)
+    anatomical: list[tuple[Evaluation, Evaluation]] = field(default_factory=list)
 
 
 def evaluate_runs(
@@ -56,6 +59,7 @@ def evaluate_runs(
     ensemble: bool = False,
     adapt_batch_norms: int | None = None,
     against_readers: bool = False,
+    with_anatomical: bool = False,
     overlays: int = 0,
     overlay_format: PictureFormat = "jpeg",
     progress: Progress = SILENT,
@@ -80,6 +84,7 @@ def evaluate_runs(
             probabilities, and no run alone.
         adapt_batch_norms: as in `Scoring`, in place of what the protocol says; None leaves it to that.
         against_readers: whether to score against each reader of the holdouts too.
+        with_anatomical: whether to score each run without and with anatomical masks too (`Scoring.anatomical`).
         overlays: number of cases to draw for each run and checkpoint, from the worst to the best.
         overlay_format: format of the pictures.
         progress: shows what is done.
@@ -93,6 +98,7 @@ def evaluate_runs(
     drawn: list[Path] = []
     seen: list[Evaluation] = []
     against: list[Evaluation] = []
+    anatomical: list[tuple[Evaluation, Evaluation]] = []
     without_readers: dict[str, list[Path]] = {}
     untrusted: list[tuple[Path, UntrustedError]] = []
     trained = trained_runs(folders, least=0 if from_tools else 1, progress=progress)
@@ -125,6 +131,9 @@ def evaluate_runs(
                     against.append(score(checkpoint=name, against_readers=True))
                 except NoReadersError as error:
                     without_readers.setdefault(str(error), []).append(run.path)
+            if with_anatomical:
+                plain, made = (score(checkpoint=name, anatomical=each) for each in (False, True))
+                anatomical.append((plain, made))
             if in_domain:
                 pairs.append((evaluation, score(checkpoint=name, scored="in-domain")))
             if overlays:
@@ -152,7 +161,7 @@ def evaluate_runs(
         unprobed = [run.path for run in trained if run not in reasons and "oracle" not in checkpoints_of(run)]
         progress.left_out("run", "trained without --probe-holdout, in the column of selection oracle", unprobed)
     evaluations += comparable(from_tools, evaluations, scoring=scoring, progress=progress)
-    return EvaluatedRuns(evaluations, pairs, drawn, seen, against)
+    return EvaluatedRuns(evaluations, pairs, drawn, seen, against, anatomical)
 
 
 def _tell_not_drawn(against: Sequence[Evaluation], progress: Progress) -> None:

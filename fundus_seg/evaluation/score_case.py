@@ -14,7 +14,7 @@ from fundus_seg.data.dataset import BOTH, Truth
 from fundus_seg.data.files import Case
 from fundus_seg.evaluation.alike import Alike, SeenMasks
 from fundus_seg.evaluation.metric_table import METRICS, distances
-from fundus_seg.inference.postprocess import clean
+from fundus_seg.inference.postprocess import clean_by
 from fundus_seg.metrics.anatomy import component_count, hole_count, pixels_outside
 from fundus_seg.metrics.clinical import mask_sizes
 from fundus_seg.metrics.surface import SurfaceDistances, surface_distances
@@ -64,7 +64,7 @@ def score_cases(
     rows: list[dict[str, Any]] = []
     seen = SeenMasks()
     for case, raw, truth in predictions:
-        prediction = clean(raw, largest=scoring.largest_component, fill=scoring.fill_holes)
+        prediction = clean_by(scoring, raw)
         identity = case_identity(case, scoring)
         if truth.reader:
             identity["reader"] = truth.reader

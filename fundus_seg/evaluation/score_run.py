@@ -62,6 +62,7 @@ def evaluate(
     inference: Inference | None = None,
     views: Views | None = None,
     adapt_batch_norms: int | None = None,
+    anatomical: bool | None = None,
     against_readers: bool = False,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -82,6 +83,7 @@ def evaluate(
         inference: what the network sees, in place of what the protocol says.
         views: further views of a photograph that the network sees, in place of what the protocol says.
         adapt_batch_norms: as in `Scoring`, in place of what the protocol says; None leaves it to that.
+        anatomical: as in `Scoring`, in place of what the protocol says; None leaves it to that.
         against_readers: whether each reader's own masks are the truth, which is a protocol of its own; of the holdout.
         progress: shows what is done.
 
@@ -103,6 +105,8 @@ def evaluate(
         scoring = scoring.model_copy(update={"inference": inference})
     if adapt_batch_norms is not None:
         scoring = scoring.model_copy(update={"adapt_batch_norms": adapt_batch_norms})
+    if anatomical is not None:
+        scoring = scoring.model_copy(update={"anatomical": anatomical})
     scoring = combined(scoring, ensemble=len(runs) > 1, views=views)
     root = data_of(content, data, progress=progress)
     digests = [_digest(each, checkpoint) for each in runs]

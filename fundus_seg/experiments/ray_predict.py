@@ -78,7 +78,7 @@ def predict_on_ray(
         options: further arguments of `predict_folder`.
 
     Returns:
-        The path of the CSV.
+        The path of the table.
 
     Raises:
         UsageError: Ray is not installed.
@@ -133,8 +133,9 @@ def predict_on_ray(
             f"{counted(len(differing), 'photograph')} of other content on a node than here, first {differing[0]} on "
             f"{node}; make them alike, and give the command again: it does them anew"
         )
+    table = job.table_in_form()
     job.refuse_unusable(done)
-    return job.table.path
+    return table
 
 
 @dataclass(frozen=True)

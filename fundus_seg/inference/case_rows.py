@@ -134,7 +134,7 @@ def row_of(
         row |= trusted.values(row["vertical_cdr"])
         applies[LOW_TRUST] = trusted.declined
     applies |= {
-        PHANTOM: phantom and not in_phantom(path.parent),
+        PHANTOM: masks is not None and phantom and not in_phantom(path.parent),
         STRAY: true is not None and any(stray_parts(true)),
     }
     return _concluded(row, [name for name, found in applies.items() if found], masked=masked)

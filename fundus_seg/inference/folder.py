@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
+from fundus_seg.builtins import CasesFormat, MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.cores import core_count
 from fundus_seg.data.coding import Coding, Thresholds
 from fundus_seg.inference.job import PredictionJob
@@ -29,8 +29,10 @@ def predict_folder(
     truth_coding: Coding | Thresholds | None = None,
     precision: Precision = "fp32",
     roi: Roi = FULL,
+    anatomical: bool = False,
     keep_ids: bool = False,
     decline_below: float | None = None,
+    cases: CasesFormat = "csv",
     shard: Shard | None = None,
     cores: int | None = None,
     progress: Progress = SILENT,
@@ -65,16 +67,18 @@ def predict_folder(
         truth_coding: coding of the true masks; None: it is recognised.
         precision: as in `Predictor`.
         roi: which part of each photograph the networks see; auto finds the disc and frames it as in training.
+        anatomical: whether masks are made anatomical (`Scoring.anatomical`), whatever the models' protocol says.
         keep_ids: whether the table holds the identifiers of DICOM files as they are, and not their hashes.
         decline_below: a photograph is declined if its predicted DSC, the mean of disc and cup, is below this; None:
             none is.
+        cases: form in which the whole table is also written at the end, as `out/cases.json` or `out/cases.parquet`.
         shard: the part of the photographs to do; None: all. Shards may be done at the same time on machines that share
             `out`. The table of a shard lies in `out/shards`, until the last that ends, or any later call, joins all.
         cores: the number of cores to use; None: all that this process may use.
         progress: gets what is left out, what was done before, and what the reader should be warned of.
 
     Returns:
-        The path of the CSV; of a shard, of its own while others are missing or at work.
+        The path of the table in that form; of a shard, of its own CSV while others are missing or at work.
 
     Raises:
         DataError: there is no photograph, or none that can be read; `truth` holds no mask with the name of a
@@ -84,6 +88,8 @@ def predict_folder(
         CheckpointError: a model does not exist, or is not a whole checkpoint of fundus-seg.
         UsageError: a model is given twice, or models do not fit together; photographs are to be declined, and trust is
             not calibrated; or a photograph is a DICOM file, and pydicom is not installed.
+        UsageError: a model is given twice, or models do not fit together; or a photograph is a DICOM file, and pydicom
+            is not installed, or the form needs pyarrow, and that is not.
         RunError: `out` holds what another model, precision, format, view or version has predicted, or predictions of
             another photograph with a name that is given; or it cannot be written.
         BusyError: another process is writing there.
@@ -101,17 +107,16 @@ def predict_folder(
         truth_coding=truth_coding,
         precision=precision,
         roi=roi,
+        anatomical=anatomical,
         keep_ids=keep_ids,
         decline_below=decline_below,
+        cases=cases,
         shard=shard,
         progress=progress,
     )
     with leased(job.table.folder, check=lambda: refuse_others(out, shard)):
         done = job.run(cores or core_count(), progress)
-    if shard and job.join():
-        table = job.whole.path
-    else:
-        table = job.table.path
+    table = job.table.path if shard and not job.join() else job.table_in_form()
     if shard:
         progress.line(f"shard {shard}: {done} of {len(job.given)} photographs are done; its table is in {table}")
     elif job.unusable.found:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.builtins import MaskFormat, PictureFormat, Precision, Views
+from fundus_seg.builtins import CasesFormat, MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.container import memory_free
 from fundus_seg.cores import core_count
 from fundus_seg.data import dicom, listing
@@ -33,6 +33,7 @@ from fundus_seg.inference.pipeline import overlapped
 from fundus_seg.inference.plan import inputs_of, make_plan
 from fundus_seg.inference.roi import FULL, NOWHERE, Region, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
+from fundus_seg.inference.table_forms import check_form, in_form
 from fundus_seg.inference.trust_file import TrustCalibration, trust_of
 from fundus_seg.inference.truths import find_truths, read_pair
 from fundus_seg.progress import SILENT, Advance, Progress
@@ -72,6 +73,7 @@ class PredictionJob:
         roi: which part of each photograph is predicted.
         localiser: finds the disc, if that is asked for and the model says how its photographs were framed.
         naming: how the identifiers in DICOM files are named; None: no photograph is DICOM.
+        cases: form in which the whole table is also written.
         unusable: gets what is wrong with photographs that have no row.
     """
 
@@ -89,6 +91,7 @@ class PredictionJob:
     roi: Roi
     localiser: Localiser | None
     naming: Naming | None
+    cases: CasesFormat
     unusable: Problems
 
     @classmethod
@@ -107,14 +110,18 @@ class PredictionJob:
         truth_coding: Coding | Thresholds | None = None,
         precision: Precision = "fp32",
         roi: Roi = FULL,
+        anatomical: bool = False,
         keep_ids: bool = False,
         decline_below: float | None = None,
+        cases: CasesFormat = "csv",
         shard: Shard | None = None,
         progress: Progress = SILENT,
     ) -> PredictionJob:
         """Check the arguments of `predict_folder`, then load the model; errors are those of `predict_folder`."""
+        check_form(cases)
         members = find_members([model] if isinstance(model, Path) else model, progress=progress)
-        trust = _trust(members, views, decline_below, progress)
+        other = f"--views {views}" if views != "none" else "--anatomical" if anatomical else ""
+        trust = _trust(members, other, decline_below, progress)
         found = listing.photographs(images, recursive=recursive, written=out)
         unusable = Problems()
         photographs = by_name(found.files, "photograph", unusable)
@@ -127,7 +134,7 @@ class PredictionJob:
         whole = Table(
             out,
             columns(scored=truths is not None, dicom=identified is not None, trusted=trust is not None),
-            _made_by(members, form, precision, views, roi, identified, trust, decline_below),
+            _made_by(members, form, precision, views, roi, identified, trust, decline_below, anatomical=anatomical),
         )
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
@@ -140,6 +147,8 @@ class PredictionJob:
         from fundus_seg.inference.watched import Judge, Watched
 
         loaded = load_members(members, views=views, precision=precision, progress=progress)
+        if anatomical:
+            loaded.scoring = loaded.scoring.model_copy(update={"anatomical": True})
         watched = Watched(loaded) if trust else None
         judge = Judge(watched, trust, [each.digest for each in members], decline_below) if watched and trust else None
         predictor = watched or loaded
@@ -165,6 +174,7 @@ class PredictionJob:
             roi,
             localiser() if roi.kind == "auto" and predictor.framing else None,
             identified,
+            cases,
             unusable,
         )
 
@@ -233,6 +243,10 @@ class PredictionJob:
             return len(rows)
         self.unusable.found += (Problem(row["reason"], row["photograph"]) for row in rows)
         return 0
+
+    def table_in_form(self) -> Path:
+        """Write the whole table in the form that is asked for; its path."""
+        return in_form(self.whole, self.cases)
 
     def refuse_unusable(self, done: int) -> None:
         """Raise a DataError that lists the photographs that have no row, if there are any; `done` are the others."""
@@ -341,7 +355,7 @@ class PredictionJob:
         kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
         photograph.raw = self.predictor.framed(photograph.logits, frame, kept)
         masks = self.predictor.clean(photograph.raw)
-        photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing)
+        photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing, photograph.raw[0])
         if photograph.box is None:
             return None
         return box.paste(masks, whole), None if kept is None else box.paste(kept, whole)
@@ -437,6 +451,8 @@ def _made_by(
     identified: Naming | None,
     trust: TrustCalibration | None,
     decline_below: float | None,
+    *,
+    anatomical: bool,
 ) -> dict[str, Any]:
     """What makes predictions, as JSON reads it: equal values, equal predictions. A checkpoint holds its protocol."""
     digests = [member.digest[:16] for member in members]
@@ -449,6 +465,7 @@ def _made_by(
         "mask format": form,
         "roi": roi.text,
         **({"views": views} if views != "none" else {}),
+        **({"anatomical": True} if anatomical else {}),
         **({"temperatures": temperatures} if len(temperatures) == len(members) else {}),
         **({"identifiers": identified.text} if identified else {}),
         **({"trust": trust.digest} if trust else {}),
@@ -457,22 +474,22 @@ def _made_by(
 
 
 def _trust(
-    members: Sequence[Member], views: Views, decline_below: float | None, progress: Progress
+    members: Sequence[Member], other: str, decline_below: float | None, progress: Progress
 ) -> TrustCalibration | None:
-    """The trust calibration of the networks; without mirrored views, as it was made.
+    """The trust calibration of the networks; None with an option that makes other masks than it was made of.
 
     Raises:
         RunError: a trust.json is damaged.
         UsageError: photographs are to be declined by trust, and it is not calibrated.
     """
     trust = trust_of(members)
-    if trust and views != "none":
-        progress.line(f"trust is calibrated without --views {views}, so these predictions have no columns of trust")
+    if trust and other:
+        progress.line(f"trust is calibrated without {other}, so these predictions have no columns of trust")
         trust = None
     if trust is None and decline_below is not None:
         raise UsageError(
             "--decline-below needs a calibrated trust: `fundus-seg calibrate` the run, with --ensemble for several "
-            "runs that predict together, and leave --views out"
+            "runs that predict together, and leave --views and --anatomical out"
         )
     return trust
 

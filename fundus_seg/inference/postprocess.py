@@ -1,4 +1,4 @@
-"""Turn probabilities into masks: threshold, keep the largest component, fill holes.
+"""Turn probabilities into masks: threshold, keep the largest component, fill holes; on demand, make them anatomical.
 
 The steps, their order and their connectivity are those of the released TVConv code. Each structure is processed on its
 own. A component is 8-connected (`skimage.measure.label` counts diagonal neighbours by default); a hole is background
@@ -10,6 +10,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from fundus_seg.inference.outline import smooth_outline
+from fundus_seg.protocol import Scoring
 
 
 def postprocess(
@@ -34,8 +37,29 @@ def postprocess(
     return clean(probabilities > threshold, largest=largest, fill=fill)
 
 
+def clean_by(scoring: Scoring, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Thresholded masks (2, H, W) after the post-processing of a scoring protocol."""
+    cleaned = clean(masks, largest=scoring.largest_component, fill=scoring.fill_holes)
+    return anatomical(cleaned) if scoring.anatomical else cleaned
+
+
+def anatomical(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Masks (2, H, W) as anatomy has them: a disc and a cup in it, each in one piece, without holes, smoothly outlined.
+
+    The largest component of each, its holes filled, gets the outline of `outline.smooth_outline`; of the cup, what lies
+    in the disc, before and after. An empty mask stays empty.
+    """
+    disc = _rounded(masks[0])
+    return np.stack([disc, clean((_rounded(masks[1] & disc) & disc)[None])[0]])
+
+
+def _rounded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest component (H, W) with a smooth outline; a thin part may break off in pixels, and is left out."""
+    return clean(smooth_outline(clean(mask[None])[0])[None])[0]
+
+
 def clean(masks: NDArray[np.bool_], *, largest: bool = True, fill: bool = True) -> NDArray[np.bool_]:
-    """`postprocess` without its threshold: the largest component of each of the (2, H, W) masks, its holes filled."""
+    """`postprocess` without its threshold: the largest component of each of the (S, H, W) masks, its holes filled."""
     cleaned = np.zeros_like(masks)
     for mask, into in zip(masks, cleaned, strict=True):
         # Both steps leave background around the mask as it is, so they work on its bounding box alone.

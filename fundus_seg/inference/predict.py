@@ -21,7 +21,7 @@ from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.data.framing import Framing
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.calibration import calibration_of
-from fundus_seg.inference.postprocess import clean
+from fundus_seg.inference.postprocess import clean_by
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
 from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, Scoring
@@ -143,7 +143,7 @@ class Segmenter(abc.ABC):
 
     def clean(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Apply the protocol's post-processing to thresholded masks (2, H, W)."""
-        return clean(masks, largest=self.scoring.largest_component, fill=self.scoring.fill_holes)
+        return clean_by(self.scoring, masks)
 
 
 class Predictor(Segmenter):

@@ -19,6 +19,7 @@ from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.names import key, matched, stem, suffix_of
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import DataError, UsageError
+from fundus_seg.metrics.anatomy import is_one_piece
 from fundus_seg.metrics.photograph import is_of_one_colour
 
 if TYPE_CHECKING:
@@ -59,11 +60,17 @@ class Region:
     box: Box | None
     reason: str = ""
 
-    def confirmed(self, disc: NDArray[np.bool_], framing: Framing | None) -> Region:
-        """The region, once the networks have drawn a disc (H, W) in it: a doubtful one may turn out to be none."""
+    def confirmed(self, disc: NDArray[np.bool_], framing: Framing | None, raw: NDArray[np.bool_]) -> Region:
+        """The region, once the networks have drawn a disc in it: a doubtful one may turn out to be none.
+
+        Args:
+            disc: (H, W).
+            framing: of the photographs that trained the model; None: not known.
+            raw: the disc before post-processing. In a picture of something else it has several parts, or holes.
+        """
         if self.reason != UNCONFIRMED:
             return self
-        if not (framing and disc.any() and framing.holds(disc_framing(disc))):
+        if not (framing and disc.any() and framing.holds(disc_framing(disc)) and is_one_piece(raw)):
             return Region("none", None, NO_EYE)
         return self if np.count_nonzero(disc) >= math.pi / 4 * _LEAST_DISC**2 else Region("none", None, TOO_SMALL)
 

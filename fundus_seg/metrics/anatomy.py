@@ -73,6 +73,11 @@ def shape_faults(disc: Mask, cup: Mask) -> tuple[str, ...]:
     )
 
 
+def is_one_piece(mask: Mask) -> bool:
+    """Whether less than a hundredth of a (H, W) mask lies apart from its largest component, or is missing in holes."""
+    return share_astray(mask) < _LEAST_SHARE and share_of_holes(mask) < _LEAST_SHARE
+
+
 def is_usual_ratio(disc: Mask, cup: Mask) -> bool:
     """Whether the vertical cup-to-disc ratio is one of USUAL_RATIOS; an empty disc has none, and is no fault of it."""
     ratio = vertical_cup_to_disc_ratio(disc, cup)

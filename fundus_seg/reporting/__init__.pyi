@@ -1,3 +1,4 @@
+from .anatomical import anatomical_table
 from .card import write_card
 from .clinical import clinical_table
 from .compare import operators_table
@@ -18,6 +19,7 @@ from .tables import score_table
 __all__ = [
     "Report",
     "Table",
+    "anatomical_table",
     "by_kind",
     "clinical_table",
     "domain_gap_table",

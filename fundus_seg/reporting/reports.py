@@ -12,6 +12,7 @@ from fundus_seg.errors import ProtocolError
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.progress import SILENT, Progress
+from fundus_seg.reporting.anatomical import anatomical_table
 from fundus_seg.reporting.clinical import clinical_table
 from fundus_seg.reporting.compare import operators_table
 from fundus_seg.reporting.frames import by_kind, captions_of
@@ -29,6 +30,7 @@ def evaluation_reports(
     pairs: Sequence[tuple[Evaluation, Evaluation]] = (),
     seen: Sequence[Evaluation] = (),
     against: Sequence[Evaluation] = (),
+    anatomical: Sequence[tuple[Evaluation, Evaluation]] = (),
     clinical: bool = False,
     leak: bool = False,
 ) -> Iterator[Report]:
@@ -40,6 +42,7 @@ def evaluation_reports(
         pairs: scores on the holdout and in-domain; they make a report of the gap between domains.
         seen: in-domain scores of runs without an unseen domain; they make a report of their own.
         against: scores against each reader of the holdouts; they make a report of their own.
+        anatomical: scores on the holdout without anatomical masks and with them; they make a report side by side.
         clinical: whether to report the errors of cup-to-disc ratios.
         leak: whether to report what selection on the scored cases would seem to gain.
 
@@ -59,6 +62,9 @@ def evaluation_reports(
     for phantom in (False, True):
         if own := [pair for pair in pairs if pair[0].meta.phantom is phantom]:
             yield domain_gap_table(own)
+    for phantom in (False, True):
+        if own := [pair for pair in anatomical if pair[0].meta.phantom is phantom]:
+            yield anatomical_table(own, metrics)
     for kind in by_kind(seen):
         for holdout in sorted({each.meta.run.holdout for each in kind}):
             yield in_domain_table([each for each in kind if each.meta.run.holdout == holdout], metrics)
