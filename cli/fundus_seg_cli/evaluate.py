@@ -10,6 +10,7 @@ import typer
 from fundus_seg.builtins import CheckpointName, Inference
 from fundus_seg_cli.options import (
     METRICS_SHOWN,
+    TRUST_MEASURED,
     Ensemble,
     Format,
     Labels,
@@ -21,7 +22,7 @@ from fundus_seg_cli.options import (
     Runs,
     Scoring,
     Strict,
-    Trust,
+    TrustMeasured,
     labels,
     names,
 )
@@ -99,7 +100,7 @@ def evaluate(
     overlay_format: OverlayFormat = "jpeg",
     plots: Plots = None,
     label: Labels = None,
-    trust: Trust = None,
+    trust: TrustMeasured = None,
     strict: Strict = False,
 ) -> None:
     """Score runs on their unseen domain, write the case records, print the table.
@@ -122,8 +123,10 @@ def evaluate(
     check_metrics(shown)
     protocol = load_scoring(scoring) if scoring else None
     renamed = labels(label or [])
-    for name in trust or []:
-        load(name)
+    trusted = trust or []
+    for name in trusted:
+        if name != TRUST_MEASURED:
+            load(name)
     folders = runs or [Path("runs")]
     check_folders(folders)
 
@@ -171,6 +174,12 @@ def evaluate(
     )
     for report in reports:
         print_report(report, form, progress.told)
+    if TRUST_MEASURED in trusted:
+        from fundus_seg.evaluation.trust import measure_trust_of_runs
+        from fundus_seg.reporting.trust import trust_reports
+
+        for report in trust_reports(measure_trust_of_runs(folders, data, ensemble=ensemble, progress=progress)):
+            print_report(report, form, progress.told)
     for folder in dict.fromkeys(each.path.parents[1] for each in found.seen if not each.meta.members):
         if card := write_card(RunFolder(folder)):
             progress.line(f"card of the network: {card}")

@@ -15,7 +15,7 @@ from fundus_seg.errors import one_line
 from fundus_seg.reading import file_being_read
 from fundus_seg_cli import audit, benchmark, calibrate, compare, config, data, evaluate, predict, profile, score, train
 from fundus_seg_cli.console import shown, standard_streams
-from fundus_seg_cli.options import command_class, paragraphs
+from fundus_seg_cli.options import TRUST_MEASURED, Alone, command_class, names_operator, paragraphs
 
 app = typer.Typer(
     help="Segment optic disc and optic cup on cameras and hospitals that training has never seen.",
@@ -43,8 +43,12 @@ _RENAMED = {
     "profile": {"--op": "--ops"},
 }
 """Former spellings of options with the new ones, for each command."""
-_ALONE = {"predict": {"--overlay": get_args(PictureFormat)}}
-"""Options that may stand without a value, with all their values, for each command."""
+_FORMATS = get_args(PictureFormat)
+_ALONE = {
+    "predict": {"--overlay": Alone(_FORMATS[0], _FORMATS.__contains__)},
+    "evaluate": {"--trust": Alone(TRUST_MEASURED, names_operator)},
+}
+"""Options that may stand without a value, for each command."""
 for _command in _COMMANDS:
     _class = command_class(_RENAMED.get(_command.__name__), _ALONE.get(_command.__name__))
     app.command(_command.__name__, help=paragraphs(_command.__doc__), cls=_class)(_command)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker, Unannotated, Views
 from fundus_seg.errors import UsageError, unknown_name
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS
+from fundus_seg.plugins import is_plugin
 
 if TYPE_CHECKING:
     from fundus_seg.data.mask_files import MaskPairs
@@ -47,6 +48,15 @@ Runs = Annotated[
 Operator = Annotated[
     str | None,
     typer.Option(help=f"Operator (default: tvconv), one of: {', '.join(OPERATORS)}; or your own, as {_PLUGIN}."),
+]
+TRUST_MEASURED = "measured"
+"""The value of `evaluate --trust` where it stands alone."""
+TrustMeasured = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Alone: also measure on the unseen domain what trust is worth: predicted DSC, intervals, failures caught. "
+        f"With {_PLUGIN}: import this operator of your own, since a checkpoint alone imports no code.",
+    ),
 ]
 _OPERATORS = "Operators, separated by commas; see `fundus-seg train --help`."
 Operators = Annotated[str, typer.Option(help=_OPERATORS)]
@@ -214,14 +224,26 @@ def paragraphs(text: str | None) -> str:
     return "\n\n".join(" ".join(each.split()) for each in (text or "").split("\n\n"))
 
 
+class Alone(NamedTuple):
+    """An option that may stand without a value.
+
+    Attributes:
+        value: the value that it then has.
+        takes: whether the argument behind it is a value of it.
+    """
+
+    value: str
+    takes: Callable[[str], bool]
+
+
 def command_class(
-    renamed: Mapping[str, str] | None = None, alone: Mapping[str, Sequence[str]] | None = None
+    renamed: Mapping[str, str] | None = None, alone: Mapping[str, Alone] | None = None
 ) -> type[TyperCommand]:
     """A command class that expands `~` in `--out=~/runs`, where no shell does, and refuses former spellings of options.
 
     Args:
         renamed: new spellings of options by former ones, which --help does not show.
-        alone: values of the options that may stand without one; they then have the first of them.
+        alone: the options that may stand without a value.
     """
 
     class Command(TyperCommand):
@@ -234,12 +256,17 @@ def command_class(
     return Command
 
 
-def _with_values(args: list[str], alone: Mapping[str, Sequence[str]]) -> list[str]:
-    """The arguments with the first value in each option that stands alone."""
+def names_operator(text: str) -> bool:
+    """Whether what follows `--trust` is an operator, or is meant as one: it is no option and no path that exists."""
+    return is_plugin(text) or not (not text or text.startswith("-") or Path(text).exists())
+
+
+def _with_values(args: list[str], alone: Mapping[str, Alone]) -> list[str]:
+    """The arguments with its value in each option that stands alone."""
     end = args.index("--") if "--" in args else len(args)
     following = [*args[1:], ""]
     return [
-        f"{arg}={alone[arg][0]}" if at < end and arg in alone and following[at] not in alone[arg] else arg
+        f"{arg}={alone[arg].value}" if at < end and arg in alone and not alone[arg].takes(following[at]) else arg
         for at, arg in enumerate(args)
     ]
 

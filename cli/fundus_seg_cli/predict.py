@@ -75,6 +75,15 @@ def predict(
             "of data prepare, photographs may also be its crops: their masks are put back into the whole photographs.",
         ),
     ] = "auto",
+    decline_below: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Decline photographs whose predicted DSC, the mean of disc and cup, is below this: their masks are "
+            "written all the same, and their status says it. It takes `fundus-seg calibrate` before.",
+        ),
+    ] = None,
     anatomical: Annotated[
         bool,
         typer.Option(
@@ -154,6 +163,7 @@ def predict(
             roi=Roi.parse(roi),
             anatomical=anatomical,
             keep_ids=keep_ids,
+            decline_below=decline_below,
             cases=table,
             progress=progress,
         )

@@ -50,7 +50,7 @@ def predictor_of(run: RunFolder, config: ResolvedRun, checkpoint: CheckpointName
 
 def segmenter_of(
     runs: Sequence[RunFolder], configs: Sequence[ResolvedRun], checkpoint: CheckpointName, scoring: Scoring
-) -> Segmenter:
+) -> Predictor | Ensemble:
     """What predicts by a protocol: the network of a run, or an ensemble.
 
     Args:
@@ -166,7 +166,7 @@ def write_overlays(
     meta = evaluation.meta
     if meta.checkpoint is None:
         raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
-    predictor = segmenter_of(runs, [own for own, _ in settings], meta.checkpoint, meta.protocol)
+    predictor: Segmenter = segmenter_of(runs, [own for own, _ in settings], meta.checkpoint, meta.protocol)
     if meta.protocol.adapt_batch_norms is not None:
         predictor = adapted(predictor, photographs_of(cases, root, config, progress=progress))
     folder = run.overlays(meta.protocol_digest, meta.checkpoint)

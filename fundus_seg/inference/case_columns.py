@@ -12,8 +12,8 @@ from fundus_seg.protocol import STRUCTURES
 Kind = Literal["text", "count", "number", "place"]
 """A text; a whole number from 0, or any number from 0; a whole number that may be negative. A number may be missing."""
 
-With = Literal["always", "truth", "dicom"]
-"""When a column is there: always, with true masks, or where a photograph is DICOM."""
+With = Literal["always", "truth", "trust", "dicom"]
+"""When a column is there: always, with true masks, with a calibrated trust, or where a photograph is DICOM."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ RATIOS = ("vertical_cdr", "horizontal_cdr", "area_cdr")
 RIM = tuple(f"rim_{hour or HOURS}" for hour in range(HOURS))
 """Twelve o'clock first, as `rim_profile` gives it."""
 SCORES = tuple(f"dsc_{name}" for name in STRUCTURES)
+TRUST = (*(f"predicted_dsc_{name}" for name in STRUCTURES), "vcdr_low", "vcdr_high")
 PIXELS = tuple(f"{name}_pixels" for name in STRUCTURES)
 CHANGED = tuple(f"{name}_pixels_changed" for name in STRUCTURES)
 IDENTIFIERS = ("patient", "study")
@@ -58,6 +59,7 @@ COLUMNS = (
     *(Column(name, "text") for name in ("isnt", "isnt_broken")),
     Column("framing", "number"),
     *(Column(name, "number", "truth") for name in SCORES),
+    *(Column(name, "number", "trust") for name in TRUST),
     *(Column(name, "text", "dicom") for name in IDENTIFIERS),
     *(Column(name, "number", "dicom") for name in (*PITCH, *MILLIMETRES)),
     *(Column(name, "text") for name in ("warning", "status", "reason", "inputs")),
@@ -67,7 +69,7 @@ COLUMNS = (
 BY_NAME = {column.name: column for column in COLUMNS}
 
 
-def columns(*, scored: bool, dicom: bool = False) -> tuple[str, ...]:
-    """The columns of a table, with the scores or without, and with what the headers of DICOM files say."""
-    there: dict[With, bool] = {"always": True, "truth": scored, "dicom": dicom}
+def columns(*, scored: bool, dicom: bool = False, trusted: bool = False) -> tuple[str, ...]:
+    """The columns of a table: with or without scores, what the headers of DICOM files say, and trust."""
+    there: dict[With, bool] = {"always": True, "truth": scored, "trust": trusted, "dicom": dicom}
     return tuple(column.name for column in COLUMNS if there[column.where])

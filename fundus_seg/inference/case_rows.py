@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from fundus_seg.inference.case_warnings import (
     AT_EDGE,
     CUP_OUTSIDE,
     FRAMING,
+    LOW_TRUST,
     NO_DISC,
     OTHER_EYE,
     PHANTOM,
@@ -59,6 +60,9 @@ from fundus_seg.metrics.overlap import bounding_box
 from fundus_seg.metrics.photograph import is_of_one_colour
 from fundus_seg.protocol import STRUCTURES
 
+if TYPE_CHECKING:
+    from fundus_seg.inference.watched import Trusted
+
 
 def row_of(
     path: Path,
@@ -70,6 +74,7 @@ def row_of(
     framing: Framing | None,
     phantom: bool,
     inputs: str | None,
+    trusted: Trusted | None = None,
     raw: NDArray[np.bool_] | None = None,
     header: Header | None = None,
     name: Callable[[str], str] = str,
@@ -86,6 +91,7 @@ def row_of(
         framing: of the photographs that trained the model; None: not known.
         phantom: whether these were the phantom's.
         inputs: digest of the files that the row comes from.
+        trusted: how far the masks can be trusted, if that is calibrated.
         raw: the masks (2, h, w) of the region before post-processing; None: it has changed nothing.
         header: of a DICOM file.
         name: gives the name in the table of a patient's or study's identifier.
@@ -125,6 +131,9 @@ def row_of(
                 OTHER_EYE: {told["eye"], aside} == {"OD", "OS"},
                 FRAMING: framing is not None and not framing.holds(row["framing"]),
             }
+    if trusted is not None:
+        row |= trusted.values(row["vertical_cdr"])
+        applies[LOW_TRUST] = trusted.declined
     applies |= {
         PHANTOM: masks is not None and phantom and not of_phantom(path),
         STRAY: true is not None and any(stray_parts(true)),

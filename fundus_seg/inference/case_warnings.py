@@ -21,9 +21,9 @@ from fundus_seg.inference.roi import (
 from fundus_seg.progress import Progress
 
 Status = Literal["ok", "check", "declined"]
-"""Nothing warns of the masks; something does; or there is no mask, or no disc in it."""
+"""Nothing warns of the masks; something does; or there is no mask, no disc in it, or too little trust in it."""
 
-UNREADABLE = "unreadable"
+UNREADABLE, LOW_TRUST = "unreadable", "low_predicted_dsc"
 NO_DISC, CUP_OUTSIDE, FRAMING, PHANTOM = "no_disc", "cup_outside_disc", "framing", "phantom_model"
 AT_EDGE, UNUSUAL_RATIO, OTHER_EYE, STRAY = "disc_at_edge", "unusual_vcdr", "eye_contradicted", "stray_truth"
 
@@ -60,6 +60,7 @@ WARNINGS = {
     OUTSIDE: Warned("the box that --roi gives lies outside the photograph", "so there is no mask"),
     ONE_COLOUR: Warned("of one colour, with no eye to be seen", "what masks they have say nothing"),
     NO_DISC: Warned("no disc found", "the mask is empty"),
+    LOW_TRUST: Warned("the predicted DSC is below --decline-below"),
     CUP_OUTSIDE: Warned(
         "the cup leaves the disc", "its pixels there stand in no mask (column cup_pixels_outside_disc)"
     ),
@@ -87,7 +88,8 @@ def verdict(warnings: Sequence[str], *, masked: bool, said: str = "") -> tuple[S
         said: the words for what cannot be read.
     """
     words = [said if warning == UNREADABLE and said else WARNINGS[warning].words for warning in warnings]
-    return ("check" if warnings else "ok") if masked else "declined", "; ".join(words)
+    kept = masked and LOW_TRUST not in warnings
+    return ("check" if warnings else "ok") if kept else "declined", "; ".join(words)
 
 
 def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, progress: Progress) -> None:

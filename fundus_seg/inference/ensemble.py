@@ -130,7 +130,7 @@ def load_ensemble(
 
 def load_members(
     members: Sequence[Member], *, views: Views, precision: Precision, progress: Progress = SILENT
-) -> Segmenter:
+) -> Predictor | Ensemble:
     """Load what `find_members` has found; arguments and errors are those of `load_ensemble`."""
     loaded = [predict.load_model(member.path, precision=precision) for member in members]
     if len(loaded) == 1 and views == "none":

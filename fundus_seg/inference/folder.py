@@ -31,6 +31,7 @@ def predict_folder(
     roi: Roi = FULL,
     anatomical: bool = False,
     keep_ids: bool = False,
+    decline_below: float | None = None,
     cases: CasesFormat = "csv",
     shard: Shard | None = None,
     cores: int | None = None,
@@ -68,6 +69,8 @@ def predict_folder(
         roi: which part of each photograph the networks see; auto finds the disc and frames it as in training.
         anatomical: whether masks are made anatomical (`Scoring.anatomical`), whatever the models' protocol says.
         keep_ids: whether the table holds the identifiers of DICOM files as they are, and not their hashes.
+        decline_below: a photograph is declined if its predicted DSC, the mean of disc and cup, is below this; None:
+            none is.
         cases: form in which the whole table is also written at the end, as `out/cases.json` or `out/cases.parquet`.
         shard: the part of the photographs to do; None: all. Shards may be done at the same time on machines that share
             `out`. The table of a shard lies in `out/shards`, until the last that ends, or any later call, joins all.
@@ -83,6 +86,8 @@ def predict_folder(
             photographs share a name, or their true masks cannot be used, all of which the error lists, after the others
             are done.
         CheckpointError: a model does not exist, or is not a whole checkpoint of fundus-seg.
+        UsageError: a model is given twice, or models do not fit together; photographs are to be declined, and trust is
+            not calibrated; or a photograph is a DICOM file, and pydicom is not installed.
         UsageError: a model is given twice, or models do not fit together; or a photograph is a DICOM file, and pydicom
             is not installed, or the form needs pyarrow, and that is not.
         RunError: `out` holds what another model, precision, format, view or version has predicted, or predictions of
@@ -104,6 +109,7 @@ def predict_folder(
         roi=roi,
         anatomical=anatomical,
         keep_ids=keep_ids,
+        decline_below=decline_below,
         cases=cases,
         shard=shard,
         progress=progress,

@@ -23,7 +23,7 @@ from fundus_seg.data.io import write_mask, write_probability
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.data.names import by_name, name_of
 from fundus_seg.data.witness import Witness
-from fundus_seg.errors import BusyError, DataError, Problem, Problems, RunError, about
+from fundus_seg.errors import BusyError, DataError, Problem, Problems, RunError, UsageError, about
 from fundus_seg.inference.case_columns import columns
 from fundus_seg.inference.case_rows import row_of, texts_of, unreadable_row
 from fundus_seg.inference.case_warnings import UNREADABLE, tell_warnings, told_of
@@ -34,6 +34,7 @@ from fundus_seg.inference.plan import inputs_of, make_plan
 from fundus_seg.inference.roi import FULL, NOWHERE, Region, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
 from fundus_seg.inference.table_forms import check_form, in_form
+from fundus_seg.inference.trust_file import TrustCalibration, trust_of
 from fundus_seg.inference.truths import find_truths, read_pair
 from fundus_seg.progress import SILENT, Advance, Progress
 from fundus_seg.protocol import PROTOCOL_VERSION, STRUCTURES
@@ -46,6 +47,7 @@ from fundus_seg.viz.overlay import draw_overlay, save_picture
 if TYPE_CHECKING:
     from fundus_seg.inference.localise import Localiser
     from fundus_seg.inference.predict import Segmenter
+    from fundus_seg.inference.watched import Judge
 
 
 _SHARE_OF_MEMORY, _BYTES_PER_VALUE, _BYTES_PER_SEEN = 0.25, 12, 4
@@ -67,6 +69,7 @@ class PredictionJob:
         photographs: the others, by name.
         truths: the true masks.
         predictor: what predicts.
+        judge: says how far its predictions can be trusted, if that is calibrated.
         phantom: whether a network of it was trained on the phantom.
         roi: which part of each photograph is predicted.
         localiser: finds the disc, if that is asked for and the model says how its photographs were framed.
@@ -84,6 +87,7 @@ class PredictionJob:
     photographs: Mapping[str, Path]
     truths: MaskFiles | None
     predictor: Segmenter
+    judge: Judge | None
     phantom: bool
     roi: Roi
     localiser: Localiser | None
@@ -109,6 +113,7 @@ class PredictionJob:
         roi: Roi = FULL,
         anatomical: bool = False,
         keep_ids: bool = False,
+        decline_below: float | None = None,
         cases: CasesFormat = "csv",
         shard: Shard | None = None,
         progress: Progress = SILENT,
@@ -116,6 +121,8 @@ class PredictionJob:
         """Check the arguments of `predict_folder`, then load the model; errors are those of `predict_folder`."""
         check_form(cases)
         members = find_members([model] if isinstance(model, Path) else model, progress=progress)
+        other = f"--views {views}" if views != "none" else "--anatomical" if anatomical else ""
+        trust = _trust(members, other, decline_below, progress)
         found = listing.photographs(images, recursive=recursive, written=out)
         unusable = Problems()
         photographs = by_name(found.files, "photograph", unusable)
@@ -127,8 +134,8 @@ class PredictionJob:
         identified = naming(keep=keep_ids) if any(map(listing.is_dicom, photographs.values())) else None
         whole = Table(
             out,
-            columns(scored=truths is not None, dicom=identified is not None),
-            _made_by(members, form, precision, views, roi, identified, anatomical=anatomical),
+            columns(scored=truths is not None, dicom=identified is not None, trusted=trust is not None),
+            _made_by(members, form, precision, views, roi, identified, trust, decline_below, anatomical=anatomical),
             _temperatures(members) if probabilities else None,
         )
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
@@ -139,10 +146,14 @@ class PredictionJob:
 
         from fundus_seg.inference.ensemble import load_members  # imports torch, only once the arguments are right
         from fundus_seg.inference.localise import localiser
+        from fundus_seg.inference.watched import Judge, Watched
 
-        predictor = load_members(members, views=views, precision=precision, progress=progress)
+        loaded = load_members(members, views=views, precision=precision, progress=progress)
         if anatomical:
-            predictor.scoring = predictor.scoring.model_copy(update={"anatomical": True})
+            loaded.scoring = loaded.scoring.model_copy(update={"anatomical": True})
+        watched = Watched(loaded) if trust else None
+        judge = Judge(watched, trust, [each.digest for each in members], decline_below) if watched and trust else None
+        predictor = watched or loaded
         if predictor.scoring.adapt_batch_norms is not None:
             progress.line("scoring.adapt_batch_norms is for scores alone; these masks are made without it")
         given, order = found.files, tuple(photographs)
@@ -160,6 +171,7 @@ class PredictionJob:
             photographs,
             truths,
             predictor,
+            judge,
             any(_of_phantom(member.path) for member in members) if predictor.phantom is None else predictor.phantom,
             roi,
             localiser() if roi.kind == "auto" and predictor.framing else None,
@@ -298,6 +310,7 @@ class PredictionJob:
             if each.problem is None:
                 masks = self._masks(each)
                 true = None if each.true is None else each.region.whole_truth(each.true)
+                trusted = self.judge(each.logits) if self.judge and masks else None
                 each.row = row_of(
                     each.path,
                     each.image,
@@ -308,6 +321,7 @@ class PredictionJob:
                     phantom=self.phantom,
                     inputs=each.inputs,
                     raw=each.raw,
+                    trusted=trusted,
                     header=each.header,
                     name=self.naming.name if self.naming else str,
                 )
@@ -450,6 +464,8 @@ def _made_by(
     views: Views,
     roi: Roi,
     identified: Naming | None,
+    trust: TrustCalibration | None,
+    decline_below: float | None,
     *,
     anatomical: bool,
 ) -> dict[str, Any]:
@@ -465,6 +481,8 @@ def _made_by(
         **({"views": views} if views != "none" else {}),
         **({"anatomical": True} if anatomical else {}),
         **({"identifiers": identified.text} if identified else {}),
+        **({"trust": trust.digest} if trust else {}),
+        **({"decline below": decline_below} if decline_below is not None else {}),
     }
 
 
@@ -472,6 +490,27 @@ def _temperatures(members: Sequence[Member]) -> list[list[float]]:
     """The temperatures of each network, which calibrate probabilities and change no mask; [] unless all have some."""
     found = [list(member.calibration.temperatures) for member in members if member.calibration]
     return found if len(found) == len(members) else []
+
+
+def _trust(
+    members: Sequence[Member], other: str, decline_below: float | None, progress: Progress
+) -> TrustCalibration | None:
+    """The trust calibration of the networks; None with an option that makes other masks than it was made of.
+
+    Raises:
+        RunError: a trust.json is damaged.
+        UsageError: photographs are to be declined by trust, and it is not calibrated.
+    """
+    trust = trust_of(members)
+    if trust and other:
+        progress.line(f"trust is calibrated without {other}, so these predictions have no columns of trust")
+        trust = None
+    if trust is None and decline_below is not None:
+        raise UsageError(
+            "--decline-below needs a calibrated trust: `fundus-seg calibrate` the run, with --ensemble for several "
+            "runs that predict together, and leave --views and --anatomical out"
+        )
+    return trust
 
 
 def _of_phantom(model: Path) -> bool:

@@ -13,8 +13,11 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-
   how alike the masks of different cases are
 - floor/<scoring>-mean-mask.csv: the same records of the mean mask of the run's source domains, made without its network
 - ceiling/<scoring>-readers.csv: of a holdout whose readers are kept apart, records of their masks against each other's
+- calibration.json, trust.json: temperatures, and what predicted scores and intervals are made of; each names the
+  checkpoint that it is of
 - overlays/: contours drawn on photographs
-- ../ensemble-<digest of seeds>/: evaluations/ and overlays/ of the runs beside it as one (`evaluation.ensembles`)
+- ../ensemble-<digest of seeds>/: evaluations/, overlays/ and trust.json of the runs beside it as one
+  (`evaluation.ensembles`)
 - tensorboard/, mlflow-run: where it is tracked (`fundus_seg.training.tracking`)
 - .lease: which process may write (`fundus_seg.runs.lease`)
 - TRAINED, DONE: markers of a run that is trained, and of one that is evaluated too

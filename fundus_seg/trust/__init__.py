@@ -1,0 +1,1 @@
+"""How far a prediction can be trusted: signals that need no truth, and what can be claimed from them. Plain arrays."""
