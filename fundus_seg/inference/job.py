@@ -32,6 +32,7 @@ from fundus_seg.inference.plan import inputs_of, make_plan
 from fundus_seg.inference.roi import FULL, NOWHERE, Region, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
 from fundus_seg.inference.truths import find_truths, read_pair
+from fundus_seg.model_names import STARTER_FILE
 from fundus_seg.progress import SILENT, Advance, Progress
 from fundus_seg.protocol import PROTOCOL_VERSION, STRUCTURES
 from fundus_seg.runs.atomic import atomic_path
@@ -63,7 +64,7 @@ class PredictionJob:
         photographs: the others, by name.
         truths: the true masks.
         predictor: what predicts.
-        phantom: whether a network of it was trained on the phantom.
+        phantom: whether a network of it was trained on the phantom, and its photographs' rows are to warn of that.
         roi: which part of each photograph is predicted.
         localiser: finds the disc, if that is asked for and the model says how its photographs were framed.
         naming: how the identifiers in DICOM files are named; None: no photograph is DICOM.
@@ -124,6 +125,12 @@ class PredictionJob:
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
         listing.tell(found.skipped, progress)
+        starter = any(member.checkpoint == STARTER_FILE for member in members)
+        if starter:
+            progress.line(
+                "starter: it learnt from drawn eyes alone; docs/starter.md says what was measured on real ones. "
+                "Research software, not a medical device"
+            )
         if probabilities and "temperatures" not in whole.made_by:
             progress.line("probabilities are not calibrated; `fundus-seg calibrate` fits temperatures for a run")
 
@@ -148,7 +155,7 @@ class PredictionJob:
             photographs,
             truths,
             predictor,
-            any(_of_phantom(member.path) for member in members) if predictor.phantom is None else predictor.phantom,
+            not starter and _of_phantom(predictor, members),
             roi,
             localiser() if roi.kind == "auto" and predictor.framing else None,
             identified,
@@ -423,12 +430,16 @@ def _made_by(
     }
 
 
-def _of_phantom(model: Path) -> bool:
-    """Whether a run of an older version, whose checkpoint does not say it, was trained on the phantom."""
-    try:
-        return bool(RunFolder(model).read_config()["provenance"].get("phantom"))
-    except RunError:  # a checkpoint alone
-        return False
+def _of_phantom(predictor: Segmenter, members: Sequence[Member]) -> bool:
+    """Whether a network was trained on the phantom, which a run of an older version tells but not its checkpoint."""
+
+    def recorded(member: Member) -> bool:
+        try:
+            return bool(RunFolder(member.path).read_config()["provenance"].get("phantom"))
+        except RunError:  # a checkpoint alone
+            return False
+
+    return any(map(recorded, members)) if predictor.phantom is None else predictor.phantom
 
 
 def _keep_apart(output: Output, photographs: Iterable[Path], truths: MaskFiles | None) -> None:

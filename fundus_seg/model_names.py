@@ -1,0 +1,36 @@
+"""Names of models that are no paths here: `starter`, the network that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fundus_seg.digests import file_digest
+from fundus_seg.errors import CheckpointError
+
+STARTER = "starter"
+"""The name of the network that comes with the package (docs/starter.md)."""
+STARTER_FILE = Path(__file__).with_name("models") / "starter.safetensors"
+"""Its file; `make starter` makes it again."""
+STARTER_SHA256 = "0"
+
+
+def is_model_name(text: str) -> bool:
+    """Whether a text names a model without being a path; `./starter` is the path of a file of that name."""
+    return text == STARTER
+
+
+def model_path(model: str | Path) -> Path:
+    """The run or file that a model's name stands for; a path stands for itself.
+
+    Raises:
+        CheckpointError: the file of the starter is missing, or not the one that came with the package.
+    """
+    if not is_model_name(str(model)):
+        return Path(model)
+    try:
+        digest = file_digest(STARTER_FILE)
+    except OSError as error:
+        raise CheckpointError(f"{STARTER_FILE}: cannot be read ({error.strerror}); install fundus-seg again") from error
+    if digest != STARTER_SHA256:
+        raise CheckpointError(f"{STARTER_FILE}: not the file that came with fundus-seg; install it again")
+    return STARTER_FILE
