@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundus_seg import load_model, model_names
+from fundus_seg import load_model
 from fundus_seg.builtins import BACKGROUND, CUP
 from fundus_seg.config import load_config
 from fundus_seg.digests import file_digest
@@ -19,8 +19,9 @@ from fundus_seg.exchanged import read_header
 from fundus_seg.inference.members import find_members, is_model, models_and_photographs
 from fundus_seg.inference.predict import Predictor
 from fundus_seg.metrics import dice
-from fundus_seg.model_names import STARTER_FILE, STARTER_SHA256, model_path
 from fundus_seg.phantom.varied import draw_varied
+from fundus_seg.runs import model_names
+from fundus_seg.runs.model_names import STARTER_FILE, STARTER_SHA256, model_path
 from fundus_seg.runs.origin import origin_of
 
 UNSEEN = 7
@@ -48,7 +49,7 @@ class TestFile:
 
     def test_another_file_in_its_place_is_refused(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(model_names, "STARTER_FILE", tmp_path / "starter.safetensors")
-        with pytest.raises(CheckpointError, match="cannot be read .*; install fundus-seg again"):
+        with pytest.raises(CheckpointError, match=r"cannot be read .*; install fundus-seg again"):
             model_path("starter")
         (tmp_path / "starter.safetensors").write_bytes(STARTER_FILE.read_bytes()[:-1] + b"\1")
         with pytest.raises(CheckpointError, match="not the file that came with fundus-seg"):
@@ -84,9 +85,7 @@ class TestMasks:
         assert disc > 0.9
         assert cup > 0.7
 
-    def test_the_command_needs_no_network(
-        self, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_command_needs_no_network(self, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(*arguments: object) -> None:
             raise OSError("no network")
 

@@ -32,12 +32,12 @@ from fundus_seg.inference.plan import inputs_of, make_plan
 from fundus_seg.inference.roi import FULL, NOWHERE, Region, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
 from fundus_seg.inference.truths import find_truths, read_pair
-from fundus_seg.model_names import STARTER_FILE
 from fundus_seg.progress import SILENT, Advance, Progress
 from fundus_seg.protocol import PROTOCOL_VERSION, STRUCTURES
 from fundus_seg.runs.atomic import atomic_path
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.lease import leased
+from fundus_seg.runs.model_names import STARTER_FILE
 from fundus_seg.viz.overlay import draw_overlay, save_picture
 
 if TYPE_CHECKING:

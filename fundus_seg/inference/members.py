@@ -12,9 +12,9 @@ from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, counted
 from fundus_seg.exchanged import EXCHANGED
 from fundus_seg.inference.calibration import Calibration, calibration_of
-from fundus_seg.model_names import is_model_name, model_path
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.folder import RunFolder, find_runs, trained_runs
+from fundus_seg.runs.model_names import is_model_name, model_path
 
 _ARCHIVE = b"PK\x03\x04"
 """How a checkpoint begins, and no photograph does."""

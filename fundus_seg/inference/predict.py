@@ -22,11 +22,11 @@ from fundus_seg.data.framing import Framing
 from fundus_seg.errors import CheckpointError, DataError, RunError
 from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.postprocess import clean
-from fundus_seg.model_names import model_path
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
 from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, Scoring
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.model_names import model_path
 
 _BYTES_PER_PIXEL = 85 * 2**20 / 256**2
 """Memory of a GPU for each pixel that the network sees: what training takes (docs/scaling.md), more than enough."""

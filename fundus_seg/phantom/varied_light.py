@@ -111,7 +111,7 @@ def _ring(light: _Field, disc: Outline, rng: _Rng) -> _Field:
 def _rim(light: _Field, disc: Outline, rng: _Rng) -> _Field:
     """The disc without its cup: pink to pale, nearly as red as the fundus in some eyes, paler on the temporal side."""
     around = np.median(light, axis=(1, 2), keepdims=True)
-    own = blend(_RIM, around * np.float32(rng.uniform(1.1, 1.7)), np.float32(rng.uniform(0.0, 0.8)))
+    own = blend(_RIM, around * np.float32(rng.uniform(1.1, 1.7)), np.asarray(rng.uniform(0.0, 0.8), np.float32))
     own = own * np.float32(rng.uniform(0.8, 1.15)) * rng.normal(1.0, 0.05, (3, 1, 1)).astype(np.float32)
     pallor = rng.choice([0.05, 0.2, 0.6]) * rng.random() + rng.uniform(0.0, 0.4) * _rise(
         _along(disc, rng.normal(0.0, 25.0)), rng.uniform(-0.3, 0.7), rng.uniform(0.1, 0.4)
@@ -176,8 +176,8 @@ def _bend(canvas: NDArray[np.uint8], head: NerveHead, depth: _Field, rng: _Rng) 
     cells = int(rng.integers(5, 12))
     x = _X - shift[0] * depth + winding * clouds(rng, cells, CANVAS)
     y = _Y - shift[1] * depth + winding * clouds(rng, cells, CANVAS)
-    pixels = [np.asarray(each * CANVAS - 0.5, np.float32) for each in (x, y)]
-    return np.asarray(cv2.remap(canvas, *pixels, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    across, down = (np.asarray(each * CANVAS - 0.5, np.float32) for each in (x, y))
+    return np.asarray(cv2.remap(canvas, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _haemorrhage(light: _Field, disc: Outline, rng: _Rng) -> _Field:

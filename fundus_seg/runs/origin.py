@@ -12,10 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, RunError
 from fundus_seg.exchanged import EXCHANGED, read_header
-from fundus_seg.model_names import model_path
 from fundus_seg.progress import Progress
 from fundus_seg.protocol import NONE_UNSEEN, SELECTIONS
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.model_names import model_path
 from fundus_seg.runs.record import recorded_settings
 
 HANDED_ON = "origin"

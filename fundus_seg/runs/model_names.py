@@ -1,4 +1,4 @@
-"""Names of models that are no paths here: `starter`, the network that comes with the package."""
+"""Names of models that are no paths: `starter`, the network that comes with the package, and addresses elsewhere."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ from pathlib import Path
 
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError
+from fundus_seg.runs.downloads import fetched, is_address
 
 STARTER = "starter"
 """The name of the network that comes with the package (docs/starter.md)."""
-STARTER_FILE = Path(__file__).with_name("models") / "starter.safetensors"
+STARTER_FILE = Path(__file__).parents[1] / "models" / "starter.safetensors"
 """Its file; `make starter` makes it again."""
 STARTER_SHA256 = "0"
 
 
 def is_model_name(text: str) -> bool:
     """Whether a text names a model without being a path; `./starter` is the path of a file of that name."""
-    return text == STARTER
+    return text == STARTER or is_address(text)
 
 
 def model_path(model: str | Path) -> Path:
-    """The run or file that a model's name stands for; a path stands for itself.
+    """The run or file that a model's name stands for, fetched if it lies elsewhere; a path stands for itself.
 
     Raises:
-        CheckpointError: the file of the starter is missing, or not the one that came with the package.
+        UsageError: as `fetched`.
+        CheckpointError: the file of the starter is missing, or not the one that came with the package; or as
+            `fetched`.
     """
-    if not is_model_name(str(model)):
+    if is_address(str(model)):
+        return fetched(str(model))
+    if str(model) != STARTER:
         return Path(model)
     try:
         digest = file_digest(STARTER_FILE)
