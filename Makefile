@@ -2,12 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
+STARTER := runs/phantom/starter/none
 
-.PHONY: demo test test-all bench bench-grid bench-ray docs lint clean
+.PHONY: demo starter test test-all bench bench-grid bench-ray docs lint clean
 
 demo: .venv/installed
 	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
 	$(BIN)/fundus-seg evaluate $(DEMO) --overlays 6
+
+starter: .venv/installed
+	test -d $(STARTER)/eyes || $(BIN)/fundus-seg data phantom $(STARTER)/eyes --varied --per-domain 300 --seed 1
+	$(BIN)/fundus-seg train --config starter --holdout none --data $(STARTER)/eyes --out runs
+	$(BIN)/fundus-seg export $(STARTER)/depthwise/seed-0 fundus_seg/models/starter.safetensors --about licence=MIT
 
 test: lint
 	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal

@@ -1,7 +1,8 @@
 """The cache folder: where it is, what fundus-seg keeps in it, and how it is cleared.
 
-Everything in it can be made again: resized photographs, remembered hashes, the phantom, the compiled operator. Other
-files in that folder are neither listed nor removed: $FUNDUS_SEG_CACHE may name a folder that holds other things.
+Everything in it can be made again: resized photographs, remembered hashes, the phantom, the compiled operator, networks
+that were fetched. Other files in that folder are neither listed nor removed: $FUNDUS_SEG_CACHE may name a folder that
+holds other things.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _CONTENTS = {
     "floors/*": "scores of a mean mask",
     "ceilings/*": "scores of readers against each other",
     "compiled/*": "a compiled operator",
+    "models/*": "a network from elsewhere",
     "shipped/*": "photographs that came from another machine",
 }
 

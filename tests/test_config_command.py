@@ -63,7 +63,7 @@ class TestDescribe:
 
     def test_bounds_and_choices_are_those_of_the_types(self):
         allowed = {each.setting: each.allowed for each in describe()}
-        assert allowed["preset"] == "demo, paper, released-code, strong, tiny"
+        assert allowed["preset"] == "demo, paper, released-code, starter, strong, tiny"
         assert allowed["data.size"] == "integer >= 32 and a multiple of 16"
         assert allowed["data.sources"] == "list of texts, or null"
         assert allowed["optim.betas"] == "[number >= 0 and < 1, number >= 0 and < 1]"

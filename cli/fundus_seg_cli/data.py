@@ -29,6 +29,12 @@ def phantom(
     frames: Annotated[
         bool, typer.Option("--frames", help="Draw whole photographs, not crops around the disc; their masks are true.")
     ] = False,
+    varied: Annotated[
+        bool,
+        typer.Option(
+            "--varied", help="Draw every eye with a camera and a reader of its own: what the starter learnt from."
+        ),
+    ] = False,
 ) -> None:
     """Draw four synthetic domains: to try the tool with, never to report on patients."""
     from fundus_seg.data import make_phantom, open_root
@@ -38,7 +44,7 @@ def phantom(
 
     progress = Terminal()
     with progress.task("drawing the phantom", total=len(DOMAINS) * per_domain) as advance:
-        made = make_phantom(out, per_domain=per_domain, seed=seed, frames=frames, on_case=advance)
+        made = make_phantom(out, per_domain=per_domain, seed=seed, frames=frames, varied=varied, on_case=advance)
     root = open_root(made)
     for domain in root.domains:
         cases = root.split(domain, "test").cases

@@ -13,7 +13,20 @@ from typer import rich_utils
 from fundus_seg.builtins import PictureFormat
 from fundus_seg.errors import one_line
 from fundus_seg.reading import file_being_read
-from fundus_seg_cli import audit, benchmark, calibrate, compare, config, data, evaluate, predict, profile, score, train
+from fundus_seg_cli import (
+    audit,
+    benchmark,
+    calibrate,
+    compare,
+    config,
+    data,
+    evaluate,
+    export,
+    predict,
+    profile,
+    score,
+    train,
+)
 from fundus_seg_cli.console import shown, standard_streams
 from fundus_seg_cli.options import TRUST_MEASURED, Alone, command_class, names_operator, paragraphs
 
@@ -32,6 +45,7 @@ _COMMANDS = (
     benchmark.benchmark,
     compare.compare,
     predict.predict,
+    export.export,
     score.score,
     config.config,
     audit.audit,

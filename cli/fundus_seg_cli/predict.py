@@ -20,11 +20,14 @@ from fundus_seg_cli.options import Address, NetworkPrecision, NetworkViews, Stri
 
 def predict(
     model: Annotated[
-        Path,
-        typer.Argument(help="Folder of a run, a checkpoint file, or a folder with runs below, which predict together."),
+        str,
+        typer.Argument(
+            help="Folder of a run, a checkpoint file, a folder with runs below, which predict together, or `starter`, "
+            "the network that comes with the package."
+        ),
     ],
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="[MODEL]... IMAGES...",
             help="Photographs, or folders of photographs; further models before them predict together with the first.",

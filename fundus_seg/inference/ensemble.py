@@ -124,7 +124,7 @@ def load_ensemble(
         RunError, CheckpointError: as `load_model`.
         UsageError: a network is given twice, or networks do not fit together.
     """
-    members = find_members([Path(model) for model in models], progress=progress)
+    members = find_members(models, progress=progress)
     return load_members(members, views=views, precision=precision, progress=progress)
 
 

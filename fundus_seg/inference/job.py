@@ -41,6 +41,7 @@ from fundus_seg.protocol import PROTOCOL_VERSION, STRUCTURES
 from fundus_seg.runs.atomic import atomic_path
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.lease import leased
+from fundus_seg.runs.model_names import STARTER_FILE
 from fundus_seg.runs.record import saw_phantom
 from fundus_seg.viz.overlay import draw_overlay, save_picture
 
@@ -70,7 +71,7 @@ class PredictionJob:
         truths: the true masks.
         predictor: what predicts.
         judge: says how far its predictions can be trusted, if that is calibrated.
-        phantom: whether a network of it was trained on the phantom.
+        phantom: whether a network of it was trained on the phantom, and its photographs' rows are to warn of that.
         roi: which part of each photograph is predicted.
         localiser: finds the disc, if that is asked for and the model says how its photographs were framed.
         naming: how the identifiers in DICOM files are named; None: no photograph is DICOM.
@@ -141,6 +142,12 @@ class PredictionJob:
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
         listing.tell(found.skipped, progress)
+        starter = any(member.checkpoint == STARTER_FILE for member in members)
+        if starter:
+            progress.line(
+                "starter: it learnt from drawn eyes alone; docs/starter.md says what was measured on real ones. "
+                "Research software, not a medical device"
+            )
         if probabilities and not whole.temperatures:
             progress.line("probabilities are not calibrated; `fundus-seg calibrate` fits temperatures for a run")
 
@@ -172,7 +179,7 @@ class PredictionJob:
             truths,
             predictor,
             judge,
-            any(_of_phantom(member.path) for member in members) if predictor.phantom is None else predictor.phantom,
+            not starter and _of_phantom(predictor, members),
             roi,
             localiser() if roi.kind == "auto" and predictor.framing else None,
             identified,
@@ -513,12 +520,16 @@ def _trust(
     return trust
 
 
-def _of_phantom(model: Path) -> bool:
-    """Whether a run of an older version, whose checkpoint does not say it, was trained on the phantom."""
-    try:
-        return saw_phantom(RunFolder(model).read_config())
-    except RunError:  # a checkpoint alone
-        return False
+def _of_phantom(predictor: Segmenter, members: Sequence[Member]) -> bool:
+    """Whether a network was trained on the phantom, which a run of an older version tells but not its checkpoint."""
+
+    def recorded(member: Member) -> bool:
+        try:
+            return saw_phantom(RunFolder(member.path).read_config())
+        except RunError:  # a checkpoint alone
+            return False
+
+    return any(map(recorded, members)) if predictor.phantom is None else predictor.phantom
 
 
 def _keep_apart(output: Output, photographs: Iterable[Path], truths: MaskFiles | None) -> None:

@@ -10,9 +10,11 @@ from fundus_seg.data.listing import PHOTOGRAPHS, is_dicom
 from fundus_seg.data.names import suffix_of
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, counted
+from fundus_seg.exchanged import EXCHANGED
 from fundus_seg.inference.calibration import Calibration, calibration_of
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.folder import RunFolder, find_runs, trained_runs
+from fundus_seg.runs.model_names import is_model_name, model_path
 
 _ARCHIVE = b"PK\x03\x04"
 """How a checkpoint begins, and no photograph does."""
@@ -35,37 +37,41 @@ class Member:
     calibration: Calibration | None
 
 
-def models_and_photographs(arguments: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def models_and_photographs(arguments: Sequence[str | Path]) -> tuple[list[Path], list[Path]]:
     """The models at the front of a command's arguments, and the photographs and folders of photographs behind them.
 
-    The first argument is a model, whatever it is. A further one is a model if it is a checkpoint by its first bytes,
-    a run's folder, or a folder with runs below it and no photograph in it.
+    The first argument is a model, whatever it is. A further one is a model if it is the name of one (`model_names`), a
+    checkpoint by its first bytes or its suffix, a run's folder, or a folder with runs below it and no photograph in it.
 
     Raises:
+        CheckpointError: as `model_path`.
         UsageError: no photograph is given, or a model stands behind one.
     """
     count = 1
     while count < len(arguments) and is_model(arguments[count]):
         count += 1
-    models, photographs = list(arguments[:count]), list(arguments[count:])
-    if not photographs:
+    models = [model_path(each) for each in arguments[:count]]
+    if not arguments[count:]:
         last = models[-1]
         raise UsageError(
             f"{last}: a model, and no photograph behind it; give photographs, or folders of photographs, after the "
             "models"
         )
-    for path in photographs:
-        if is_model(path):
-            raise UsageError(f"{path}: a model behind {photographs[0]}, a photograph; give all models first")
-    return models, photographs
+    for each in arguments[count:]:
+        if is_model(each):
+            raise UsageError(f"{each}: a model behind {arguments[count]}, a photograph; give all models first")
+    return models, [Path(each) for each in arguments[count:]]
 
 
-def is_model(path: Path) -> bool:
-    """Whether a path is a checkpoint, a run's folder, or a folder that holds runs and no photographs."""
+def is_model(given: str | Path) -> bool:
+    """Whether it names a model, or is a checkpoint, a run's folder, or a folder that holds runs and no photographs."""
+    if is_model_name(str(given)):
+        return True
+    path = Path(given)
     try:
         if path.is_file():
             with path.open("rb") as file:
-                return file.read(len(_ARCHIVE)) == _ARCHIVE
+                return path.suffix == EXCHANGED or file.read(len(_ARCHIVE)) == _ARCHIVE
         if _is_run(path):
             return True
         if not path.is_dir() or any(_is_photograph(file) for file in path.iterdir()):
@@ -75,19 +81,20 @@ def is_model(path: Path) -> bool:
         return False
 
 
-def find_members(models: Sequence[Path], *, progress: Progress = SILENT) -> tuple[Member, ...]:
+def find_members(models: Sequence[str | Path], *, progress: Progress = SILENT) -> tuple[Member, ...]:
     """The networks that models stand for, in the order of their digests: in any order given, the same.
 
     Args:
-        models: runs, of which the checkpoint `best` is taken; checkpoints; and folders, whose trained runs are taken.
+        models: runs, of which the checkpoint `best` is taken; checkpoints; folders, whose trained runs are taken; and
+            names of models.
         progress: told which runs below a folder are left out, and which networks predict together.
 
     Raises:
-        CheckpointError: a path does not exist, or cannot be read.
+        CheckpointError: a path does not exist, or cannot be read; or as `model_path`.
         UsageError: a network is given twice.
     """
     paths: list[Path] = []
-    for model in models:
+    for model in map(model_path, models):
         if not model.exists():
             raise CheckpointError(f"{model}: no such run or checkpoint")
         below = [] if not model.is_dir() or _is_run(model) else trained_runs([model], least=0, progress=progress)

@@ -26,6 +26,7 @@ from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
 from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, Scoring
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.model_names import model_path
 
 _BYTES_PER_PIXEL = 85 * 2**20 / 256**2
 """Memory of a GPU for each pixel that the network sees: what training takes (docs/scaling.md), more than enough."""
@@ -301,7 +302,7 @@ def load_model(
     """Load the predictor of a run or of a checkpoint file, with the run's temperatures if it is calibrated.
 
     Args:
-        run_or_checkpoint: the folder of a run, or a checkpoint file.
+        run_or_checkpoint: the folder of a run, a checkpoint file, or the name of a model, as `starter`.
         checkpoint: which checkpoint of a run's folder: `best`, `last`, `average` or `oracle`.
         scoring: inference, threshold and post-processing; None: those of the run that made the checkpoint.
         precision: as in `Predictor`.
@@ -309,9 +310,9 @@ def load_model(
 
     Raises:
         RunError: the folder has no such checkpoint, or its calibration.json is damaged.
-        CheckpointError: the file is not a complete checkpoint of fundus-seg.
+        CheckpointError: the file is not a complete checkpoint of fundus-seg; or as `model_path`.
     """
-    path = Path(run_or_checkpoint)
+    path = model_path(run_or_checkpoint)
     if path.is_dir():
         folder, path = path, RunFolder(path).checkpoint(checkpoint)
         if not path.is_file():

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from fundus_seg.errors import CheckpointError, FundusSegError, UntrustedError, UsageError
+from fundus_seg.exchanged import EXCHANGED
 from fundus_seg.models.deeplab import DeepLabV3Plus, assemble
 from fundus_seg.models.encoders import build_encoder, encoder_shapes
+from fundus_seg.models.exchange import read_exchange
 from fundus_seg.models.shapes import without_numbers
 from fundus_seg.plugins import is_plugin, is_unnamed
 from fundus_seg.runs.atomic import atomic_path
@@ -51,16 +53,14 @@ def network_state(network: Any, usage: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; nothing in it is executed.
+    """The content of a checkpoint, or of a `.safetensors` made of one, on the CPU; nothing in it is executed.
 
     Raises:
         CheckpointError: the file is missing, damaged (checksums tell a single changed bit), holds code, weights that
             are not finite numbers, has a newer format, or is no checkpoint of fundus-seg.
     """
     try:
-        archive = io.BytesIO(path.read_bytes())
-        _check_sums(archive)
-        content = torch.load(archive, map_location="cpu", weights_only=True)
+        content = read_exchange(path) if path.suffix == EXCHANGED else _read_archive(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
@@ -75,6 +75,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if value.is_floating_point() and not value.isfinite().all():
             raise CheckpointError(f"{path}: its weights are no finite numbers (the first such tensor is {name})")
     return content
+
+
+def _read_archive(path: Path) -> Any:
+    archive = io.BytesIO(path.read_bytes())
+    _check_sums(archive)
+    return torch.load(archive, map_location="cpu", weights_only=True)
 
 
 def _check_sums(archive: io.BytesIO) -> None:

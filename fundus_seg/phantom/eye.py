@@ -134,11 +134,11 @@ def grow_nerve_head(eyes: Eyes, rng: np.random.Generator) -> NerveHead:
     """Draw the outlines of a random eye: two tilted ellipses, slightly deformed, the cup off the centre of the disc."""
     height = np.clip(rng.normal(*eyes.disc), 0.40, 0.80)
     width = height * rng.uniform(0.86, 0.98)
-    disc = _ellipse(0.5 + rng.normal(0.0, 0.012, 2), width, height, rng.normal(0.0, 0.12)).redrawn(rng, wobble=0.012)
+    disc = ellipse(0.5 + rng.normal(0.0, 0.012, 2), width, height, rng.normal(0.0, 0.12)).redrawn(rng, wobble=0.012)
     ratio = np.clip(rng.normal(*eyes.cup_to_disc), 0.28, 0.85)
     room = 0.5 * (1.0 - ratio) * np.array([width, height])
     centre = disc.centre + room * [rng.uniform(0.0, 0.5), rng.uniform(-0.25, 0.25)]
-    cup = _ellipse(centre, ratio * height * rng.uniform(0.85, 1.02), ratio * height, rng.normal(0.0, 0.2))
+    cup = ellipse(centre, ratio * height * rng.uniform(0.85, 1.02), ratio * height, rng.normal(0.0, 0.2))
     return NerveHead(disc, cup.redrawn(rng, wobble=0.025))
 
 
@@ -165,7 +165,8 @@ def nerve_head(
     return blend(light, _CUP, np.clip(cup * pallor, 0.0, 1.0))
 
 
-def _ellipse(centre: NDArray[np.float64], width: float, height: float, tilt: float) -> Outline:
+def ellipse(centre: NDArray[np.float64], width: float, height: float, tilt: float) -> Outline:
+    """An ellipse around a centre (2,), turned by `tilt` radians."""
     across, along = np.cos(_ANGLES - tilt) / width, np.sin(_ANGLES - tilt) / height
     return Outline(centre, 0.5 / np.hypot(across, along))
 
@@ -223,7 +224,7 @@ def vessels(
             heading = np.deg2rad(rng.normal(trunk.degrees, trunk.spread))
             width = calibre * relative * trunk.share * rng.uniform(0.8, 1.15)
             bend = trunk.bend * rng.uniform(*bends)
-            for vessel in _grow_vessels(start, heading, bend, width, trunk.reach, view.unit, rng):
+            for vessel in grow_vessels(start, heading, bend, width, trunk.reach, view.unit, rng):
                 draw(canvas, vessel.ribbon(1.0), (255 * density, 0))
                 draw(canvas, vessel.ribbon(0.25), (255 * density, 255 * streak))
     blood, reflex = np.moveaxis(canvas.astype(np.float32) / 255.0, -1, 0)
@@ -243,7 +244,7 @@ class _Vessel:
         return np.concatenate([self.axis + side, (self.axis - side)[::-1]])
 
 
-def _grow_vessels(
+def grow_vessels(
     start: NDArray[np.float64],
     heading: float,
     bend: float,
@@ -263,4 +264,4 @@ def _grow_vessels(
         return
     for place in rng.integers(5, 32, size=2):
         turn, share = rng.choice([-1.0, 1.0]) * rng.uniform(0.35, 0.8), rng.uniform(0.4, 0.7)
-        yield from _grow_vessels(axis[place], headings[place] + turn, -0.5 * turn, share * width, reach, unit, rng)
+        yield from grow_vessels(axis[place], headings[place] + turn, -0.5 * turn, share * width, reach, unit, rng)

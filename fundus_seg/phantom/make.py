@@ -23,6 +23,7 @@ from fundus_seg.phantom.canvas import draw
 from fundus_seg.phantom.domains import PHANTOM_DOMAINS, Annotator, Camera
 from fundus_seg.phantom.eye import CANVAS, NerveHead, grow_nerve_head, reflect
 from fundus_seg.phantom.frames import draw_frame
+from fundus_seg.phantom.varied import draw_varied
 from fundus_seg.protocol import DOMAINS, FRAME
 from fundus_seg.runs.atomic import atomic_folder
 
@@ -45,6 +46,7 @@ def make_phantom(
     seed: int = 0,
     *,
     frames: bool = False,
+    varied: bool = False,
     on_case: Callable[[], None] | None = None,
 ) -> Path:
     """Write `OUT/Domain1..4/{train,test}/ROIs/{image,mask}/phantom-<domain>-<index>.png` and `OUT/PHANTOM.json`.
@@ -56,13 +58,14 @@ def make_phantom(
         per_domain: number of cases in each domain; the first two thirds are the training split.
         seed: seed of every photograph.
         frames: whether whole photographs are drawn (`phantom.frames`), in place of crops around the disc.
+        varied: whether every eye has a camera and a reader of its own (`phantom.varied`), in place of its domain's.
         on_case: called after each of the 4 * per_domain cases.
 
     Returns:
         `out` as a path.
 
     Raises:
-        UsageError: fewer than three cases a domain, or a negative seed.
+        UsageError: fewer than three cases a domain, a negative seed, or both `frames` and `varied`.
         DataError: OUT is not empty, or cannot be written.
     """
     out = Path(out)
@@ -70,11 +73,13 @@ def make_phantom(
         raise UsageError(f"a phantom needs at least 3 cases per domain, got {per_domain}")
     if seed < 0:
         raise UsageError(f"a seed is a whole number, 0 or more, got {seed}")
+    if frames and varied:
+        raise UsageError("varied eyes are drawn as crops alone: give frames or varied, not both")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError("exists and is not an empty folder; name a new one, or remove it first", out)
     try:
         with atomic_folder(out.resolve()) as staged:
-            _write(staged, per_domain, seed, frames, on_case or (lambda: None))
+            _write(staged, per_domain, seed, on_case or (lambda: None), frames=frames, varied=varied)
     except OSError as error:
         raise DataError(f"cannot be written ({error.strerror or error}); name another folder", out) from error
     return out
@@ -122,9 +127,9 @@ def annotate(head: NerveHead, annotator: Annotator, rng: np.random.Generator) ->
     return mask
 
 
-def _write(root: Path, per_domain: int, seed: int, frames: bool, on_case: Callable[[], None]) -> None:
+def _write(root: Path, per_domain: int, seed: int, on_case: Callable[[], None], *, frames: bool, varied: bool) -> None:
     """Write all cases and the marker."""
-    drawn = draw_frame if frames else draw_case
+    drawn = draw_frame if frames else draw_varied if varied else draw_case
     for domain in PHANTOM_DOMAINS:
         for index in range(per_domain):
             split = "train" if index < round(per_domain * 2 / 3) else "test"
@@ -139,6 +144,7 @@ def _write(root: Path, per_domain: int, seed: int, frames: bool, on_case: Callab
         "seed": seed,
         "per_domain": per_domain,
         **({"frames": True} if frames else {}),
+        **({"varied": True} if varied else {}),
     }
     (root / PHANTOM_MARKER).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 

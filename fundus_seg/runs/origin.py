@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, RunError
+from fundus_seg.exchanged import EXCHANGED, read_header
 from fundus_seg.progress import Progress
 from fundus_seg.protocol import NONE_UNSEEN, SELECTIONS
 from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.model_names import model_path
 from fundus_seg.runs.record import recorded_settings, saw_phantom
 
+HANDED_ON = "origin"
+"""The name in the header of a `.safetensors` of what trained its network."""
 _CHECKPOINTS = "checkpoints"
 _NO_START = "none"
 """Value of the setting `model.start` for a run that does not start from a network."""
@@ -28,8 +32,8 @@ class Origin:
     Attributes:
         path: the run or the checkpoint, as it was given.
         digest: 16 hexadecimal digits of the SHA-256 of the checkpoint.
-        domains: keys of these domains; None where the checkpoint does not lie in the folder of a run, so that nothing
-            is known.
+        domains: keys of these domains; None where the checkpoint does not lie in the folder of a run and does not say
+            it itself, so that nothing is known.
         data: digest of each of their splits, by `domain/split`.
         phantom: whether a photograph among them is synthetic; None where that is not known.
         shared: number of the holdout's test photographs that trained it or an earlier origin, as far as is recorded.
@@ -54,8 +58,12 @@ class Origin:
 
 
 def start_file(start: str) -> Path:
-    """The checkpoint that the setting `model.start` names: of a run's folder, its `best`."""
-    path = Path(start)
+    """The checkpoint that the setting `model.start` names: of a run's folder, its `best`; or the starter.
+
+    Raises:
+        CheckpointError: as `model_path`.
+    """
+    path = model_path(start)
     return RunFolder(path).checkpoint("best") if path.is_dir() else path
 
 
@@ -77,13 +85,29 @@ def origin_of(start: str) -> Origin:
     except OSError as error:
         raise CheckpointError(f"{start}: no such run or checkpoint to start from ({error.strerror})") from error
     if not known:
-        return Origin(start, digest)
+        said = _handed_on(path) or Origin(start, digest)
+        return replace(said, path=start, digest=digest)
     content, config = run.read_config(), recorded_settings(run)
     oracle = SELECTIONS[config.train.selection].cases == "holdout"
     chosen_there = file.stem == "oracle" or (oracle and file.stem in ("best", "average"))
     domains = (*config.data.sources, *(config.unseen if chosen_there else ()))
     data = {where: digest for where, digest in content["inputs"].items() if where.split("/")[0] in domains}
     return Origin(start, digest, domains, data, saw_phantom(content), origin=recorded_origin(content))
+
+
+def to_hand_on(origin: Origin) -> dict[str, Any]:
+    """The origin in plain values, for a file that leaves this machine: with names in place of paths."""
+    before = origin.origin and to_hand_on(origin.origin)
+    return {**plain(origin), "path": Path(origin.path).name, "origin": before}
+
+
+def _handed_on(path: Path) -> Origin | None:
+    """What a `.safetensors` says of its network's training; None for another file, and for one that says nothing."""
+    try:
+        said = read_header(path).get(HANDED_ON) if path.suffix == EXCHANGED else None
+        return None if said is None else TypeAdapter(Origin).validate_python(said)
+    except ValueError as error:  # which pydantic's is
+        raise CheckpointError(f"{path}: damaged, what it says of its network's training cannot be read") from error
 
 
 def plain(origin: Origin) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""Names of models that are no paths: `starter`, the network that comes with the package, and addresses elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fundus_seg.digests import file_digest
+from fundus_seg.errors import CheckpointError
+from fundus_seg.runs.downloads import fetched, is_address
+
+STARTER = "starter"
+"""The name of the network that comes with the package (docs/starter.md)."""
+STARTER_FILE = Path(__file__).parents[1] / "models" / "starter.safetensors"
+"""Its file; `make starter` makes it again."""
+STARTER_SHA256 = "8b842359ef16e9fe2d384bd873061be1eba2f8f800cebcb449fa4c5343d33022"
+
+
+def is_model_name(text: str) -> bool:
+    """Whether a text names a model without being a path; `./starter` is the path of a file of that name."""
+    return text == STARTER or is_address(text)
+
+
+def model_path(model: str | Path) -> Path:
+    """The run or file that a model's name stands for, fetched if it lies elsewhere; a path stands for itself.
+
+    Raises:
+        UsageError: as `fetched`.
+        CheckpointError: the file of the starter is missing, or not the one that came with the package; or as
+            `fetched`.
+    """
+    if is_address(str(model)):
+        return fetched(str(model))
+    if str(model) != STARTER:
+        return Path(model)
+    try:
+        digest = file_digest(STARTER_FILE)
+    except OSError as error:
+        raise CheckpointError(f"{STARTER_FILE}: cannot be read ({error.strerror}); install fundus-seg again") from error
+    if digest != STARTER_SHA256:
+        raise CheckpointError(f"{STARTER_FILE}: not the file that came with fundus-seg; install it again")
+    return STARTER_FILE
