@@ -52,6 +52,16 @@ class TestAuto:
         disc[:250, :250] = True
         assert found.confirmed(disc, FRAMING, disc) is found
 
+    def test_a_photograph_that_shows_the_whole_field_of_view_is_no_crop(self):
+        field = np.zeros((400, 600, 3), np.uint8)
+        rows, columns = np.mgrid[:400, :600]
+        field[np.hypot(rows - 200, columns - 300) < 280] = 150
+        field[:, ::7] //= 2
+        for diameter in (153.6, 300):  # which a halo has made too large
+            assert region("auto", FoundDisc(300, 200, diameter, 1), image=field).how == "auto"
+        assert region("auto", NO_EYE, image=field) == Region("none", None, NO_EYE)
+        assert region("auto", FoundDisc(300, 200, 90, 1), image=field, framing=Framing(0.1, 0.3)).how == "full"
+
     def test_a_disc_of_few_pixels_has_no_region(self):
         assert region("auto", FoundDisc(10, 10, 9, 1)) == Region("none", None, TOO_SMALL)
 

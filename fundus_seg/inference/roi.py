@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fundus_seg.data.box import Box
 from fundus_seg.data.crop import Crop, from_row
+from fundus_seg.data.field import shows_border
 from fundus_seg.data.framing import WHOLE, Framing, disc_framing
 from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.names import key, matched, stem, suffix_of
@@ -184,7 +185,9 @@ class Roi:
         if is_of_one_colour(image):
             return Region("none", None, ONE_COLOUR)
         disc = find(image)
-        if disc == NO_EYE:
+        of_crops = framing.low > WHOLE
+        is_crop = not (of_crops and shows_border(image))  # or it may be one
+        if disc == NO_EYE and is_crop:
             return Region("full", whole.box, UNCONFIRMED)
         if isinstance(disc, str):
             return Region("none", None, disc)
@@ -192,10 +195,12 @@ class Roi:
             return Region("none", None, TOO_SMALL)
         side = disc.diameter / framing.middle
         share = disc.diameter / math.sqrt(image.shape[0] * image.shape[1])
-        if framing.holds(share) or side >= max(image.shape[:2]):
+        if is_crop and (framing.holds(share) or side >= max(image.shape[:2])):
             return whole  # framed as in training already, or nearer to the disc than any crop of it can be
         crop = Box.around(disc.x, disc.y, side)
-        if share > WHOLE:  # perhaps a crop whose disc is larger than was measured, its rim as red as the fundus
+        if (
+            is_crop and share > WHOLE
+        ):  # perhaps a crop whose disc is larger than was measured, its rim as red as the fundus
             return Region("full", whole.box, otherwise=crop)
         return Region("auto", crop)
 
