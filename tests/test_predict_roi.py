@@ -8,6 +8,7 @@ from PIL import Image
 from predictions import Told, rows_of
 
 from fundus_seg.data.box import Box
+from fundus_seg.data.crop import as_row, crop_at
 from fundus_seg.data.io import read_mask
 from fundus_seg.errors import RunError
 from fundus_seg.inference import folder
@@ -143,3 +144,63 @@ class TestGiven:
         predict_folder(checkpoint, [frames], tmp_path / "out")
         with pytest.raises(RunError, match=r"roi auto, localiser [0-9a-f]{8} there, full now"):
             predict_folder(checkpoint, [frames], tmp_path / "out", roi=Roi.parse("full"))
+
+
+class TestManifest:
+    """Crops that `data prepare` has cut, and the photographs that they come from."""
+
+    @pytest.fixture(params=[None, (200, 160)])
+    def cut(self, request):
+        """A crop beyond the photograph's edge, in its own pixels or resampled."""
+        return crop_at((400, 240), (20, 120), (100, 80), output=request.param)
+
+    @pytest.fixture
+    def manifest(self, cut, tmp_path):
+        row = {"name": "V1", "source": "REFUGE.zip/images/eye0.png", **as_row(cut)}
+        lacking = dict.fromkeys(row, "") | {"name": "V2", "source": "REFUGE.zip/images/eye1.png"}
+        path = tmp_path / "manifest.csv"
+        path.write_text("\n".join(",".join(map(str, each)) for each in (row, row.values(), lacking.values())))
+        return path
+
+    @pytest.fixture
+    def crop(self, cut, frames, tmp_path):
+        path = tmp_path / "crops/V1.png"
+        path.parent.mkdir()
+        Image.fromarray(cut.cut(np.asarray(Image.open(frames / "eye0.png")), 0, smooth=True)).save(path)
+        return path
+
+    def test_masks_of_crops_go_back_into_the_whole_photograph(
+        self, drawn, checkpoint, cut, manifest, crop, frames, tmp_path
+    ):
+        drawn(disc=0.5, cup=0.2)
+        roi = Roi.parse(str(manifest))
+        of_crop = rows_of(predict_folder(checkpoint, [crop], tmp_path / "a", roi=roi, overlay="png"))[0]
+        given = [frames / "eye0.png", frames / "eye1.png"]
+        whole, lacking = rows_of(predict_folder(checkpoint, given, tmp_path / "b", roi=roi))
+        masks = read_mask(tmp_path / "a/masks/V1.png")
+        assert masks[0].shape == (240, 400)
+        assert masks[0].any()
+        apart = masks != read_mask(tmp_path / "b/masks/eye0.png")
+        assert apart.mean() <= (0 if cut == cut.native else 0.001)
+        assert (of_crop["roi"], whole["roi"], lacking["warning"]) == ("crop", "given", "not_in_roi_table")
+        place = [each[name] for each in (of_crop, whole) for name in ("height", "width", "crop_x", "crop_width")]
+        assert place == 2 * ["240", "400", "-30", "100"]
+        assert float(of_crop["disc_x"]) == pytest.approx(
+            45 / 2, abs=1
+        )  # the part of the disc that is left of 0 is lost
+
+    def test_their_truth_is_scored_there(self, drawn, checkpoint, cut, manifest, crop, tmp_path):
+        model = drawn(disc=0.5, cup=0.2)
+        (tmp_path / "truth").mkdir()
+        disc, cup = model(np.zeros((*cut.size[::-1], 3)))
+        Image.fromarray(np.where(cup, 0, np.where(disc, 128, 255)).astype(np.uint8)).save(tmp_path / "truth/V1.png")
+        truth, roi = [str(tmp_path / "truth")], Roi.parse(str(manifest))
+        row = rows_of(predict_folder(checkpoint, [crop], tmp_path / "out", roi=roi, truth=truth, overlay="png"))[0]
+        assert float(row["dsc_disc"]) > 0.97
+
+    def test_a_picture_of_another_size_is_named(self, drawn, checkpoint, manifest, tmp_path):
+        drawn(disc=0.5, cup=0.2)
+        Image.new("RGB", (90, 90), "red").save(tmp_path / "V1.png")
+        roi = Roi.parse(str(manifest))
+        row = rows_of(predict_folder(checkpoint, [tmp_path / "V1.png"], tmp_path / "out", roi=roi))[0]
+        assert (row["roi"], row["warning"]) == ("none", "not_of_roi_size;one_colour")

@@ -74,7 +74,8 @@ def predict(
         typer.Option(
             metavar="auto|full|X,Y,W,H|FILE.csv",
             help="Part of each photograph that the network sees. auto: find the disc, and frame it as in training; "
-            "full: all of it; a box in pixels; or a table of boxes with the columns name,x,y,w,h.",
+            "full: all of it; a box in pixels; or a table of boxes with the columns name,x,y,w,h. With the manifest "
+            "of data prepare, photographs may also be its crops: their masks are put back into the whole photographs.",
         ),
     ] = "auto",
     keep_ids: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import cv2
@@ -57,8 +57,13 @@ class Crop:
         box[self._inner()] = pixels[rows, columns]
         return box if self.size == (self.width, self.height) else _resized(box, self.size, smooth=smooth)
 
-    def whole(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Put masks (..., h, w) of the crop into the whole photograph: (..., H, W), False outside the crop.
+    @property
+    def native(self) -> Crop:
+        """The same part of the photograph, in the photograph's own pixels."""
+        return replace(self, scale_x=1.0, scale_y=1.0)
+
+    def whole(self, masks: NDArray[Pixel]) -> NDArray[Pixel]:
+        """Put masks, or other maps (..., h, w), of the crop into the whole photograph: (..., H, W), 0 outside the crop.
 
         Raises:
             DataError: the masks have another size than the crop.
@@ -70,7 +75,7 @@ class Crop:
         flat = masks.reshape(-1, height, width)
         if self.size != (self.width, self.height):
             flat = np.stack([_resized(mask, (self.width, self.height), smooth=False) for mask in flat])
-        whole = np.zeros((len(flat), self.frame_height, self.frame_width), bool)
+        whole = np.zeros((len(flat), self.frame_height, self.frame_width), masks.dtype)
         whole[:, *self._seen()] = flat[:, *self._inner()]
         return whole.reshape(*masks.shape[:-2], self.frame_height, self.frame_width)
 

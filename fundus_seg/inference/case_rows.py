@@ -16,7 +16,16 @@ from fundus_seg.data.dicom import Header
 from fundus_seg.data.framing import Framing, disc_framing
 from fundus_seg.data.layout import in_phantom
 from fundus_seg.data.stray import stray_parts
-from fundus_seg.inference.roi import NO_EYE, NOT_LISTED, OUTSIDE, TOO_SMALL, TWO_DISCS, UNCONFIRMED, Region
+from fundus_seg.inference.roi import (
+    ANOTHER_SIZE,
+    NO_EYE,
+    NOT_LISTED,
+    OUTSIDE,
+    TOO_SMALL,
+    TWO_DISCS,
+    UNCONFIRMED,
+    Region,
+)
 from fundus_seg.metrics import dice, pixels_outside, vertical_cup_to_disc_ratio
 from fundus_seg.metrics.overlap import bounding_box
 from fundus_seg.progress import Progress
@@ -78,7 +87,8 @@ def row_of(
         header: of a DICOM file.
         name: gives the name in the table of a patient's or study's identifier.
     """
-    row: dict[str, Any] = {"photograph": _harmless(path), "height": image.shape[0], "width": image.shape[1]}
+    height, width = image.shape[:2] if masks is None else masks[0].shape
+    row: dict[str, Any] = {"photograph": _harmless(path), "height": height, "width": width}
     row |= dict.fromkeys(columns(scored=True, dicom=True)[len(row) :], math.nan) | {"roi": region.how, "inputs": inputs}
     row |= dict.fromkeys(_DICOM, "")
     if header is not None:
@@ -95,7 +105,7 @@ def row_of(
         row["cup_pixels_outside_disc"] = pixels_outside(cup, disc)
         row |= _place(disc)
         row["vertical_cdr"] = vertical_cup_to_disc_ratio(*written)
-        row["framing"] = disc_framing(disc if box == Box.whole(image.shape) else box.cut(disc))
+        row["framing"] = disc_framing(disc if box == Box.whole(disc.shape) else box.cut(disc))
         if true is not None:
             row |= dict(zip(_SCORES, (dice(*pair) for pair in zip(written, true, strict=True)), strict=True))
         applies |= {
@@ -192,6 +202,10 @@ def tell_warnings(rows: Iterable[Mapping[str, Any]], framing: Framing | None, pr
     tell(TWO_DISCS, "two discs found, so there is no mask; give each its box with --roi")
     tell(TOO_SMALL, "the disc has too few pixels for a mask; give larger photographs")
     tell(NOT_LISTED, "not in the table that --roi gives, so there is no mask")
+    tell(
+        ANOTHER_SIZE,
+        "neither the whole photograph nor the crop of the manifest that --roi gives, by its size, so there is no mask",
+    )
     tell(OUTSIDE, "the box that --roi gives lies outside the photograph, so there is no mask")
     tell(ONE_COLOUR, "of one colour, with no eye to be seen; what masks they have say nothing")
     tell(NO_DISC, "no disc found")

@@ -251,7 +251,7 @@ class PredictionJob:
             try:
                 image, true = read_pair(name, path, self.truths, witness)
                 region = self.roi.region(name, image, predictor.framing, self.localiser)
-                seen = region.box and predictor.prepare(region.box.cut(image))
+                seen = region.box and predictor.prepare(region.cut(image))
                 largest = max(largest, image.size * _BYTES_PER_VALUE + _held(seen))
                 header = dicom.read_header(path) if self.naming and listing.is_dicom(path) else None
                 inputs = inputs_of(name, path, self.truths)
@@ -276,12 +276,13 @@ class PredictionJob:
         def finish(each: _Photograph) -> _Photograph:
             if each.problem is None:
                 masks = self._masks(each)
+                true = None if each.true is None else each.region.whole_truth(each.true)
                 framing, phantom, inputs = predictor.framing, self.phantom, each.inputs
                 each.row = row_of(
                     each.path,
                     each.image,
                     masks and masks[0],
-                    each.true,
+                    true,
                     region=each.region,
                     framing=framing,
                     phantom=phantom,
@@ -314,7 +315,7 @@ class PredictionJob:
         )
 
     def _masks(self, photograph: _Photograph) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None] | None:
-        """The masks (2, H, W) of a photograph, with the probabilities if they are kept; None if it has no region."""
+        """The masks (2, H, W) of a whole photograph, and its probabilities if they are kept; None without a region."""
         box = photograph.box
         if box is None:
             return None
@@ -322,9 +323,10 @@ class PredictionJob:
         kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
         masks = self.predictor.clean(self.predictor.framed(photograph.logits, frame, kept))
         photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing)
-        if photograph.box is None:
+        region = photograph.region
+        if region.box is None:
             return None
-        return box.paste(masks, whole), None if kept is None else box.paste(kept, whole)
+        return region.whole(masks, whole), None if kept is None else region.whole(kept, whole)
 
     def _in_order(self, names: Iterable[str]) -> list[str]:
         """Names in the order of the photographs, after those that were not given."""
@@ -400,7 +402,7 @@ def _write(
         with atomic_path(output.probability(name, structure)) as temporary:
             write_probability(temporary, probability, output.form, like=like)
     if output.overlay:
-        written = np.stack([masks[0], masks[0] & masks[1]])
+        written = photograph.region.shown(np.stack([masks[0], masks[0] & masks[1]]))
         texts = texts_of(photograph.row)
         drawing = draw_overlay(photograph.image, written, photograph.true, name=name, texts=texts)
         save_picture(drawing, output.picture(name, output.overlay), output.overlay)

@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.data.box import Box
+from fundus_seg.data.crop import Crop, from_row
 from fundus_seg.data.framing import Framing, disc_framing
 from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.names import key, matched, stem, suffix_of
@@ -23,9 +24,10 @@ from fundus_seg.errors import DataError, UsageError
 if TYPE_CHECKING:
     from fundus_seg.inference.localise import FoundDisc
 
-How = Literal["full", "auto", "given", "none"]
-"""Where a region comes from: it is the whole photograph, was found, was given, or there is none."""
+How = Literal["full", "auto", "given", "crop", "none"]
+"""Where a region comes from: it is the whole photograph, was found, was given, was cut out before, or there is none."""
 NO_EYE, TWO_DISCS, NOT_LISTED, OUTSIDE = "no_disc_found", "two_discs_found", "not_in_roi_table", "roi_outside"
+ANOTHER_SIZE = "not_of_roi_size"
 """Why there is none, in the column `warning`."""
 TOO_SMALL = "disc_too_small"
 """A disc of few pixels was found, of which no mask can be drawn: so there is none."""
@@ -39,6 +41,8 @@ LOCALISER = "9d1c5342361609aefa0d36a0076ed48e4a1807dd1d7eb8a6beae15083e94c0db"
 _NAMES = ("name", "file", "photograph", "image")
 _SIDES = (("crop_x", "x"), ("crop_y", "y"), ("crop_width", "w", "width"), ("crop_height", "h", "height"))
 """The columns of a table of boxes. Those of `cases.csv` come first, so that its boxes can be taken again."""
+_OF_MANIFEST = ("name", "source")
+"""The columns of a manifest that name a crop, and the photograph from which it was cut."""
 _MOST_PIXELS = 100_000
 
 
@@ -50,11 +54,45 @@ class Region:
         how: where it comes from.
         box: the part; None: there is none.
         reason: why there is none, or what is doubtful about it, as the column `warning` says it.
+        crop: the part as a manifest has it; None: it comes from elsewhere.
     """
 
     how: How
     box: Box | None
     reason: str = ""
+    crop: Crop | None = None
+
+    @classmethod
+    def of_crop(cls, crop: Crop, image: NDArray[np.uint8]) -> Region:
+        """The region that a manifest's crop is of an image (H, W, 3): of the whole photograph, or of the crop alone."""
+        size, frame = (image.shape[1], image.shape[0]), (crop.frame_width, crop.frame_height)
+        box = Box(crop.left, crop.top, crop.width, crop.height)
+        alone, certain = size == crop.size, crop.size != frame or box == Box.whole(image.shape)
+        if size not in (crop.size, frame) or not certain:
+            return cls("none", None, ANOTHER_SIZE)
+        return cls("crop" if alone else "given", box, crop=crop)
+
+    def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the networks see, (h, w, 3), of a photograph (H, W, 3)."""
+        if self.box is None or self.how == "crop":
+            return image
+        return self.crop.native.cut(image, 0, smooth=True) if self.crop else self.box.cut(image)
+
+    def whole(self, maps: NDArray[Any], frame: tuple[int, ...]) -> NDArray[Any]:
+        """Maps (..., h, w) as large as `box`, put into the whole photograph (H, W, ...): (..., H, W), 0 elsewhere."""
+        if self.crop:
+            return self.crop.native.whole(maps)
+        return maps if self.box is None else self.box.paste(maps, frame)
+
+    def whole_truth(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """True masks (2, H, W), which are as large as the photograph that was given, in the frame of the whole one."""
+        return self.crop.whole(masks) if self.crop and self.how == "crop" else masks
+
+    def shown(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Masks (2, H, W) of the whole photograph, as the photograph that was given shows them."""
+        if self.crop is None or self.how != "crop":
+            return masks
+        return np.stack([self.crop.cut(mask, False, smooth=False) for mask in masks])
 
     def confirmed(self, disc: NDArray[np.bool_], framing: Framing | None) -> Region:
         """The region, once the networks have drawn a disc (H, W) in it: a doubtful one may turn out to be none."""
@@ -77,11 +115,13 @@ class Roi:
     kind: Literal["auto", "full", "given"] = "auto"
     text: str = f"auto, localiser {LOCALISER[:8]}"
     box: Box | None = None
-    boxes: Mapping[str, Box] = field(default_factory=dict, repr=False)
+    boxes: Mapping[str, Box | Crop] = field(default_factory=dict, repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Roi:
         """Read `auto`, `full`, `X,Y,W,H` in pixels, or the path of a CSV with a box for each photograph.
+
+        The CSV may be the manifest of `data prepare`, whose crops are then known as such.
 
         Raises:
             UsageError: the text is none of these.
@@ -118,6 +158,8 @@ class Roi:
             box = self.box or self._listed(name)
             if box is None:
                 return Region("none", None, NOT_LISTED)
+            if isinstance(box, Crop):
+                return Region.of_crop(box, image)
             return Region("given", box) if box.meets(image.shape) else Region("none", None, OUTSIDE)
         whole = Region("full", Box.whole(image.shape))
         if self.kind == "full" or framing is None or find is None:
@@ -134,7 +176,7 @@ class Roi:
             return whole  # framed as in training already, or nearer to the disc than any crop of it can be
         return Region("auto", Box.around(disc.x, disc.y, side))
 
-    def _listed(self, name: str) -> Box | None:
+    def _listed(self, name: str) -> Box | Crop | None:
         own = matched([name], self.boxes.keys()).get(name)
         return None if own is None else self.boxes[own]
 
@@ -158,29 +200,34 @@ def _box(texts: list[str]) -> Box:
     return Box(x, y, width, height)
 
 
-def _read(path: Path) -> dict[str, Box]:
-    """The boxes of a CSV, by the name of the photograph; a line without numbers has no box, as in `cases.csv`."""
+def _read(path: Path) -> dict[str, Box | Crop]:
+    """The boxes of a CSV, by the name of the photograph; a line without numbers has no box, as in `cases.csv`.
+
+    A crop of a manifest stands under its own name, and under that of the photograph from which it was cut.
+    """
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a text in UTF-8"
         raise DataError(f"cannot be read ({reason}); give a .csv with the columns name,x,y,w,h", path) from error
-    rows = csv.reader(lines, delimiter=";" if lines and ";" in lines[0] else ",")
-    titles = [title.strip().lower() for title in next(rows, [])]
-    places = [next((titles.index(title) for title in each if title in titles), None) for each in (_NAMES, *_SIDES)]
-    if None in places:
+    rows = csv.DictReader(lines, delimiter=";" if lines and ";" in lines[0] else ",", restval="")
+    titles = rows.fieldnames = [title.strip().lower() for title in rows.fieldnames or ()]
+    of_manifest = {*_OF_MANIFEST, *Crop.__dataclass_fields__} <= set(titles)
+    found = [next((title for title in each if title in titles), "") for each in (_NAMES, *_SIDES)]
+    names, sides = (_OF_MANIFEST, Crop.__dataclass_fields__) if of_manifest else (found[:1], found[1:])
+    if not (of_manifest or all(found)):
         raise DataError(f"its columns are {', '.join(titles) or 'none'}; expected name,x,y,w,h", path, 1)
-    boxes: dict[str, Box] = {}
-    for row in filter(None, rows):
-        name, *sides = (row[place].strip() if place is not None and place < len(row) else "" for place in places)
-        name = _name(name)
-        try:
-            if any(sides):
-                box = _box(sides)
-                if boxes.setdefault(name, box) != box:
-                    raise UsageError(f"a second box for {name}; leave one of them")
-        except UsageError as error:
-            raise DataError(str(error), path, rows.line_num) from error
+    boxes: dict[str, Box | Crop] = {}
+    for row in rows:
+        numbers = {side: row[side].strip() for side in sides}
+        if any(numbers.values()):
+            try:
+                box = from_row(numbers) if of_manifest else _box(list(numbers.values()))
+                for name in {_name(row[title].strip()) for title in names}:
+                    if boxes.setdefault(name, box) != box:
+                        raise UsageError(f"a second box for {name}; leave one of them")
+            except (DataError, UsageError) as error:
+                raise DataError(str(error), path, rows.line_num) from error
     return boxes
 
 
