@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
-STARTER := runs/phantom/starter/none
+STARTER := runs/phantom/starter/none/depthwise/seed-0
 
 .PHONY: demo starter test test-all bench bench-grid bench-ray docs lint clean
 
@@ -11,9 +11,9 @@ demo: .venv/installed
 	$(BIN)/fundus-seg evaluate $(DEMO) --overlays 6
 
 starter: .venv/installed
-	test -d $(STARTER)/eyes || $(BIN)/fundus-seg data phantom $(STARTER)/eyes --varied --per-domain 300 --seed 1
-	$(BIN)/fundus-seg train --config starter --holdout none --data $(STARTER)/eyes --out runs
-	$(BIN)/fundus-seg export $(STARTER)/depthwise/seed-0 fundus_seg/models/starter.safetensors --about licence=MIT
+	test -d runs/eyes || $(BIN)/fundus-seg data phantom runs/eyes --varied --per-domain 300 --seed 1
+	$(BIN)/fundus-seg train --config starter --holdout none --data runs/eyes --out runs
+	$(BIN)/fundus-seg export $(STARTER) fundus_seg/models/starter.safetensors --about licence=MIT
 
 test: lint
 	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal

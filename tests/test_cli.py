@@ -17,7 +17,19 @@ from fundus_seg.builtins import OPERATORS
 from fundus_seg_cli.main import app
 from fundus_seg_cli.options import names, paragraphs
 
-COMMANDS = ("train", "evaluate", "benchmark", "compare", "score", "config", "audit", "predict", "profile", "calibrate")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "benchmark",
+    "compare",
+    "score",
+    "config",
+    "audit",
+    "predict",
+    "profile",
+    "calibrate",
+    "export",
+)
 DATA_COMMANDS = ("phantom", "check", "atlas", "cache")
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fundus_seg import load_model
 from fundus_seg.builtins import BACKGROUND, CUP
-from fundus_seg.config import load_config
+from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError
 from fundus_seg.exchanged import read_header
@@ -23,7 +23,8 @@ from fundus_seg.metrics import dice
 from fundus_seg.phantom.varied import draw_varied
 from fundus_seg.runs import model_names
 from fundus_seg.runs.model_names import STARTER_FILE, STARTER_SHA256, model_path
-from fundus_seg.runs.origin import origin_of
+from fundus_seg.runs.origin import origin_of, plain, why_not_unseen
+from fundus_seg.training.start import check_start
 
 UNSEEN = 7
 """A seed that the starter did not learn from."""
@@ -73,6 +74,14 @@ class TestName:
     def test_what_trained_it_is_known(self) -> None:
         origin = origin_of("starter")
         assert (origin.path, origin.domains, origin.phantom) == ("starter", ("A", "B", "C", "D"), True)
+
+    def test_a_run_starts_from_it_with_its_domain_unseen(self) -> None:
+        wanted = load_config("starter", arguments={"holdout": "A", "model.start": "starter"})
+        config = resolve_sources(wanted, ["A", "B"], where="here")
+        assert check_start(config) == {}
+        told = {"origin": plain(origin_of("starter")), "phantom": False}
+        content = {"holdout": "A", "model": {"start": "starter"}, "inputs": {}, "provenance": told}
+        assert why_not_unseen(content) == ""
 
 
 class TestMasks:
