@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_presets_are_found_by_name():
-    assert preset_names() == ["demo", "paper", "released-code", "strong", "tiny"]
+    assert preset_names() == ["demo", "paper", "released-code", "starter", "strong", "tiny"]
 
 
 def test_every_package_is_listed_in_setup_cfg():

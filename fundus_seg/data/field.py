@@ -16,8 +16,8 @@ _LEAST_FIELD = 0.02
 """Share of the photograph that a field of view takes at least."""
 _CORNER, _DARK = 0.03, 0.18
 """Side of a corner as a share of the photograph's; and its light, as a share of the brightest, below which it is dark.
-The third darkest corner has .16 at most in 109 whole photographs, and at least .20 in 422 crops of Drishti-GS and REFUGE
-and .32 in 240 of the phantom."""
+The third darkest corner has .16 at most in 109 whole photographs; in 422 crops of Drishti-GS and REFUGE it has at least
+.20, in 240 of the phantom .32."""
 _AS_LARGE = 0.3
 """Share of the largest part from which another one belongs to the field: a shadow cuts it, or there are two eyes."""
 
