@@ -89,6 +89,18 @@ def test_evaluation_scores_the_holdout_s_test_split_at_its_own_size(run):
     assert run.has("DONE")
 
 
+def test_photographs_of_patients_stay_theirs_beside_the_phantom_s_among_the_sources(draw_root, tmp_path):
+    folder = draw_root(size=96)
+    for number, image in enumerate(sorted((folder / "Domain1/train/ROIs/image").iterdir())):
+        for path in (image, image.parents[1] / "mask" / image.name):
+            path.rename(path.with_name(f"phantom-A-{number:03d}.png"))
+    root = open_root(folder)
+    assert root.phantom
+    settings = load_config("tiny", overrides=["train.threads=1", "train.epochs=1"], arguments={"holdout": "B"})
+    evaluation = evaluate(train(settings, root, tmp_path / "runs"))
+    assert not evaluation.meta.phantom
+
+
 def test_evaluation_equals_the_predictor_on_each_photograph(run):
     """The front door, photograph in and masks out, gives the very masks that evaluation scores."""
     content = run.read_config()

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fundus_seg.builtins import CheckpointName, Inference, Views
+from fundus_seg.data.layout import of_phantom
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError, one_line
 from fundus_seg.evaluation.ceiling import has_ceiling, keep_ceiling
@@ -119,7 +120,7 @@ def evaluate(
         protocol=scoring,
         protocol_digest=scoring.digest(),
         data=data_digests,
-        phantom=root.phantom or saw_phantom(content),
+        phantom=any(of_phantom(case.image) for case in cases) or (saw_phantom(content) and not root.phantom),
         selection=chosen_by(config.train.selection, checkpoint),
         checkpoint=checkpoint,
         scored=scored,
