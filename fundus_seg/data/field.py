@@ -32,7 +32,7 @@ def field_of_view(image: NDArray[np.uint8]) -> Box:
     size = (light.shape[1], light.shape[0])
     dark, bright = (float(each) for each in np.percentile(light, [2, 98]))
     seen = (light > dark + max(_LEAST_LIGHT, _LIGHT * (bright - dark))).astype(np.uint8)
-    seen = cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    seen = np.asarray(cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), np.uint8)
     _, _, stats, _ = cv2.connectedComponentsWithStats(seen)
     if len(stats) < 2:
         return Box.whole(image.shape)
