@@ -366,6 +366,11 @@ class TestRuns:
         done = shell("c19_predict_twice.sh", checkpoint, tmp_path / "out")
         assert "0 of 2 photographs are done already" in done.stderr
         assert "done again, since they or their files have changed" in done.stderr
-        assert "eye1.png: damaged" in done.stderr
-        assert [Path(name).name for name in rows(tmp_path / "out/out").photograph] == ["eye2.png", "eye3.png"]
+        assert re.search(r"left out: 1 photograph, damaged .*: .*eye1\.png", done.stderr)
+        table = rows(tmp_path / "out/out").set_index("photograph")
+        assert {Path(name).name: status == "declined" for name, status in table.status.items()} == {
+            "eye1.png": True,
+            "eye2.png": False,
+            "eye3.png": False,
+        }
         assert sorted(path.name for path in (tmp_path / "out/out/masks").iterdir()) == ["eye2.png", "eye3.png"]
