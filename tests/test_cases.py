@@ -357,6 +357,7 @@ class TestRuns:
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
         assert [path.name for path in (tmp_path / "out/runs").rglob("best.ckpt")] == ["best.ckpt"]
 
+    @pytest.mark.slow
     def test_a_run_behind_a_link_stands_in_the_table(self, shell, tmp_path):
         done = shell("c17_linked_runs.sh", tmp_path / "out")
         assert done.returncode == 0, done.stderr
