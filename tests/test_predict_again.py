@@ -114,7 +114,7 @@ class TestGoingOn:
             monkeypatch.setattr("importlib.metadata.version", lambda _: "99.0")
             named = "99.0 now"
         else:
-            monkeypatch.setattr("fundus_seg.inference.job.PROTOCOL_VERSION", 99)
+            monkeypatch.setattr("fundus_seg.inference.made_by.PROTOCOL_VERSION", 99)
         with pytest.raises(RunError, match=rf"holds other predictions \(.*{named}.*choose another --out"):
             predict_folder(checkpoint, [folder], tmp_path / "out", **options)
         assert table.read_bytes() == before

@@ -87,9 +87,8 @@ def predict_folder(
             are done.
         CheckpointError: a model does not exist, or is not a whole checkpoint of fundus-seg.
         UsageError: a model is given twice, or models do not fit together; photographs are to be declined, and trust is
-            not calibrated; or a photograph is a DICOM file, and pydicom is not installed.
-        UsageError: a model is given twice, or models do not fit together; or a photograph is a DICOM file, and pydicom
-            is not installed, or the form needs pyarrow, and that is not.
+            not calibrated; a photograph is a DICOM file, and pydicom is not installed; or the form needs pyarrow, and
+            that is not.
         RunError: `out` holds what another model, precision, format, view or version has predicted, or predictions of
             another photograph with a name that is given; or it cannot be written.
         BusyError: another process is writing there.

@@ -1,59 +1,48 @@
-"""The work of one `predict_folder`, or of its shards: what is done, what is left, and how each photograph is done."""
+"""The work of one `predict_folder`, or of its shards: what is done, and what is left."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fundus_seg.builtins import CasesFormat, MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.container import memory_free
 from fundus_seg.cores import core_count
-from fundus_seg.data import dicom, listing
-from fundus_seg.data.box import Box
+from fundus_seg.data import listing
 from fundus_seg.data.coding import Coding, Thresholds
-from fundus_seg.data.identifiers import Naming, naming
-from fundus_seg.data.io import write_mask, write_probability
+from fundus_seg.data.identifiers import naming
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.data.names import by_name, name_of
 from fundus_seg.data.witness import Witness
-from fundus_seg.errors import BusyError, DataError, Problem, Problems, RunError, UsageError, about
+from fundus_seg.errors import BusyError, DataError, Problem, Problems, RunError, UsageError
 from fundus_seg.inference.case_columns import columns
-from fundus_seg.inference.case_rows import row_of, texts_of, unreadable_row
 from fundus_seg.inference.case_warnings import UNREADABLE, tell_warnings, told_of
+from fundus_seg.inference.made_by import made_by, temperatures_of
 from fundus_seg.inference.members import Member, find_members
 from fundus_seg.inference.output import Output, Table
 from fundus_seg.inference.pipeline import overlapped
-from fundus_seg.inference.plan import inputs_of, make_plan
-from fundus_seg.inference.roi import FULL, NOWHERE, Region, Roi
+from fundus_seg.inference.plan import make_plan
+from fundus_seg.inference.roi import FULL, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
+from fundus_seg.inference.steps import Photograph, Steps
 from fundus_seg.inference.table_forms import check_form, in_form
 from fundus_seg.inference.trust_file import TrustCalibration, trust_of
-from fundus_seg.inference.truths import find_truths, read_pair
+from fundus_seg.inference.truths import find_truths
 from fundus_seg.progress import SILENT, Advance, Progress
-from fundus_seg.protocol import PROTOCOL_VERSION, STRUCTURES
-from fundus_seg.runs.atomic import atomic_path
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.model_names import STARTER_FILE
 from fundus_seg.runs.record import saw_phantom
-from fundus_seg.viz.overlay import draw_overlay, save_picture
 
 if TYPE_CHECKING:
-    from fundus_seg.inference.localise import Localiser
     from fundus_seg.inference.predict import Segmenter
-    from fundus_seg.inference.watched import Judge
 
 
-_SHARE_OF_MEMORY, _BYTES_PER_VALUE, _BYTES_PER_SEEN = 0.25, 12, 4
-"""Of the free memory, what photographs on their way may take; bytes of one of them for each value of its pixels; and of
-several networks, for each value that one of them sees: the value, and the logits."""
+_SHARE_OF_MEMORY = 0.25
+"""Of the free memory, what photographs on their way may take."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +57,7 @@ class PredictionJob:
         order: the names of all photographs, of other shards too, in the order in which they were given.
         given: paths of the photographs to do, those that cannot be used among them.
         photographs: the others, by name.
-        truths: the true masks.
-        predictor: what predicts.
-        judge: says how far its predictions can be trusted, if that is calibrated.
-        phantom: whether a network of it was trained on the phantom, and its photographs' rows are to warn of that.
-        roi: which part of each photograph is predicted.
-        localiser: finds the disc, if that is asked for and the model says how its photographs were framed.
-        naming: how the identifiers in DICOM files are named; None: no photograph is DICOM.
+        steps: what is done to each photograph.
         cases: form in which the whole table is also written.
         unusable: gets what is wrong with photographs that have no row.
     """
@@ -86,13 +69,7 @@ class PredictionJob:
     order: Sequence[str]
     given: Sequence[Path]
     photographs: Mapping[str, Path]
-    truths: MaskFiles | None
-    predictor: Segmenter
-    judge: Judge | None
-    phantom: bool
-    roi: Roi
-    localiser: Localiser | None
-    naming: Naming | None
+    steps: Steps
     cases: CasesFormat
     unusable: Problems
 
@@ -136,8 +113,8 @@ class PredictionJob:
         whole = Table(
             out,
             columns(scored=truths is not None, dicom=identified is not None, trusted=trust is not None),
-            _made_by(members, form, precision, views, roi, identified, trust, decline_below, anatomical=anatomical),
-            _temperatures(members) if probabilities else None,
+            made_by(members, form, precision, views, roi, identified, trust, decline_below, anatomical=anatomical),
+            temperatures_of(members) if probabilities else None,
         )
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
@@ -145,7 +122,7 @@ class PredictionJob:
         starter = any(member.checkpoint == STARTER_FILE for member in members)
         if starter:
             progress.line(
-                "starter: it learnt from drawn eyes alone; docs/starter.md says what was measured on real ones. "
+                "starter: drawn eyes trained it, no patient's; docs/starter.md says what was measured on real ones. "
                 "Research software, not a medical device"
             )
         if probabilities and not whole.temperatures:
@@ -176,13 +153,16 @@ class PredictionJob:
             order,
             given,
             photographs,
-            truths,
-            predictor,
-            judge,
-            not starter and _of_phantom(predictor, members),
-            roi,
-            localiser() if roi.kind == "auto" and predictor.framing else None,
-            identified,
+            Steps(
+                output,
+                truths,
+                predictor,
+                judge,
+                not starter and _of_phantom(predictor, members),
+                roi,
+                localiser() if roi.kind == "auto" and predictor.framing else None,
+                identified,
+            ),
             cases,
             unusable,
         )
@@ -190,7 +170,7 @@ class PredictionJob:
     @property
     def about(self) -> Mapping[str, Any]:
         """What the record says beside what made the predictions."""
-        framing = self.predictor.framing
+        framing = self.steps.predictor.framing
         return {"framing": framing and asdict(framing)}
 
     def run(self, cores: int, progress: Progress) -> int:
@@ -198,7 +178,7 @@ class PredictionJob:
         rows = done_rows(self.whole) or {}
         if self.shard:
             rows = {name: row for name, row in rows.items() if self.shard.holds(name)}
-        plan = make_plan(self.output, rows, self.photographs, self.truths)
+        plan = make_plan(self.output, rows, self.photographs, self.steps.truths)
         begun = self._in_order(plan.rows)
         self.table.begin((plan.rows[name] for name in begun), self.about)
         if not self.shard:
@@ -236,7 +216,7 @@ class PredictionJob:
             are gone, which are left undone.
         """
         with self._alone():
-            plan = make_plan(self.output, done_rows(self.whole) or {}, self.photographs, self.truths)
+            plan = make_plan(self.output, done_rows(self.whole) or {}, self.photographs, self.steps.truths)
             self._join(plan.rows)
         done = [row for name, row in plan.rows.items() if name in self.photographs]
         progress.line(f"{self.output.path}: {len(done)} of {len(self.given)} photographs are done")
@@ -248,7 +228,7 @@ class PredictionJob:
         Where no photograph at all can be read, none is, and the command ends with what is wrong with them.
         """
         if self.shard or not rows or any(row["warning"] != UNREADABLE for row in rows):
-            tell_warnings(rows, self.predictor.framing, progress)
+            tell_warnings(rows, self.steps.predictor.framing, progress)
             return len(rows)
         self.unusable.found += (Problem(row["reason"], row["photograph"]) for row in rows)
         return 0
@@ -278,68 +258,19 @@ class PredictionJob:
         advance: Advance,
     ) -> None:
         """Predict photographs; `done` gets a row for each, in their order."""
-        predictor = self.predictor
+        steps, predictor = self.steps, self.steps.predictor
         largest = 0  # bytes of one photograph on its way
         room = memory_free() * _SHARE_OF_MEMORY * cores / core_count()
         threads = 1 + max(1, cores - predictor.threads)  # one of them may wait for the disk
 
-        def read(item: tuple[str, Path]) -> _Photograph:
+        def read(item: tuple[str, Path]) -> Photograph:
             nonlocal largest
-            name, path = item
-            inputs = inputs_of(name, path, self.truths)
-            try:
-                image, true = read_pair(name, path, self.truths, witness)
-                region = self.roi.region(name, image, predictor.framing, self.localiser)
-                seen = region.box and predictor.prepare(region.cut(image))
-                largest = max(largest, image.size * _BYTES_PER_VALUE + _held(seen))
-                header = dicom.read_header(path) if self.naming and listing.is_dicom(path) else None
-                return _Photograph(name, path, image, true, region, seen, inputs, header)
-            except DataError as error:
-                return _Photograph(name, path, inputs=inputs, problem=error)
+            photograph = steps.read(*item, witness)
+            if photograph.problem is None:
+                largest = max(largest, photograph.size)
+            return photograph
 
-        def compute(group: Sequence[_Photograph]) -> Sequence[_Photograph]:
-            sound = [each for each in group if each.box]
-            if sound:
-                try:
-                    with about(sound[0].path):
-                        logits = predictor.logits_of_batch([each.seen for each in sound], sound[0].frame)
-                except DataError as error:
-                    for each in sound:
-                        each.problem, each.inputs = error, None  # so that it is tried again
-                else:
-                    for each, own in zip(sound, logits, strict=True):
-                        each.logits = own
-                        if each.region.otherwise:
-                            self._choose_region(each)
-            return group
-
-        def finish(each: _Photograph) -> _Photograph:
-            if each.problem is None:
-                masks = self._masks(each)
-                true = None if each.true is None else each.region.whole_truth(each.true)
-                trusted = self.judge(each.logits) if self.judge and masks else None
-                each.row = row_of(
-                    each.path,
-                    each.image,
-                    masks and masks[0],
-                    true,
-                    region=each.region,
-                    framing=predictor.framing,
-                    phantom=self.phantom,
-                    inputs=each.inputs,
-                    raw=each.raw,
-                    trusted=trusted,
-                    header=each.header,
-                    name=self.naming.name if self.naming else str,
-                )
-                if masks:
-                    _write(self.output, each, *masks)
-            elif each.unreadable:
-                each.row = unreadable_row(each.path, each.problem.problems, each.inputs)
-            each.image = each.true = each.seen = each.logits = each.raw = None  # what waits now holds no pixels
-            return each
-
-        def settle(each: _Photograph) -> None:
+        def settle(each: Photograph) -> None:
             with self.unusable.gather():
                 if each.problem is not None and not each.unreadable:
                     raise each.problem
@@ -350,37 +281,13 @@ class PredictionJob:
         overlapped(
             to_do.items(),
             read,
-            compute,
-            finish,
+            steps.compute,
+            steps.finish,
             settle,
             batch=predictor.batch,
             threads=threads,
             window=lambda: int(min(predictor.batch + 2 * threads, room / largest if largest else 1)),
         )
-
-    def _choose_region(self, photograph: _Photograph) -> None:
-        """Predict the other region of a photograph if the networks draw no disc in the first that is framed right."""
-        raw = self.predictor.framed(photograph.logits, photograph.frame)
-        disc = self.predictor.clean(raw)[0]
-        photograph.region = photograph.region.confirmed(disc, self.predictor.framing, raw[0])
-        if photograph.region.otherwise is None:
-            photograph.seen = self.predictor.prepare(photograph.region.cut(photograph.image))
-            (photograph.logits,) = self.predictor.logits_of_batch([photograph.seen], photograph.frame)
-
-    def _masks(self, photograph: _Photograph) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None] | None:
-        """The masks (2, H, W) of a whole photograph, and its probabilities if they are kept; None without a region."""
-        box = photograph.box
-        if box is None:
-            return None
-        frame, whole = photograph.frame, photograph.image.shape
-        kept = np.empty((len(STRUCTURES), *frame), np.float32) if self.output.probabilities else None
-        photograph.raw = self.predictor.framed(photograph.logits, frame, kept)
-        masks = self.predictor.clean(photograph.raw)
-        photograph.region = photograph.region.confirmed(masks[0], self.predictor.framing, photograph.raw[0])
-        region = photograph.region
-        if region.box is None:
-            return None
-        return region.whole(masks, whole), None if kept is None else region.whole(kept, whole)
 
     def _in_order(self, names: Iterable[str]) -> list[str]:
         """Names in the order of the photographs, after those that were not given."""
@@ -391,112 +298,6 @@ class PredictionJob:
         """Write the rows of a table in the order of the photographs."""
         rows = {name_of(Path(row["photograph"])): row for row in table.rows() or ()}
         table.begin((rows[name] for name in self._in_order(rows)), self.about)
-
-
-@dataclass
-class _Photograph:
-    """A photograph on its way, and what is known of it so far.
-
-    Attributes:
-        name: its name.
-        path: its file.
-        image: its pixels (H, W, 3).
-        true: its true masks (2, H, W).
-        region: the part of it that is predicted.
-        seen: what the network sees (h, w, 3).
-        inputs: what stands for its files.
-        header: what its DICOM file says of it.
-        logits: of the network (2, h, w).
-        raw: the masks (2, h, w) of its region before post-processing.
-        row: its row.
-        problem: why it cannot be used; it then goes on to its place in the order, and nothing is done.
-    """
-
-    name: str
-    path: Path
-    image: Any = None
-    true: Any = None
-    region: Region = NOWHERE
-    seen: Any = None
-    inputs: str | None = None
-    header: dicom.Header | None = None
-    logits: Any = None
-    raw: Any = None
-    row: Mapping[str, Any] = field(default_factory=dict)
-    problem: DataError | None = None
-
-    @property
-    def unreadable(self) -> bool:
-        """Whether what is wrong is the photograph itself, and not its true mask: it then gets a row that says so."""
-        return self.problem is not None and all(each.path == self.path for each in self.problem.problems)
-
-    @property
-    def box(self) -> Box | None:
-        """What is predicted of it; None if nothing is."""
-        return self.region.box if self.problem is None else None
-
-    @property
-    def frame(self) -> tuple[int, int]:
-        """Height and width of that."""
-        return (self.region.box.height, self.region.box.width) if self.region.box else (0, 0)
-
-
-def _held(seen: Any) -> int:
-    """The bytes that several networks and views need of one photograph, beyond those of a single one."""
-    several = [each for views in seen for each in views] if isinstance(seen, list) else []
-    return _BYTES_PER_SEEN * sum(each.nbytes for each in several)
-
-
-def _write(
-    output: Output, photograph: _Photograph, masks: NDArray[np.bool_], probabilities: NDArray[np.float32] | None
-) -> None:
-    """Write the files of one photograph."""
-    name, like = photograph.name, photograph.path
-    with atomic_path(output.mask(name)) as temporary:
-        write_mask(temporary, masks, output.form, like=like)
-    for structure, probability in zip(STRUCTURES, () if probabilities is None else probabilities, strict=False):
-        with atomic_path(output.probability(name, structure)) as temporary:
-            write_probability(temporary, probability, output.form, like=like)
-    if output.overlay:
-        written = photograph.region.shown(np.stack([masks[0], masks[0] & masks[1]]))
-        texts = texts_of(photograph.row)
-        drawing = draw_overlay(photograph.image, written, photograph.true, name=name, texts=texts)
-        save_picture(drawing, output.picture(name, output.overlay), output.overlay)
-
-
-def _made_by(
-    members: Sequence[Member],
-    form: MaskFormat,
-    precision: Precision,
-    views: Views,
-    roi: Roi,
-    identified: Naming | None,
-    trust: TrustCalibration | None,
-    decline_below: float | None,
-    *,
-    anatomical: bool,
-) -> dict[str, Any]:
-    """What makes predictions, as JSON reads it: equal values, equal predictions. A checkpoint holds its protocol."""
-    digests = [member.digest[:16] for member in members]
-    return {
-        "checkpoint": digests[0] if len(digests) == 1 else digests,
-        "fundus-seg": importlib.metadata.version("fundus-seg"),
-        "protocol version": PROTOCOL_VERSION,
-        "precision": precision,
-        "mask format": form,
-        "roi": roi.text,
-        **({"views": views} if views != "none" else {}),
-        **({"anatomical": True} if anatomical else {}),
-        **({"identifiers": identified.text} if identified else {}),
-        **({"trust": trust.digest} if trust else {}),
-        **({"decline below": decline_below} if decline_below is not None else {}),
-    }
-
-
-def _temperatures(members: Sequence[Member]) -> list[list[float]]:
-    """The temperatures of each network, which calibrate probabilities and change no mask; [] unless all have some."""
-    found = [list(member.calibration.temperatures) for member in members if member.calibration]
-    return found if len(found) == len(members) else []
 
 
 def _trust(
