@@ -8,7 +8,7 @@ import pytest
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM
 from fundus_seg.data.box import Box
-from fundus_seg.data.field import field_of_view
+from fundus_seg.data.field import field_box
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
 from fundus_seg.phantom.frames import FRAME_CAMERAS, draw_frame
@@ -67,21 +67,21 @@ class TestFieldOfView:
 
     @pytest.mark.parametrize(("border", "text"), [(0, False), (35, False), (20, True)])
     def test_a_round_field_on_a_dark_border(self, border, text):
-        box = field_of_view(self.photograph(border, text))
+        box = field_box(self.photograph(border, text))
         np.testing.assert_allclose((box.x, box.y, box.width, box.height), (90, 20, 260, 260), atol=4)
 
     def test_a_dark_side_does_not_hide_the_rest(self):
         image = self.photograph()
         image[:, 300:] //= 4
-        box = field_of_view(image)
+        box = field_box(image)
         np.testing.assert_allclose((box.x, box.width), (90, 260), atol=6)
 
     def test_of_two_eyes_both_are_seen(self):
         image = np.hstack([self.photograph(), self.photograph()])
-        box = field_of_view(image)
+        box = field_box(image)
         np.testing.assert_allclose((box.x, box.width), (90, 760), atol=8)
 
     @pytest.mark.parametrize("shape", [(40, 60), (1, 1), (1200, 3)])
     @pytest.mark.parametrize("grey", [0, 128, 255])
     def test_without_a_border_it_is_all_of_the_photograph(self, shape, grey):
-        assert field_of_view(np.full((*shape, 3), grey, np.uint8)) == Box.whole(shape)
+        assert field_box(np.full((*shape, 3), grey, np.uint8)) == Box.whole(shape)

@@ -22,7 +22,7 @@ _AS_LARGE = 0.3
 """Share of the largest part from which another one belongs to the field: a shadow cuts it, or there are two eyes."""
 
 
-def field_of_view(image: NDArray[np.uint8]) -> Box:
+def field_box(image: NDArray[np.uint8]) -> Box:
     """The rectangle around the field of view of a photograph (H, W, 3): the largest parts that are not dark.
 
     Letters in the border are smaller than they. A photograph without a border is a field of view as a whole.

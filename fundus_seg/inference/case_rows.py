@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fundus_seg.data.box import Box
 from fundus_seg.data.dicom import Header
-from fundus_seg.data.field import field_of_view
+from fundus_seg.data.field import field_box
 from fundus_seg.data.framing import Framing, disc_framing
 from fundus_seg.data.laterality import eye_of_name, eye_of_side
 from fundus_seg.data.layout import of_phantom
@@ -169,7 +169,7 @@ def _told_eye(path: Path, header: Header | None) -> dict[str, str]:
 def _eye_aside(row: Mapping[str, Any], image: NDArray[np.uint8]) -> str:
     """The eye that the side of the disc tells."""
     diameter = math.sqrt(row["disc_height"] * row["disc_width"])
-    return eye_of_side(row["disc_x"], row["disc_y"], diameter, field_of_view(image))
+    return eye_of_side(row["disc_x"], row["disc_y"], diameter, field_box(image))
 
 
 def _measures(row: Mapping[str, Any], written: NDArray[np.bool_]) -> dict[str, Any]:

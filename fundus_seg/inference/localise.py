@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from fundus_seg.data.box import Box
-from fundus_seg.data.field import field_of_view
+from fundus_seg.data.field import field_box
 from fundus_seg.inference.roi import NO_EYE, TWO_DISCS
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.localiser import LOOK, STRIDE, LocaliserNet, load_localiser
@@ -66,7 +66,7 @@ class Localiser:
 
     def __call__(self, image: NDArray[np.uint8]) -> FoundDisc | str:
         """The disc in a photograph (H, W, 3) uint8; or why none is found, in a word: `NO_EYE` or `TWO_DISCS`."""
-        field = field_of_view(image)
+        field = field_box(image)
         first = Box.around(field.x + field.width / 2, field.y + field.height / 2, max(field.width, field.height))
         discs: list[FoundDisc] = []
         for spot in _likely(self._look(image, first)):

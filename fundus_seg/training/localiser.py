@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fundus_seg.builtins import BACKGROUND
 from fundus_seg.data.dataset import read_sample
-from fundus_seg.data.field import field_of_view
+from fundus_seg.data.field import field_box
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.localiser import LocaliserNet
@@ -75,7 +75,7 @@ def framed(image: NDArray[np.uint8], disc: NDArray[np.bool_]) -> Framed:
         np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_AREA), np.uint8)
         for each in (image, 255 * disc.astype(np.uint8))
     )
-    box = field_of_view(small)
+    box = field_box(small)
     return Framed(small, drawn, (box.x + box.width / 2, box.y + box.height / 2, max(box.width, box.height)))
 
 
