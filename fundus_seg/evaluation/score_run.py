@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from fundus_seg.builtins import CheckpointName, Inference, Views
-from fundus_seg.data.layout import of_phantom
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import RunError, one_line
 from fundus_seg.evaluation.ceiling import has_ceiling, keep_ceiling
@@ -26,6 +25,7 @@ from fundus_seg.evaluation.records import (
     write_evaluation,
 )
 from fundus_seg.evaluation.which_cases import (
+    any_phantom,
     cases_of_readers,
     cases_to_score,
     data_of,
@@ -43,7 +43,7 @@ from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import recorded_identity
 from fundus_seg.runs.lease import leased
 from fundus_seg.runs.provenance import versions
-from fundus_seg.runs.record import is_probed, refuse_lost, saw_phantom
+from fundus_seg.runs.record import is_probed, refuse_lost
 from fundus_seg.seeding import reproducible
 
 
@@ -120,7 +120,7 @@ def evaluate(
         protocol=scoring,
         protocol_digest=scoring.digest(),
         data=data_digests,
-        phantom=any(of_phantom(case.image) for case in cases) or (saw_phantom(content) and not root.phantom),
+        phantom=any_phantom(cases, content, root),
         selection=chosen_by(config.train.selection, checkpoint),
         checkpoint=checkpoint,
         scored=scored,

@@ -20,7 +20,7 @@ from fundus_seg.errors import UntrustedError
 from fundus_seg.evaluation.ensembles import RunEnsemble, ensembles_of, members_of, refuse_unlike
 from fundus_seg.evaluation.runs import tell_untrusted
 from fundus_seg.evaluation.trusted import TrustedRun, TrustSummary
-from fundus_seg.evaluation.which_cases import cases_to_score, data_of, split_cases, trained_settings
+from fundus_seg.evaluation.which_cases import any_phantom, cases_to_score, data_of, split_cases, trained_settings
 from fundus_seg.inference.trust_file import Interval, TrustCalibration, read_trust, write_trust
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, combined
@@ -261,7 +261,8 @@ def _measured(unit: _Unit, trust: TrustCalibration, progress: Progress) -> Trust
         values = trust.values(case.signals, case.vcdr)
         rows.append({**identity, **scores, **ratios, **values, **case.signals.values})
         weighted.append(dict(zip(("vcdr_low", "vcdr_high"), interval.around(case.ratios, margin), strict=True)))
-    return TrustedRun(_summary(unit, trust), pd.DataFrame(rows), effective, pd.DataFrame(weighted))
+    summary = replace(_summary(unit, trust), phantom=any_phantom(cases, unit.content, unit.root))
+    return TrustedRun(summary, pd.DataFrame(rows), effective, pd.DataFrame(weighted))
 
 
 def _summary(unit: _Unit, trust: TrustCalibration) -> TrustSummary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import product
@@ -17,7 +17,7 @@ from fundus_seg.data.cache import load_resized, odd_masks, split_digest
 from fundus_seg.data.coding import CODINGS, Merge
 from fundus_seg.data.dataset import Truth, read_readers, read_truth
 from fundus_seg.data.files import Case, Split
-from fundus_seg.data.layout import DataRoot, open_root
+from fundus_seg.data.layout import DataRoot, of_phantom, open_root
 from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import DataError, FundusSegError, NoReadersError, RunError, counted
 from fundus_seg.evaluation.records import Scored
@@ -25,7 +25,7 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import NONE_UNSEEN, ByReader, Scoring, source_half
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.origin import why_not_unseen
-from fundus_seg.runs.record import recorded_settings
+from fundus_seg.runs.record import recorded_settings, saw_phantom
 
 
 def trained_settings(run: RunFolder) -> tuple[ResolvedRun, dict[str, Any]]:
@@ -44,6 +44,19 @@ def data_of(content: Mapping[str, Any], data: str | Path | None, *, progress: Pr
     """The data root that the caller names, or else the one that the run with this config.yaml was trained on."""
     least = 1 if content.get("holdout") == NONE_UNSEEN else 2
     return open_root(data if data is not None else content["provenance"]["data_root"], least=least, progress=progress)
+
+
+def any_phantom(cases: Iterable[Case], content: Mapping[str, Any], root: DataRoot) -> bool:
+    """Whether a case is the phantom's: scores of patients stay theirs, whatever else trained the network.
+
+    Where no photograph of the root is known as the phantom's, what the run recorded of them when it began counts.
+
+    Args:
+        cases: those that are scored.
+        content: all that the run's config.yaml holds.
+        root: where the photographs are.
+    """
+    return any(of_phantom(case.image) for case in cases) or (saw_phantom(content) and not root.phantom)
 
 
 def cases_to_score(
