@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from predictions import Drawn, Told, rows_of, stop_at, written_in
 
-from fundus_seg.errors import BusyError, RunError
+from fundus_seg.errors import BusyError, LeaseLostError, RunError
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.pipeline import overlapped
 from fundus_seg.inference.predict import Predictor
@@ -412,6 +412,20 @@ class TestShards:
         assert model.calls == 8
         predict_folder(checkpoint, [folder], tmp_path / "whole")
         assert written_in(tmp_path / "out") == written_in(tmp_path / "whole")
+
+    def test_a_shard_that_another_one_overtakes_leaves_the_joining_to_it(
+        self, drawn, checkpoint, folder, tmp_path, monkeypatch
+    ):
+        def overtaken(job, rows):
+            raise LeaseLostError("another process has taken over")
+
+        drawn()
+        monkeypatch.setattr("fundus_seg.inference.job.PredictionJob._join", overtaken)
+        table = predict_folder(checkpoint, [folder], tmp_path / "out", shard=Shard(1, 2))
+        assert table == Shard(1, 2).folder(tmp_path / "out") / "cases.csv"
+        monkeypatch.undo()
+        drawn()
+        assert len(rows_of(predict_folder(checkpoint, [folder], tmp_path / "out", shard=Shard(2, 2)))) == 12
 
     def test_shards_at_the_same_time_share_no_file(self, drawn, checkpoint, folder, tmp_path):
         drawn()

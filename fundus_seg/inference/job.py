@@ -17,7 +17,7 @@ from fundus_seg.data.identifiers import naming
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.data.names import by_name, name_of
 from fundus_seg.data.witness import Witness
-from fundus_seg.errors import BusyError, DataError, Problem, Problems, RunError, UsageError
+from fundus_seg.errors import BusyError, DataError, LeaseLostError, Problem, Problems, RunError, UsageError
 from fundus_seg.inference.case_columns import columns
 from fundus_seg.inference.case_warnings import UNREADABLE, tell_warnings, told_of
 from fundus_seg.inference.made_by import made_by, temperatures_of
@@ -202,7 +202,7 @@ class PredictionJob:
 
     def join(self) -> bool:
         """Join the tables of all shards into one, unless another command is at work; whether that was done."""
-        with contextlib.suppress(BusyError):
+        with contextlib.suppress(BusyError, LeaseLostError):  # of two that end at once, the later takes over and joins
             with self._alone():
                 self._join(done_rows(self.whole) or {})
             return True
