@@ -18,6 +18,7 @@ from fundus_seg.config import load_config
 from fundus_seg.data.layout import open_root
 from fundus_seg.evaluation.score_run import evaluate
 from fundus_seg.runs.folder import RunFolder, find_runs
+from fundus_seg.runs.lease import leased
 from fundus_seg.training import fit, train
 
 _VALLEY = ["train.epochs=5", "train.average=swad", "train.swad_n_s=2", "train.swad_n_e=2"]
@@ -81,6 +82,8 @@ def survive(root: Path, out: Path, op: str, pace: str, fatal_writes: list[tuple[
         process.join(300)
         assert process.exitcode == (0 if fatal_write < 0 else -signal.SIGKILL)
     (run,) = find_runs([out])
+    with leased(run.path):  # a death at the very last write leaves nothing to do, and the next writer sweeps
+        pass
     assert [path.name for path in run.path.rglob(".*")] == [".lease"], "what a killed writer left is swept away"
     return run
 
