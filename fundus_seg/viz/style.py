@@ -42,6 +42,7 @@ _STYLE = {
     "savefig.dpi": 200,
     "svg.fonttype": "none",  # text stays text: searchable, and in the reader's font
     "svg.hashsalt": "fundus-seg",  # else ids are random
+    "text.parse_math": False,  # a dollar in a name is a dollar
 }
 MEDIAN = {"color": "black", "linewidth": 1.5}
 

@@ -1,0 +1,56 @@
+"""Matplotlib's figures as elements of a page: small, without a background, each with identifiers of its own."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from fundus_seg.viz.style import plot_style
+
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_ROUNDED = ("d", "x", "y", "width", "height", "points", "transform")
+"""Attributes whose numbers are places, of which a hundredth of a point is enough."""
+_REFERENCE = re.compile(r"url\(#")
+
+
+def inline_svg(figure: Figure, name: str) -> Markup:
+    """The figure as an `svg` element, whose texts are texts.
+
+    Args:
+        figure: the figure.
+        name: a word that no other figure of the page has: equal identifiers of two drawings would be taken for one.
+    """
+    drawn = io.BytesIO()
+    with plot_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # texts stay texts, in a font of the reader
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    root = ElementTree.fromstring(drawn.getvalue())
+    referred = {value for element in root.iter() for key, value in element.items() if key.endswith("href")}
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for key, value in list(element.items()):
+            del element.attrib[key]
+            plain = key.rpartition("}")[2]
+            if plain == "href":
+                element.set(plain, f"#{name}-{value[1:]}")
+            elif plain != "id":
+                element.set(plain, _short(plain, value, name))
+            elif f"#{value}" in referred or element.tag == "clipPath":
+                element.set(plain, f"{name}-{value}")
+    for metadata in root.findall("metadata"):
+        root.remove(metadata)
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _short(key: str, value: str, name: str) -> str:
+    """An attribute with rounded places, and with references to the figure's own identifiers."""
+    if key in _ROUNDED:
+        return _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}", value)
+    return _REFERENCE.sub(f"url(#{name}-", value)
