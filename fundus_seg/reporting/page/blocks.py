@@ -1,4 +1,4 @@
-"""What a section of the page is made of: paragraphs, lists, tables, figures, code and cases; the template draws them."""
+"""What a section of the page is made of: paragraphs, lists, tables, figures, code and cases; templates draw them."""
 
 from __future__ import annotations
 
@@ -105,6 +105,7 @@ class Grid:
         notes: what a reader must know.
         live: whether its rows can be ordered and chosen; the layout that a command prints stays as it is.
         folded: whether it is shown on demand.
+        ends: numbers of the rows that end a group.
     """
 
     kind: ClassVar[str] = "grid"
@@ -114,6 +115,7 @@ class Grid:
     notes: tuple[str, ...] = ()
     live: bool = True
     folded: bool = False
+    ends: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,8 @@ def printed(report: Report, *, notes: bool = True) -> Grid:
         tuple(Cell(text, bold=table.is_bold(number, position)) for position, text in enumerate(row))
         for number, row in enumerate(table.rows)
     )
-    return Grid(table.title, tuple(columns), rows, table.notes if notes else (), live=False)
+    ends = frozenset(number for number in range(len(rows)) if table.ends_group(number))
+    return Grid(table.title, tuple(columns), rows, table.notes if notes else (), live=False, ends=ends)
 
 
 @dataclass(frozen=True)
@@ -194,12 +197,14 @@ class Outline:
 
     Attributes:
         name: `truth`, or the operator.
-        number: which look it has; 0 is the truth's.
+        number: of the mask among those of its picture; 0 is the truth.
+        colour: of its lines.
         paths: of disc and cup, as the `d` of an SVG path, in pixels of the picture.
     """
 
     name: str
     number: int
+    colour: str
     paths: tuple[str, ...]
 
 
@@ -234,9 +239,9 @@ class Gallery:
     pictures: tuple[Picture, ...]
 
     @property
-    def names(self) -> dict[str, int]:
-        """The looks of the outlines by their names."""
-        return {outline.name: outline.number for picture in self.pictures for outline in picture.outlines}
+    def keys(self) -> list[Outline]:
+        """An outline of each name, to tell which is which."""
+        return list({outline.number: outline for each in self.pictures for outline in each.outlines}.values())
 
 
 Block = Text | Lines | Code | Figure | Grid | Gallery

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from fundus_seg.protocol import STRUCTURES
-from fundus_seg.reporting.frames import captions_of, case_values, labelled
 from fundus_seg.reporting.floors import networks
+from fundus_seg.reporting.frames import captions_of, case_values, labelled
 from fundus_seg.reporting.page.blocks import Shown
 from fundus_seg.reporting.page.results import Results
 

@@ -15,7 +15,7 @@ from fundus_seg.viz.style import plot_style
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _ROUNDED = ("d", "x", "y", "width", "height", "points", "transform")
 """Attributes whose numbers are places, of which a hundredth of a point is enough."""
-_REFERENCE = re.compile(r"url\(#")
+_REFERENCE = re.compile(r"url\(#([^)]*)\)")
 
 
 def inline_svg(figure: Figure, name: str) -> Markup:
@@ -30,7 +30,9 @@ def inline_svg(figure: Figure, name: str) -> Markup:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # texts stay texts, in a font of the reader
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(drawn.getvalue())
-    referred = {value for element in root.iter() for key, value in element.items() if key.endswith("href")}
+    values = [(key, value) for element in root.iter() for key, value in element.items()]
+    referred = {value[1:] for key, value in values if key.endswith("href")}
+    referred |= {found for _, value in values for found in _REFERENCE.findall(value)}
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         for key, value in list(element.items()):
@@ -40,7 +42,7 @@ def inline_svg(figure: Figure, name: str) -> Markup:
                 element.set(plain, f"#{name}-{value[1:]}")
             elif plain != "id":
                 element.set(plain, _short(plain, value, name))
-            elif f"#{value}" in referred or element.tag == "clipPath":
+            elif value in referred:
                 element.set(plain, f"{name}-{value}")
     for metadata in root.findall("metadata"):
         root.remove(metadata)
@@ -53,4 +55,4 @@ def _short(key: str, value: str, name: str) -> str:
     """An attribute with rounded places, and with references to the figure's own identifiers."""
     if key in _ROUNDED:
         return _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}", value)
-    return _REFERENCE.sub(f"url(#{name}-", value)
+    return _REFERENCE.sub(lambda found: f"url(#{name}-{found[1]})", value)

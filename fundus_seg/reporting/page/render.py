@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.resources
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fundus_seg.errors import printable
 from fundus_seg.progress import SILENT, LeftOut, Progress
@@ -51,6 +52,7 @@ def rendered(template: str, *, title: str, parts: Sequence[Part], left_out: Sequ
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["marked"] = _marked
     script = _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(
@@ -66,6 +68,11 @@ def rendered(template: str, *, title: str, parts: Sequence[Part], left_out: Sequ
 
 def _resource(name: str) -> str:
     return importlib.resources.files(__package__).joinpath(name).read_text("utf8")
+
+
+def _marked(text: str) -> Markup:
+    """A text with what stands between backticks, as commands do, marked as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(printable(text)))))
 
 
 def _plain(value: Any) -> Any:

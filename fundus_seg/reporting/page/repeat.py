@@ -29,7 +29,8 @@ ROOT = "ROOT"
 
 def commands(results: Results) -> tuple[str, ...]:
     """The commands that make the runs, their scores and this page again, in their order."""
-    data = "phantom" if results.phantom else ROOT
+    roots = {_provenance(run.evaluation).get("data_root") for run in results.every_run}
+    data = "phantom" if roots == {"phantom"} else ROOT
     alike: dict[tuple[str, str], list[ScoredRun]] = {}
     experiment = {domain for run in results.every_run for domain in (*run.config.unseen, *run.config.data.sources)}
     for run in results.every_run:
@@ -43,7 +44,11 @@ def commands(results: Results) -> tuple[str, ...]:
         evaluate.append(f"--checkpoint {first.meta.checkpoint}")
     if results.within:
         evaluate.append("--in-domain")
-    return (*lines, " ".join([*evaluate, *_protocol(first)]), " ".join(["fundus-seg report runs", *_protocol(first)]))
+    return (
+        *lines,
+        " ".join([*evaluate, *_protocol(first)]),
+        " ".join(["fundus-seg report runs --out report.html", *_protocol(first)]),
+    )
 
 
 def _protocol(evaluation: Evaluation) -> list[str]:
@@ -78,11 +83,11 @@ def _quoted(key: str, value: Any) -> str:
 
 def _training(runs: Sequence[ScoredRun], preset: str, options: str, data: str) -> Iterator[str]:
     """One command for a whole grid of operators, unseen domains and seeds; else one for each run."""
-    there = Counter((each.config.model.op, each.config.holdout, each.config.seed) for each in runs)
-    ops, holdouts, seeds = (list(dict.fromkeys(key[place] for key in there)) for place in range(3))
-    first, count = min(seeds), len(seeds)
+    there = {(each.config.model.op, each.config.holdout, each.config.seed) for each in runs}
+    ops, holdouts = (list(dict.fromkeys(names)) for names in zip(*(key[:2] for key in sorted(there)), strict=True))
+    first, count = min(key[2] for key in there), len({key[2] for key in there})
     shared = f"--config {shlex.quote(preset)} --data {data} {options}".strip()
-    whole = {*product(ops, holdouts, range(first, first + count))} == {*there}
+    whole = {*product(ops, holdouts, range(first, first + count))} == there
     ensembles = any(each.evaluation.meta.members for each in runs)
     if whole and not ensembles and runs[0].config.unseen and len(there) > 1:
         seeded = f"--runs {count}" + (f" --seed-from {first}" if first else "")
@@ -136,7 +141,9 @@ def version_rows(results: Results) -> pd.DataFrame:
 def input_rows(results: Results) -> pd.DataFrame:
     """The digest of each split of photographs and masks, and of plugins and starting weights."""
     found = Counter(item for each in _metas(results) for item in (*each.data.items(), *each.code.items()))
-    return pd.DataFrame({"what": what, "digest": digest, "evaluations": count} for (what, digest), count in found.items())
+    return pd.DataFrame(
+        {"what": what, "digest": digest, "evaluations": count} for (what, digest), count in found.items()
+    )
 
 
 def _metas(results: Results) -> list[Any]:

@@ -16,7 +16,6 @@ from fundus_seg.evaluation.trusted import TrustedRun
 from fundus_seg.reporting.clinical import clinical_table
 from fundus_seg.reporting.compare import operators_table
 from fundus_seg.reporting.deviations import deviations
-from fundus_seg.reporting.floors import floors_of
 from fundus_seg.reporting.frames import captions_of, labelled, labels_of
 from fundus_seg.reporting.in_domain import domain_gap_table, in_domain_table
 from fundus_seg.reporting.leak import leak_table
@@ -98,7 +97,12 @@ def _asked(results: Results, what: Asked) -> Iterator[Block]:
     yield Lines(tuple(asked(results)))
     yield grid(
         protocol_frame(protocol),
-        (Shown("setting", "setting"), Shown("value", "value"), Shown("default", "default"), Shown("meaning", "meaning")),
+        (
+            Shown("setting", "setting"),
+            Shown("value", "value"),
+            Shown("default", "default"),
+            Shown("meaning", "meaning"),
+        ),
         f"Scoring protocol {protocol.digest()}: what makes these scores comparable with others",
         folded=True,
     )
@@ -122,13 +126,12 @@ def _scores(results: Results, what: Asked) -> Iterator[Block]:
     evaluations = _unseen(results)
     report = score_table(evaluations, what.metrics)
     yield printed(report)
-    names = captions_of([*floors_of(evaluations).shown, *evaluations])
-    frame = labelled(report.frame, names)
+    frame = _captioned(report.frame, evaluations)
     yield grid(_with_heading(frame), _SCORES, f"{_heading(results)}Every cell of the table above, with its interval")
 
 
 _COMPARED = (
-    *_PLACE,
+    *_PLACE[1:],
     Shown("first", "first"),
     Shown("second", "second"),
     Shown("mean of first", "first_mean", 2),
@@ -167,7 +170,7 @@ def _compared(results: Results, what: Asked) -> Iterator[Block]:
     frame = pd.concat(frames, ignore_index=True)
     frame[["structure", "holdout"]] = frame[["structure", "holdout"]].astype(object).fillna("all")
     title = f"{_heading(results)}{METRICS[metric].heading}, first minus second, by structure and unseen domain"
-    yield grid(_with_heading(frame), _COMPARED, title, [*lines, *notes])
+    yield grid(frame, _COMPARED, title, [*lines, *notes])
 
 
 def _leak(results: Results, what: Asked) -> Iterator[Block]:
@@ -177,11 +180,13 @@ def _leak(results: Results, what: Asked) -> Iterator[Block]:
             "it takes scores of both `best` by source validation and `oracle`: train with --probe-holdout, then "
             "`fundus-seg evaluate --all-selections`"
         )
-    yield printed(report)
-    shown = (Shown("unseen", "holdout"), _OPERATOR, Shown("oracle − own [95 %]", "difference", 2, "low", "high", True))
+    shown = (
+        Shown("unseen", "holdout"),
+        _OPERATOR,
+        Shown("oracle − source-validation [95 %]", "difference", 2, "low", "high", True),
+    )
     frame = report.frame.assign(selection="", holdout=report.frame["holdout"].fillna("mean"))
-    frame = _captioned(frame, results.choices)
-    yield grid(frame, shown, f"{_heading(results)}What choosing on the scored cases would seem to gain")
+    yield grid(_captioned(frame, results.choices), shown, report.layout.title, report.layout.notes)
 
 
 def _captioned(frame: pd.DataFrame, evaluations: Sequence[Evaluation] = ()) -> pd.DataFrame:
@@ -206,7 +211,7 @@ def _within(results: Results, what: Asked) -> Iterator[Block]:
         Shown("gap", "gap", 2, signed=True),
     )
     frame = _captioned(report.frame, [out for out, _ in results.within])
-    yield grid(frame, shown, f"{_heading(results)}Every run, in-domain beside unseen")
+    yield grid(frame, shown, f"{_heading(results)}Every run, in-domain beside unseen", folded=True)
 
 
 def _seen(results: Results, what: Asked) -> Iterator[Block]:
@@ -238,9 +243,25 @@ def _curves(results: Results, what: Asked) -> Iterator[Block]:
     yield from _drawn(learning_curves(_unseen(results)), results, "no run's epochs lie beside its scores")
 
 
+_CLINICAL = (
+    Shown("measure", "measure"),
+    Shown("unseen", "holdout"),
+    _OPERATOR,
+    Shown("mean error", "mean", 3),
+    Shown("SD over runs", "sd", 3),
+    Shown("runs", "runs", 0),
+    Shown("invalid predictions", "invalid", 0),
+    Shown("of", "predictions", 0),
+)
+
+
 def _clinical(results: Results, what: Asked) -> Iterator[Block]:
-    yield printed(clinical_table(_unseen(results)))
-    yield from _drawn(agreement(_unseen(results)), results, "no case has both a predicted and a true ratio")
+    evaluations = _unseen(results)
+    report = clinical_table(evaluations)
+    yield printed(report)
+    frame = _captioned(report.frame, evaluations)
+    yield grid(frame, _CLINICAL, f"{_heading(results)}Every cell of the table above", folded=True)
+    yield from _drawn(agreement(evaluations), results, "no case has both a predicted and a true ratio")
 
 
 def _trust(results: Results, what: Asked) -> Iterator[Block]:
@@ -260,8 +281,12 @@ def _cases(results: Results, what: Asked) -> Iterator[Block]:
     _unseen(results)
     frame = ranked_cases(results)
     there = {(holdout, case) for holdout, case in zip(frame["holdout"], frame["case"], strict=True)}
-    own = tuple(each for each in what.pictures if (each.holdout, each.case) in there and each.phantom is results.phantom)
-    title = f"{_heading(results)}The worst, the median and the best cases of each unseen domain, a row for each operator"
+    own = tuple(
+        each for each in what.pictures if (each.holdout, each.case) in there and each.phantom is results.phantom
+    )
+    title = (
+        f"{_heading(results)}The worst, the median and the best cases of each unseen domain, a row for each operator"
+    )
     notes = (
         "ranked by the mean DSC over structures, runs and operators; every number is a mean over runs, and the floor "
         "has no part in it",
@@ -298,9 +323,12 @@ def _beside(make: Callable[[], Report]) -> Iterator[Block]:
 
 def _repeat(results: Results, what: Asked) -> Iterator[Block]:
     if results.every_run:
-        if not results.phantom:
-            yield Text(f"{ROOT} stands for the data root; the digests below tell whether it holds the same photographs.")
-        yield Code(commands(results))
+        lines = commands(results)
+        if any(ROOT in line for line in lines):
+            yield Text(
+                f"{ROOT} stands for the data root; the digests below tell whether it holds the same photographs."
+            )
+        yield Code(lines)
     yield grid(
         run_rows(results),
         (
@@ -318,7 +346,9 @@ def _repeat(results: Results, what: Asked) -> Iterator[Block]:
         folded=True,
     )
     shown = (Shown("input", "what"), Shown("digest", "digest"), Shown("evaluations", "evaluations", 0))
-    yield grid(input_rows(results), shown, "Digests of photographs and masks, plugins and starting weights", folded=True)
+    yield grid(
+        input_rows(results), shown, "Digests of photographs and masks, plugins and starting weights", folded=True
+    )
     shown = (Shown("software", "name"), Shown("version", "version"), Shown("evaluations", "evaluations", 0))
     yield grid(version_rows(results), shown, "Environment in which the scores were made", folded=True)
 

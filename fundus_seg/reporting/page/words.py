@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pandas as pd
 
-from fundus_seg.config import Recipe
+from fundus_seg.config import ModelConfig, OptimConfig
 from fundus_seg.errors import counted
-from fundus_seg.protocol import DOMAINS, NSD_TOLERANCE, Combination, Scoring, warning_of
+from fundus_seg.protocol import DOMAINS, Combination, Scoring, warning_of
+from fundus_seg.reporting.frames import captions_of
+from fundus_seg.reporting.notes import recipe_notes
 from fundus_seg.reporting.page.results import Results
 from fundus_seg.reporting.runs import ScoredRun
-from fundus_seg.runs.identity import MEAN_MASK
 from fundus_seg.statistics.intervals import MINIMAL_RUNS
 
 _SELECTIONS = {
     "source-validation": "the epoch with the highest mean Dice on one half of the training domains' test photographs",
     "last": "the last epoch",
-    "oracle": "the epoch with the highest Dice on the very cases that are reported, which leaks",
+    "oracle": "the epoch with the highest Dice on the very photographs that are reported, which leaks",
 }
 _OPERATORS = {
-    "conv": "an atrous convolution",
-    "depthwise": "an inverted residual with a depthwise convolution",
-    "tvconv": "an inverted residual with a translation-variant convolution (TVConv)",
+    "conv": "atrous convolutions",
+    "depthwise": "inverted residuals with a depthwise convolution",
+    "tvconv": "inverted residuals with a translation-variant convolution (TVConv)",
 }
 """The paper's operators in words; another one stands with its name."""
+_SAID = {
+    *("data.size", "data.image_interpolation", "model.encoder", "model.encoder_weights", "model.aspp_channels"),
+    *("optim.lr", "optim.betas", "optim.weight_decay", "optim.schedule", "optim.drop_epochs", "optim.drop_factor"),
+    *("optim.warmup", "train.epochs", "train.loss", "train.batch_per_domain", "train.augment", "train.method"),
+    *("train.selection", "scoring.threshold"),
+}
+"""The settings that the sentences of `methods` say."""
 
 
 def asked(results: Results) -> list[str]:
@@ -33,16 +41,18 @@ def asked(results: Results) -> list[str]:
     runs, external = results.runs, results.external
     sentences = []
     if runs:
-        holdouts = sorted({run.config.holdout for run in runs})
-        operators = dict.fromkeys(run.evaluation.meta.run.name for run in runs)
-        seeds = {run.evaluation.meta.run.seed for run in runs}
+        evaluations = [run.evaluation for run in runs]
+        columns = [each.meta.column for each in evaluations]
+        names = captions_of(evaluations).values()
+        holdouts = sorted({each.meta.run.holdout for each in evaluations})
+        seeds = {each.meta.run.seed for each in evaluations}
         sentences += [
             "How well are optic disc and optic cup segmented in photographs of a camera and a hospital that training "
             "has never seen?",
-            f"{counted(len(runs), 'run')} answer it: {counted(len(operators), 'operator or recipe')} "
-            f"({', '.join(operators)}), {counted(len(holdouts), 'unseen domain')} ({', '.join(holdouts)}), "
+            f"{counted(len(runs), 'run')} answer it: {', '.join(names)}; unseen {', '.join(holdouts)}; "
             f"{counted(len(seeds), 'seed')}. Each network was trained on the other domains, and no photograph of its "
             "unseen domain had a part in that.",
+            *recipe_notes(columns),
         ]
         choices = sorted({run.evaluation.meta.selection for run in runs})
         sentences += [f"Checkpoints were chosen by: {', '.join(map(_choice, choices))}."]
@@ -73,111 +83,127 @@ def protocol_frame(protocol: Scoring) -> pd.DataFrame:
 
 
 def methods(results: Results) -> str:
-    """A paragraph for a manuscript: network, training, selection, scoring and statistics of the runs."""
+    """A paragraph for a manuscript: network, training, selection, scoring and statistics of the runs.
+
+    What the recipes change of the preset, and the sentences do not say, stands in a sentence of its own; so the
+    paragraph says all that trains.
+    """
     runs = results.every_run
-    texts = [_network(runs), _training(runs), _choosing(runs), _scoring(runs[0].evaluation.meta.protocol)]
+    texts = [_network(runs), _training(runs), *_further(runs), _choosing(runs)]
+    texts.append(_scoring(runs[0].evaluation.meta.protocol))
     if results.runs:
-        texts.append(_statistics(results.runs))
+        texts.append(_statistics(results))
     if results.phantom:
         texts.insert(0, "All photographs are synthetic (a phantom), so these numbers say nothing about patients.")
-    versions = runs[0].evaluation.meta.versions
-    software = ", ".join(f"{name} {versions[name]}" for name in ("fundus-seg", "torch") if name in versions)
-    return " ".join([*texts, f"Software: {software}."] if software else texts)
+    software = [
+        f"{name} {_shared(run.evaluation.meta.versions.get(name, 'of unknown version') for run in runs)}"
+        for name in ("fundus-seg", "torch")
+    ]
+    return " ".join([*texts, f"Software: {', '.join(software)}."])
 
 
 def _network(runs: Sequence[ScoredRun]) -> str:
-    models = [run.config.model for run in runs]
+    models, data = [run.config.model for run in runs], [run.config.data for run in runs]
     operators = dict.fromkeys(_OPERATORS.get(model.op, model.op) for model in models)
-    weights = _shared(_weights(run.config) for run in runs)
     return (
-        f"We trained DeepLabV3+ with {_shared(model.encoder for model in models)} as encoder ({weights}), whose "
-        f"atrous spatial pyramid pooling ({_shared(model.aspp_channels for model in models)} channels a branch) "
-        f"has in its branches {_listed(list(operators), 'or')}. Photographs were resized to "
-        f"{_shared(f'{run.config.data.size}×{run.config.data.size}' for run in runs)} pixels "
-        f"({_shared(run.config.data.image_interpolation for run in runs)})."
+        f"We trained DeepLabV3+ with the encoder {_shared(model.encoder for model in models)} "
+        f"({_shared(map(_weights, models))}). The spatial branches of its atrous spatial pyramid pooling, of "
+        f"{_shared(model.aspp_channels for model in models)} channels each, were {_listed(list(operators), 'or')}. "
+        f"Photographs were resized to {_shared(f'{each.size}×{each.size}' for each in data)} pixels "
+        f"({_shared(each.image_interpolation for each in data)})."
     )
 
 
-def _weights(config: Recipe) -> str:
-    if config.model.start != "none":
+def _weights(model: ModelConfig) -> str:
+    if model.start != "none":
         return "the whole network started from another one"
-    given = config.model.encoder_weights
     named = {"none": "random initial weights", "imagenet": "initial weights from ImageNet"}
-    return named.get(given, "initial weights from a file")
+    return named.get(model.encoder_weights, "initial weights from a file")
 
 
 def _training(runs: Sequence[ScoredRun]) -> str:
     configs = [run.config for run in runs]
     optims, trains = [each.optim for each in configs], [each.train for each in configs]
-    decay = _shared(each.weight_decay for each in optims)
-    optimiser = "Adam" if decay == "0.0" else f"AdamW (weight decay {decay})"
-    schedule = _shared(
-        "a cosine over the whole run"
-        if each.schedule == "cosine"
-        else f"divided by {each.drop_factor:g} at the start of epoch {', '.join(str(drop + 1) for drop in each.drop_epochs)}"
-        if each.drop_epochs
-        else "constant"
-        for each in optims
-    )
-    domains = _shared(len(config.data.sources) for config in configs)
-    parts = {"augmentation": {each.augment for each in trains}, "method of domain generalisation": {each.method for each in trains}}
-    further = [f"{what} {_shared(sorted(names))}" for what, names in parts.items() if names != {"none"}]
-    augmented = f", with {_listed(further, 'and')}" if further else ", without augmentation"
     return (
-        f"Training took {_shared(each.epochs for each in trains)} epochs with {optimiser} (learning rate "
-        f"{_shared(f'{each.lr:g}' for each in optims)}, {schedule}) on the mean over disc and cup of the loss "
-        f"{_shared(each.loss for each in trains)}, in batches of {_shared(each.batch_per_domain for each in trains)} "
-        f"photographs from each of {domains} training domains{augmented}."
+        f"Training took {_shared(each.epochs for each in trains)} epochs with {_shared(map(_optimiser, optims))} on "
+        f"the mean over disc and cup of the loss {_shared(each.loss for each in trains)}, in batches of "
+        f"{_shared(each.batch_per_domain for each in trains)} photographs from each of "
+        f"{_shared(len(each.data.sources) for each in configs)} training domains (augmentation: "
+        f"{_shared(each.augment for each in trains)}; method of domain generalisation: "
+        f"{_shared(each.method for each in trains)})."
     )
+
+
+def _optimiser(optim: OptimConfig) -> str:
+    name = f"AdamW (weight decay {optim.weight_decay:g})" if optim.weight_decay else "Adam"
+    course = "constant"
+    if optim.schedule == "cosine":
+        course = "falling to 0 along a cosine"
+    elif optim.drop_epochs:
+        drops = ", ".join(map(str, optim.drop_epochs))
+        course = f"divided by {optim.drop_factor:g} after epoch {drops}"
+    warmup = f", after a rise over {optim.warmup:g} epochs" if optim.warmup else ""
+    betas = ", ".join(f"{beta:g}" for beta in optim.betas)
+    return f"{name} (betas {betas}; learning rate {optim.lr:g}, {course}{warmup})"
+
+
+def _further(runs: Sequence[ScoredRun]) -> list[str]:
+    """What the recipes change of their preset and no other sentence says; the domains are named elsewhere."""
+    domains = {domain for run in runs for domain in (*run.config.unseen, *run.config.data.sources)}
+    changed = {
+        f"{key} {value}"
+        for run in runs
+        for key, value in run.config.differences(all_domains=domains).items()
+        if key not in _SAID and key != "domains"
+    }
+    presets = _shared(run.config.preset for run in runs)
+    return [f"Beyond that the recipe changes of preset {presets}: {', '.join(sorted(changed))}."] if changed else []
 
 
 def _choosing(runs: Sequence[ScoredRun]) -> str:
-    rules = dict.fromkeys(run.config.train.selection for run in runs)
-    kept = _listed([_SELECTIONS[rule] for rule in rules], "or")
-    names = dict.fromkeys(str(run.evaluation.meta.checkpoint) for run in runs)
-    return f"Of each run we report the checkpoint {_listed(list(names), 'or')}; the run keeps as best {kept}."
+    reported = _shared(_choice(run.evaluation.meta.selection) for run in runs)
+    rules = _shared(_SELECTIONS[run.config.train.selection] for run in runs)
+    return f"The run keeps as its best weights those of {rules}. Reported weights were chosen by: {reported}."
 
 
 def _scoring(protocol: Scoring) -> str:
-    cleaned = [
-        text
-        for on, text in (
-            (protocol.largest_component, "only its largest connected component was kept"),
-            (protocol.fill_holes, "holes were filled"),
-            (protocol.anatomical, "masks were made anatomical"),
-        )
-        if on
-    ]
+    cleaning = {
+        "only the largest connected component of each was kept": protocol.largest_component,
+        "holes were filled": protocol.fill_holes,
+        "masks were made anatomical": protocol.anatomical,
+    }
+    cleaned = _listed([text for text, on in cleaning.items() if on], "and") or "they were not post-processed"
     combined = ""
     if isinstance(protocol, Combination):
-        several = [*(["networks"] if protocol.ensemble else []), *(["mirrored views"] if protocol.views != "none" else [])]
-        combined = f"Probabilities were averaged over {_listed(several, 'and')}. "
-    seen = "resized probabilities" if protocol.inference == "resize" else "probabilities"
+        several = {"networks that differ in their seed": protocol.ensemble, "mirrored views": protocol.views != "none"}
+        combined = f"Probabilities were averaged over {_listed([text for text, on in several.items() if on], 'and')}. "
     adapted = f" The scores are {protocol.warning}." if protocol.warning else ""
+    smoothed = f" (smoothed by {protocol.dice_smoothing:g})" if protocol.dice_smoothing else ""
     return (
-        f"{combined}Masks are {seen} above {protocol.threshold:g} in the photograph's own frame; "
-        f"{_listed(cleaned, 'and') or 'they were not post-processed'}. We report the Dice coefficient, the normalised "
-        f"surface Dice at {NSD_TOLERANCE:g} pixels, and Hausdorff and surface distances in pixels of an 800×800 frame; "
-        f"an empty prediction counts as {protocol.empty_distance:g}, and an empty truth is excluded (scoring protocol "
-        f"{protocol.digest()}).{adapted}"
+        f"{combined}Masks are the pixels whose probability is above {protocol.threshold:g} in the photograph's own "
+        f"frame; {cleaned}. Overlap is the Dice coefficient{smoothed}, distances are in pixels of an 800×800 frame; "
+        f"an empty prediction counts as a distance of {protocol.empty_distance:g}, and an empty truth is excluded "
+        f"(scoring protocol {protocol.digest()}).{adapted}"
     )
 
 
-def _statistics(runs: Sequence[ScoredRun]) -> str:
-    counts: dict[tuple[Any, str], int] = {}
-    for run in runs:
-        key = (run.evaluation.meta.column, run.config.holdout)
-        counts[key] = counts.get(key, 0) + 1
-    per_cell = _shared(sorted(counts.values()))
-    resampled = "runs and patients" if min(counts.values()) >= MINIMAL_RUNS else "patients, of fewer than three runs"
-    holdouts = sorted({run.config.holdout for run in runs})
-    named = ", ".join(f"{key} ({DOMAINS[key].name})" if key in DOMAINS else key for key in holdouts)
-    known = holdouts if any(run.evaluation.meta.phantom for run in runs) else [named]
+def _statistics(results: Results) -> str:
+    counts = Counter((run.evaluation.meta.column, run.config.holdout) for run in results.runs)
+    cases = {run.config.holdout: run.evaluation.cases["case"].nunique() for run in results.runs}
+    domains = ", ".join(
+        f"{key} ({'' if results.phantom or key not in DOMAINS else f'{DOMAINS[key].name}, '}{cases[key]} photographs)"
+        for key in sorted(cases)
+    )
+    several = len({column for column, _ in counts}) > 1
+    compared = (
+        " Operators were compared on the same photographs and seeds by Wilcoxon's signed-rank test over patients, with "
+        "p values adjusted by Holm's method."
+    )
     return (
-        f"In turn each of {', '.join(known)} was left out of training and scored, with {per_cell} runs per operator and "
-        f"unseen domain. Means are over cases and then runs, with 95 % bootstrap intervals over {resampled}. Operators "
-        f"were compared on the same cases and seeds by Wilcoxon's signed-rank test over patients, adjusted by Holm's "
-        f"method. As a floor, the mean mask of the training domains ({MEAN_MASK}) was scored in the same way."
+        f"Each of these domains in turn was left out of training and scored: {domains}; with "
+        f"{_shared(sorted(counts.values()))} runs per operator and domain. Means are over photographs, then runs; "
+        f"95 % intervals are bootstrapped over runs and patients, of fewer than {MINIMAL_RUNS} runs over patients "
+        f"alone.{compared if several else ''} As a floor, the mean mask of the training domains was scored in the same way."
     )
 
 
