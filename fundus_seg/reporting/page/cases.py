@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from fundus_seg.protocol import STRUCTURES
@@ -11,8 +10,8 @@ from fundus_seg.reporting.frames import captions_of, case_values, labelled
 from fundus_seg.reporting.page.blocks import Shown
 from fundus_seg.reporting.page.results import Results
 
-EACH = 3
-"""How many cases are the worst of a domain; as many are the median ones, and the best."""
+MOST = 3
+"""How many cases are the worst of a domain, at most; as many are the median ones, and the best."""
 _METRIC = "dsc"
 SHOWN_CASES = (
     Shown("unseen", "holdout"),
@@ -55,10 +54,11 @@ def ranked_cases(results: Results) -> pd.DataFrame:
 def _chosen(cases: pd.DataFrame) -> pd.DataFrame:
     """The worst, the median and the best of a domain's cases, each once, with their rank in words."""
     ordered = cases.sort_values(["overall", "case"], ignore_index=True)
-    last, middle = len(ordered) - 1, (len(ordered) - EACH) // 2
+    count = len(ordered)
+    each = max(1, min(MOST, count // 3))
     places: dict[int, str] = {}
-    for rank, first in (("worst", 0), ("best", last + 1 - EACH), ("median", middle)):
-        for place in np.clip(np.arange(first, first + EACH), 0, last):
-            places.setdefault(int(place), rank)
+    for rank, first in (("worst", 0), ("best", count - each), ("median", (count - each) // 2)):
+        for place in range(first, first + each):
+            places.setdefault(place, rank)
     kept = sorted(places)
     return ordered.iloc[kept].assign(rank=[places[place] for place in kept])

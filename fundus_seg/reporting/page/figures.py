@@ -10,9 +10,11 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from fundus_seg.viz.style import plot_style
+from fundus_seg.viz.style import plot_style, write_out
 
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_JOINS = "stroke-linejoin: round; stroke-linecap: butt"
+"""What matplotlib's own style sheet says."""
 _ROUNDED = ("d", "x", "y", "width", "height", "points", "transform")
 """Attributes whose numbers are places, of which a hundredth of a point is enough."""
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
@@ -25,6 +27,7 @@ def inline_svg(figure: Figure, name: str) -> Markup:
         figure: the figure.
         name: a word that no other figure of the page has: equal identifiers of two drawings would be taken for one.
     """
+    write_out(figure)
     drawn = io.BytesIO()
     with plot_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # texts stay texts, in a font of the reader
@@ -44,10 +47,11 @@ def inline_svg(figure: Figure, name: str) -> Markup:
                 element.set(plain, _short(plain, value, name))
             elif value in referred:
                 element.set(plain, f"{name}-{value}")
-    for metadata in root.findall("metadata"):
-        root.remove(metadata)
+    for unused in (*root.findall("metadata"), *root.findall("defs[style]")):  # a style would be that of the whole page
+        root.remove(unused)
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
+    root.set("style", _JOINS)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

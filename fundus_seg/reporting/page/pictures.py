@@ -69,10 +69,9 @@ def pictures_of(results: Results, predict: Predict, *, progress: Progress = SILE
                         told = _paths(sample.masks, sample.annotated, size)
                         outlines[case].append(Outline("truth", 0, _TRUTH, told))
                     number = numbers[column]
-                    name = f"{names[column]}, seed {each.meta.run.seed}" if not each.meta.members else names[column]
                     colour = _COLOURS[(number - 1) % len(_COLOURS)]
                     paths = _paths(masks, (True, True), size)
-                    outlines[case].append(Outline(name, number, colour, paths))
+                    outlines[case].append(Outline(names[column], number, colour, paths))
                 advance()
             for case, rank, overall in zip(cases, own["rank"], own["overall"], strict=True):
                 height, width = photographs[case].shape[:2]

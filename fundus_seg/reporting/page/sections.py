@@ -79,15 +79,25 @@ def part_of(results: Results, what: Asked, done: Callable[..., None] = lambda **
     """
     sections = []
     for name, (title, make) in SECTIONS.items():
-        sections.append(_section(name, title, make(results, what)))
+        sections.append(section(name, title, make, results, what))
         done()
     return Part(results.phantom, tuple(sections))
 
 
-def _section(name: str, title: str, blocks: Iterable[Block]) -> Section:
-    """The section; it is left out where its blocks cannot be had, whatever of it was made."""
+def section(
+    name: str, title: str, make: Callable[[Results, Asked], Iterable[Block]], results: Results, what: Asked
+) -> Section:
+    """A section of the page; where its blocks cannot be had it has none, and the reason.
+
+    Args:
+        name: as in `SECTIONS`.
+        title: as there.
+        make: gives its blocks.
+        results: what lies on disk.
+        what: the rest.
+    """
     try:
-        return Section(name, title, tuple(blocks))
+        return Section(name, title, tuple(make(results, what)))
     except (LackingError, ProtocolError) as error:
         return Section(name, title, lacking=str(error))
 
@@ -292,6 +302,7 @@ def _cases(results: Results, what: Asked) -> Iterator[Block]:
         "has no part in it",
     )
     if own:
+        yield Text("Contours are those of each operator's run with the lowest seed.")
         yield Gallery(own)
     else:
         yield Text("Without photographs: `fundus-seg report --with-photographs` shows these cases and their contours.")

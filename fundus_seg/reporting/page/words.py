@@ -203,7 +203,7 @@ def _statistics(results: Results) -> str:
         f"Each of these domains in turn was left out of training and scored: {domains}; with "
         f"{_shared(sorted(counts.values()))} runs per operator and domain. Means are over photographs, then runs; "
         f"95 % intervals are bootstrapped over runs and patients, of fewer than {MINIMAL_RUNS} runs over patients "
-        f"alone.{compared if several else ''} As a floor, the mean mask of the training domains was scored in the same way."
+        f"alone.{compared if several else ''} As a floor, the mean mask of the training domains was scored likewise."
     )
 
 
