@@ -18,7 +18,9 @@ from written_runs import DOMAINS, write_run
 
 from fundus_seg.config import load_config
 from fundus_seg.data.dataset import Sample
-from fundus_seg.errors import RunError, UsageError
+from fundus_seg.data.mask_files import pair_masks
+from fundus_seg.errors import ProtocolError, RunError, UsageError
+from fundus_seg.evaluation.external import score_masks
 from fundus_seg.evaluation.trusted import TrustedRun, TrustSummary
 from fundus_seg.progress import left_out
 from fundus_seg.reporting import evaluation_reports
@@ -306,6 +308,23 @@ def test_a_file_of_epochs_that_is_damaged_is_named(tmp_path):
 def test_folders_without_scores_are_refused(tmp_path):
     with pytest.raises(RunError, match="no scores below; `fundus-seg evaluate` makes them"):
         find_results([tmp_path])
+
+
+def test_scores_by_two_protocols_are_refused(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, "scoring.threshold=0.5", holdout="B")
+    with pytest.raises(ProtocolError, match="two scoring protocols"):
+        find_results([tmp_path])
+
+
+def test_masks_of_another_tool_alone_have_a_page(tmp_path, truth):
+    pairs = pair_masks([str(truth)], [str(truth)])
+    score_masks(pairs, name="nnunet", holdout="A", out=tmp_path / "scores")
+    (found,) = find_results([tmp_path / "scores"])
+    page = Parsed(report_page([found], QUICK))
+    lacking = [name for name, text in page.sections.items() if "Left out: " in text]
+    assert lacking == ["compared", "leak", "in-domain", "seen", "curves", "trust", "published", "methods"]
+    assert "nnunet" in page.sections["scores"]
 
 
 def test_a_label_of_no_column_is_refused(runs):

@@ -13,7 +13,7 @@ from fundus_seg.evaluation.external import comparable, external_evaluations
 from fundus_seg.evaluation.records import Evaluation, read_evaluation
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import Scoring, combined
-from fundus_seg.reporting.frames import by_kind, with_labels
+from fundus_seg.reporting.frames import by_kind, check_one_table, with_labels
 from fundus_seg.reporting.runs import ScoredRun, scored_runs
 from fundus_seg.runs.folder import RunFolder, trained_runs
 from fundus_seg.runs.origin import runs_without_unseen
@@ -77,6 +77,7 @@ def find_results(
 
     Raises:
         RunError: there are no scores, or a file of them is damaged.
+        ProtocolError: scores on unseen domains that must not stand in one table.
         UsageError: labels that do not fit.
     """
     runs = scored_runs(
@@ -89,6 +90,8 @@ def find_results(
     seen = list(_seen(paths, checkpoint, scoring, views))
     if not (own or external or seen):
         raise RunError(f"{', '.join(map(str, paths))}: no scores below; `fundus-seg evaluate` makes them")
+    for kind in by_kind([*own, *external]):
+        check_one_table(kind)
     every = [*own, *external, *choices, *(there for _, there in within), *(run.evaluation for run in seen)]
     named = {each.path: each for each in with_labels(every, labels or {})}
 

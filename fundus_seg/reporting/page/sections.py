@@ -357,9 +357,8 @@ def _repeat(results: Results, what: Asked) -> Iterator[Block]:
         folded=True,
     )
     shown = (Shown("input", "what"), Shown("digest", "digest"), Shown("evaluations", "evaluations", 0))
-    yield grid(
-        input_rows(results), shown, "Digests of photographs and masks, plugins and starting weights", folded=True
-    )
+    if len(inputs := input_rows(results)):  # of masks that other tools made, none is recorded
+        yield grid(inputs, shown, "Digests of photographs and masks, plugins and starting weights", folded=True)
     shown = (Shown("software", "name"), Shown("version", "version"), Shown("evaluations", "evaluations", 0))
     yield grid(version_rows(results), shown, "Environment in which the scores were made", folded=True)
 

@@ -16,17 +16,20 @@ from fundus_seg.reporting.page.results import Results
 from fundus_seg.reporting.runs import ScoredRun
 from fundus_seg.statistics.intervals import MINIMAL_RUNS
 
-_SELECTIONS = {
+_CHOICES = {
     "source-validation": "the epoch with the highest mean Dice on one half of the training domains' test photographs",
     "last": "the last epoch",
     "oracle": "the epoch with the highest Dice on the very photographs that are reported, which leaks",
+    "average": "the mean of its weights over training",
 }
+"""What the words of `protocol.chosen_by` mean."""
 _OPERATORS = {
     "conv": "atrous convolutions",
     "depthwise": "inverted residuals with a depthwise convolution",
     "tvconv": "inverted residuals with a translation-variant convolution (TVConv)",
 }
 """The paper's operators in words; another one stands with its name."""
+_LOSSES = {"bce": "binary cross-entropy", "bce-dice": "binary cross-entropy plus the soft Dice loss"}
 _SAID = {
     *("data.size", "data.image_interpolation", "model.encoder", "model.encoder_weights", "model.aspp_channels"),
     *("optim.lr", "optim.betas", "optim.weight_decay", "optim.schedule", "optim.drop_epochs", "optim.drop_factor"),
@@ -50,7 +53,7 @@ def asked(results: Results) -> list[str]:
             "How well are optic disc and optic cup segmented in photographs of a camera and a hospital that training "
             "has never seen?",
             f"{counted(len(runs), 'run')} answer it: {', '.join(names)}; unseen {', '.join(holdouts)}; "
-            f"{counted(len(seeds), 'seed')}. Each network was trained on the other domains, and no photograph of its "
+            f"{counted(len(seeds), 'seed')}. Each network was trained on other domains, and no photograph of its "
             "unseen domain had a part in that.",
             *recipe_notes(columns),
         ]
@@ -77,19 +80,27 @@ def protocol_frame(protocol: Scoring) -> pd.DataFrame:
     default = type(protocol)().model_dump()
     fields = type(protocol).model_fields
     return pd.DataFrame(
-        {"setting": name, "value": str(value), "default": str(default[name]), "meaning": fields[name].description or ""}
+        {
+            "setting": name,
+            "value": str(value),
+            "default": str(default[name]),
+            "meaning": _one_line(fields[name].description),
+        }
         for name, value in protocol.model_dump().items()
     )
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def methods(results: Results) -> str:
     """A paragraph for a manuscript: network, training, selection, scoring and statistics of the runs.
 
-    What the recipes change of the preset, and the sentences do not say, stands in a sentence of its own; so the
-    paragraph says all that trains.
+    It names the preset, and all that the recipes change of it, whether its other sentences say that or not.
     """
     runs = results.every_run
-    texts = [_network(runs), _training(runs), *_further(runs), _choosing(runs)]
+    texts = [_network(runs), _training(runs), _further(runs), _choosing(runs)]
     texts.append(_scoring(runs[0].evaluation.meta.protocol))
     if results.runs:
         texts.append(_statistics(results))
@@ -123,10 +134,11 @@ def _weights(model: ModelConfig) -> str:
 
 def _training(runs: Sequence[ScoredRun]) -> str:
     configs = [run.config for run in runs]
-    optims, trains = [each.optim for each in configs], [each.train for each in configs]
+    trains = [each.train for each in configs]
+    optimisers = _shared(_optimiser(each.optim, each.train.epochs) for each in configs)
     return (
-        f"Training took {_shared(each.epochs for each in trains)} epochs with {_shared(map(_optimiser, optims))} on "
-        f"the mean over disc and cup of the loss {_shared(each.loss for each in trains)}, in batches of "
+        f"Training took {_shared(each.epochs for each in trains)} epochs with {optimisers} on "
+        f"the mean over disc and cup of {_shared(_LOSSES.get(each.loss, each.loss) for each in trains)}, in batches of "
         f"{_shared(each.batch_per_domain for each in trains)} photographs from each of "
         f"{_shared(len(each.data.sources) for each in configs)} training domains (augmentation: "
         f"{_shared(each.augment for each in trains)}; method of domain generalisation: "
@@ -134,21 +146,20 @@ def _training(runs: Sequence[ScoredRun]) -> str:
     )
 
 
-def _optimiser(optim: OptimConfig) -> str:
+def _optimiser(optim: OptimConfig, epochs: int) -> str:
     name = f"AdamW (weight decay {optim.weight_decay:g})" if optim.weight_decay else "Adam"
     course = "constant"
     if optim.schedule == "cosine":
         course = "falling to 0 along a cosine"
-    elif optim.drop_epochs:
-        drops = ", ".join(map(str, optim.drop_epochs))
-        course = f"divided by {optim.drop_factor:g} after epoch {drops}"
+    elif drops := [str(drop) for drop in optim.drop_epochs if drop < epochs]:
+        course = f"divided by {optim.drop_factor:g} after epoch {_listed(drops, 'and')}"
     warmup = f", after a rise over {optim.warmup:g} epochs" if optim.warmup else ""
     betas = ", ".join(f"{beta:g}" for beta in optim.betas)
     return f"{name} (betas {betas}; learning rate {optim.lr:g}, {course}{warmup})"
 
 
-def _further(runs: Sequence[ScoredRun]) -> list[str]:
-    """What the recipes change of their preset and no other sentence says; the domains are named elsewhere."""
+def _further(runs: Sequence[ScoredRun]) -> str:
+    """The preset, and what the recipes change of it and no other sentence says; the domains are named elsewhere."""
     domains = {domain for run in runs for domain in (*run.config.unseen, *run.config.data.sources)}
     changed = {
         f"{key} {value}"
@@ -156,14 +167,13 @@ def _further(runs: Sequence[ScoredRun]) -> list[str]:
         for key, value in run.config.differences(all_domains=domains).items()
         if key not in _SAID and key != "domains"
     }
-    presets = _shared(run.config.preset for run in runs)
-    return [f"Beyond that the recipe changes of preset {presets}: {', '.join(sorted(changed))}."] if changed else []
+    but = f", but for {', '.join(sorted(changed))}" if changed else ""
+    return f"All other settings are those of preset {_shared(run.config.preset for run in runs)} of fundus-seg{but}."
 
 
 def _choosing(runs: Sequence[ScoredRun]) -> str:
-    reported = _shared(_choice(run.evaluation.meta.selection) for run in runs)
-    rules = _shared(_SELECTIONS[run.config.train.selection] for run in runs)
-    return f"The run keeps as its best weights those of {rules}. Reported weights were chosen by: {reported}."
+    choices = dict.fromkeys(run.evaluation.meta.selection for run in runs)
+    return f"Of each run we report {_listed([_CHOICES.get(each, f'the weights {each}') for each in choices], 'or')}."
 
 
 def _scoring(protocol: Scoring) -> str:
@@ -201,7 +211,7 @@ def _statistics(results: Results) -> str:
     )
     return (
         f"Each of these domains in turn was left out of training and scored: {domains}; with "
-        f"{_shared(sorted(counts.values()))} runs per operator and domain. Means are over photographs, then runs; "
+        f"{_shared(counted(count, 'run') for count in sorted(counts.values()))} per operator and domain. Means are over photographs, then runs; "
         f"95 % intervals are bootstrapped over runs and patients, of fewer than {MINIMAL_RUNS} runs over patients "
         f"alone.{compared if several else ''} As a floor, the mean mask of the training domains was scored likewise."
     )
