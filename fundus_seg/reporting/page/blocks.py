@@ -126,7 +126,7 @@ class Shown:
         heading: name of the column in the grid.
         value: name of the column of the frame.
         digits: decimals of numbers; None for texts.
-        low, high: columns of the ends of its interval, which stand in brackets behind it.
+        low, high: columns of the ends of its interval, which stand in brackets behind it where they are there.
         signed: whether positive numbers have their sign.
     """
 
@@ -145,7 +145,7 @@ class Shown:
         if self.digits is None:
             return Cell(str(value))
         text = self._text(value)
-        if self.low and not pd.isna(row[self.low]):
+        if self.low in row and not pd.isna(row[self.low]):
             text += f" [{self._text(row[self.low])}, {self._text(row[self.high])}]"
         return Cell(text, None if math.isinf(value) else float(value))
 

@@ -49,6 +49,7 @@ def pictures_of(results: Results, predict: Predict, *, progress: Progress = SILE
         return []
     names = captions_of(results.evaluations)
     numbers = {column: number for number, column in enumerate(names, 1)}
+    captions = dict(enumerate(names.values(), 1))
     ranked = ranked_cases(results).drop_duplicates(["holdout", "case"])
     firsts: dict[tuple[str, int], Evaluation] = {}
     for each in sorted(evaluations, key=lambda each: each.meta.run.seed):
@@ -57,48 +58,52 @@ def pictures_of(results: Results, predict: Predict, *, progress: Progress = SILE
     with progress.task("predicting the chosen cases", total=len(firsts)) as advance:
         for holdout, own in ranked.groupby("holdout"):
             cases = own["case"].tolist()
-            there = [firsts[key] for key in sorted(firsts) if key[0] == holdout]
-            outlines: dict[str, list[Outline]] = {case: [] for case in cases}
-            photographs: dict[str, NDArray[np.uint8]] = {}
-            for each in there:
-                column = each.meta.column
-                for case, (sample, masks) in zip(cases, predict(each, cases), strict=True):
-                    size = _size(sample.image)
-                    if case not in photographs:
-                        photographs[case] = _resized(sample.image, size)
-                        told = _paths(sample.masks, sample.annotated, size)
-                        outlines[case].append(Outline("truth", 0, _TRUTH, told))
-                    number = numbers[column]
-                    colour = _COLOURS[(number - 1) % len(_COLOURS)]
-                    paths = _paths(masks, (True, True), size)
-                    outlines[case].append(Outline(names[column], number, colour, paths))
+            drawn: dict[str, Drawing] = {}
+            for key in (key for key in sorted(firsts) if key[0] == holdout):
+                for case, (sample, masks) in zip(cases, predict(firsts[key], cases), strict=True):
+                    if case not in drawn:
+                        drawn[case] = Drawing(sample.image)
+                        drawn[case].add("truth", 0, sample.masks, sample.annotated)
+                    drawn[case].add(captions[key[1]], key[1], masks)
                 advance()
             for case, rank, overall in zip(cases, own["rank"], own["overall"], strict=True):
-                height, width = photographs[case].shape[:2]
                 said = f"unseen {holdout}, one of the {rank} cases: mean DSC {overall:.1f} %"
-                address = _address(photographs[case])
-                found.append(
-                    Picture(str(holdout), case, results.phantom, said, width, height, address, tuple(outlines[case]))
-                )
+                found.append(drawn[case].picture(str(holdout), case, said, phantom=results.phantom))
     return found
 
 
-def _size(image: NDArray[np.uint8]) -> tuple[int, int]:
-    """Width and height of the picture of a photograph."""
-    height, width = image.shape[:2]
-    scale = min(1.0, _LONGEST / max(height, width))
-    return max(1, round(scale * width)), max(1, round(scale * height))
+class Drawing:
+    """A photograph in the size in which it is shown, to which outlines are added.
 
+    Args:
+        image: (H, W, 3) uint8.
+    """
 
-def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        height, width = image.shape[:2]
+        scale = min(1.0, _LONGEST / max(height, width))
+        self._size = (max(1, round(scale * width)), max(1, round(scale * height)))
+        self._shown = Image.fromarray(image).resize(self._size, Image.Resampling.LANCZOS)
+        self._outlines: list[Outline] = []
 
+    def add(self, name: str, number: int, masks: NDArray[np.bool_], drawn: Sequence[bool] = (True, True)) -> None:
+        """Add the contours of masks.
 
-def _address(picture: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) as a `data:` address."""
-    written = io.BytesIO()
-    Image.fromarray(picture).save(written, format="JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
+        Args:
+            name: whose masks they are.
+            number: their number on the page; 0 of the truth.
+            masks: (2, H, W) bool, on the frame of the photograph.
+            drawn: whether somebody has drawn disc and cup.
+        """
+        colour = _COLOURS[(number - 1) % len(_COLOURS)] if number else _TRUTH
+        self._outlines.append(Outline(name, number, colour, _paths(masks, drawn, self._size)))
+
+    def picture(self, holdout: str, case: str, said: str, *, phantom: bool) -> Picture:
+        """The picture, with the fields of `Picture` that are not drawn."""
+        written = io.BytesIO()
+        self._shown.save(written, format="JPEG", quality=_QUALITY)
+        address = f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
+        return Picture(holdout, case, phantom, said, *self._size, address, tuple(self._outlines))
 
 
 def _paths(masks: NDArray[np.bool_], drawn: Sequence[bool], size: tuple[int, int]) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
+from pydantic.fields import FieldInfo
 
 from fundus_seg.config import ModelConfig, OptimConfig
-from fundus_seg.errors import counted
+from fundus_seg.errors import counted, one_line
 from fundus_seg.protocol import DOMAINS, Combination, Scoring, warning_of
 from fundus_seg.reporting.frames import captions_of
 from fundus_seg.reporting.notes import recipe_notes
@@ -84,14 +85,15 @@ def protocol_frame(protocol: Scoring) -> pd.DataFrame:
             "setting": name,
             "value": str(value),
             "default": str(default[name]),
-            "meaning": _one_line(fields[name].description),
+            "meaning": _plain(fields[name]),
         }
         for name, value in protocol.model_dump().items()
     )
 
 
-def _one_line(text: str | None) -> str:
-    return " ".join((text or "").split())
+def _plain(field: FieldInfo) -> str:
+    """The help of a setting on one line."""
+    return one_line(field.description or "")
 
 
 def methods(results: Results) -> str:
@@ -209,11 +211,12 @@ def _statistics(results: Results) -> str:
         " Operators were compared on the same photographs and seeds by Wilcoxon's signed-rank test over patients, with "
         "p values adjusted by Holm's method."
     )
+    each = _shared(counted(count, "run") for count in sorted(counts.values()))
     return (
-        f"Each of these domains in turn was left out of training and scored: {domains}; with "
-        f"{_shared(counted(count, 'run') for count in sorted(counts.values()))} per operator and domain. Means are over photographs, then runs; "
-        f"95 % intervals are bootstrapped over runs and patients, of fewer than {MINIMAL_RUNS} runs over patients "
-        f"alone.{compared if several else ''} As a floor, the mean mask of the training domains was scored likewise."
+        f"Each of these domains in turn was left out of training and scored: {domains}; with {each} per operator and "
+        "domain. Means are over photographs, then runs; 95 % intervals are bootstrapped over runs and patients, "
+        f"of fewer than {MINIMAL_RUNS} runs over patients alone.{compared if several else ''} As a floor, the mean "
+        "mask of the training domains was scored likewise."
     )
 
 
