@@ -9,10 +9,10 @@ from PIL import Image
 from written_runs import write_run
 
 from fundus_seg.data.dataset import Sample
+from fundus_seg.reporting.page.asked import Asked
 from fundus_seg.reporting.page.pictures import pictures_of
 from fundus_seg.reporting.page.render import report_page, write_page
 from fundus_seg.reporting.page.results import find_results
-from fundus_seg.reporting.page.sections import Asked
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shlex
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as MplFigure
-from small_runs import Lines
+from small_runs import Lines, settings
 from written_runs import DOMAINS, write_run
 
 from fundus_seg.config import load_config
 from fundus_seg.data.dataset import Sample
+from fundus_seg.data.layout import open_root
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.errors import ProtocolError, RunError, UsageError
 from fundus_seg.evaluation.external import score_masks
@@ -25,20 +27,21 @@ from fundus_seg.evaluation.trusted import TrustedRun, TrustSummary
 from fundus_seg.progress import left_out
 from fundus_seg.reporting import evaluation_reports
 from fundus_seg.reporting.page import render
-from fundus_seg.reporting.page.blocks import Cell, Grid, Part, Shown, grid
+from fundus_seg.reporting.page.asked import Asked
+from fundus_seg.reporting.page.blocks import Cell, Grid, LackingError, Part, Shown, Text, grid
 from fundus_seg.reporting.page.cases import ranked_cases
 from fundus_seg.reporting.page.figures import inline_svg
 from fundus_seg.reporting.page.pictures import _paths, pictures_of
 from fundus_seg.reporting.page.render import rendered, report_page
 from fundus_seg.reporting.page.repeat import commands
 from fundus_seg.reporting.page.results import find_results
-from fundus_seg.reporting.page.sections import SECTIONS, Asked
+from fundus_seg.reporting.page.sections import SECTIONS
 from fundus_seg.reporting.page.sections import section as made
 from fundus_seg.reporting.page.words import methods
-from fundus_seg.reporting.tables import score_table
+from fundus_seg.training import train
 from fundus_seg.viz.style import plot_style
 
-QUICK = Asked(metrics=("dsc",))
+QUICK, TWO = Asked(metrics=("dsc",)), Asked(metrics=("dsc", "hd95"))
 HOSTILE = '<script>alert("1")</script>\'"><img src=x onerror=alert(2)>\u202e$\\frac$'
 
 
@@ -104,7 +107,7 @@ def found(runs):
 @pytest.fixture(scope="module")
 def text(found):
     """The page of all of them."""
-    return report_page([found], Asked())
+    return report_page([found], TWO)
 
 
 def section(found, name, **asked):
@@ -114,10 +117,10 @@ def section(found, name, **asked):
 
 def test_the_table_is_the_one_that_evaluate_prints(found, text):
     page = Parsed(text)
-    first = next(iter(evaluation_reports(found.evaluations)))
+    first = next(iter(evaluation_reports(found.evaluations, TWO.metrics)))
     table = page.tables[first.layout.title]
     assert table == [[*first.layout.labels, *first.layout.columns], *map(list, first.layout.rows)]
-    frame = score_table(found.evaluations).frame
+    frame = first.frame
     every = page.keys["Every cell of the table above, with its interval"]
     assert [float(row[4]) for row in every[1:]] == frame["mean"].tolist()
     texts = [row[4] for row in page.tables["Every cell of the table above, with its interval"][1:]]
@@ -138,6 +141,27 @@ def test_what_a_single_run_lacks_is_left_out_with_the_reason(tmp_path):
     assert "fundus-seg evaluate --in-domain makes them" in lacking["in-domain"]
     linked = [own["href"] for tag, own in page.tags if tag == "a"]
     assert not set(linked) & {f"#{name}" for name in lacking}
+
+
+def test_a_section_keeps_what_it_has_before_it_lacks_something(found):
+    def make(results, what):
+        yield Text("first")
+        raise LackingError("the rest is not there")
+
+    part = Part(False, (made("name", "Title", make, found, QUICK),))
+    page = Parsed(rendered("report.html", title="", parts=[part], left_out=[]))
+    assert page.sections["name"].split() == ["Title", "first", "Left", "out:", "the", "rest", "is", "not", "there."]
+    assert "#name" in [own["href"] for tag, own in page.tags if tag == "a"]
+
+
+def test_many_columns_are_compared_with_the_first(tmp_path, monkeypatch):
+    for op in ("conv", "depthwise", "tvconv"):
+        write_run(tmp_path, op=op)
+    monkeypatch.setattr("fundus_seg.reporting.page.score_sections.MOST_IN_PAIRS", 2)
+    (found,) = find_results([tmp_path])
+    (table,) = section(found, "compared").blocks
+    assert {(row[2].text, row[3].text) for row in table.rows} == {("tvconv", "conv"), ("depthwise", "conv")}
+    assert "of 3 columns each is compared with conv alone" in table.notes[0]
 
 
 def test_nothing_is_loaded_and_one_script_runs(text):
@@ -353,3 +377,29 @@ def test_every_resource_is_package_data():
     assert {path.suffix for path in Path(render.__file__).parent.iterdir() if path.is_file()} == {
         ".py", ".html", ".css", ".js"
     }  # fmt: skip
+
+
+GUIDE = (Path(__file__).parents[1] / "docs/report.md").read_text("utf8")
+
+
+def test_the_options_of_the_guide_are_there(command):
+    helps = "".join(command(name, "--help").out for name in ("report", "predict"))
+    assert [option for option in re.findall(r"(--[a-z-]+)", GUIDE) if option not in helps] == []
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_guide_run(command, draw_root, tmp_path):
+    root = draw_root(train=2, test=8)
+    run = train(settings("train.epochs=1", "train.steps_per_epoch=1"), open_root(root), tmp_path / "trained")
+    shutil.copytree(run.path, tmp_path / "runs/paper/A/tvconv/seed-0")
+    (root / "Domain1/test/ROIs/image").rename(tmp_path / "photos")
+    shutil.copytree(tmp_path / "photos", root / "Domain1/test/ROIs/image")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
+    for line in lines:
+        command(*line.split()[1:])
+    assert "tvconv" in Parsed((tmp_path / "report.html").read_text("utf8")).sections["scores"]
+    assert "Atest0" in Parsed((tmp_path / "predictions/report.html").read_text("utf8")).sections["photographs"]
+    shown = command("report", "runs/paper", "--with-photographs", "--trust").err
+    assert re.search(r"report\.html: [\d.]+ MB; it shows 6 photographs", shown)
+    page = Parsed((tmp_path / "report.html").read_text("utf8"))
+    assert "Left out: " not in page.sections["trust"]

@@ -71,9 +71,9 @@ def report(
     if out.is_dir():
         raise UsageError(f"--out {out}: a folder; name the file, as {out / 'report.html'}")
 
+    from fundus_seg.reporting.page.asked import Asked
     from fundus_seg.reporting.page.render import report_page, write_page  # pandas, only once the arguments are right
     from fundus_seg.reporting.page.results import find_results
-    from fundus_seg.reporting.page.sections import Asked
 
     found = find_results(
         folders,

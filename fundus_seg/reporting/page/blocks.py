@@ -255,7 +255,7 @@ class Section:
         name: a word that its address ends with.
         title: its heading.
         blocks: what it shows.
-        lacking: why it shows nothing; empty where it shows something.
+        lacking: why it shows nothing, or no more; empty where it shows all that it has.
     """
 
     name: str

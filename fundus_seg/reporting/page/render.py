@@ -15,9 +15,10 @@ from markupsafe import Markup, escape
 
 from fundus_seg.errors import printable
 from fundus_seg.progress import SILENT, LeftOut, Progress
+from fundus_seg.reporting.page.asked import Asked
 from fundus_seg.reporting.page.blocks import Part
 from fundus_seg.reporting.page.results import Results
-from fundus_seg.reporting.page.sections import SECTIONS, Asked, part_of
+from fundus_seg.reporting.page.sections import SECTIONS, part_of
 from fundus_seg.runs.atomic import write_text
 from fundus_seg.version import __version__
 
