@@ -366,7 +366,8 @@ def test_networks_of_every_domain_have_a_section_alone(tmp_path):
     assert any("without an unseen domain" in line for line in told.lines)
 
 
-def test_the_command_says_the_size_before_it_writes(runs, command, tmp_path):
+def test_the_command_says_the_size_before_it_writes(command, tmp_path):
+    runs = write_run(tmp_path / "runs")
     printed = command("report", runs, "--out", "page.html", "--metrics", "dsc")
     assert re.search(r"page\.html: 0\.\d MB; no photograph in it", printed.err)
     assert Parsed((tmp_path / "page.html").read_text("utf8")).sections.keys() == SECTIONS.keys()

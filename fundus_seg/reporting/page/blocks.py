@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -128,6 +128,7 @@ class Shown:
         digits: decimals of numbers; None for texts.
         low, high: columns of the ends of its interval, which stand in brackets behind it where they are there.
         signed: whether positive numbers have their sign.
+        form: makes the text of a number instead.
     """
 
     heading: str
@@ -136,6 +137,7 @@ class Shown:
     low: str = ""
     high: str = ""
     signed: bool = False
+    form: Callable[[float], str] | None = None
 
     def cell(self, row: Mapping[Any, Any]) -> Cell:
         """The value of a row of the frame."""
@@ -150,7 +152,7 @@ class Shown:
         return Cell(text, None if math.isinf(value) else float(value))
 
     def _text(self, number: float) -> str:
-        return f"{number:{'+' if self.signed else ''}.{self.digits}f}"
+        return self.form(number) if self.form else f"{number:{'+' if self.signed else ''}.{self.digits}f}"
 
 
 def grid(frame: pd.DataFrame, shown: Sequence[Shown], title: str, notes: Iterable[str] = (), **how: Any) -> Grid:

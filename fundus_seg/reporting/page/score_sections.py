@@ -16,13 +16,14 @@ from fundus_seg.reporting.leak import leak_table
 from fundus_seg.reporting.page.asked import OPERATOR, Asked, captioned, heading, unseen
 from fundus_seg.reporting.page.blocks import Block, LackingError, Shown, Text, grid, printed
 from fundus_seg.reporting.page.results import Results
+from fundus_seg.reporting.table import p_text
 from fundus_seg.reporting.tables import score_table
 
 _PLACE = (Shown("metric", "heading"), Shown("structure", "structure"), Shown("unseen", "holdout"))
 _SCORES = (
     *_PLACE,
     OPERATOR,
-    Shown("mean [95 % interval]", "mean", 2, "low", "high"),
+    Shown("mean [95\u00a0% interval]", "mean", 2, "low", "high"),
     Shown("SD over runs", "sd", 2),
     Shown("runs", "runs", 0),
     Shown("resampled over", "over"),
@@ -46,10 +47,10 @@ _COMPARED = (
     Shown("second", "second"),
     Shown("mean of first", "first_mean", 2),
     Shown("mean of second", "second_mean", 2),
-    Shown("difference [95 %]", "difference", 2, "low", "high", signed=True),
-    Shown("p (Wilcoxon)", "p", 4),
-    Shown("p (Holm)", "p_holm", 4),
-    Shown("p over runs", "p_runs", 4),
+    Shown("difference [95\u00a0%]", "difference", 2, "low", "high", signed=True),
+    Shown("p (Wilcoxon)", "p", 3, form=p_text),
+    Shown("p (Holm)", "p_holm", 3, form=p_text),
+    Shown("p over runs", "p_runs", 3, form=p_text),
     Shown("rank-biserial", "rank_biserial", 2, signed=True),
     Shown("runs", "runs", 0),
     Shown("cases", "cases", 0),
@@ -107,7 +108,7 @@ def leak(results: Results, what: Asked) -> Iterator[Block]:
     shown = (
         Shown("unseen", "holdout"),
         OPERATOR,
-        Shown("oracle − source-validation [95 %]", "difference", 2, "low", "high", True),
+        Shown("oracle − source-validation [95\u00a0%]", "difference", 2, "low", "high", True),
     )
     frame = report.frame.assign(selection="", holdout=report.frame["holdout"].fillna("mean"))
     yield grid(captioned(frame, results.choices), shown, report.layout.title, report.layout.notes)
