@@ -22,9 +22,12 @@ from fundus_seg.data.dataset import Sample
 from fundus_seg.data.layout import open_root
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.errors import ProtocolError, RunError, UsageError
+from fundus_seg.evaluation.ensembles import ensembles_of
 from fundus_seg.evaluation.external import score_masks
+from fundus_seg.evaluation.records import write_evaluation
 from fundus_seg.evaluation.trusted import TrustedRun, TrustSummary
 from fundus_seg.progress import left_out
+from fundus_seg.protocol import combined
 from fundus_seg.reporting import evaluation_reports
 from fundus_seg.reporting.page import render
 from fundus_seg.reporting.page.asked import Asked
@@ -38,6 +41,8 @@ from fundus_seg.reporting.page.results import find_results
 from fundus_seg.reporting.page.sections import SECTIONS
 from fundus_seg.reporting.page.sections import section as made
 from fundus_seg.reporting.page.words import methods
+from fundus_seg.reporting.runs import scored_runs
+from fundus_seg.runs.folder import trained_runs
 from fundus_seg.training import train
 from fundus_seg.viz.style import plot_style
 
@@ -404,3 +409,26 @@ def test_the_commands_of_the_guide_run(command, draw_root, tmp_path):
     assert re.search(r"report\.html: [\d.]+ MB; it shows 6 photographs", shown)
     page = Parsed((tmp_path / "report.html").read_text("utf8"))
     assert "Left out: " not in page.sections["trust"]
+
+
+def test_ensembles_are_named_as_in_the_tables_and_not_compared_with_single_networks(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, seed=seed)
+    runs = trained_runs([tmp_path])
+    (ensemble,) = ensembles_of(runs)
+    one = scored_runs([tmp_path])[0].evaluation
+    protocol = combined(one.meta.protocol, ensemble=True)
+    meta = one.meta.model_copy(
+        update={"protocol": protocol, "protocol_digest": protocol.digest(), "members": {"0": "a", "1": "b"}}
+    )
+    write_evaluation(ensemble.evaluation(protocol.digest(), "best"), meta, one.path.read_text("utf8"))
+    (found,) = find_results([tmp_path], ensemble=True)
+    (printed, every), own = section(found, "scores").blocks, section(found, "published").blocks
+    assert printed.columns[-1].heading == "tvconv, mean of 2" == every.rows[0][3].text
+    assert "these predict together: no number is compared" in own[0].text
+    first, second, evaluate, report = commands(found)
+    assert "--seed 0" in first and "--seed 1" in second
+    assert (evaluate, report) == (
+        "fundus-seg evaluate runs --ensemble",
+        "fundus-seg report runs --out report.html --ensemble",
+    )

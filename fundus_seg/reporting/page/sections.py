@@ -179,6 +179,8 @@ def _published(results: Results, what: Asked) -> Iterator[Block]:
         columns.setdefault(names[run.evaluation.meta.column], []).append(run)
     if results.phantom:
         yield Text("These photographs are synthetic: nothing was published on them, and no number is compared.")
+    elif any(run.evaluation.meta.members for run in results.runs):
+        yield Text("What was published is of single networks, and these predict together: no number is compared.")
     else:
         yield from _beside(lambda: published_table(results.runs, published))
     yield Lines(tuple(deviations(columns, published)))

@@ -49,12 +49,13 @@ def asked(results: Results) -> list[str]:
         columns = [each.meta.column for each in evaluations]
         names = captions_of(evaluations).values()
         holdouts = sorted({each.meta.run.holdout for each in evaluations})
-        seeds = {each.meta.run.seed for each in evaluations}
+        of_seeds = f"; {counted(len({each.meta.run.seed for each in evaluations}), 'seed')}"
+        unit = _unit(runs)
         sentences += [
             "How well are optic disc and optic cup segmented in photographs of a camera and a hospital that training "
             "has never seen?",
-            f"{counted(len(runs), 'run')} answer it: {', '.join(names)}; unseen {', '.join(holdouts)}; "
-            f"{counted(len(seeds), 'seed')}. Each network was trained on other domains, and no photograph of its "
+            f"{counted(len(runs), unit)} answer it: {', '.join(names)}; unseen {', '.join(holdouts)}"
+            f"{of_seeds if unit == 'run' else ''}. Each network was trained on other domains, and no photograph of its "
             "unseen domain had a part in that.",
             *recipe_notes(columns),
         ]
@@ -69,6 +70,10 @@ def asked(results: Results) -> list[str]:
             "they have in-domain scores alone."
         )
     return sentences
+
+
+def _unit(runs: Sequence[ScoredRun]) -> str:
+    return "ensemble" if any(run.evaluation.meta.members for run in runs) else "run"
 
 
 def _choice(selection: str) -> str:
@@ -211,7 +216,7 @@ def _statistics(results: Results) -> str:
         " Operators were compared on the same photographs and seeds by Wilcoxon's signed-rank test over patients, with "
         "p values adjusted by Holm's method."
     )
-    each = _shared(counted(count, "run") for count in sorted(counts.values()))
+    each = _shared(counted(count, _unit(results.runs)) for count in sorted(counts.values()))
     return (
         f"Each of these domains in turn was left out of training and scored: {domains}; with {each} per operator and "
         "domain. Means are over photographs, then runs; 95 % intervals are bootstrapped over runs and patients, "
