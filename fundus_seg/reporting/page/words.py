@@ -10,9 +10,9 @@ from pydantic.fields import FieldInfo
 
 from fundus_seg.config import ModelConfig, OptimConfig
 from fundus_seg.errors import counted, one_line
-from fundus_seg.protocol import DOMAINS, Combination, Scoring, warning_of
+from fundus_seg.protocol import DOMAINS, Combination, Scoring
 from fundus_seg.reporting.frames import captions_of
-from fundus_seg.reporting.notes import recipe_notes
+from fundus_seg.reporting.notes import recipe_notes, selections_text
 from fundus_seg.reporting.page.results import Results
 from fundus_seg.reporting.runs import ScoredRun
 from fundus_seg.statistics.intervals import MINIMAL_RUNS
@@ -59,8 +59,7 @@ def asked(results: Results) -> list[str]:
             "unseen domain had a part in that.",
             *recipe_notes(columns),
         ]
-        choices = sorted({run.evaluation.meta.selection for run in runs})
-        sentences += [f"Checkpoints were chosen by: {', '.join(map(_choice, choices))}."]
+        sentences.append(f"How checkpoints were chosen: {selections_text(evaluations)}.")
     if external:
         tools = sorted({each.meta.run.operator for each in external})
         sentences.append(f"Masks that other tools made stand beside them: {', '.join(tools)}.")
@@ -74,11 +73,6 @@ def asked(results: Results) -> list[str]:
 
 def _unit(runs: Sequence[ScoredRun]) -> str:
     return "ensemble" if any(run.evaluation.meta.members for run in runs) else "run"
-
-
-def _choice(selection: str) -> str:
-    warning = warning_of(selection)
-    return f"{selection} ({warning})" if warning else selection
 
 
 def protocol_frame(protocol: Scoring) -> pd.DataFrame:
