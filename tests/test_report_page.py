@@ -385,6 +385,13 @@ def test_every_resource_is_package_data():
     }  # fmt: skip
 
 
+def test_checkpoints_that_are_gone_are_named_where_photographs_are_asked_for(command, tmp_path):
+    run = write_run(tmp_path / "runs")
+    told = command("report", run, "--with-photographs", code=1).err
+    assert f"error: {run}/checkpoints/best.ckpt: the run has made it, and it is gone" in told
+    assert not (tmp_path / "report.html").exists()
+
+
 GUIDE = (Path(__file__).parents[1] / "docs/report.md").read_text("utf8")
 
 

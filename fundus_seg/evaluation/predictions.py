@@ -35,6 +35,7 @@ from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, Combination, Scoring
 from fundus_seg.runs.folder import RunFolder, trained_runs
+from fundus_seg.runs.record import refuse_lost
 from fundus_seg.viz.overlay import PICTURE_SUFFIX, draw_overlay, save_picture
 
 _BATCH = 8
@@ -158,14 +159,16 @@ def predict_cases(
     runs = members_of(run)
     settings = [trained_settings(each) for each in runs]
     config, content = settings[0]
-    root = data_of(content, data, progress=progress)
-    cases = cases_to_score("holdout", runs[0], content, root, config)
     meta = evaluation.meta
     if meta.checkpoint is None:
         raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
+    for each in runs:
+        refuse_lost(each, [meta.checkpoint])
     digests = [file_digest(each.checkpoint(meta.checkpoint)) for each in runs]
     if meta.checkpoint_sha256 != (short_hash(digests, digits=64) if meta.members else digests[0]):
         raise RunError(f"{evaluation.path}: of another checkpoint than the one that is there; evaluate the run again")
+    root = data_of(content, data, progress=progress)
+    cases = cases_to_score("holdout", runs[0], content, root, config)
     predictor: Segmenter = segmenter_of(runs, [own for own, _ in settings], meta.checkpoint, meta.protocol)
     if meta.protocol.adapt_batch_norms is not None:
         predictor = adapted(predictor, photographs_of(cases, root, config, progress=progress))

@@ -1,6 +1,8 @@
 "use strict";
 // Tables that can be ordered and filtered, outlines that can be switched, zoom, copying, and printing of what is folded.
 
+const words = new Intl.Collator("en", { numeric: true });
+
 for (const grid of document.querySelectorAll(".grid.live")) {
   const body = grid.querySelector("tbody"), tools = grid.querySelector(".tools");
   const rows = [...body.rows];
@@ -35,7 +37,7 @@ function keyOf(cell, number) {
 }
 
 function compared(one, other) {
-  return typeof one === "string" ? one.localeCompare(other, "en", { numeric: true }) : one - other;
+  return typeof one === "string" ? words.compare(one, other) : one - other;
 }
 
 function makeFiltered(tools, rows) {
