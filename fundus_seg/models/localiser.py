@@ -11,12 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fundus_seg.errors import CheckpointError
+from fundus_seg.ops.upsampling import upsample_bilinear
 
 LOOK = 192
 """Height and width of the photograph that the network sees."""
@@ -52,7 +52,7 @@ class LocaliserNet(nn.Module):
         x = levels.pop()
         for up in self.up:
             finer = levels.pop()
-            x = up(F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False) + finer)
+            x = up(upsample_bilinear(x, finer.shape[-2:]) + finer)
         logits: Tensor = self.head(x)
         return logits[:, 0]
 
