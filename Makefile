@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/fundus-seg evaluate $(DEMO) --overlays 6
 
 starter: .venv/installed
-	test -d runs/eyes || $(BIN)/fundus-seg data phantom runs/eyes --varied --per-domain 300 --seed 1
+	test -d runs/eyes || $(BIN)/fundus-seg data phantom runs/eyes --varied --per-domain 900 --seed 1
 	$(BIN)/fundus-seg train --config starter --holdout none --data runs/eyes --out runs
 	$(BIN)/fundus-seg export $(STARTER) fundus_seg/models/starter.safetensors --about licence=MIT
 
