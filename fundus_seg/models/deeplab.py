@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fundus_seg.builtins import OPERATORS
+from fundus_seg.builtins import OPERATORS, WHOLE_ASPP
 from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
 from fundus_seg.models.encoders import Encoder, build_encoder
@@ -36,12 +36,14 @@ def build_model(
 
     Args:
         op: the operator of the ASPP's three spatial branches, a key of `fundus_seg.builtins.OPERATORS`: "conv",
-            "depthwise", "tvconv" or one of their controls; or `package.module:factory` of your own, which is imported.
+            "depthwise", "tvconv", one of their controls or another paper's ("mlp-mixer" replaces the whole ASPP); or
+            `package.module:factory` of your own, which is imported.
         encoder: name of an encoder that segmentation_models_pytorch can run at output stride 16, or `tu-NAME` for a
             vision transformer of timm.
         encoder_weights: "imagenet", the path of a state dict (.pth, .pt or .safetensors), or None ("none").
         image_size: height and width in pixels of the training images, a multiple of 16. The network takes other
-            multiples of 16 as well; "tvconv", "untied" and "linear" then resample their kernels, learned for this size.
+            multiples of 16 as well; "tvconv", "untied" and "linear" then resample their kernels, learned for this size,
+            "axial" its embeddings of offsets, and "mlp-mixer" the map.
         aspp_channels: width of ASPP and decoder.
         expansion: channels within the inverted residual blocks, as a multiple of their input channels.
         generator_channels: width of TVConv's weight generator; the width of "depthwise-wide" follows from it.
@@ -81,9 +83,13 @@ def assemble(
     check_side("image_size", image_size)
     side = image_size // DEEP_STRIDE
     settings = BranchSettings((side, side), expansion, generator_channels)
+    make_branch = partial(operator, settings=settings)
+    whole = op in WHOLE_ASPP
     return DeepLabV3Plus(
         body,
-        ASPP(body.deep_channels, aspp_channels, partial(operator, settings=settings)),
+        make_branch(body.deep_channels, aspp_channels, 1)
+        if whole
+        else ASPP(body.deep_channels, aspp_channels, make_branch),
         Decoder(body.low_channels, aspp_channels, len(STRUCTURES)),
         spec={
             "op": op,
@@ -99,7 +105,7 @@ def assemble(
 class DeepLabV3Plus(nn.Module):
     """(B, 3, H, W) -> logits (B, outputs, H, W), H and W multiples of 16."""
 
-    def __init__(self, encoder: Encoder, aspp: ASPP, decoder: Decoder, *, spec: dict[str, str | int]) -> None:
+    def __init__(self, encoder: Encoder, aspp: nn.Module, decoder: Decoder, *, spec: dict[str, str | int]) -> None:
         super().__init__()
         self.encoder = encoder
         self.aspp = aspp

@@ -27,6 +27,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from fundus_seg.ops.plain import conv2d
 from fundus_seg.ops.translation_variant import KernelOptions, Size, TranslationVariantConv2d
 
 
@@ -78,7 +79,7 @@ class TVConv2d(TranslationVariantConv2d):
         widths = [affinity_channels] + [generator_channels] * (generator_layers + 1)
         self.generator = nn.Sequential(
             *(_generator_block(before, after, size) for before, after in pairwise(widths)),
-            _conv3x3(generator_channels, channels * kernel_size**2),
+            conv2d(generator_channels, channels * kernel_size**2, 3),
         )
 
     def _generate(self) -> Tensor:
@@ -88,10 +89,4 @@ class TVConv2d(TranslationVariantConv2d):
 
 def _generator_block(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Sequential:
     """Convolution, layer norm, ReLU; a layer norm, not a batch norm, because A has no batch."""
-    return nn.Sequential(_conv3x3(in_channels, out_channels), nn.LayerNorm((out_channels, *size)), nn.ReLU())
-
-
-def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(conv.weight)
-    return conv
+    return nn.Sequential(conv2d(in_channels, out_channels, 3), nn.LayerNorm((out_channels, *size)), nn.ReLU())
