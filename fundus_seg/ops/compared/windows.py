@@ -12,7 +12,6 @@ from torch import Tensor
 
 from fundus_seg.ops.autograd import correlate
 from fundus_seg.ops.functional import convolved_dtype, translation_variant_conv2d
-from fundus_seg.ops.layout import is_channels_last
 
 
 def window_sums(x: Tensor, weight: Tensor) -> Tensor:
@@ -28,7 +27,7 @@ def window_sums(x: Tensor, weight: Tensor) -> Tensor:
     batch, groups = weight.shape[:2]
     out = translation_variant_conv2d(_groups_in_front(x, groups), weight.flatten(0, 1))
     maps = out.unflatten(1, (batch, groups))  # (C / G, B, G, H, W)
-    if is_channels_last(x):
+    if x.stride(1) == 1 and not x.is_contiguous():  # channels last, or a part of the channels of such a map
         return maps.permute(1, 3, 4, 2, 0).flatten(3).permute(0, 3, 1, 2)
     return maps.permute(1, 2, 0, 3, 4).flatten(1, 2)
 
