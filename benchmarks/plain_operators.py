@@ -16,7 +16,7 @@ from fundus_seg.ops.compared.ddf import _normalised
 
 
 def grouped(x: Tensor, weight: Tensor) -> Tensor:
-    """x (B, C, H, W), weight (B, C_out, C_in / groups, k, k): one convolution, in which images are groups."""
+    """One convolution, in which images are groups: x (B, C, H, W), weight (B, C_out, C_in / groups, k, k)."""
     batch, channels, height, width = x.shape
     groups = batch * (channels // weight.shape[2])
     out = F.conv2d(x.reshape(1, -1, height, width), weight.flatten(0, 1), padding=weight.shape[-1] // 2, groups=groups)

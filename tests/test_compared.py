@@ -13,14 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fundus_seg.builtins import OPERATORS
-from fundus_seg.models.blocks import count_parameters
-from fundus_seg.models.operators import BranchSettings
 from fundus_seg.ops import compared
 from fundus_seg.ops.compared.dyconv import set_temperature
 from fundus_seg.ops.compared.windows import window_products, window_sums
-from fundus_seg.plugins import find
-from fundus_seg.profiling import Macs, count_macs
 
 CHANNELS, HEIGHT, WIDTH = 6, 5, 4
 

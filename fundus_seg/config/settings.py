@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from fundus_seg import yaml_lines
 from fundus_seg.builtins import (
+    ANNEALED,
     AUGMENTATION_PARTS,
     AUGMENTATIONS,
     LOSSES,
@@ -56,6 +57,7 @@ _LIST_TOO = Field(strict=False)
 """YAML has lists alone, no tuples."""
 _OF_STEPS = EffectWith("optim.schedule", ("step",))
 _OF_SWAD = EffectWith("train.average", ("swad",))
+_OF_ANNEALED = EffectWith("model.op", ANNEALED)
 
 
 def _name(kind: str, builtin: Collection[str], parts: Collection[str] = ()) -> tuple[AfterValidator, FieldInfo]:
@@ -197,6 +199,11 @@ class TrainConfig(Section):
     swad_r: Annotated[float, Field(ge=1), _OF_SWAD, BeforeItExisted(1.3)] = 1.3
     """For average swad: what is tolerated of 1 - Dice, as a multiple of its mean over the first swad_n_s epochs that
     count."""
+    temperature: Annotated[float, Field(gt=0), _OF_ANNEALED, BeforeItExisted(30.0)] = 30.0
+    """For operators dyconv-dw and dyconv-pw: temperature of the softmax over kernels in the first epoch."""
+    temperature_epochs: Annotated[int, Field(ge=0), _OF_ANNEALED, BeforeItExisted(10)] = 10
+    """For operators dyconv-dw and dyconv-pw: epochs in which the temperature falls evenly to 1, where it stays; 0: it
+    is 1 from the start."""
     norms: Annotated[Norms, BeforeItExisted("running")] = "running"
     """Statistics that batch norms use outside training; running: exponential means of the steps, which lag behind
     weights that move fast; renewed: after each epoch, means over a few batches."""
@@ -210,6 +217,11 @@ class TrainConfig(Section):
     """Memory layout of the network; null: true; recorded, and kept on resume."""
     save_every: Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeItExisted(0.0)] = 30.0
     """Seconds that pass at least between two saves of a run; it trains the same with any; 0: after every epoch."""
+
+    def temperature_at(self, epoch: int) -> float:
+        """Temperature of dynamic convolutions in an epoch, counted from 0; it follows from the epoch alone."""
+        left = max(0.0, 1 - epoch / self.temperature_epochs) if self.temperature_epochs else 0.0
+        return 1 + (self.temperature - 1) * left
 
     @model_validator(mode="after")
     def _check_devices(self) -> Self:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fundus_seg.ops.layout import is_channels_last, map_in
+from fundus_seg.ops.layout import is_channels_last
 
 
 def image_mean(x: Tensor) -> Tensor:
@@ -17,13 +17,17 @@ def image_mean(x: Tensor) -> Tensor:
 def per_image_depthwise(x: Tensor, weight: Tensor) -> Tensor:
     """Depthwise convolution with zero padding: x (B, C, H, W), weight (B, C, k·k), k odd -> (B, C, H, W).
 
-    The images become further channels of one image, in a single grouped convolution. The result lies as x does.
+    The images become further channels of one image, in a single grouped convolution. A map that lies channels last is
+    convolved image by image instead, since it would have to be transposed twice. The result lies as x does.
     """
     batch, channels, height, width = x.shape
     k = round(weight.shape[2] ** 0.5)
-    maps, kernels = x.reshape(1, batch * channels, height, width), weight.reshape(batch * channels, 1, k, k)
-    out = F.conv2d(maps, kernels, padding=k // 2, groups=batch * channels).view(x.shape)
-    return map_in(out, is_channels_last(x))
+    kernels = weight.reshape(batch * channels, 1, k, k)
+    if is_channels_last(x):
+        pairs = zip(x.split(1), kernels.split(channels), strict=True)
+        return torch.cat([F.conv2d(image, kernel, padding=k // 2, groups=channels) for image, kernel in pairs])
+    maps = x.reshape(1, batch * channels, height, width)
+    return F.conv2d(maps, kernels, padding=k // 2, groups=batch * channels).view(x.shape)
 
 
 def per_image_pointwise(x: Tensor, weight: Tensor) -> Tensor:
