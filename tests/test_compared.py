@@ -5,17 +5,32 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import reference_compared as reference
 import torch
 import torch.nn.functional as F
+from small_runs import killed_in_epoch, settings, weights
 from torch import Tensor, nn
 
+from fundus_seg.builtins import OPERATORS
+from fundus_seg.config import load_config
+from fundus_seg.data.layout import open_root
+from fundus_seg.models import build_model
+from fundus_seg.models.aspp import ASPP
+from fundus_seg.models.blocks import count_parameters
+from fundus_seg.models.checkpoint import load_network
+from fundus_seg.models.operators import BranchSettings
+from fundus_seg.models.shapes import without_numbers
 from fundus_seg.ops import compared
 from fundus_seg.ops.compared.dyconv import set_temperature
 from fundus_seg.ops.compared.windows import window_products, window_sums
+from fundus_seg.plugins import find
+from fundus_seg.profiling import Macs, count_macs, peak_memory
+from fundus_seg.training import train
+from fundus_seg.training.optimiser import decay_groups
 
 CHANNELS, HEIGHT, WIDTH = 6, 5, 4
 
@@ -273,9 +288,104 @@ class TestWindows:
 
     def test_nothing_writes_windows(self) -> None:
         """Forward and backward hold less at once than the k² copies of the map that `unfold` would write."""
-        from fundus_seg.profiling import peak_memory
-
         x = torch.randn(1, 64, 32, 32, requires_grad=True)
         for k, module in ((7, compared.Involution2d(64)), (7, compared.SASA2d(64)), (3, compared.DDF2d(64))):
             used = peak_memory(lambda module=module: module(x).sum().backward())
             assert used < k * k * x.nbytes, type(module).__name__
+
+
+class TestCosts:
+    P, C = 8 * 8, 8
+
+    @pytest.mark.parametrize(
+        ("module", "macs"),
+        [
+            (compared.CondConv2d(8, experts=3), C * 3 + 3 * C * 9 + 9 * C * P),
+            (compared.WeightNet2d(8, reduction=4), C * 2 + 2 * 2 * C + 2 * 9 * C + 9 * C * P),
+            (compared.DYConvDepthwise2d(8), C * 2 + 2 * 4 + 4 * 9 * C + 4 * C + 9 * C * P),
+            (compared.DYConvPointwise2d(8, 5), C * 2 + 2 * 4 + 4 * 5 * C + 4 * 5 + 5 * C * P),
+            (compared.Involution2d(8, group_channels=4), (C * 2 + 2 * 49 * 2 + 49 * C) * P),
+            (compared.DDF2d(8, reduction=0.5), C * 9 * P + C * 4 + 4 * 9 * C + 2 * 9 * C * P),
+            (compared.SASA2d(8, heads=2), (3 * C * C + 2 * 49 * C + 7 * C) * P),
+            # Two axes; heads of 4 channels with keys of 2: three terms of logits, two of sums, over lines of 8.
+            (compared.AxialAttention2d(8, (8, 8), heads=2), 2 * (C * 16 + 2 * 8 * (3 * 2 + 2 * 4)) * P),
+            (compared.MLPMixer2d(8, 6, (8, 8), layers=2), (C * 6 + 2 * (2 * 3 * 6 + 2 * 6 * 24)) * P),
+        ],
+        ids=KINDS,
+    )
+    def test_macs_by_hand(self, module: nn.Module, macs: int) -> None:
+        """Kernels that are made from an image count with it: nothing is generated once for all."""
+        network = nn.Sequential(nn.Conv2d(3, self.C, 1), module).eval()
+        assert count_macs(network, 8) == Macs(image=3 * self.C * self.P + macs, generation=0)
+
+    def test_parameters_are_those_that_docstrings_and_the_guide_say(self) -> None:
+        guide = (Path(__file__).parents[1] / "docs" / "guide.md").read_text("utf8")
+        for op in KINDS:
+            with without_numbers():
+                count = f"{count_parameters(build_model(op)):,}"
+            assert f"{count} parameters" in find("operator", op, OPERATORS).__doc__, op
+            (line,) = (line for line in guide.splitlines() if line.startswith(f"| `{op}` |"))
+            assert f"| {count} |" in line
+
+
+class TestNetworks:
+    def test_dyconv_replaces_the_pointwise_convolutions_or_the_depthwise_one(self) -> None:
+        settings = BranchSettings((4, 4), expansion=2, generator_channels=8)
+        layers = {
+            op: [type(layer) for layer in find("operator", op, OPERATORS)(4, 6, 6, settings)][::3]
+            for op in ("depthwise", "dyconv-dw", "dyconv-pw")
+        }
+        assert layers == {
+            "depthwise": [nn.Conv2d, nn.Conv2d, nn.Conv2d],
+            "dyconv-dw": [nn.Conv2d, compared.DYConvDepthwise2d, nn.Conv2d],
+            "dyconv-pw": [compared.DYConvPointwise2d, nn.Conv2d, compared.DYConvPointwise2d],
+        }
+
+    def test_the_mixer_replaces_the_whole_aspp(self) -> None:
+        network = build_model("mlp-mixer", encoder="tu-mobilenetv2_035", image_size=64, aspp_channels=16)
+        assert [type(module) for module in network.modules()].count(compared.MLPMixer2d) == 1
+        assert not any(isinstance(module, ASPP) for module in network.modules())
+        assert isinstance(network.aspp, nn.Sequential)
+        assert network.aspp[0].layers[0].mix_positions[0].in_features == 4 * 4
+
+    @pytest.mark.parametrize("op", ["sasa", "axial"])
+    def test_embeddings_of_offsets_do_not_decay(self, op: str) -> None:
+        network = build_model(op, encoder="tu-mobilenetv2_035", image_size=64, aspp_channels=8, expansion=1)
+        decaying = {id(parameter) for parameter in decay_groups(network)[0]}
+        names = [name for name, p in network.named_parameters() if id(p) not in decaying and p.ndim > 1]
+        assert {name.rpartition(".")[2] for name in names} == {"sasa": {"rows", "columns"}, "axial": {"offsets"}}[op]
+
+
+class TestTemperature:
+    def test_falls_evenly_to_one(self) -> None:
+        paper = load_config("tiny", arguments={"holdout": "A", "model.op": "dyconv-dw"}).train
+        assert [paper.temperature_at(epoch) for epoch in (0, 5, 10, 39)] == [30, 15.5, 1, 1]
+        at_once = paper.model_copy(update={"temperature_epochs": 0})
+        assert at_once.temperature_at(0) == 1
+
+    def test_makes_attention_uniform(self) -> None:
+        module, x = made(KINDS["dyconv-dw"]), images()
+        spread = []
+        for temperature in (1e6, 30.0, 1.0):
+            set_temperature(module, temperature)
+            spread.append((module.attention(x) - 1 / 4).abs().max().item())
+        assert spread[0] < 1e-5 < spread[1] < spread[2]
+
+    def test_is_that_of_the_epoch_and_lies_in_the_checkpoint(
+        self, draw_root: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        root, overrides = open_root(draw_root()), ("train.epochs=2", "train.temperature_epochs=2")
+        whole = train(settings(*overrides, op="dyconv-dw"), root, tmp_path / "whole")
+        with killed_in_epoch(2):
+            train(settings(*overrides, op="dyconv-dw"), root, tmp_path / "parts")
+        parts = train(settings(*overrides, op="dyconv-dw"), root, tmp_path / "parts")
+        of_both = weights(whole), weights(parts)
+        assert all(torch.equal(of_both[0][name], value) for name, value in of_both[1].items())
+        assert {value.item() for name, value in of_both[0].items() if name.endswith("temperature")} == {15.5}
+        network, _ = load_network(whole.checkpoint("last"))
+        assert network.aspp.branches[0][3].attention.temperature == 15.5
+
+    def test_names_no_run_of_another_operator(self) -> None:
+        idle = "train.temperature=5"
+        assert settings(idle, op="condconv").recipe(all_domains="ABCD") == ""
+        assert settings(idle, op="dyconv-pw").recipe(all_domains="ABCD").startswith("temperature=5")
