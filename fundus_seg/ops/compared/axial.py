@@ -86,7 +86,7 @@ class _RowAttention(nn.Module):
 
     def _embeddings(self, length: int) -> Tensor:
         """(channels, o, p): the embedding of p - o for each pair of positions in a row."""
-        offsets = self.offsets
+        offsets: Tensor = self.offsets
         if offsets.shape[1] != 2 * length - 1:
             offsets = offsets @ _interpolation(offsets.shape[1], 2 * length - 1, offsets)
         return offsets.unfold(1, length, 1).flip(1)  # a window of offsets for each o, from -o to length - 1 - o
