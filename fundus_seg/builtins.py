@@ -38,6 +38,9 @@ ANNEALED = ("dyconv-dw", "dyconv-pw")
 POSITIONAL = ("tvconv", "untied", "linear", "coordconv", "axial", "mlp-mixer")
 """Those that know where in the photograph they are: they treat its left side and its right side differently."""
 
+ABLATIONS = ("random-affinity", "no-affines", "replicate", "branch-6", "branch-12", "branch-18")
+"""Parts of `model.ablation`, which takes something from `tvconv`; they combine, as in `no-affines+replicate`."""
+
 LOSSES = {
     "bce": "fundus_seg.training.task:binary_cross_entropy",
     "bce-dice": "fundus_seg.training.task:cross_entropy_and_dice",

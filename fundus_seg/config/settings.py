@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from fundus_seg import yaml_lines
 from fundus_seg.builtins import (
+    ABLATIONS,
     ANNEALED,
     AUGMENTATION_PARTS,
     AUGMENTATIONS,
@@ -41,7 +42,7 @@ from fundus_seg.config.fields import EffectWith, flatten, without_effect
 from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
-from fundus_seg.plugins import FORM, is_plugin, parts_of
+from fundus_seg.plugins import FORM, is_plugin, joined, parts_of
 from fundus_seg.protocol import NONE_UNSEEN, BeforeItExisted, Scoring
 
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
@@ -73,6 +74,14 @@ def _name(kind: str, builtin: Collection[str], parts: Collection[str] = ()) -> t
             raise ValueError(str(error)) from error
 
     return AfterValidator(check), Field(json_schema_extra={"enum": [*builtin, FORM]})
+
+
+def _check_ablation(name: str) -> str:
+    """Accepts none, or several of ABLATIONS joined by `+`; the value has them in their order."""
+    try:
+        return name if name == "none" else "+".join(joined("ablation", name, ABLATIONS))
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 class Section(BaseModel):
@@ -117,6 +126,17 @@ class ModelConfig(Section):
     """Width of the inverted residual in each branch, as a multiple of its input channels."""
     generator_channels: Annotated[Positive, EffectWith("model.op", ("tvconv", "depthwise-wide"))] = 64
     """Channels of the weight generator of tvconv."""
+    ablation: Annotated[
+        str,
+        AfterValidator(_check_ablation),
+        Field(json_schema_extra={"enum": ["none", *ABLATIONS]}),
+        EffectWith("model.op", ("tvconv",)),
+        BeforeItExisted("none"),
+    ] = "none"
+    """What is taken from tvconv; parts combine, as in no-affines+replicate. random-affinity: affinity maps start at
+    random, not at 1; no-affines: norms of the weight generator have no scale and shift of each position; replicate: its
+    convolutions pad by the nearest value, not by zeros; branch-6, branch-12, branch-18: these branches alone have
+    tvconv, the others depthwise."""
 
 
 class OptimConfig(Section):
@@ -292,6 +312,7 @@ class Recipe(Section):
 
     def network_spec(self) -> dict[str, Any]:
         """The arguments of `fundus_seg.models.build_model`, weights apart; a checkpoint's `model_spec`."""
+        ablated = self.model.op == "tvconv" and self.model.ablation != "none"
         return {
             "op": self.model.op,
             "encoder": self.model.encoder,
@@ -299,6 +320,7 @@ class Recipe(Section):
             "aspp_channels": self.model.aspp_channels,
             "expansion": self.model.expansion,
             "generator_channels": self.model.generator_channels,
+            **({"ablation": self.model.ablation} if ablated else {}),
         }
 
     def plugins(self) -> dict[str, str]:

@@ -21,8 +21,9 @@ Where this departs from the paper and from its released code:
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
-from typing import Unpack
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,10 @@ class TVConv2d(TranslationVariantConv2d):
         affinity_channels: c_A. A is a parameter (c_A, h, w) that starts at 1.
         generator_channels: width of B.
         generator_layers: blocks in B after the input block.
+        affinity_start: "ones", or "random" for A from a standard normal distribution.
+        norm_affines: whether each layer norm of B has a scale and a shift for each channel and position.
+        padding: "zeros", or "replicate" for convolutions of B that pad A and their maps by the nearest value. With A
+            constant, no affines and "replicate", W is the same at every position: a depthwise convolution.
         options: `stride`, the step between output positions in input pixels (default 1); `resample`, "bilinear" to
             resample W to the size of the map at hand (default None: other sizes are refused); `kernel_cache_bytes`,
             the bytes that the cached kernels may take together (default 1 GiB).
@@ -72,21 +77,26 @@ class TVConv2d(TranslationVariantConv2d):
         affinity_channels: int = 4,
         generator_channels: int = 64,
         generator_layers: int = 3,
+        affinity_start: Literal["ones", "random"] = "ones",
+        norm_affines: bool = True,
+        padding: Literal["zeros", "replicate"] = "zeros",
         **options: Unpack[KernelOptions],
     ) -> None:
         super().__init__(channels, size, kernel_size, **options)
-        self.affinity_maps = nn.Parameter(torch.ones(affinity_channels, *size))
+        make = torch.ones if affinity_start == "ones" else torch.randn
+        self.affinity_maps = nn.Parameter(make(affinity_channels, *size))
         widths = [affinity_channels] + [generator_channels] * (generator_layers + 1)
+        conv = partial(conv2d, kernel_size=3, padding_mode=padding)
         self.generator = nn.Sequential(
-            *(_generator_block(before, after, size) for before, after in pairwise(widths)),
-            conv2d(generator_channels, channels * kernel_size**2, 3),
+            *(  # a layer norm, not a batch norm, because A has no batch
+                nn.Sequential(
+                    conv(before, after), nn.LayerNorm((after, *size), elementwise_affine=norm_affines), nn.ReLU()
+                )
+                for before, after in pairwise(widths)
+            ),
+            conv(generator_channels, channels * kernel_size**2),
         )
 
     def _generate(self) -> Tensor:
         weight: Tensor = self.generator(self.affinity_maps[None])  # (1, C·k², h, w)
         return weight.view(self.channels, self.kernel_size**2, *self.size)
-
-
-def _generator_block(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Sequential:
-    """Convolution, layer norm, ReLU; a layer norm, not a batch norm, because A has no batch."""
-    return nn.Sequential(conv2d(in_channels, out_channels, 3), nn.LayerNorm((out_channels, *size)), nn.ReLU())
