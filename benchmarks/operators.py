@@ -18,7 +18,6 @@ from time import perf_counter, process_time
 import torch
 from torch import Tensor, nn
 
-from fundus_seg.errors import counted
 from fundus_seg.hardware import machine
 from fundus_seg.ops import compared
 from fundus_seg.profiling import peak_memory
@@ -96,13 +95,14 @@ def page(rows: list[str], arguments: argparse.Namespace) -> str:
     lines = [
         "# The operators that the paper compares, on the CPU",
         "",
-        f"{machine()}; {counted(arguments.threads, 'thread')}, "
-        f"{'CPU' if arguments.threads == 1 else 'wall'} time; median of {arguments.rounds} rounds, with the quartiles.",
+        f"{machine()}. {'CPU' if arguments.threads == 1 else 'Wall'} time, the median of {arguments.rounds} rounds, with "
+        "the quartiles in brackets.",
         "",
         f"Forward and backward of a map ({arguments.batch},{arguments.channels},{SIDE},{SIDE}) in float32, for the "
-        "gradients of the map and of every parameter. `plain` is the authors' formulation in plain torch "
-        "(`plain_operators.py`), on a contiguous map. Ratios are ours / plain, below 1 where ours is faster. Memory is "
-        "the peak of forward and backward beyond map and parameters, as a multiple of the map.",
+        "gradients of the map and of every parameter.",
+        "`plain` is the authors' formulation in plain torch (`plain_operators.py`), on a contiguous map. Ratios are",
+        "ours / plain, below 1 where ours is faster. Memory is the peak of forward and backward beyond map and",
+        "parameters, as a multiple of the map.",
         "",
         "| operator | plain [ms] | ours [ms] | ours / plain | channels last / plain | memory: plain | ours | "
         "channels last |",
