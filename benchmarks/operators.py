@@ -95,8 +95,8 @@ def page(rows: list[str], arguments: argparse.Namespace) -> str:
     lines = [
         "# The operators that the paper compares, on the CPU",
         "",
-        f"{machine()}. {'CPU' if arguments.threads == 1 else 'Wall'} time, the median of {arguments.rounds} rounds, with "
-        "the quartiles in brackets.",
+        f"{machine()}. {'CPU' if arguments.threads == 1 else 'Wall'} time, the median of {arguments.rounds} rounds, "
+        "with the quartiles in brackets.",
         "",
         f"Forward and backward of a map ({arguments.batch},{arguments.channels},{SIDE},{SIDE}) in float32, for the "
         "gradients of the map and of every parameter.",

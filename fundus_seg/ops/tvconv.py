@@ -15,6 +15,7 @@ Where this departs from the paper and from its released code:
 - In the paper the operator starts as a plain depthwise convolution. That holds in the interior only: the zero padding
   of B's five convolutions reaches five positions in, so that the inner (h - 10) x (w - 10) kernels are equal at first.
 - W is cached at inference, as the paper describes; the released code generates it at every forward pass.
+- `affinity_start`, `norm_affines` and `padding` take something away, for ablations; their defaults change nothing.
 - `stride` and `resample` are additions. The paper names the fixed size of A as a limit and suggests resampling A; here
   W is resampled, because B's layer norms have the size of A.
 """
