@@ -94,7 +94,7 @@ def _frame(
     kind: Perturbation, by_strength: Mapping[float, Sequence[Evaluation]], metrics: Sequence[str]
 ) -> pd.DataFrame:
     names = captions_of(by_strength[identity_of(kind)])
-    cells = {
+    cells: dict[tuple[Any, ...], pd.DataFrame] = {
         (strength, *where): cell
         for strength, own in by_strength.items()
         for where, cell in labelled(case_values(own), names).groupby(["structure", "holdout", "column"], sort=False)

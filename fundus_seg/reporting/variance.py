@@ -22,10 +22,11 @@ _QUANTITIES = {
 def variance_table(found: FeatureVariances) -> Report:
     """One row per domain and shift, one column per stage: ratio (cross / intra). The frame is `found.rows`."""
     rows = []
-    for (domain, shift), own in found.rows.groupby(["domain", "shift"], sort=False):
+    for _, own in found.rows.groupby(["domain", "shift"], sort=False):
         numbers = zip(own["ratio"], own["cross"], own["intra"], strict=True)
         texts = (f"{ratio:.2f} ({cross:.3g} / {intra:.3g})" for ratio, cross, intra in numbers)
-        rows.append((str(domain), str(own["photographs"].iloc[0]), _crops(shift), *texts))
+        domain, shift, photographs = own[["domain", "shift", "photographs"]].iloc[0]
+        rows.append((domain, str(photographs), _crops(shift), *texts))
     stages = found.rows.drop_duplicates("stage")
     columns = tuple(
         f"stage {stage} (stride {stride})" for stage, stride in zip(stages["stage"], stages["stride"], strict=True)
