@@ -7,13 +7,14 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from small_runs import settings
+from small_runs import Lines, evaluation_of, identity, settings
 
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
 from fundus_seg.evaluation import evaluate_runs
-from fundus_seg.evaluation.perturbation import STRENGTHS, Move, identity_of, strengths_of
+from fundus_seg.evaluation.perturbation import STRENGTHS, Move, Perturbed, identity_of, strengths_of
 from fundus_seg.evaluation.perturbed import perturb_runs
+from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.reporting.perturbed import perturbed_reports
 from fundus_seg.training import train
 
@@ -100,6 +101,11 @@ def test_zero_strength_is_evaluate_and_nothing_is_written(runs, command):
     far_rows = report.frame[report.frame["strength"] == 0.3].set_index("structure")
     assert (far_rows["mean"] - own["mean"]).to_dict() == pytest.approx(far_rows["change"].to_dict())
 
+    for protocol in ({"views": "flip"}, {"inference": "native"}, {"adapt_batch_norms": 0}):
+        own = evaluate_runs([runs], **protocol).evaluations
+        ((same,),) = perturb_runs(own, [runs], "rotate", []).evaluations.values()
+        pd.testing.assert_frame_equal(same.cases, own[0].cases, check_dtype=False, check_exact=True)
+
     options = ("--perturb", "scale", "--strengths", "0.8", "--metrics", "dsc", "--format", "csv", "--plots", "plots")
     printed = command("evaluate", runs, *options)
     tables = printed.out.split("# Scaled photographs of unseen domains")
@@ -109,3 +115,30 @@ def test_zero_strength_is_evaluate_and_nothing_is_written(runs, command):
     assert "scoring protocol" in tables[1]
     assert (runs.parent / "plots" / "perturb-scale-dsc.svg").is_file()
     assert "one map" in command("evaluate", runs, "--strengths", "1", code=2).err
+
+
+def test_masks_of_other_tools_are_left_out_by_name(tmp_path):
+    told = Lines()
+    other = evaluation_of([], identity(operator="nnunet", preset="unknown"), checkpoint=None)
+    moved = perturb_runs([other], [tmp_path], "shear", progress=told)
+    assert [line for line in told.lines if "masks that another tool made" in line and str(other.path) in line]
+    assert perturbed_reports(moved) == []
+
+
+def test_true_masks_that_left_the_frame_are_counted_and_in_no_score():
+    """Two cases with a Dice of 0.9; moved, the truth of one is gone, and the other has 0.5."""
+
+    def scores(*disc: float | None) -> Evaluation:
+        rows = [
+            {"domain": "A", "case": case, "structure": structure, "truth_pixels": 0 if dsc is None else 9, "dsc": dsc}
+            for case, dsc in zip("ab", disc, strict=True)
+            for structure in ("disc", "cup")
+        ]
+        return evaluation_of([{"hd": 1.0, **row} for row in rows], identity())
+
+    moved = Perturbed("translate", {0.0: [scores(0.9, 0.9)], 0.5: [scores(0.5, None)]})
+    (report,) = perturbed_reports(moved, ["dsc"])
+    assert "true masks moved out of the frame, in no score there: 2 at +50 %" in report.layout.notes
+    far = report.frame[report.frame["strength"] == 0.5]
+    assert far["mean"].tolist() == [50, 50]
+    assert far["change"].tolist() == pytest.approx([-40, -40])
