@@ -24,7 +24,7 @@ from fundus_seg.statistics.patients import case_scores, patients_interval
 from fundus_seg.viz.curves import draw_curves
 from fundus_seg.viz.style import save
 
-_LABELS = ("metric", "structure", "unseen", "column", "")
+_LABELS = ("metric", "structure", "unseen", "column", "value")
 _VERBS: dict[Perturbation, str] = {
     "rotate": "Rotated",
     "shear": "Sheared",
@@ -158,7 +158,8 @@ def _report(kind: Perturbation, by_strength: Mapping[float, Sequence[Evaluation]
 def _strength_text(kind: Perturbation, strength: float) -> str:
     if kind == "scale":
         return f"x {strength:g}"
-    return f"{100 * strength:+g} %" if kind == "translate" else f"{strength:+g}°"
+    number, unit = (100 * strength, " %") if kind == "translate" else (strength, "°")
+    return f"{number:+g}{unit}" if number else f"0{unit}"
 
 
 def _lost_notes(kind: Perturbation, by_strength: Mapping[float, Sequence[Evaluation]]) -> list[str]:
