@@ -43,7 +43,9 @@ def to_onnx(network: nn.Module) -> Any:
     what = f"operator {spec['op']} with encoder {spec['encoder']}"
     baked = bake(network).cpu()
     if count_parameters(baked) * _BYTES_PER_PARAMETER > _MOST_BYTES:
-        raise FundusSegError(f"{what}: more than the 2 GiB of weights that a file of ONNX holds; take a smaller network")
+        raise FundusSegError(
+            f"{what}: more than 2 GiB of weights, which a file of ONNX cannot hold; export it as torch"
+        )
     images = torch.zeros(2, 3, spec["image_size"], spec["image_size"])  # of one photograph, torch would fix the number
     try:
         import onnxscript.optimizer
@@ -51,7 +53,7 @@ def to_onnx(network: nn.Module) -> Any:
         raise UsageError(f"a network is written as ONNX with onnx and onnxscript: {INSTALL}") from error
     try:
         with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 baked,
                 (images,),
                 dynamo=True,
@@ -78,8 +80,9 @@ def _plain(x: Any, weight: Any, k: int, stride: int, dilation: int) -> Any:
 
     The arguments are values of onnxscript. The kernel of each tap is taken out of the constant when it is folded.
     """
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op: Any = opset18
     height, width = weight.shape[2:]
     margin = dilation * (k // 2)
     padded = op.Pad(x, op.Constant(value_ints=[0, 0, margin, margin, 0, 0, margin, margin]))
