@@ -52,7 +52,7 @@ def to_onnx(network: nn.Module) -> Any:
     except ImportError as error:
         raise UsageError(f"a network is written as ONNX with onnx and onnxscript: {INSTALL}") from error
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program: Any = torch.onnx.export(
                 baked,
                 (images,),
@@ -118,8 +118,8 @@ def _reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Within, the exporter neither warns of its own deprecations nor logs what it leaves as it is."""
+def quiet() -> Iterator[None]:
+    """Within, what torch and onnxruntime write a graph with neither warns of its own ways nor logs them."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
