@@ -81,7 +81,7 @@ def main() -> None:
         "",
         f"{machine()}. Networks of `paper` at 256x256, random weights, one photograph at a time.",
         "",
-        "Written by `benchmarks/deploy.py`. Times are of the CPU, the median over rounds and in brackets the quartiles.",
+        "Written by `benchmarks/deploy.py`. Times are CPU times: median over rounds, in brackets quartiles.",
         "",
         "| network | ONNX [MB] | probabilities differ by | equal pixels [%] | torch [ms] | ONNX [ms] | torch / ONNX |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -144,6 +144,8 @@ def _eight_bits(
 ) -> tuple[Any, Predictor, dict[str, Any]]:
     """The graph in 8 bits, its predictor, and what was compared; refused if it loses too much."""
     scored = [sample for sample in samples if sample.true is not None]
+    if not scored:
+        raise DataError("a disc is found in none of the photographs that have true masks; give others")
     graph = in_eight_bits(graph, samples)
     exported = _as_onnx(original, graph)
     scores = refuse_lossy(original, exported, scored)

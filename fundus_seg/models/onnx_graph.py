@@ -41,7 +41,7 @@ def to_onnx(network: nn.Module) -> Any:
     """
     spec: Any = network.spec
     what = f"operator {spec['op']} with encoder {spec['encoder']}"
-    baked = bake(network).cpu()
+    baked = bake(network).cpu().to(memory_format=torch.contiguous_format)  # the layout whose graph is plain
     if count_parameters(baked) * _BYTES_PER_PARAMETER > _MOST_BYTES:
         raise FundusSegError(
             f"{what}: more than 2 GiB of weights, which a file of ONNX cannot hold; export it as torch"
