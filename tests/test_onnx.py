@@ -23,12 +23,14 @@ from fundus_seg import load_model
 from fundus_seg.builtins import OPERATORS
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, FundusSegError, UsageError
-from fundus_seg.inference import onnx_eight_bits, onnx_export, standalone
+from fundus_seg.inference import onnx_eight_bits, onnx_export, onnx_samples, standalone
 from fundus_seg.inference.calibration import Calibration, write_calibration
 from fundus_seg.inference.ensemble import load_ensemble
+from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.members import find_members, is_model
 from fundus_seg.inference.onnx_export import export_onnx
 from fundus_seg.inference.onnx_network import OnnxNetwork
+from fundus_seg.inference.postprocess import clean
 from fundus_seg.models import build_model
 from fundus_seg.models.blocks import conv2d
 from fundus_seg.models.checkpoint import network_state, write_checkpoint
@@ -46,6 +48,7 @@ USAGE: dict[str, Any] = {
     "scoring": Scoring(threshold=0.5).model_dump(),
     "phantom": True,
 }
+PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (100, 80, 3), np.uint8)
 RUN = "runs/paper/none/tvconv/seed-0"
 
 
@@ -78,7 +81,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = folder / "checkpoints/best.ckpt"
     write_checkpoint(checkpoint, network_state(network_of("tvconv", SMALL), USAGE))
     (folder / "TRAINED").touch()
-    (folder / "trust.json").touch()
     fitted = Calibration(
         checkpoint_sha256=file_digest(checkpoint), disc=1.5, cup=2.0, domains={}, data={}, size=64, versions={}
     )
@@ -93,8 +95,11 @@ def told() -> Told:
 
 @pytest.fixture(scope="module")
 def exported(run: Path, told: Told) -> Path:
-    """The run's network as ONNX."""
-    return export_onnx(run, run.with_name("deployed"), {"licence": "CC0"}, progress=told)
+    """The run's network as ONNX; the run is given a trust.json meanwhile."""
+    (run / "trust.json").touch()
+    written = export_onnx(run, run.with_name("deployed"), {"licence": "CC0"}, progress=told)
+    (run / "trust.json").unlink()
+    return written
 
 
 @pytest.fixture
@@ -105,9 +110,11 @@ def deployed(exported: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(exported: Path, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
-    """The graph, which an export gets without being made again."""
+    """The graph, which an export gets without being made again; it is checked on a small photograph."""
     graph = onnx.load(exported / "model.onnx")
     monkeypatch.setattr(onnx_export, "to_onnx", lambda network: graph)
+    monkeypatch.setattr(onnx_samples, "draw_case", lambda *_: (PHOTOGRAPH, None))
+    monkeypatch.setattr(onnx_samples, "_PHANTOMS", 1)
     return graph
 
 
@@ -146,16 +153,18 @@ class TestTheGraph:
         assert b"site-packages" not in content
         assert b"torch.nn" not in content
 
-    def test_every_operator_is_written(self) -> None:
+    def test_operators_are_written(self) -> None:
+        others = [op for op in OPERATORS if op not in ("tvconv", "untied")]  # that of `exported`; and as `linear`
+
         class Branches(nn.Module):
-            """All operators side by side, which takes one export."""
+            """Operators side by side, which takes one export."""
 
             def __init__(self) -> None:
                 super().__init__()
                 self.spec = {"op": "all", "encoder": "none", "image_size": 64}
                 self.stem = nn.Conv2d(3, 4, 16, stride=16)
                 settings = BranchSettings((4, 4), 1, 4)
-                self.branches = nn.ModuleList(find("operator", op, OPERATORS)(4, 2, 6, settings) for op in OPERATORS)
+                self.branches = nn.ModuleList(find("operator", op, OPERATORS)(4, 2, 6, settings) for op in others)
 
             def forward(self, x: Tensor) -> Tensor:
                 deep = self.stem(x)
@@ -226,7 +235,8 @@ class TestTheFolder:
         assert "ms as ONNX" in told.text
         assert "left out: 1 file, of predicted scores" in told.text
 
-    def test_equal_networks_give_equal_bytes(self, exported: Path, run: Path, tmp_path: Path, quick: Any) -> None:
+    @pytest.mark.slow
+    def test_equal_networks_give_equal_bytes(self, exported: Path, run: Path, tmp_path: Path) -> None:
         again = export_onnx(run, tmp_path / "again", {"licence": "CC0"})
         for file in exported.iterdir():
             assert (again / file.name).read_bytes() == file.read_bytes()
@@ -238,10 +248,13 @@ class TestTheFolder:
         assert imported - sys.stdlib_module_names == {"cv2", "numpy", "onnxruntime", "PIL"}
 
     def test_a_network_that_is_not_the_same_is_not_kept(self, run: Path, tmp_path: Path, quick: Any) -> None:
-        bias = next(each for each in quick.graph.initializer if each.name == "decoder.classify.bias")
-        values = onnx.numpy_helper.to_array(bias) + 0.01
-        bias.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), bias.name))
-        with pytest.raises(FundusSegError, match=r"is not the one in torch: probabilities differ by 2\.\de-03"):
+        last = [node for node in quick.graph.node if node.op_type == "Conv"][-1]
+        weight = next(each for each in quick.graph.initializer if each.name == last.input[1])
+        values = onnx.numpy_helper.to_array(weight) * np.float32(1.01)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        with pytest.raises(
+            FundusSegError, match=r"is not the one in torch: probabilities differ by \d\.\de-0[23] at most"
+        ):
             export_onnx(run, tmp_path / "deep/out")
         assert list(tmp_path.iterdir()) == []
 
@@ -292,9 +305,7 @@ class TestPredicting:
         )
         command = [sys.executable, "-c", hook, exported / "predict.py", *crops.iterdir(), "--out", tmp_path / "masks"]
         subprocess.run(command, check=True, cwd=tmp_path)
-        out = onnx_export.Path(tmp_path / "torch")
-        from fundus_seg.inference.folder import predict_folder
-
+        out = tmp_path / "torch"
         predict_folder(run, [crops], out)
         for path in crops.iterdir():
             own, other = (
@@ -302,27 +313,23 @@ class TestPredicting:
             )
             assert own.shape == other.shape
             assert (own == other).mean() >= 0.9999
-            assert 0.01 < (other != 255).mean() < 0.99
+            assert 0 < (other != 255).mean() < 1
 
     @pytest.mark.parametrize(("largest", "fill"), [(True, True), (True, False), (False, True), (False, False)])
     def test_the_script_cleans_as_the_package_does(self, largest: bool, fill: bool) -> None:
-        from fundus_seg.inference.postprocess import clean
-
         for seed in range(40):
             mask = np.random.default_rng(seed).random((12, 15)) < (0.0, 0.2, 0.45, 0.7)[seed % 4]
             assert (standalone._clean(mask, largest, fill) == clean(mask[None], largest=largest, fill=fill)[0]).all()
 
     def test_the_script_tells_what_it_cannot_read(self, exported: Path, tmp_path: Path) -> None:
         Image.fromarray(np.full((20, 20), 1000, np.uint16)).save(tmp_path / "deep.png")
+        with pytest.raises(ValueError, match="more than 8 bits"):
+            standalone._read(tmp_path / "deep.png")
         (tmp_path / "text.png").write_text("no picture")
-        for name, reason in {"deep.png": "more than 8 bits", "text.png": "cannot identify"}.items():
-            ran = subprocess.run(
-                [sys.executable, exported / "predict.py", tmp_path / name, "--out", tmp_path / "masks"],
-                capture_output=True,
-                text=True,
-            )
-            assert ran.returncode == 1
-            assert re.fullmatch(rf"error: [^\n]*{re.escape(name)}: [^\n]*{reason}[^\n]*\n", ran.stderr)
+        command = [sys.executable, exported / "predict.py", tmp_path / "text.png", "--out", tmp_path / "masks"]
+        ran = subprocess.run(command, capture_output=True, text=True)
+        assert ran.returncode == 1
+        assert re.fullmatch(r"error: [^\n]*text\.png: cannot identify[^\n]*\n", ran.stderr)
 
     def test_it_is_a_model_among_others(self, exported: Path, run: Path, crops: Path) -> None:
         assert is_model(exported)
@@ -371,6 +378,7 @@ class TestPredicting:
 
 
 class TestEightBits:
+    @pytest.mark.slow
     def test_it_is_smaller_and_scores_the_same(
         self, run: Path, exported: Path, photographs: Path, tmp_path: Path, quick: Any
     ) -> None:

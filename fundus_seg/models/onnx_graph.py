@@ -41,11 +41,12 @@ def to_onnx(network: nn.Module) -> Any:
     """
     spec: Any = network.spec
     what = f"operator {spec['op']} with encoder {spec['encoder']}"
-    baked = bake(network).cpu().to(memory_format=torch.contiguous_format)  # the layout whose graph is plain
+    baked = bake(network)
     if count_parameters(baked) * _BYTES_PER_PARAMETER > _MOST_BYTES:
         raise FundusSegError(
             f"{what}: more than 2 GiB of weights, which a file of ONNX cannot hold; export it as torch"
         )
+    baked = baked.cpu().to(memory_format=torch.contiguous_format)  # the layout whose graph is plain
     images = torch.zeros(2, 3, spec["image_size"], spec["image_size"])  # of one photograph, torch would fix the number
     try:
         import onnxscript.optimizer
