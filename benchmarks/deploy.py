@@ -54,7 +54,7 @@ def row(what: str, spec: dict[str, Any], rounds: int = ROUNDS) -> str:
     cpu = torch.device("cpu")
     original = Predictor(network, device=cpu)
     samples = phantom_samples(original)
-    images = scale_photographs(torch.stack([torch.from_numpy(each.seen) for each in samples]).permute(0, 3, 1, 2))
+    images = scale_photographs(torch.stack([torch.tensor(each.seen) for each in samples]).permute(0, 3, 1, 2))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0  # the statistics of these photographs

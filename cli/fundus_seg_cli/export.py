@@ -22,8 +22,8 @@ def export(
         Literal["torch", "onnx"],
         typer.Option(
             "--format",
-            help="torch: the weights in half precision in one file, taken as any checkpoint is. onnx: a folder that "
-            "runs without torch and without this package, checked before it is kept.",
+            help="With torch, the weights in half precision in one file, taken as any checkpoint is. With onnx, a "
+            "folder that runs without torch and without this package, checked before it is kept.",
         ),
     ] = "torch",
     out: Annotated[
