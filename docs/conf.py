@@ -1,0 +1,46 @@
+"""The documentation site: how Sphinx builds it from the Markdown pages (`make docs`). Its navigation is docs/index.md.
+
+The source folder is the checkout, not docs/, so that the links between the pages, README.md, CONTRIBUTING.md and
+benchmarks/ are the same on the site as in the checkout.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from fundus_seg.version import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
+import made_reference
+
+project = "fundus-seg"
+author = copyright = "The fundus-seg developers"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc = "docs/index"
+include_patterns = ["docs/**.md", "benchmarks/*.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+exclude_patterns = [".*", "build", "runs", "site", "benchmarks/methods.md", "benchmarks/recipe.md"]
+"""The last two are part of docs/methods.md and docs/recipe.md."""
+
+myst_heading_anchors = 4
+smartquotes = False  # options are written --so
+default_role = "code"
+"""`A name` in a docstring is code, as in Markdown."""
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"fundus-seg {version}"
+html_copy_source = False
+templates_path = ["templates"]
+html_additional_pages = {"index": "redirect.html"}
+
+
+def setup(app: Sphinx) -> None:
+    """Write the pages of the commands and of the Python interface before the pages are read."""
+    app.connect("builder-inited", lambda _: made_reference.write())
