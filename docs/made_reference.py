@@ -52,7 +52,9 @@ def _stub(init: Path) -> Path:
 
 def _says_all(path: Path) -> bool:
     statements = [each for each in ast.parse(path.read_text("utf8")).body if isinstance(each, ast.Assign)]
-    return any(isinstance(target, ast.Name) and target.id == "__all__" for each in statements for target in each.targets)
+    return any(
+        isinstance(target, ast.Name) and target.id == "__all__" for each in statements for target in each.targets
+    )
 
 
 def _commands() -> dict[str, str]:
