@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
 STARTER := runs/phantom/starter/none/depthwise/seed-0
 
-.PHONY: demo starter test test-all bench bench-grid bench-ray docs lint clean
+.PHONY: chromium demo starter test test-all bench bench-grid bench-ray docs lint clean
 
 demo: .venv/installed
 	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
@@ -18,11 +18,18 @@ starter: .venv/installed
 test: lint
 	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
-test-all: lint .venv/docs .venv/ray
+test-all: lint .venv/docs .venv/ray chromium
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Debian's, for the tests that drive pages; they are skipped without it
+chromium:
+	@command -v chromium chromium-browser google-chrome > /dev/null \
+	|| { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; } \
+	|| echo 'no Chromium, and none could be installed: the tests that drive pages are skipped'
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py
+	$(BIN)/python benchmarks/operators.py
 	$(BIN)/python benchmarks/distances.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/augment.py

@@ -17,11 +17,29 @@ OPERATORS = {
     "untied": "fundus_seg.models.operators:untied_block",
     "linear": "fundus_seg.models.operators:linear_block",
     "coordconv": "fundus_seg.models.operators:coordconv_block",
+    "condconv": "fundus_seg.models.compared:condconv_block",
+    "weightnet": "fundus_seg.models.compared:weightnet_block",
+    "dyconv-dw": "fundus_seg.models.compared:dyconv_depthwise_block",
+    "dyconv-pw": "fundus_seg.models.compared:dyconv_pointwise_block",
+    "involution": "fundus_seg.models.compared:involution_block",
+    "ddf": "fundus_seg.models.compared:ddf_block",
+    "sasa": "fundus_seg.models.compared:sasa_block",
+    "axial": "fundus_seg.models.compared:axial_block",
+    "mlp-mixer": "fundus_seg.models.compared:mlp_mixer",
 }
 """What `model.op` takes; a factory is a `fundus_seg.models.operators.Operator`."""
 
-POSITIONAL = ("tvconv", "untied", "linear", "coordconv")
+WHOLE_ASPP = ("mlp-mixer",)
+"""Those out of the family: they replace the whole ASPP, where the others replace its three spatial branches."""
+
+ANNEALED = ("dyconv-dw", "dyconv-pw")
+"""Those with a temperature that falls while they are trained."""
+
+POSITIONAL = ("tvconv", "untied", "linear", "coordconv", "axial", "mlp-mixer")
 """Those that know where in the photograph they are: they treat its left side and its right side differently."""
+
+ABLATIONS = ("random-affinity", "no-affines", "replicate", "branch-6", "branch-12", "branch-18")
+"""Parts of `model.ablation`, which takes something from `tvconv`; they combine, as in `no-affines+replicate`."""
 
 LOSSES = {
     "bce": "fundus_seg.training.task:binary_cross_entropy",

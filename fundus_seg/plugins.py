@@ -82,6 +82,15 @@ def parts_of(kind: str, name: str, builtin: Iterable[str], parts: Collection[str
     """
     if "+" not in name or not parts:
         return [check_name(kind, name, builtin)]
+    return joined(kind, name, parts)
+
+
+def joined(kind: str, name: str, parts: Collection[str]) -> list[str]:
+    """The names that are joined by `+` in a name, or the only one, in the order of `parts`.
+
+    Raises:
+        UsageError: a name is not one of `parts`, or is given twice.
+    """
     given = [part.strip() for part in name.split("+")]
     for part in given:
         if part not in parts:

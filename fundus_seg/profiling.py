@@ -25,6 +25,7 @@ from fundus_seg.hardware import machine
 from fundus_seg.models import bake, build_model
 from fundus_seg.models.blocks import count_parameters, count_trained
 from fundus_seg.ops import dispatch, native
+from fundus_seg.ops.compared.ddf import decoupled_filter
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import check_side
 
@@ -116,7 +117,7 @@ def profile(
 
 
 def count_macs(network: nn.Module, size: int) -> Macs:
-    """MACs of convolutions, matrix products and translation-variant convolutions; nothing is computed.
+    """MACs of convolutions, matrix products and the operators of this package; nothing is computed.
 
     The MACs that grow with the batch are those of the photographs; the rest generates kernels. Norms, activations and
     interpolation are left out, as is usual.
@@ -185,7 +186,9 @@ def _backend() -> str:
 def _macs(network: nn.Module, batch: int, size: int) -> int:
     """MACs of one pass that records gradients, so that no kernel comes from the cache."""
     formulas = {
-        torch.ops.fundus_seg.translation_variant_conv2d: _translation_variant_flops,
+        dispatch.forward: _translation_variant_flops,
+        dispatch.grad_weight: _window_flops,
+        decoupled_filter: _decoupled_flops,
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,  # the counter knows those of GPUs
     }
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
@@ -199,6 +202,18 @@ def _translation_variant_flops(
 ) -> int:
     """Two for each of the k² taps (weight: (C, k², h, w)) of each output; the name `out_shape` is the counter's."""
     return 2 * weight[1] * math.prod(out_shape)
+
+
+def _window_flops(queries: torch.Size, keys: torch.Size, *geometry: int, out_shape: torch.Size, **_: Any) -> int:
+    """Two for each channel of a group (queries: (C / G, B·G, h, w)) of each logit."""
+    return 2 * queries[0] * math.prod(out_shape)
+
+
+def _decoupled_flops(
+    x: torch.Size, spatial: torch.Size, channel: torch.Size, *geometry: int, out_shape: torch.Size, **_: Any
+) -> int:
+    """Four for each of the k² taps (channel: (B, C, k²)) of each output: one product with each of the two filters."""
+    return 4 * channel[2] * math.prod(out_shape)
 
 
 def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:

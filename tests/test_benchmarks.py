@@ -256,3 +256,14 @@ def test_a_recipe_s_ingredients_are_joined_and_compared_by_hand(monkeypatch: pyt
     assert "| plain | 82.0 [" in lines["plain"] and "| whole | 90.0 [" in lines["whole"]
     assert lines["flip"].startswith("| flip | | | +3.0 [+3.0, +3.0] | +3.0 [+3.0, +3.0] | +8.0 [")
     assert lines["EMA"].startswith("| EMA | | | +0.0 [+0.0, +0.0] | +0.0 [+0.0, +0.0] | +8.0 [")
+
+
+def test_plain_formulations_compute_the_same() -> None:
+    from operators import OPERATORS
+    from plain_operators import PLAIN
+
+    torch.manual_seed(0)
+    x = torch.randn(2, 16, 16, 16, dtype=torch.float64)
+    for name, plain in PLAIN.items():
+        operator = OPERATORS[name](16).double().eval()
+        torch.testing.assert_close(plain(operator, x), operator(x))

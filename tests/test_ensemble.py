@@ -228,7 +228,7 @@ class TestArguments:
             load_ensemble([tmp_path / "model.ckpt"], views="flip", progress=lines)
             return lines.lines
 
-        assert [op for op in OPERATORS if told(op)] == ["tvconv", "untied", "linear", "coordconv"]
+        assert [op for op in OPERATORS if told(op)] == ["tvconv", "untied", "linear", "coordconv", "axial", "mlp-mixer"]
         assert told("tvconv")[0].startswith("warning: --views flip with tvconv, which knows the left side")
         assert told("tvconv", mirrored=True) == []
 

@@ -24,6 +24,8 @@ from pydantic_core import PydanticCustomError
 
 from fundus_seg import yaml_lines
 from fundus_seg.builtins import (
+    ABLATIONS,
+    ANNEALED,
     AUGMENTATION_PARTS,
     AUGMENTATIONS,
     LOSSES,
@@ -40,7 +42,7 @@ from fundus_seg.config.fields import EffectWith, flatten, without_effect
 from fundus_seg.config.presets import preset_text
 from fundus_seg.digests import short_hash
 from fundus_seg.errors import UsageError
-from fundus_seg.plugins import FORM, is_plugin, parts_of
+from fundus_seg.plugins import FORM, is_plugin, joined, parts_of
 from fundus_seg.protocol import NONE_UNSEEN, BeforeItExisted, Scoring
 
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
@@ -56,6 +58,7 @@ _LIST_TOO = Field(strict=False)
 """YAML has lists alone, no tuples."""
 _OF_STEPS = EffectWith("optim.schedule", ("step",))
 _OF_SWAD = EffectWith("train.average", ("swad",))
+_OF_ANNEALED = EffectWith("model.op", ANNEALED)
 
 
 def _name(kind: str, builtin: Collection[str], parts: Collection[str] = ()) -> tuple[AfterValidator, FieldInfo]:
@@ -71,6 +74,14 @@ def _name(kind: str, builtin: Collection[str], parts: Collection[str] = ()) -> t
             raise ValueError(str(error)) from error
 
     return AfterValidator(check), Field(json_schema_extra={"enum": [*builtin, FORM]})
+
+
+def _check_ablation(name: str) -> str:
+    """Accepts none, or several of ABLATIONS joined by `+`; the value has them in their order."""
+    try:
+        return name if name == "none" else "+".join(joined("ablation", name, ABLATIONS))
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 class Section(BaseModel):
@@ -115,6 +126,17 @@ class ModelConfig(Section):
     """Width of the inverted residual in each branch, as a multiple of its input channels."""
     generator_channels: Annotated[Positive, EffectWith("model.op", ("tvconv", "depthwise-wide"))] = 64
     """Channels of the weight generator of tvconv."""
+    ablation: Annotated[
+        str,
+        AfterValidator(_check_ablation),
+        Field(json_schema_extra={"enum": ["none", *ABLATIONS]}),
+        EffectWith("model.op", ("tvconv",)),
+        BeforeItExisted("none"),
+    ] = "none"
+    """What is taken from tvconv; parts combine, as in no-affines+replicate. random-affinity: affinity maps start at
+    random, not at 1; no-affines: norms of the weight generator have no scale and shift of each position; replicate: its
+    convolutions pad by the nearest value, not by zeros; branch-6, branch-12, branch-18: these branches alone have
+    tvconv, the others depthwise."""
 
 
 class OptimConfig(Section):
@@ -197,6 +219,11 @@ class TrainConfig(Section):
     swad_r: Annotated[float, Field(ge=1), _OF_SWAD, BeforeItExisted(1.3)] = 1.3
     """For average swad: what is tolerated of 1 - Dice, as a multiple of its mean over the first swad_n_s epochs that
     count."""
+    temperature: Annotated[float, Field(gt=0), _OF_ANNEALED, BeforeItExisted(30.0)] = 30.0
+    """For operators dyconv-dw and dyconv-pw: temperature of the softmax over kernels in the first epoch."""
+    temperature_epochs: Annotated[int, Field(ge=0), _OF_ANNEALED, BeforeItExisted(10)] = 10
+    """For operators dyconv-dw and dyconv-pw: epochs in which the temperature falls evenly to 1, where it stays; 0: it
+    is 1 from the start."""
     norms: Annotated[Norms, BeforeItExisted("running")] = "running"
     """Statistics that batch norms use outside training; running: exponential means of the steps, which lag behind
     weights that move fast; renewed: after each epoch, means over a few batches."""
@@ -210,6 +237,11 @@ class TrainConfig(Section):
     """Memory layout of the network; null: true; recorded, and kept on resume."""
     save_every: Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeItExisted(0.0)] = 30.0
     """Seconds that pass at least between two saves of a run; it trains the same with any; 0: after every epoch."""
+
+    def temperature_at(self, epoch: int) -> float:
+        """Temperature of dynamic convolutions in an epoch, counted from 0; it follows from the epoch alone."""
+        left = max(0.0, 1 - epoch / self.temperature_epochs) if self.temperature_epochs else 0.0
+        return 1 + (self.temperature - 1) * left
 
     @model_validator(mode="after")
     def _check_devices(self) -> Self:
@@ -280,6 +312,7 @@ class Recipe(Section):
 
     def network_spec(self) -> dict[str, Any]:
         """The arguments of `fundus_seg.models.build_model`, weights apart; a checkpoint's `model_spec`."""
+        ablated = self.model.op == "tvconv" and self.model.ablation != "none"
         return {
             "op": self.model.op,
             "encoder": self.model.encoder,
@@ -287,6 +320,7 @@ class Recipe(Section):
             "aspp_channels": self.model.aspp_channels,
             "expansion": self.model.expansion,
             "generator_channels": self.model.generator_channels,
+            **({"ablation": self.model.ablation} if ablated else {}),
         }
 
     def plugins(self) -> dict[str, str]:

@@ -29,7 +29,7 @@ class ASPP(nn.Module):
         self.pointwise = conv_bn_relu(in_channels, channels)
         self.branches = nn.ModuleList(make_branch(in_channels, channels, rate) for rate in RATES)
         self.pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_bn_relu(in_channels, channels))
-        self.project = nn.Sequential(*conv_bn_relu((len(RATES) + 2) * channels, channels), nn.Dropout(DROPOUT))
+        self.project = projection((len(RATES) + 2) * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (B, in_channels, H, W) to (B, channels, H, W)."""
@@ -37,3 +37,8 @@ class ASPP(nn.Module):
         views = [self.pointwise(x), *(branch(x) for branch in self.branches), pooled]
         out: Tensor = self.project(torch.cat(views, dim=1))
         return out
+
+
+def projection(in_channels: int, channels: int) -> nn.Sequential:
+    """(B, in_channels, H, W) -> (B, channels, H, W): what stands before the decoder, a 1x1 convolution and dropout."""
+    return nn.Sequential(*conv_bn_relu(in_channels, channels), nn.Dropout(DROPOUT))

@@ -7,19 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-
-def conv2d(
-    in_channels: int, out_channels: int, kernel_size: int = 1, *, dilation: int = 1, groups: int = 1, bias: bool = False
-) -> nn.Conv2d:
-    """(B, in_channels, H, W) -> (B, out_channels, H, W): zero padding dilation·(k // 2); a bias starts at 0."""
-    padding = dilation * (kernel_size // 2)
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups, bias=bias
-    )
-    nn.init.kaiming_normal_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    return conv
+from fundus_seg.ops.plain import conv2d
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 1, *, dilation: int = 1) -> nn.Sequential:
@@ -37,22 +25,27 @@ def depthwise(width: int, dilation: int = 1) -> nn.Conv2d:
 
 
 def inverted_residual(
-    in_channels: int, out_channels: int, width: int, spatial: Callable[[int], nn.Module]
+    in_channels: int,
+    out_channels: int,
+    width: int,
+    spatial: Callable[[int], nn.Module],
+    pointwise: Callable[[int, int], nn.Module] = conv2d,
 ) -> nn.Sequential:
     """(B, in_channels, H, W) -> (B, out_channels, H, W): MobileNetV2's block around a spatial operator, without skip.
 
     A 1x1 convolution to `width` channels, `spatial(width)`, and a 1x1 convolution to out_channels; batch norm after
-    each, ReLU6 after the first two. `spatial` is called, not given as a module, so that random numbers are drawn in
-    the order of the layers. What it makes must keep the number of channels and the size of the map.
+    each, ReLU6 after the first two. `pointwise(in, out)` makes the 1x1 convolutions. Both are called, not given as
+    modules, so that random numbers are drawn in the order of the layers. What `spatial` makes must keep the number of
+    channels and the size of the map.
     """
     return nn.Sequential(
-        conv2d(in_channels, width),
+        pointwise(in_channels, width),
         nn.BatchNorm2d(width),
         nn.ReLU6(inplace=True),
         spatial(width),
         nn.BatchNorm2d(width),
         nn.ReLU6(inplace=True),
-        conv2d(width, out_channels),
+        pointwise(width, out_channels),
         nn.BatchNorm2d(out_channels),
     )
 
@@ -71,7 +64,7 @@ class AddCoords(nn.Module):
         rows = torch.linspace(-1, 1, height, dtype=x.dtype, device=x.device)
         columns = torch.linspace(-1, 1, width, dtype=x.dtype, device=x.device)
         coordinates = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-        return torch.cat([x, coordinates.expand(len(x), -1, -1, -1)], dim=1)
+        return torch.cat([x, coordinates.expand(x.shape[0], -1, -1, -1)], dim=1)
 
 
 def count_parameters(module: nn.Module) -> int:

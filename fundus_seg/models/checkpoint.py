@@ -33,6 +33,8 @@ _SPEC: dict[str, type] = {
     "generator_channels": int,
 }
 """The keys of a `model_spec`, and the kinds of their values."""
+_MAY_HAVE: dict[str, type] = {"ablation": str}
+"""The keys that a `model_spec` has beside them, where they are not the default of `build_model`."""
 _LARGEST = 4096
 """The largest number in a `model_spec`: networks of this size exist, but what the weights do not show is bounded."""
 
@@ -163,10 +165,10 @@ def load_network(path: Path) -> tuple[DeepLabV3Plus, dict[str, Any]]:
 
 def _checked_spec(path: Path, spec: object) -> dict[str, Any]:
     """The spec itself, if it has the keys and kinds of values that `DeepLabV3Plus.spec` has."""
-    if not isinstance(spec, dict) or spec.keys() != _SPEC.keys():
+    if not isinstance(spec, dict) or spec.keys() - _MAY_HAVE.keys() != _SPEC.keys():
         raise CheckpointError(f"{path}: its model_spec is not one that fundus-seg writes: {', '.join(_SPEC)}")
-    for key, kind in _SPEC.items():
-        value = spec[key]
+    for key, value in spec.items():
+        kind = {**_SPEC, **_MAY_HAVE}[key]
         if type(value) is not kind or (isinstance(value, int) and not 0 < value <= _LARGEST):
             raise CheckpointError(f"{path}: its model_spec has the {key} {value!r:.40}, which no network has")
     return spec

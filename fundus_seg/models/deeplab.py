@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fundus_seg.builtins import OPERATORS
+from fundus_seg.builtins import ABLATIONS, OPERATORS, WHOLE_ASPP
+from fundus_seg.errors import UsageError
 from fundus_seg.models.aspp import ASPP
 from fundus_seg.models.blocks import conv2d, conv_bn_relu
 from fundus_seg.models.encoders import Encoder, build_encoder
 from fundus_seg.models.operators import BranchSettings, tried
 from fundus_seg.ops.upsampling import upsample_bilinear
-from fundus_seg.plugins import find, is_plugin
+from fundus_seg.plugins import find, is_plugin, joined
 from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, check_side
 
 LOW_LEVEL_WIDTH = 48
@@ -29,26 +30,31 @@ def build_model(
     aspp_channels: int = 256,
     expansion: int = 6,
     generator_channels: int = 64,
+    ablation: str = "none",
 ) -> DeepLabV3Plus:
     """The segmentation network: photographs (B, 3, H, W) in [-1, 1] -> logits (B, 2, H, W), channels ("disc", "cup").
 
-    Its attribute `spec` holds these arguments except the weights: `build_model(**network.spec)` makes the same network.
+    Its attribute `spec` holds these arguments except the weights, and an ablation only where there is one:
+    `build_model(**network.spec)` makes the same network.
 
     Args:
         op: the operator of the ASPP's three spatial branches, a key of `fundus_seg.builtins.OPERATORS`: "conv",
-            "depthwise", "tvconv" or one of their controls; or `package.module:factory` of your own, which is imported.
+            "depthwise", "tvconv", one of their controls or another paper's ("mlp-mixer" replaces the whole ASPP); or
+            `package.module:factory` of your own, which is imported.
         encoder: name of an encoder that segmentation_models_pytorch can run at output stride 16, or `tu-NAME` for a
             vision transformer of timm.
         encoder_weights: "imagenet", the path of a state dict (.pth, .pt or .safetensors), or None ("none").
         image_size: height and width in pixels of the training images, a multiple of 16. The network takes other
-            multiples of 16 as well; "tvconv", "untied" and "linear" then resample their kernels, learned for this size.
+            multiples of 16 as well; "tvconv", "untied" and "linear" then resample their kernels, learned for this size,
+            "axial" its embeddings of offsets, and "mlp-mixer" the map.
         aspp_channels: width of ASPP and decoder.
         expansion: channels within the inverted residual blocks, as a multiple of their input channels.
         generator_channels: width of TVConv's weight generator; the width of "depthwise-wide" follows from it.
+        ablation: what is taken from "tvconv": parts of `fundus_seg.builtins.ABLATIONS` joined by `+`, or "none".
 
     Raises:
         UsageError: the operator is unknown, or a plugin that cannot be loaded or used; the encoder cannot be used; the
-            image size is not a multiple of 16.
+            image size is not a multiple of 16; the ablation is unknown, or of another operator than "tvconv".
         CheckpointError: the encoder's weights cannot be found or read, or do not fit.
     """
     find("operator", op, OPERATORS)  # its faults come before the encoder's weights are downloaded
@@ -61,6 +67,7 @@ def build_model(
         aspp_channels=aspp_channels,
         expansion=expansion,
         generator_channels=generator_channels,
+        ablation=ablation,
     )
 
 
@@ -73,6 +80,7 @@ def assemble(
     aspp_channels: int,
     expansion: int,
     generator_channels: int,
+    ablation: str = "none",
 ) -> DeepLabV3Plus:
     """The network around an encoder that is built already; arguments and errors are those of `build_model`."""
     operator = find("operator", op, OPERATORS)
@@ -80,10 +88,17 @@ def assemble(
         operator = partial(tried, op, operator)
     check_side("image_size", image_size)
     side = image_size // DEEP_STRIDE
-    settings = BranchSettings((side, side), expansion, generator_channels)
+    parts = () if ablation == "none" else tuple(joined("ablation", ablation, ABLATIONS))
+    if parts and op != "tvconv":
+        raise UsageError(f"ablation {ablation} with operator {op}: it takes something from tvconv alone; leave it out")
+    settings = BranchSettings((side, side), expansion, generator_channels, parts)
+    make_branch = partial(operator, settings=settings)
+    whole = op in WHOLE_ASPP
     return DeepLabV3Plus(
         body,
-        ASPP(body.deep_channels, aspp_channels, partial(operator, settings=settings)),
+        make_branch(body.deep_channels, aspp_channels, 1)
+        if whole
+        else ASPP(body.deep_channels, aspp_channels, make_branch),
         Decoder(body.low_channels, aspp_channels, len(STRUCTURES)),
         spec={
             "op": op,
@@ -92,6 +107,7 @@ def assemble(
             "aspp_channels": aspp_channels,
             "expansion": expansion,
             "generator_channels": generator_channels,
+            **({"ablation": "+".join(parts)} if parts else {}),
         },
     )
 
@@ -99,7 +115,7 @@ def assemble(
 class DeepLabV3Plus(nn.Module):
     """(B, 3, H, W) -> logits (B, outputs, H, W), H and W multiples of 16."""
 
-    def __init__(self, encoder: Encoder, aspp: ASPP, decoder: Decoder, *, spec: dict[str, str | int]) -> None:
+    def __init__(self, encoder: Encoder, aspp: nn.Module, decoder: Decoder, *, spec: dict[str, str | int]) -> None:
         super().__init__()
         self.encoder = encoder
         self.aspp = aspp

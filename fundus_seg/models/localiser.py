@@ -109,6 +109,10 @@ def load_localiser(path: Path = SHIPPED) -> LocaliserNet:
 def _without_norms(network: LocaliserNet) -> LocaliserNet:
     """The network with each batch norm folded into the convolution before it, which takes a third less time."""
     for block in network.modules():
-        if isinstance(block, nn.Sequential) and len(block) == 3 and isinstance(block[1], nn.BatchNorm2d):
+        if (
+            isinstance(block, nn.Sequential)
+            and isinstance(block[0], nn.Conv2d)
+            and isinstance(block[1], nn.BatchNorm2d)
+        ):
             block[0], block[1] = fuse_conv_bn_eval(block[0], block[1]), nn.Identity()
     return network

@@ -44,6 +44,8 @@ class BranchSettings:
     """Channels within an inverted residual block, as a multiple of its input channels."""
     generator_channels: int
     """Width of TVConv's weight generator."""
+    ablation: tuple[str, ...] = ()
+    """What is taken from TVConv: parts of `fundus_seg.builtins.ABLATIONS`."""
 
 
 Operator = Callable[[int, int, int, BranchSettings], nn.Module]
@@ -61,8 +63,22 @@ def depthwise_block(in_channels: int, out_channels: int, rate: int, settings: Br
 
 
 def tvconv_block(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:
-    """Inverted residual block around a 3x3 TVConv. 36,944,610 parameters in training."""
-    tvconv = partial(TVConv2d, size=settings.size, generator_channels=settings.generator_channels, resample="bilinear")
+    """Inverted residual block around a 3x3 TVConv. 36,944,610 parameters in training.
+
+    Where `settings.ablation` names branches, the others are those of `depthwise_block`.
+    """
+    ablation = settings.ablation
+    if any(part.startswith("branch-") for part in ablation) and f"branch-{rate}" not in ablation:
+        return depthwise_block(in_channels, out_channels, rate, settings)
+    tvconv = partial(
+        TVConv2d,
+        size=settings.size,
+        generator_channels=settings.generator_channels,
+        affinity_start="random" if "random-affinity" in ablation else "ones",
+        norm_affines="no-affines" not in ablation,
+        padding="replicate" if "replicate" in ablation else "zeros",
+        resample="bilinear",
+    )
     return inverted_residual(in_channels, out_channels, settings.expansion * in_channels, tvconv)
 
 

@@ -10,6 +10,8 @@ Read the files in this order:
 6. `dispatch`: which backend computes it, and `using`, which chooses one.
 7. `portable`, the backend of torch operations and the easiest to read; then `native` (C++, `native.cpp`) and
    `triton_backend` (CUDA), which compute the same faster. `layout` has the memory layouts that the three share.
+
+`fundus_seg.ops.compared` has the operators of other papers that TVConv is compared with.
 """
 
 from fundus_seg.ops.baked import BakedTVConv2d

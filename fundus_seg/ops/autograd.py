@@ -24,6 +24,12 @@ def convolve(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> T
     return out
 
 
+def correlate(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
+    """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w), the products of `convolve`'s terms; differentiable."""
+    out: Tensor = _GradWeight.apply(grad, x, k, stride, dilation)
+    return out
+
+
 class _Bilinear(Function):
     """A function of two tensors and the geometry that is linear in each tensor."""
 

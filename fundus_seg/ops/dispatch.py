@@ -87,7 +87,7 @@ _LIBRARY = torch.library.Library("fundus_seg", "DEF")
 """Not by `torch.library.custom_op`, whose first call imports the whole of torch's compiler."""
 
 
-def _operator(name: str, tensors: str, compute: Callable[..., Tensor], shape: Callable[..., Tensor]) -> Any:
+def declare(name: str, tensors: str, compute: Callable[..., Tensor], shape: Callable[..., Tensor]) -> Any:
     """Declare an operator of some tensors and the geometry.
 
     Args:
@@ -103,21 +103,21 @@ def _operator(name: str, tensors: str, compute: Callable[..., Tensor], shape: Ca
     return getattr(torch.ops.fundus_seg, name)
 
 
-forward = _operator(
+forward = declare(
     "translation_variant_conv2d",
     "Tensor x, Tensor weight",
     _forward,
     lambda x, weight, *_: empty_map_like(x, weight.shape[2:]),
 )
 """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w), in the layout of x."""
-grad_x = _operator(
+grad_x = declare(
     "translation_variant_conv2d_grad_x",
     "Tensor grad, Tensor weight, SymInt[] size",
     _grad_x,
     lambda grad, weight, size, *_: empty_map_like(grad, size),
 )
 """Maps grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W), in the layout of grad."""
-grad_weight = _operator(
+grad_weight = declare(
     "translation_variant_conv2d_grad_weight",
     "Tensor grad, Tensor x",
     _grad_weight,

@@ -23,30 +23,30 @@ def supports(x: Tensor) -> bool:
 
 def forward(x: Tensor, weight: Tensor, k: int, stride: int, dilation: int) -> Tensor:
     """Maps x (B, C, H, W), weight (C, k·k, h, w) -> (B, C, h, w)."""
-    out = empty_map_like(x, weight.shape[2:], _accumulator(x.dtype)).zero_()
-    for tap, (rows, cols), (x_rows, x_cols) in _taps(k, x.shape[2:], weight.shape[2:], stride, dilation):
+    out = empty_map_like(x, weight.shape[2:], accumulator(x.dtype)).zero_()
+    for tap, (rows, cols), (x_rows, x_cols) in taps(k, x.shape[2:], weight.shape[2:], stride, dilation):
         out[:, :, rows, cols].addcmul_(x[:, :, x_rows, x_cols], weight[:, tap, rows, cols])
     return out.to(x.dtype)
 
 
 def grad_x(grad: Tensor, weight: Tensor, size: Sequence[int], k: int, stride: int, dilation: int) -> Tensor:
     """Maps grad (B, C, h, w), weight (C, k·k, h, w), size (H, W) -> (B, C, H, W)."""
-    out = empty_map_like(grad, size, _accumulator(grad.dtype)).zero_()
-    for tap, (rows, cols), (x_rows, x_cols) in _taps(k, size, grad.shape[2:], stride, dilation):
+    out = empty_map_like(grad, size, accumulator(grad.dtype)).zero_()
+    for tap, (rows, cols), (x_rows, x_cols) in taps(k, size, grad.shape[2:], stride, dilation):
         out[:, :, x_rows, x_cols].addcmul_(grad[:, :, rows, cols], weight[:, tap, rows, cols])
     return out.to(grad.dtype)
 
 
 def grad_weight(grad: Tensor, x: Tensor, k: int, stride: int, dilation: int) -> Tensor:
     """Maps grad (B, C, h, w), x (B, C, H, W) -> (C, k·k, h, w)."""
-    out = empty_kernel_like(grad, k, _accumulator(grad.dtype)).zero_()
-    for tap, (rows, cols), (x_rows, x_cols) in _taps(k, x.shape[2:], grad.shape[2:], stride, dilation):
+    out = empty_kernel_like(grad, k, accumulator(grad.dtype)).zero_()
+    for tap, (rows, cols), (x_rows, x_cols) in taps(k, x.shape[2:], grad.shape[2:], stride, dilation):
         for b in range(len(x)):  # into the sum at once: a product of the whole batch would have to be stored
             out[:, tap, rows, cols].addcmul_(grad[b, :, rows, cols], x[b, :, x_rows, x_cols])
     return out.to(grad.dtype)
 
 
-def _taps(
+def taps(
     k: int, size_in: Sequence[int], size_out: Sequence[int], stride: int, dilation: int
 ) -> Iterator[tuple[int, _Window, _Window]]:
     """For each tap the output window whose inputs lie inside the image, and the window of those inputs.
@@ -69,6 +69,6 @@ def _window(offset: int, n_in: int, n_out: int, stride: int) -> tuple[slice, sli
     return slice(first, last), slice(start, start + stride * (last - first - 1) + 1, stride)
 
 
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
+def accumulator(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which k² products are summed; half precision is summed in float32, as torch's convolutions do."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype

@@ -15,18 +15,21 @@ Where this departs from the paper and from its released code:
 - In the paper the operator starts as a plain depthwise convolution. That holds in the interior only: the zero padding
   of B's five convolutions reaches five positions in, so that the inner (h - 10) x (w - 10) kernels are equal at first.
 - W is cached at inference, as the paper describes; the released code generates it at every forward pass.
+- `affinity_start`, `norm_affines` and `padding` take something away, for ablations; their defaults change nothing.
 - `stride` and `resample` are additions. The paper names the fixed size of A as a limit and suggests resampling A; here
   W is resampled, because B's layer norms have the size of A.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
-from typing import Unpack
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from fundus_seg.ops.plain import conv2d
 from fundus_seg.ops.translation_variant import KernelOptions, Size, TranslationVariantConv2d
 
 
@@ -43,6 +46,10 @@ class TVConv2d(TranslationVariantConv2d):
         affinity_channels: c_A. A is a parameter (c_A, h, w) that starts at 1.
         generator_channels: width of B.
         generator_layers: blocks in B after the input block.
+        affinity_start: "ones", or "random" for A from a standard normal distribution.
+        norm_affines: whether each layer norm of B has a scale and a shift for each channel and position.
+        padding: "zeros", or "replicate" for convolutions of B that pad A and their maps by the nearest value. With A
+            constant, no affines and "replicate", W is the same at every position: a depthwise convolution.
         options: `stride`, the step between output positions in input pixels (default 1); `resample`, "bilinear" to
             resample W to the size of the map at hand (default None: other sizes are refused); `kernel_cache_bytes`,
             the bytes that the cached kernels may take together (default 1 GiB).
@@ -71,27 +78,26 @@ class TVConv2d(TranslationVariantConv2d):
         affinity_channels: int = 4,
         generator_channels: int = 64,
         generator_layers: int = 3,
+        affinity_start: Literal["ones", "random"] = "ones",
+        norm_affines: bool = True,
+        padding: Literal["zeros", "replicate"] = "zeros",
         **options: Unpack[KernelOptions],
     ) -> None:
         super().__init__(channels, size, kernel_size, **options)
-        self.affinity_maps = nn.Parameter(torch.ones(affinity_channels, *size))
+        make = torch.ones if affinity_start == "ones" else torch.randn
+        self.affinity_maps = nn.Parameter(make(affinity_channels, *size))
         widths = [affinity_channels] + [generator_channels] * (generator_layers + 1)
+        conv = partial(conv2d, kernel_size=3, padding_mode=padding)
         self.generator = nn.Sequential(
-            *(_generator_block(before, after, size) for before, after in pairwise(widths)),
-            _conv3x3(generator_channels, channels * kernel_size**2),
+            *(  # a layer norm, not a batch norm, because A has no batch
+                nn.Sequential(
+                    conv(before, after), nn.LayerNorm((after, *size), elementwise_affine=norm_affines), nn.ReLU()
+                )
+                for before, after in pairwise(widths)
+            ),
+            conv(generator_channels, channels * kernel_size**2),
         )
 
     def _generate(self) -> Tensor:
         weight: Tensor = self.generator(self.affinity_maps[None])  # (1, C·k², h, w)
         return weight.view(self.channels, self.kernel_size**2, *self.size)
-
-
-def _generator_block(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Sequential:
-    """Convolution, layer norm, ReLU; a layer norm, not a batch norm, because A has no batch."""
-    return nn.Sequential(_conv3x3(in_channels, out_channels), nn.LayerNorm((out_channels, *size)), nn.ReLU())
-
-
-def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(conv.weight)
-    return conv

@@ -28,6 +28,7 @@ from fundus_seg.errors import BusyError, CheckpointError, DataError, RunError, U
 from fundus_seg.hardware import gpu_name, machine_choices
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.models.checkpoint import read_checkpoint, write_checkpoint
+from fundus_seg.ops.compared.dyconv import set_temperature
 from fundus_seg.plugins import blamed
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES
@@ -307,6 +308,7 @@ def _train_epoch(
     if batches.partial:
         loss_of = over_annotated(loss_of)
     state.network.train()
+    set_temperature(state.network, config.train.temperature_at(state.epoch))
     total = torch.zeros(len(STRUCTURES), device=fabric.device)
     shown = _dice_text(state.history[-1]) if state.history else {}
     task = progress.task(f"epoch {state.epoch + 1}/{config.train.epochs}", total=batches.steps)

@@ -19,6 +19,7 @@ _SETTINGS = {
     "aspp_channels": "model.aspp_channels",
     "expansion": "model.expansion",
     "generator_channels": "model.generator_channels",
+    "ablation": "model.ablation",
 }
 """The settings that the keys of a checkpoint's `model_spec` come from."""
 
@@ -62,7 +63,8 @@ def starting_network(config: PlannedRun) -> DeepLabV3Plus:
 def _check_spec(config: PlannedRun) -> None:
     path = start_file(config.model.start)
     spec, wanted = read_checkpoint(path)["model_spec"], config.network_spec()
-    there = spec if isinstance(spec, dict) else {}
+    whole = {"ablation": "none"}  # which a spec names only where there is one
+    there, wanted = {**whole, **(spec if isinstance(spec, dict) else {})}, {**whole, **wanted}
     differing = {key: (there.get(key), value) for key, value in wanted.items() if there.get(key) != value}
     if differing:
         named = ", ".join(f"{_SETTINGS[key]}: {old} there, {new} now" for key, (old, new) in differing.items())
