@@ -25,8 +25,8 @@ from fundus_seg_cli.main import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TESTED_ELSEWHERE = {"extending.md": "test_plugins.py"}
-"""Pages whose Python needs more than `workplace` has."""
+TESTED_ELSEWHERE = {"deploy.md": "test_onnx.py", "extending.md": "test_plugins.py"}
+"""Pages whose Python needs more than `workplace` has, and the tests that run it."""
 
 
 class Block(NamedTuple):
@@ -124,6 +124,11 @@ def test_python_runs(block, workplace):
     (made,) = [workplace[name] for name in ("disc", "masks") if name in workplace]
     assert made.dtype == bool
     assert made.shape[-2:] == (90, 80)
+
+
+@pytest.mark.parametrize(("page", "tests"), TESTED_ELSEWHERE.items())
+def test_python_that_runs_elsewhere_is_read_there(page, tests):
+    assert f'{page}"' in (ROOT / "tests" / tests).read_text("utf8")
 
 
 @pytest.mark.parametrize("block", of("pycon"), ids=str)
