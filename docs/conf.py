@@ -6,9 +6,11 @@ benchmarks/ are the same on the site as in the checkout.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
+from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 from fundus_seg.version import __version__
@@ -42,5 +44,25 @@ html_additional_pages = {"index": "redirect.html"}
 
 
 def setup(app: Sphinx) -> None:
-    """Write the pages of the commands and of the Python interface before the pages are read."""
+    """Write the pages of the commands and of the Python interface first; then read pages and docstrings as below."""
     app.connect("builder-inited", lambda _: made_reference.write())
+    app.connect("source-read", _name_pages_by_title)
+    app.connect("autodoc-process-docstring", _keep_colons, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", _hide_fields)
+    app.connect("autodoc-skip-member", lambda app, what, name, *_: True if name == "model_config" else None)
+
+
+def _name_pages_by_title(app: Sphinx, page: str, source: list[str]) -> None:
+    """A link that shows the name of a Markdown file shows the title of that page, or of its section, on the site."""
+    source[0] = re.sub(r"\[[\w./]+\.md\]\(", "[](", source[0])
+
+
+def _keep_colons(app: Sphinx, what: str, name: str, documented: object, options: object, lines: list[str]) -> None:
+    """Napoleon takes what stands before a colon in the first line of an attribute's docstring for a type."""
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")
+
+
+def _hide_fields(app: Sphinx, what: str, name: str, documented: object, *_: object) -> tuple[str, str] | None:
+    """The fields of a settings class are listed below it, so its signature would say them twice."""
+    return ("", "") if isinstance(documented, type) and issubclass(documented, BaseModel) else None
