@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
 
 from fundus_seg.version import __version__
 
@@ -22,7 +23,7 @@ project = "fundus-seg"
 author = copyright = "The fundus-seg developers"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "benchmarks/*.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 exclude_patterns = [".*", "build", "runs", "site", "benchmarks/methods.md", "benchmarks/recipe.md"]
@@ -34,7 +35,8 @@ default_role = "code"
 """`A name` in a docstring is code, as in Markdown."""
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
-napoleon_numpy_docstring = False
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 90
 
 html_theme = "furo"
 html_title = f"fundus-seg {version}"
@@ -42,13 +44,16 @@ html_copy_source = False
 templates_path = ["templates"]
 html_additional_pages = {"index": "redirect.html"}
 
+SECTIONS = Config(napoleon_use_ivar=True)
+"""How the sections of a docstring are shown: the attributes of a class as a list."""
+
 
 def setup(app: Sphinx) -> None:
     """Write the pages of the commands and of the Python interface first; then read pages and docstrings as below."""
     app.connect("builder-inited", lambda _: made_reference.write())
     app.connect("source-read", _name_pages_by_title)
-    app.connect("autodoc-process-docstring", _keep_colons, priority=400)  # before napoleon
-    app.connect("autodoc-process-signature", _hide_fields)
+    app.connect("autodoc-process-docstring", _read_sections)
+    app.connect("autodoc-process-signature", _shorten)
     app.connect("autodoc-skip-member", lambda app, what, name, *_: True if name == "model_config" else None)
 
 
@@ -57,12 +62,19 @@ def _name_pages_by_title(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[[\w./]+\.md\]\(", "[](", source[0])
 
 
-def _keep_colons(app: Sphinx, what: str, name: str, documented: object, options: object, lines: list[str]) -> None:
-    """Napoleon takes what stands before a colon in the first line of an attribute's docstring for a type."""
-    if what in ("attribute", "data", "property"):
-        lines.insert(0, "")
+def _read_sections(app: Sphinx, what: str, name: str, documented: object, options: object, lines: list[str]) -> None:
+    """Read Args, Returns, Raises and so on, but not in docstrings of attributes, which have none.
+
+    The extension napoleon would take what stands before a colon in those for a type.
+    """
+    if what not in ("attribute", "data", "property"):
+        lines[:] = GoogleDocstring(lines, SECTIONS, app, what, name, documented, options).lines()
 
 
-def _hide_fields(app: Sphinx, what: str, name: str, documented: object, *_: object) -> tuple[str, str] | None:
-    """The fields of a settings class are listed below it, so its signature would say them twice."""
-    return ("", "") if isinstance(documented, type) and issubclass(documented, BaseModel) else None
+def _shorten(
+    app: Sphinx, what: str, name: str, documented: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """The signature without that of a settings class, whose fields are listed below it."""
+    if isinstance(documented, type) and issubclass(documented, BaseModel):
+        return "", None
+    return signature and signature.replace("<factory>", "..."), returned
