@@ -36,6 +36,7 @@ from fundus_seg.models.blocks import conv2d
 from fundus_seg.models.checkpoint import network_state, write_checkpoint
 from fundus_seg.models.onnx_graph import OPSET, to_onnx
 from fundus_seg.models.operators import BranchSettings
+from fundus_seg.ops.compared import CondConv2d
 from fundus_seg.phantom.make import draw_case
 from fundus_seg.plugins import find
 from fundus_seg.protocol import Scoring
@@ -43,6 +44,8 @@ from fundus_seg.protocol import Scoring
 ROOT = Path(__file__).parents[1]
 SHAPE: dict[str, Any] = {"image_size": 64, "aspp_channels": 8, "expansion": 1, "generator_channels": 4}
 SMALL = "tu-test_resnet"
+OF_ONE_NUMBER = {"condconv", "weightnet", "dyconv-dw"}
+"""Operators whose graph takes one number of photographs alone: they convolve image by image."""
 USAGE: dict[str, Any] = {
     "image_interpolation": "lanczos",
     "scoring": Scoring(threshold=0.5).model_dump(),
@@ -154,7 +157,8 @@ class TestTheGraph:
         assert b"torch.nn" not in content
 
     def test_operators_are_written(self) -> None:
-        others = [op for op in OPERATORS if op not in ("tvconv", "untied")]  # that of `exported`; and as `linear`
+        seen = {"tvconv", "untied"}  # that of `exported`; and as `linear`
+        others = [op for op in OPERATORS if op not in seen | OF_ONE_NUMBER]
 
         class Branches(nn.Module):
             """Operators side by side, which takes one export."""
@@ -172,6 +176,12 @@ class TestTheGraph:
 
         network = Branches().eval()
         assert as_large(to_onnx(network), network) < 1e-4
+
+    def test_convolutions_of_each_image_are_refused_by_name(self) -> None:
+        network: Any = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), CondConv2d(4), nn.Conv2d(4, 2, 1)).eval()
+        network.spec = {"op": "condconv", "encoder": "none", "image_size": 16}
+        with pytest.raises(FundusSegError, match="operator condconv with encoder none: its graph takes one number of"):
+            to_onnx(network)
 
     def test_what_cannot_be_written_is_refused_by_name(self) -> None:
         library = torch.library.Library("fundus_seg_test", "FRAGMENT")
@@ -198,7 +208,7 @@ class TestTheGraph:
             to_onnx(huge)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("op", OPERATORS)
+    @pytest.mark.parametrize("op", [op for op in OPERATORS if op not in OF_ONE_NUMBER])
     def test_a_whole_network_of_every_operator(self, op: str) -> None:
         network = network_of(op, "mobilenet_v2")
         assert as_large(to_onnx(network), network) < 1e-3

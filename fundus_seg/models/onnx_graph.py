@@ -1,7 +1,7 @@
 """A network as a graph of ONNX: baked, of the standard's own operations, for any number of photographs of one size.
 
 Where a translation-variant convolution stands, the graph pads the map once, and then slices, multiplies and adds for
-each tap of the kernels, which are constants.
+each tap of the kernels, which are constants (`onnx_operators`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import nn
 from fundus_seg.errors import FundusSegError, UsageError, one_line
 from fundus_seg.models.bake import bake
 from fundus_seg.models.blocks import count_parameters
+from fundus_seg.models.onnx_operators import translations
 
 OPSET = 18
 """Version of ONNX's operations: the earliest with all that the encoders need (resampling with antialiasing)."""
@@ -62,7 +63,7 @@ def to_onnx(network: nn.Module) -> Any:
                 output_names=[OUTPUT],
                 opset_version=OPSET,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
-                custom_translation_table={torch.ops.fundus_seg.translation_variant_conv2d.default: _plain},
+                custom_translation_table=translations(),
                 optimize=False,
                 verbose=False,
             )
@@ -72,34 +73,10 @@ def to_onnx(network: nn.Module) -> Any:
     model = program.model_proto
     if foreign := sorted({node.domain for node in model.graph.node} - {""}):
         raise FundusSegError(f"{what}: needs operations of {', '.join(foreign)}, which ONNX lacks; export it as torch")
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise FundusSegError(f"{what}: its graph takes one number of photographs alone; export it as torch")
     _forget_origin(model)
     return model
-
-
-def _plain(x: Any, weight: Any, k: int, stride: int, dilation: int) -> Any:
-    """`translation_variant_conv2d` of x (B, C, H, W) and weight (C, k·k, h, w) in operations of ONNX.
-
-    The arguments are values of onnxscript. The kernel of each tap is taken out of the constant when it is folded.
-    """
-    from onnxscript import opset18
-
-    op: Any = opset18
-    height, width = weight.shape[2:]
-    margin = dilation * (k // 2)
-    padded = op.Pad(x, op.Constant(value_ints=[0, 0, margin, margin, 0, 0, margin, margin]))
-    total = None
-    for tap in range(k * k):
-        top, left = dilation * (tap // k), dilation * (tap % k)
-        view = op.Slice(
-            padded,
-            op.Constant(value_ints=[top, left]),
-            op.Constant(value_ints=[top + stride * (height - 1) + 1, left + stride * (width - 1) + 1]),
-            op.Constant(value_ints=[2, 3]),
-            op.Constant(value_ints=[stride, stride]),
-        )
-        product = op.Mul(view, op.Gather(weight, op.Constant(value_int=tap), axis=1))
-        total = product if total is None else op.Add(total, product)
-    return total
 
 
 def _forget_origin(model: Any) -> None:
