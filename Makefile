@@ -64,4 +64,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build site *.egg-info
+	rm -rf .venv build site docs/reference *.egg-info
