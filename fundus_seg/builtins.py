@@ -64,6 +64,9 @@ AUGMENTATIONS = {
 }
 """What `train.augment` takes; a factory makes what `fundus_seg.data.transforms` describes, from size and seed."""
 
+Perturbation = Literal["rotate", "shear", "scale", "translate"]
+"""How photographs and their true masks are moved to measure how sensitive scores are to it."""
+
 METHODS = {
     "none": "fundus_seg.training.method:Method",
     "mixstyle": "fundus_seg.training.methods.mixstyle:MixStyle",

@@ -13,12 +13,14 @@ from fundus_seg_cli.localiser import localiser
 from fundus_seg_cli.options import Format, Root, Strict, command_class, paragraphs
 from fundus_seg_cli.prepare import prepare
 from fundus_seg_cli.table import print_report
+from fundus_seg_cli.variance import variance
 
 _CLASS = command_class()
 app = typer.Typer(help="Check, describe and make photographs and masks.", no_args_is_help=True)
 app.command("prepare", help=paragraphs(prepare.__doc__), cls=_CLASS)(prepare)
 app.command("init", help=paragraphs(init.__doc__), cls=_CLASS)(init)
 app.command(cls=_CLASS)(localiser)
+app.command("variance", help=paragraphs(variance.__doc__), cls=_CLASS)(variance)
 
 
 @app.command(cls=_CLASS)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from fundus_seg.builtins import CheckpointName, Inference
+from fundus_seg.builtins import CheckpointName, Inference, Perturbation
 from fundus_seg_cli.options import (
     METRICS_SHOWN,
     TRUST_MEASURED,
@@ -17,14 +17,17 @@ from fundus_seg_cli.options import (
     Metrics,
     NetworkViews,
     OverlayFormat,
+    Perturbed,
     Plots,
     RunData,
     Runs,
     Scoring,
+    Strengths,
     Strict,
     TrustMeasured,
     labels,
     names,
+    numbers,
 )
 from fundus_seg_cli.table import print_report
 
@@ -89,6 +92,8 @@ def evaluate(
             "outlined), and print the scores without and with it side by side.",
         ),
     ] = False,
+    perturb: Perturbed = None,
+    strengths: Strengths = None,
     form: Format = "rich",
     metrics: Metrics = METRICS_SHOWN,
     clinical: Annotated[
@@ -119,6 +124,10 @@ def evaluate(
 
     if all_selections and checkpoint:
         raise UsageError("--checkpoint with --all-selections, which scores every one: leave one of the two out")
+    maps: list[Perturbation] = [each for each in get_args(Perturbation) if each in (perturb or ())]
+    if strengths is not None and len(maps) != 1:
+        raise UsageError("--strengths are those of one map: give one --perturb with them")
+    by = None if strengths is None else numbers(strengths, "--strengths")
     shown, progress = names(metrics), Terminal()
     check_metrics(shown)
     protocol = load_scoring(scoring) if scoring else None
@@ -129,6 +138,10 @@ def evaluate(
             load(name)
     folders = runs or [Path("runs")]
     check_folders(folders)
+    if maps:
+        from fundus_seg.evaluation.perturbation import strengths_of
+
+        strengths_of(maps[0], by)  # refused before anything is scored
 
     from fundus_seg.evaluation import evaluate_runs  # pandas, only once the arguments are right
     from fundus_seg.reporting import evaluation_reports, with_labels, write_card
@@ -180,6 +193,16 @@ def evaluate(
 
         for report in trust_reports(measure_trust_of_runs(folders, data, ensemble=ensemble, progress=progress)):
             print_report(report, form, progress.told)
+    for kind in maps:
+        from fundus_seg.evaluation.perturbed import perturb_runs
+        from fundus_seg.reporting.perturbed import perturbed_reports, write_perturbed_plots
+
+        moved = perturb_runs(evaluations, folders, kind, by, data, ensemble=ensemble, progress=progress)
+        for report in perturbed_reports(moved, shown):
+            print_report(report, form, progress.told)
+        if plots:
+            drawn = write_perturbed_plots(moved, plots, shown)
+            progress.line(f"{counted(len(drawn), 'file')} of plots of {kind} in {plots}")
     for folder in dict.fromkeys(each.path.parents[1] for each in found.seen if not each.meta.members):
         if card := write_card(RunFolder(folder)):
             progress.line(f"card of the network: {card}")

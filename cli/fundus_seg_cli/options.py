@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 import typer
 from typer.core import TyperCommand
 
-from fundus_seg.builtins import OPERATORS, CheckpointName, PictureFormat, Precision, Tracker, Unannotated, Views
+from fundus_seg.builtins import (
+    OPERATORS,
+    CheckpointName,
+    Perturbation,
+    PictureFormat,
+    Precision,
+    Tracker,
+    Unannotated,
+    Views,
+)
 from fundus_seg.errors import UsageError, unknown_name
 from fundus_seg.evaluation.metric_table import DEFAULT_METRICS, METRICS
 from fundus_seg.plugins import is_plugin
@@ -165,19 +174,39 @@ TruthCoding = Annotated[
 ]
 
 
-def _tracker(text: str) -> str:
-    if text not in get_args(Tracker):
-        raise UsageError(unknown_name("tracker", text, get_args(Tracker)))
-    return text
+def _choice(what: str, names: Sequence[str]) -> dict[str, Any]:
+    """The arguments of an option that may be repeated, each time with one of the names."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise UsageError(unknown_name(what, text, names))
+        return text
+
+    return {"parser": parse, "metavar": f"[{'|'.join(names)}]"}
 
 
 Trackers = Annotated[
     list[str] | None,
     typer.Option(
         "--track",
-        parser=_tracker,
-        metavar=f"[{'|'.join(get_args(Tracker))}]",
+        **_choice("tracker", get_args(Tracker)),
         help="Also show the run in TensorBoard or MLflow. Repeat for both.",
+    ),
+]
+Perturbed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--perturb",
+        **_choice("map", get_args(Perturbation)),
+        help="Also score photographs that are moved together with their true masks, at several strengths, and print "
+        "how the scores change. With --plots, draw the curves. Repeat for more.",
+    ),
+]
+Strengths = Annotated[
+    str | None,
+    typer.Option(
+        help="Strengths of --perturb, separated by commas: degrees of rotate and shear, factors of scale, shares of "
+        "the frame's width of translate (default: seven of each)."
     ),
 ]
 
@@ -185,6 +214,18 @@ Trackers = Annotated[
 def names(text: str) -> list[str]:
     """The names in `a, b`."""
     return [name.strip() for name in text.split(",")]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """The numbers in `0.1, 0.2`.
+
+    Raises:
+        UsageError: one is no number.
+    """
+    try:
+        return [float(name) for name in names(text)]
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: write numbers, separated by commas") from error
 
 
 def labels(texts: Iterable[str]) -> dict[str, str]:

@@ -38,7 +38,8 @@ from fundus_seg.runs.folder import RunFolder, trained_runs
 from fundus_seg.runs.record import refuse_lost
 from fundus_seg.viz.overlay import PICTURE_SUFFIX, draw_overlay, save_picture
 
-_BATCH = 8
+BATCH = 8
+"""How many photographs an evaluation predicts at a time."""
 
 
 def predictor_of(run: RunFolder, config: ResolvedRun, checkpoint: CheckpointName, scoring: Scoring) -> Predictor:
@@ -86,9 +87,9 @@ def _predictions(
             _, raw = _predict(predictor, case)
             yield case, raw, truths_by(predictor.scoring, case)
         return
-    for start in range(0, len(cases), _BATCH):
-        batch = cases[start : start + _BATCH]
-        for case, logits in zip(batch, predictor.logits(images[start : start + _BATCH]), strict=True):
+    for start in range(0, len(cases), BATCH):
+        batch = cases[start : start + BATCH]
+        for case, logits in zip(batch, predictor.logits(images[start : start + BATCH]), strict=True):
             truths = truths_by(predictor.scoring, case)
             yield case, predictor.framed(logits, truths[0].masks.shape[1:]), truths
 
@@ -111,6 +112,28 @@ def _predict(predictor: Segmenter, case: Case) -> tuple[Sample, NDArray[np.bool_
         return sample, predictor.raw_masks(sample.image)
 
 
+def raw_masks_of(
+    predictor: Segmenter, images: Sequence[NDArray[np.uint8]], paths: Sequence[Path]
+) -> list[NDArray[np.bool_]]:
+    """The masks of at most BATCH photographs at their own sizes, (2, H, W) each, before post-processing.
+
+    A photograph that stands in the same batch as in an evaluation gets the same bits.
+
+    Args:
+        predictor: what predicts.
+        images: (H, W, 3) each.
+        paths: their files, for errors.
+    """
+    if not isinstance(predictor, Predictor) or predictor.scoring.inference == "native":
+        found = []
+        for image, path in zip(images, paths, strict=True):
+            with about(path):
+                found.append(predictor.raw_masks(image))
+        return found
+    logits = predictor.logits(np.stack([predictor.prepare(image) for image in images]))
+    return [predictor.framed(own, image.shape[:2]) for own, image in zip(logits, images, strict=True)]
+
+
 def score_from(
     predictor: Segmenter, cases: Sequence[Case], images: NDArray[np.uint8], first: int, *, progress: Progress, task: str
 ) -> tuple[str, dict[str, Alike]]:
@@ -124,7 +147,7 @@ def score_from(
         progress: shows how many cases are scored.
         task: what the progress is called.
     """
-    begin = first // _BATCH * _BATCH  # photographs are predicted in the batches of a whole evaluation, to the same bits
+    begin = first // BATCH * BATCH  # photographs are predicted in the batches of a whole evaluation, to the same bits
     if predictor.scoring.adapt_batch_norms is None:
         predictions = _predictions(predictor, cases[begin:], images[begin:])
     else:
@@ -133,6 +156,32 @@ def score_from(
     with progress.task(task, total=sum(len(readers_by(predictor.scoring, case)) for case in cases[first:])) as advance:
         each = ((case, raw, truth) for case, raw, truths in wanted for truth in truths)
         return score_cases(each, predictor.scoring, advance)
+
+
+def evaluated(
+    run: RunFolder, evaluation: Evaluation, data: str | Path | None = None, *, progress: Progress = SILENT
+) -> tuple[Segmenter, list[Case]]:
+    """What predicted an evaluation on the holdout, its norms adapted where the protocol says so, and all its cases.
+
+    Arguments and errors are those of `predict_cases`.
+    """
+    runs = members_of(run)
+    settings = [trained_settings(each) for each in runs]
+    config, content = settings[0]
+    meta = evaluation.meta
+    if meta.checkpoint is None:
+        raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
+    for each in runs:
+        refuse_lost(each, [meta.checkpoint])
+    digests = [file_digest(each.checkpoint(meta.checkpoint)) for each in runs]
+    if meta.checkpoint_sha256 != (short_hash(digests, digits=64) if meta.members else digests[0]):
+        raise RunError(f"{evaluation.path}: of another checkpoint than the one that is there; evaluate the run again")
+    root = data_of(content, data, progress=progress)
+    cases = cases_to_score("holdout", runs[0], content, root, config)
+    predictor: Segmenter = segmenter_of(runs, [own for own, _ in settings], meta.checkpoint, meta.protocol)
+    if meta.protocol.adapt_batch_norms is not None:
+        predictor = adapted(predictor, photographs_of(cases, root, config, progress=progress))
+    return predictor, cases
 
 
 def predict_cases(
@@ -156,22 +205,7 @@ def predict_cases(
         RunError: the scores are of masks that another tool made or of another checkpoint, or the run is not trained.
         DataError: the photographs are not those that the run was made with.
     """
-    runs = members_of(run)
-    settings = [trained_settings(each) for each in runs]
-    config, content = settings[0]
-    meta = evaluation.meta
-    if meta.checkpoint is None:
-        raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
-    for each in runs:
-        refuse_lost(each, [meta.checkpoint])
-    digests = [file_digest(each.checkpoint(meta.checkpoint)) for each in runs]
-    if meta.checkpoint_sha256 != (short_hash(digests, digits=64) if meta.members else digests[0]):
-        raise RunError(f"{evaluation.path}: of another checkpoint than the one that is there; evaluate the run again")
-    root = data_of(content, data, progress=progress)
-    cases = cases_to_score("holdout", runs[0], content, root, config)
-    predictor: Segmenter = segmenter_of(runs, [own for own, _ in settings], meta.checkpoint, meta.protocol)
-    if meta.protocol.adapt_batch_norms is not None:
-        predictor = adapted(predictor, photographs_of(cases, root, config, progress=progress))
+    predictor, cases = evaluated(run, evaluation, data, progress=progress)
     by_name = {case.name: case for case in cases}
     return ((sample, predictor.clean(raw)) for sample, raw in (_predict(predictor, by_name[name]) for name in names))
 
@@ -187,11 +221,16 @@ def case_predictor(
         ensemble: whether the evaluations are of ensembles.
         progress: told what opening the data tells.
     """
-    runs = trained_runs(folders)
-    units: dict[Path, RunFolder] = {run.path: run for run in (ensembles_of(runs) if ensemble else runs)}
+    units = units_below(folders, ensemble=ensemble)
     return lambda evaluation, names: predict_cases(
         units[evaluation.path.parents[1]], evaluation, names, data, progress=progress
     )
+
+
+def units_below(folders: Sequence[Path], *, ensemble: bool) -> dict[Path, RunFolder]:
+    """The trained runs at or below some folders, or their ensembles, by the folder in which their evaluations are."""
+    runs = trained_runs(folders)
+    return {run.path: run for run in (ensembles_of(runs) if ensemble else runs)}
 
 
 def write_overlays(
