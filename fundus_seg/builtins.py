@@ -107,3 +107,8 @@ Tracker = Literal["tensorboard", "mlflow"]
 
 CUP, RIM, BACKGROUND = 0, 128, 255
 """Greys of the areas in the paper's masks: the coding `dofe`, in which PNG masks are written too."""
+
+
+def is_positional(op: str, encoder: str) -> bool:
+    """Whether a network's operator is one of POSITIONAL, or the one that its encoder's name begins with."""
+    return op in POSITIONAL or encoder.partition("-")[0] in POSITIONAL

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fundus_seg.builtins import POSITIONAL, Precision
+from fundus_seg.builtins import Precision, is_positional
 from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.data.framing import Framing
 from fundus_seg.errors import CheckpointError, DataError, RunError
@@ -210,7 +210,8 @@ class Predictor(Segmenter):
     @property
     def one_sided(self) -> bool:
         """Whether the network knows the left side of a photograph from the right, and has seen no mirrored one."""
-        return self.network.spec.get("op") in POSITIONAL and not self.mirrored
+        spec = self.network.spec
+        return is_positional(spec.get("op", ""), spec.get("encoder", "")) and not self.mirrored
 
     @cached_property
     def batch(self) -> int:

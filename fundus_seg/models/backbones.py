@@ -24,6 +24,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fundus_seg.builtins import ANNEALED
 from fundus_seg.errors import UsageError, unknown_name
 from fundus_seg.models.blocks import conv2d
 from fundus_seg.models.slots import Slot, slot
@@ -36,13 +37,14 @@ _shufflenet = import_module("torchvision.models.shufflenetv2", compiler=False)
 _MOBILENET_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 """Blocks in the stages s1 to s7: the rows of Table 2 of its paper."""
 _SHUFFLENET_BLOCKS = (4, 8, 4)
+"""Blocks in the stages s2 to s4, as its paper counts them: its Table 5."""
 _SHUFFLENET_CHANNELS = {
     0.5: (24, 48, 96, 192, 1024),
     1.0: (24, 116, 232, 464, 1024),
     1.5: (24, 176, 352, 704, 1024),
     2.0: (24, 244, 488, 976, 2048),
 }
-"""Width -> channels of the first convolution, of stages s2 to s4, and of the last convolution: Table 5 of its paper."""
+"""Width -> channels of the first convolution, of stages s2 to s4, and of the last convolution."""
 _WIDEST = 4.0
 _NAME = re.compile(r"(?P<operator>.+)-(?P<family>mobilenetv2|shufflenetv2)-(?P<width>\d+(\.\d+)?)(-(?P<stages>.+))?")
 
@@ -80,7 +82,7 @@ class Backbone(nn.Sequential):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps x (B, 3, H, W) to the list of maps."""
         maps = {1: x}
-        steps = (step for part in self for step in part)
+        steps = (step for part in self for step in part.children())
         for stride, step in zip(self.strides, steps, strict=True):
             x = maps[stride] = step(x)
         return list(maps.values())
@@ -210,11 +212,14 @@ def named_backbone(encoder: str, image_size: int) -> Backbone:
     Its first stride is 2 and its largest 16.
 
     Raises:
-        UsageError: the operator, width or a stage is unknown.
+        UsageError: the operator, width or a stage is unknown; or the operator has a temperature, which training lowers
+            in the ASPP alone.
     """
     given = _NAME.fullmatch(encoder)
     if given is None:
         raise UsageError(f"encoder '{encoder}': write OPERATOR-FAMILY-WIDTH, such as tvconv-mobilenetv2-0.5")
+    if given["operator"] in ANNEALED:
+        raise UsageError(f"encoder '{encoder}': {given['operator']} is trained in the ASPP alone, by --op")
     return _FAMILIES[given["family"]](
         float(given["width"]),
         given["operator"],
@@ -235,9 +240,10 @@ def _change(
 ) -> list[int]:
     """Set strides and replace depthwise convolutions in place; the stride of each step's map from the images.
 
-    A step is strided once: its depthwise convolutions, where it has any, give maps of the step's own size.
+    A step has one stride: its depthwise convolutions, where it has any, give maps of the step's own size.
     """
-    make, side, reached, strides = slot(operator), image_size, 1, []
+    make, side, reached = slot(operator), image_size, 1
+    strides: list[int] = []
     known = list(dict.fromkeys(stage for stage, _ in steps if stage))
     for stage in stages or ():
         if stage not in known:
