@@ -78,6 +78,8 @@ def read_pairs(listed: Path, pictures: Path) -> Pairs:
     """
     left, right, same = [], [], []
     lines = [line.split() for line in listed.read_text("utf8").splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{listed}: holds no pairs.")
     of_lfw = len(lines[0]) <= 2
     for number, line in enumerate(lines[of_lfw:], 1 + of_lfw):
         match of_lfw, line:

@@ -29,7 +29,7 @@ def ten_folds(similarity: NDArray[np.float64], same: NDArray[np.bool_], fold: ND
 def best_threshold(similarity: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
     """The threshold at and above which "same" is right most often; of equally good ones the highest.
 
-    It lies midway between two neighbouring similarities, or beyond all of them.
+    It lies midway between two neighbouring similarities, or 0.5 beyond all of them.
     """
     values, place = np.unique(-similarity, return_inverse=True)  # from the most similar down
     gained = np.zeros(len(values))
