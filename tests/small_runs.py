@@ -20,6 +20,9 @@ from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import RunIdentity
 
+OF_NO_SIZE = ("condconv", "weightnet", "dyconv-dw", "dyconv-pw", "involution", "ddf", "sasa")
+"""Operators that are like `depthwise` to all that trains and evaluates: they are built for no size of photograph."""
+
 
 def settings(*overrides: str, holdout: str = "A", op: str | None = None, seed: int | None = None) -> RunConfig:
     """The settings of a run of preset tiny, by default of tvconv, with one thread, saved after every epoch."""

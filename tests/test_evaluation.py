@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from small_runs import Lines
+from small_runs import OF_NO_SIZE, Lines
 
 from fundus_seg import load_model
 from fundus_seg.builtins import OPERATORS
@@ -120,10 +120,6 @@ def crop_all(root, width, height):
     for path in root.rglob("*.png"):
         image = Image.open(path)
         image.crop((0, 0, width, height)).save(path)
-
-
-OF_NO_SIZE = ("condconv", "weightnet", "dyconv-pw", "involution", "ddf", "sasa")
-"""Operators like `dyconv-dw` in what a run keeps, and like `depthwise` in what another size of photograph changes."""
 
 
 @pytest.mark.parametrize("op", [op for op in OPERATORS if op not in OF_NO_SIZE])
