@@ -4,22 +4,28 @@ BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
 STARTER := runs/phantom/starter/none/depthwise/seed-0
 
-.PHONY: demo starter test test-all bench bench-grid bench-ray docs lint clean
+.PHONY: chromium demo starter test test-all bench bench-grid bench-ray docs lint clean
 
 demo: .venv/installed
 	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
 	$(BIN)/fundus-seg evaluate $(DEMO) --overlays 6
 
 starter: .venv/installed
-	test -d runs/eyes || $(BIN)/fundus-seg data phantom runs/eyes --varied --per-domain 300 --seed 1
+	test -d runs/eyes || $(BIN)/fundus-seg data phantom runs/eyes --varied --per-domain 900 --seed 1
 	$(BIN)/fundus-seg train --config starter --holdout none --data runs/eyes --out runs
 	$(BIN)/fundus-seg export $(STARTER) fundus_seg/models/starter.safetensors --about licence=MIT
 
 test: lint
 	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
-test-all: lint .venv/ray
+test-all: lint .venv/ray chromium
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Debian's, for the tests that drive pages; they are skipped without it
+chromium:
+	@command -v chromium chromium-browser google-chrome > /dev/null \
+	|| { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; } \
+	|| echo 'no Chromium, and none could be installed: the tests that drive pages are skipped'
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py

@@ -265,12 +265,14 @@ class TestRefusals:
                 read_image(tmp_path / f"mask{suffix}"), np.array([[[each] * 3 for each in read]])
             )
 
-    def test_a_tiff_of_several_pages_is_refused(self, tmp_path):
+    @pytest.mark.parametrize(("suffix", "what"), [("tif", "page"), ("png", "frame")])
+    def test_a_file_of_several_pages_or_frames_is_refused(self, tmp_path, suffix, what):
         first, *others = (Image.fromarray(np.full((4, 4), grey, dtype=np.uint8)) for grey in (0, 128, 255))
-        first.save(tmp_path / "mask.tif", save_all=True, append_images=others)
+        path = tmp_path / f"mask.{suffix}"
+        first.save(path, save_all=True, append_images=others)
         for read in (read_image, read_mask, read_binary_mask):
-            with pytest.raises(DataError, match=r"mask\.tif: 3 pages are more than one image; export a single page"):
-                read(tmp_path / "mask.tif")
+            with pytest.raises(DataError, match=rf"mask\.{suffix}: 3 {what}s are more than one image; export a single"):
+                read(path)
 
 
 class TestNifti:

@@ -20,6 +20,7 @@ from fundus_seg.inference.roi import LOCALISER, NO_EYE, TWO_DISCS
 from fundus_seg.models.localiser import LOOK, SHIPPED, STRIDE, LocaliserNet, load_localiser
 from fundus_seg.phantom.frames import draw_frame
 from fundus_seg.phantom.make import draw_case
+from fundus_seg.training.localiser import Effort
 
 
 class Bright(torch.nn.Module):
@@ -134,40 +135,37 @@ class TestShipped:
 
 
 class TestTraining:
+    EFFORT = Effort(frames=1, steps=10, batch=2)
+
     @pytest.fixture
     def small(self, monkeypatch):
         """Frames and crops of few pixels, few of which are measured."""
         monkeypatch.setattr(localised, "_MEASURED", 2)
         for module in ("fundus_seg.training.localiser", "fundus_seg.evaluation.localised"):
             monkeypatch.setattr(f"{module}.draw_frame", lambda *arguments, most=100: draw_frame(*arguments, most=100))
-        monkeypatch.setattr("fundus_seg.training.localiser._BATCH", 2)
 
     def test_the_file_is_what_its_arguments_make(self, small, tmp_path):
-        arguments = {"frames": 1, "steps": 10, "seed": 4}
-        for name in ("one", "two"):
-            measured = make_localiser(tmp_path / name, holdout="B", **arguments)
+        for name, workers in (("one", 0), ("two", 2)):
+            measured = make_localiser(tmp_path / name, Effort(1, 10, 2, workers), holdout="B", seed=4)
         one, two = (load_localiser(tmp_path / name).state_dict() for name in ("one", "two"))
         assert all(torch.equal(one[name], two[name]) for name in one)
         assert [each.count for each in measured.values()] == [2]
         with safe_open(tmp_path / "one", "pt") as file:
             about = file.metadata()
-        assert {name: about[name] for name in ("holdout", "frames", "steps", "seed")} == {
-            "holdout": "B",
-            **{name: str(value) for name, value in arguments.items()},
-        }
+        assert [about[name] for name in ("holdout", "frames", "steps", "batch", "seed")] == ["B", "1", "10", "2", "4"]
         assert json.dumps(about).count("crops right") == 1
 
     def test_true_frames_are_learnt_from_and_measured(self, small, draw_root, tmp_path):
         root = open_root(draw_root(size=90))
-        without = make_localiser(tmp_path / "one", holdout="B", frames=1, steps=10)
-        measured = make_localiser(tmp_path / "two", holdout="B", frames=1, steps=10, root=root)
+        without = make_localiser(tmp_path / "one", self.EFFORT, holdout="B")
+        measured = make_localiser(tmp_path / "two", self.EFFORT, holdout="B", root=root)
         assert measured.keys() - without.keys() == set(root.domains)
         one, two = (load_localiser(tmp_path / name).state_dict() for name in ("one", "two"))
         assert not torch.equal(one["head.weight"], two["head.weight"])
 
     def test_an_unknown_holdout_is_named(self, tmp_path):
         with pytest.raises(UsageError, match="phantom domain"):
-            make_localiser(tmp_path / "one", holdout="X", frames=1, steps=10)
+            make_localiser(tmp_path / "one", self.EFFORT, holdout="X")
 
     def test_what_is_measured(self):
         disc = np.zeros((100, 100), bool)

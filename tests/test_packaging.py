@@ -40,6 +40,7 @@ def test_wheel_works_outside_the_checkout(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     shipped = {"fundus_seg/configs/paper.yaml", "fundus_seg/py.typed", "fundus_seg_cli/main.py"}
+    shipped |= {f"fundus_seg/reporting/page/{name}" for name in ("report.html", "grid.html", "page.css", "page.js")}
     shipped |= {"fundus_seg/reporting/published/tvconv2022.csv", "fundus_seg/datasets/dofe_split.json"}
     assert shipped <= set(names)
     assert not any(name.startswith(("tests/", "configs/", "benchmarks/")) for name in names)

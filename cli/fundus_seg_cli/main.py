@@ -24,6 +24,7 @@ from fundus_seg_cli import (
     export,
     predict,
     profile,
+    report,
     score,
     train,
 )
@@ -44,6 +45,7 @@ _COMMANDS = (
     calibrate.calibrate,
     benchmark.benchmark,
     compare.compare,
+    report.report,
     predict.predict,
     export.export,
     score.score,
@@ -61,6 +63,7 @@ _FORMATS = get_args(PictureFormat)
 _ALONE = {
     "predict": {"--overlay": Alone(_FORMATS[0], _FORMATS.__contains__)},
     "evaluate": {"--trust": Alone(TRUST_MEASURED, names_operator)},
+    "report": {"--trust": Alone(TRUST_MEASURED, names_operator)},
 }
 """Options that may stand without a value, for each command."""
 for _command in _COMMANDS:

@@ -22,8 +22,8 @@ def predict(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder of a run, a checkpoint file, a folder with runs below, which predict together, or `starter`, "
-            "the network that comes with the package."
+            help="Folder of a run, a checkpoint file, a folder that `export` made, a folder with runs below, which "
+            "predict together, or `starter`, the network that comes with the package."
         ),
     ],
     images: Annotated[
@@ -109,6 +109,18 @@ def predict(
             "numbers; parquet needs the extra of that name."
         ),
     ] = "csv",
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Also write report.html, one page that opens offline: every photograph with its status and reason, "
+            "the worst first.",
+        ),
+    ] = False,
+    with_photographs: Annotated[
+        bool,
+        typer.Option("--with-photographs", help="Show the worst photographs in report.html, with their contours."),
+    ] = False,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -138,6 +150,8 @@ def predict(
     from fundus_seg_cli.progress import Terminal
 
     progress = Terminal()
+    if with_photographs and not report:
+        raise UsageError("--with-photographs shows photographs in the page that --report writes: give --report too")
     part = Shard.parse(shard) if shard is not None else None
     for name in trust or []:
         load(name)
@@ -171,6 +185,15 @@ def predict(
             progress=progress,
         )
     print_data(written)
+    if report:
+        from fundus_seg.reporting.page.predictions import predictions_page
+        from fundus_seg.reporting.page.render import write_page
+
+        if part and written.parent != out:
+            progress.line(f"no {out / 'report.html'} yet: another shard is at work, and the last that ends writes it")
+        else:
+            page, pictures = predictions_page(out, with_photographs=with_photographs, progress=progress)
+            write_page(page, out / "report.html", pictures=pictures, say=progress.line)
     progress.check(strict=strict)
 
 

@@ -27,7 +27,7 @@ from fundus_seg.data.nifti import directions, write_slice
 from fundus_seg.errors import DataError, about, one_line
 from fundus_seg.reading import reading
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Part of every cache key. Raise it when a change makes the same file give other pixels, or be refused."""
 
 MAX_PIXELS = 100_000_000
@@ -42,7 +42,8 @@ _pil_limit = threading.Lock()
 _MEMORY, _BYTES_PER_PIXEL = 1 << 30, 16  # of all threads that decode; of one pixel at the worst moment
 _MOST_HEADER = 1 << 20  # bytes before the voxels of a NIfTI
 _MOST_TEXT, _MOST_TEXTS = 1 << 20, 1 << 24  # bytes of text or of colour profiles in a PNG: of one, and of all
-_MOST_PAGES = 100  # pages of a TIFF are counted up to here
+_WITH_PAGES = {"TIFF": "page", "PNG": "frame"}  # what a file may hold several of
+_MOST_PAGES = 100  # they are counted up to here
 
 
 class Photograph(NamedTuple):
@@ -258,8 +259,8 @@ def _decoded(path: Path, source: Path | io.BytesIO, opaque: bool) -> _Decoded:
     """Decode a picture from its file, or from its bytes in memory; `path` stands in errors."""
     with _opened(source) as image:
         _refuse_too_large(path, *image.size)
-        if image.format == "TIFF":
-            _refuse_pages(path, image)
+        if image.format in _WITH_PAGES:
+            _refuse_pages(path, image, _WITH_PAGES[image.format])
         deep = image.mode.startswith(("I", "F"))
         if not deep and ";16" in str(image.tile):  # PIL silently cuts RGB to 8 bits
             raise DataError(_DEEP, path)
@@ -316,16 +317,16 @@ def _without_end(path: Path, opaque: bool) -> _Decoded:
     return first
 
 
-def _refuse_pages(path: Path, image: Any) -> None:
-    """Refuse a TIFF of several pages; a file may claim any number, so they are counted up to a limit."""
+def _refuse_pages(path: Path, image: Any, what: str) -> None:
+    """Refuse a file of several pages or frames; it may claim any number, so they are counted up to a limit."""
     page = 0
     with contextlib.suppress(EOFError):
         while page < _MOST_PAGES:
             image.seek(page + 1)
             page += 1
     if page:
-        pages = f"{page + 1}" if page < _MOST_PAGES else f"more than {_MOST_PAGES}"
-        raise DataError(f"{pages} pages are more than one image; export a single page", path)
+        number = f"{page + 1}" if page < _MOST_PAGES else f"more than {_MOST_PAGES}"
+        raise DataError(f"{number} {what}s are more than one image; export a single {what}", path)
 
 
 def _without_large_texts(path: Path) -> io.BytesIO:

@@ -20,7 +20,7 @@ from fundus_seg.models.localiser import save_localiser
 from fundus_seg.phantom.frames import FRAME_CAMERAS, draw_frame
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.atomic import atomic_path
-from fundus_seg.training.localiser import train_localiser
+from fundus_seg.training.localiser import Effort, train_localiser
 
 FRAMING = 0.6
 """Diameter of the disc as a share of the crop's side, for which crops are judged: that of the usual crops."""
@@ -67,10 +67,9 @@ def measure(localiser: Localiser, photographs: Iterable[tuple[NDArray[np.uint8],
 
 def make_localiser(
     out: Path,
+    effort: Effort,
     *,
     holdout: str = "D",
-    frames: int,
-    steps: int,
     seed: int = 0,
     root: DataRoot | None = None,
     progress: Progress = SILENT,
@@ -79,10 +78,9 @@ def make_localiser(
 
     Args:
         out: the file to write.
+        effort: how much it is trained.
         holdout: domain of the phantom that is measured.
-        frames: as in `train_localiser`.
-        steps: as there.
-        seed: as there.
+        seed: of everything that is drawn.
         root: true frames: the training splits are learnt from, the test splits measured.
         progress: shows how far it is.
 
@@ -96,13 +94,14 @@ def make_localiser(
     """
     if holdout not in FRAME_CAMERAS:
         raise UsageError(unknown_name("phantom domain", holdout, FRAME_CAMERAS))
-    network = train_localiser(holdout=holdout, frames=frames, steps=steps, seed=seed, root=root, progress=progress)
+    network = train_localiser(effort, holdout=holdout, seed=seed, root=root, progress=progress)
     localiser = Localiser(network)
     measured = {f"phantom {holdout}, a camera not learnt from": measure(localiser, _phantoms(holdout, seed))}
     for domain in root.domains if root is not None else ():
         samples = map(read_sample, root.cases(domain, "test") if root else ())
         measured[domain] = measure(localiser, ((each.image, each.masks[0]) for each in samples))
-    about = {"holdout": holdout, "frames": str(frames), "steps": str(steps), "seed": str(seed)}
+    about = {"holdout": holdout, "frames": str(effort.frames), "steps": str(effort.steps)}
+    about |= {"batch": str(effort.batch), "seed": str(seed)}
     about |= {what: str(found) for what, found in measured.items()}
     try:
         with atomic_path(out) as temporary:

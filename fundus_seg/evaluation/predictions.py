@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -14,19 +14,28 @@ from fundus_seg.config import ResolvedRun
 from fundus_seg.data.dataset import Sample, Truth, read_sample
 from fundus_seg.data.files import Case
 from fundus_seg.data.names import file_name
+from fundus_seg.digests import file_digest, short_hash
 from fundus_seg.errors import CheckpointError, RunError, about
 from fundus_seg.evaluation.alike import Alike
-from fundus_seg.evaluation.ensembles import members_of
+from fundus_seg.evaluation.ensembles import ensembles_of, members_of
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.evaluation.score_case import score_cases
-from fundus_seg.evaluation.which_cases import data_of, photographs_of, readers_by, trained_settings, truths_by
+from fundus_seg.evaluation.which_cases import (
+    cases_to_score,
+    data_of,
+    photographs_of,
+    readers_by,
+    trained_settings,
+    truths_by,
+)
 from fundus_seg.inference.adaptation import adapted
 from fundus_seg.inference.ensemble import Ensemble
 from fundus_seg.inference.predict import Predictor, Segmenter, load_model
 from fundus_seg.plugins import is_plugin, load
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import STRUCTURES, Combination, Scoring
-from fundus_seg.runs.folder import RunFolder
+from fundus_seg.runs.folder import RunFolder, trained_runs
+from fundus_seg.runs.record import refuse_lost
 from fundus_seg.viz.overlay import PICTURE_SUFFIX, draw_overlay, save_picture
 
 _BATCH = 8
@@ -126,6 +135,65 @@ def score_from(
         return score_cases(each, predictor.scoring, advance)
 
 
+def predict_cases(
+    run: RunFolder,
+    evaluation: Evaluation,
+    names: Sequence[str],
+    data: str | Path | None = None,
+    *,
+    progress: Progress = SILENT,
+) -> Iterator[tuple[Sample, NDArray[np.bool_]]]:
+    """Some cases of the holdout, each with its masks as they were scored, (2, H, W) on its own frame.
+
+    Args:
+        run: a trained run, or an ensemble of some.
+        evaluation: its scores on the holdout, which name checkpoint and protocol.
+        names: the cases.
+        data: data root; None for the one that the run was trained on.
+        progress: told what opening the data tells.
+
+    Raises:
+        RunError: the scores are of masks that another tool made or of another checkpoint, or the run is not trained.
+        DataError: the photographs are not those that the run was made with.
+    """
+    runs = members_of(run)
+    settings = [trained_settings(each) for each in runs]
+    config, content = settings[0]
+    meta = evaluation.meta
+    if meta.checkpoint is None:
+        raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
+    for each in runs:
+        refuse_lost(each, [meta.checkpoint])
+    digests = [file_digest(each.checkpoint(meta.checkpoint)) for each in runs]
+    if meta.checkpoint_sha256 != (short_hash(digests, digits=64) if meta.members else digests[0]):
+        raise RunError(f"{evaluation.path}: of another checkpoint than the one that is there; evaluate the run again")
+    root = data_of(content, data, progress=progress)
+    cases = cases_to_score("holdout", runs[0], content, root, config)
+    predictor: Segmenter = segmenter_of(runs, [own for own, _ in settings], meta.checkpoint, meta.protocol)
+    if meta.protocol.adapt_batch_norms is not None:
+        predictor = adapted(predictor, photographs_of(cases, root, config, progress=progress))
+    by_name = {case.name: case for case in cases}
+    return ((sample, predictor.clean(raw)) for sample, raw in (_predict(predictor, by_name[name]) for name in names))
+
+
+def case_predictor(
+    folders: Sequence[Path], data: str | Path | None = None, *, ensemble: bool = False, progress: Progress = SILENT
+) -> Callable[[Evaluation, Sequence[str]], Iterator[tuple[Sample, NDArray[np.bool_]]]]:
+    """A function that gives some cases of an evaluation with their masks, as `predict_cases` does.
+
+    Args:
+        folders: runs, or folders with runs below them, whose evaluations it is given.
+        data: data root; None for the one that each run was trained on.
+        ensemble: whether the evaluations are of ensembles.
+        progress: told what opening the data tells.
+    """
+    runs = trained_runs(folders)
+    units: dict[Path, RunFolder] = {run.path: run for run in (ensembles_of(runs) if ensemble else runs)}
+    return lambda evaluation, names: predict_cases(
+        units[evaluation.path.parents[1]], evaluation, names, data, progress=progress
+    )
+
+
 def write_overlays(
     run: RunFolder,
     evaluation: Evaluation,
@@ -151,37 +219,26 @@ def write_overlays(
     Raises:
         RunError: the scores are of masks that another tool made, or the run is not trained.
     """
-    runs = members_of(run)
-    settings = [trained_settings(each) for each in runs]
-    config, content = settings[0]
-    root = data_of(content, data, progress=progress)
-    cases = root.cases(config.holdout, "test")
+    meta = evaluation.meta
     ranked = evaluation.cases.groupby("case")["dsc"].mean().dropna().sort_values()
     if ranked.empty:
         progress.line(
-            f"{run.path}: no overlays, since no case of {config.holdout} has a Dice: every true mask is empty"
+            f"{run.path}: no overlays, since no case of {meta.run.holdout} has a Dice: every true mask is empty"
         )
         return []
     picked = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
-    meta = evaluation.meta
-    if meta.checkpoint is None:
-        raise RunError(f"{evaluation.path}: scores of masks of another tool, whose network is not here to draw them")
-    predictor: Segmenter = segmenter_of(runs, [own for own, _ in settings], meta.checkpoint, meta.protocol)
-    if meta.protocol.adapt_batch_norms is not None:
-        predictor = adapted(predictor, photographs_of(cases, root, config, progress=progress))
+    predictions = predict_cases(run, evaluation, ranked.index[picked].tolist(), data, progress=progress)
+    assert meta.checkpoint is not None  # of other tools' masks nothing is predicted
     folder = run.overlays(meta.protocol_digest, meta.checkpoint)
     for suffix in PICTURE_SUFFIX.values():
         for earlier in folder.glob(f"*{suffix}"):
             earlier.unlink()
-    by_name = {case.name: case for case in cases}
     written = []
-    for rank in picked:
-        sample, raw = _predict(predictor, by_name[ranked.index[rank]])
+    for rank, (sample, masks) in zip(picked, predictions, strict=True):
         prefix = f"{'phantom-' if meta.phantom else ''}{rank + 1:03d}-dsc{100 * ranked.iloc[rank]:.1f}-"
         scores = evaluation.cases[evaluation.cases["case"] == sample.name].set_index("structure")["dsc"].dropna()
         texts = [f"Dice {structure} {100 * value:.1f}" for structure, value in scores.items()]
         texts += [f"{name} not annotated" for name, told in zip(STRUCTURES, sample.annotated, strict=True) if not told]
-        masks = predictor.clean(raw)
         path = folder / file_name(sample.name, PICTURE_SUFFIX[form], prefix)
         save_picture(draw_overlay(sample.image, masks, sample.masks, name=sample.name, texts=texts), path, form)
         written.append(path)

@@ -41,7 +41,7 @@ ONE_COLOUR = "one_colour"
 UNCONFIRMED = "disc_unconfirmed"
 """The localiser has found no disc; the photograph is a crop if the networks draw one that is framed as in training."""
 
-LOCALISER = "9d1c5342361609aefa0d36a0076ed48e4a1807dd1d7eb8a6beae15083e94c0db"
+LOCALISER = "8af57ba3f7fc9bc08c3bb5297b5db41b492089e7d291f40b3ab6d1c1de2c0ae9"
 """SHA-256 of the weights that find the disc, which the record of predictions names."""
 _NAMES = ("name", "file", "photograph", "image")
 _SIDES = (("crop_x", "x"), ("crop_y", "y"), ("crop_width", "w", "width"), ("crop_height", "h", "height"))

@@ -55,7 +55,7 @@ def _grow(rng: _Rng) -> NerveHead:
 
 def _annotate(head: NerveHead, rng: _Rng) -> NDArray[np.uint8]:
     """The mask (CANVAS, CANVAS) uint8 as a reader with habits of their own draws it."""
-    disc = head.disc.redrawn(rng, scale=rng.normal(1.0, 0.02), wobble=0.01)
+    disc = head.disc.redrawn(rng, scale=rng.normal(1.025, 0.02), wobble=0.01)  # readers draw around it
     cup = head.cup.redrawn(rng, scale=rng.normal(1.0, 0.04), wobble=0.02)
     mask = np.full((CANVAS, CANVAS), BACKGROUND, np.uint8)
     for points, grey in ((disc.points(), RIM), (disc.confine(cup.points(), 0.97), CUP)):

@@ -74,7 +74,7 @@ def _scoring(run: ScoredRun, presets: Sequence[str]) -> str:
     ours = run.evaluation.meta.protocol
     if not presets:
         return f"that of the published table is not known here; ours: {_settings(ours.model_dump())}"
-    theirs = load_scoring(presets[-1]).model_dump()
+    theirs = {**type(ours)().model_dump(), **load_scoring(presets[-1]).model_dump()}
     differing = [
         f"{key} {_shown(value)} (there {_shown(theirs[key])})"
         for key, value in ours.model_dump().items()

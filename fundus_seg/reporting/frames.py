@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -69,15 +69,21 @@ def in_order(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return sorted(evaluations, key=lambda evaluation: evaluation.meta.column)
 
 
-def captions_of(evaluations: Sequence[Evaluation]) -> dict[Column, str]:
+def captions_of(evaluations: Sequence[Evaluation], columns: Iterable[Column] | None = None) -> dict[Column, str]:
     """The columns that the evaluations have in one table, in order, with their captions.
 
     Behind that of an ensemble stands of how many networks it is: `tvconv, mean of 3`.
+
+    Args:
+        evaluations: those of one table.
+        columns: the columns of the table, where they are not just those of the evaluations.
     """
-    names = captions((evaluation.meta.column for evaluation in evaluations), labels_of(evaluations))
+    own = (evaluation.meta.column for evaluation in evaluations) if columns is None else columns
+    names = captions(own, labels_of(evaluations))
     sizes: dict[Column, set[int]] = {column: set() for column in names}
     for meta in (evaluation.meta for evaluation in evaluations):
-        sizes[meta.column] |= {len(meta.members)} if meta.members else set()
+        if meta.members and meta.column in sizes:
+            sizes[meta.column].add(len(meta.members))
     return {
         column: f"{name}, mean of {' or '.join(map(str, sorted(sizes[column])))}" if sizes[column] else name
         for column, name in names.items()

@@ -48,29 +48,50 @@ def write_plots(
     written = []
     for kind in by_kind(evaluations):
         prefix = "phantom-" if kind[0].meta.phantom else ""
-        for name, figure in _figures(kind, metrics):
+        for name, figure in (*boxes(kind, metrics), *agreement(kind), *learning_curves(kind)):
             written += save(figure, folder / f"{prefix}{name}")
     return written
 
 
-def _figures(evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> Iterator[tuple[str, Figure]]:
-    phantom = "PHANTOM, synthetic photographs. " if evaluations[0].meta.phantom else ""
-    title = f"{phantom}Unseen domains, {selections_text(evaluations)}"
-    names = captions_of(evaluations)
-    cases = labelled(case_values(evaluations), names)
+def boxes(evaluations: Sequence[Evaluation], metrics: Sequence[str] = DEFAULT_METRICS) -> Iterator[tuple[str, Figure]]:
+    """`boxes-<metric>` of each metric, by the names that `write_plots` gives to files, of one kind of photographs.
+
+    Arguments and errors are those of `write_plots`.
+    """
+    cases = labelled(case_values(evaluations), captions_of(evaluations))
     for metric in metrics:
         shown = METRICS[metric]
         by_case = cases.groupby(["column", "structure", "holdout", "case"], sort=False)
         frame = by_case.agg(value=(metric, "mean"), penalised=("penalised", "any")).reset_index()
         runs = int(cases.groupby(["column", "holdout"])["seed"].nunique().max())
+        title = _title(evaluations)
         yield f"boxes-{metric}", draw_boxes(frame, label=shown.heading, title=title, bounds=shown.bounds, runs=runs)
-    ratios = labelled(case_ratios(evaluations), names).rename(columns={"vcdr": "predicted", "vcdr_truth": "true"})
+
+
+def agreement(evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, Figure]]:
+    """`bland-altman-vcdr` of one kind of photographs, unless no case has both ratios. Errors: as `write_plots`."""
+    ratios = labelled(case_ratios(evaluations), captions_of(evaluations))
+    ratios = ratios.rename(columns={"vcdr": "predicted", "vcdr_truth": "true"})
     if ratios[["predicted", "true"]].notna().all(axis="columns").any():
-        yield "bland-altman-vcdr", draw_bland_altman(ratios, title=f"{title}; vertical cup-to-disc ratio")
-    epochs = _epochs(evaluations, names)
+        title = f"{_title(evaluations)}; vertical cup-to-disc ratio"
+        yield "bland-altman-vcdr", draw_bland_altman(ratios, title=title)
+
+
+def learning_curves(evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, Figure]]:
+    """`learning-curves` of one kind of photographs, unless no run's epochs are there. Errors: as `write_plots`."""
+    epochs = _epochs(evaluations, captions_of(evaluations))
     if not epochs.empty:
         curves = {"loss": "training loss"} | {curve: label for curve, label in _CURVES.items() if curve in epochs}
-        yield "learning-curves", draw_learning_curves(epochs, curves=curves, title=f"{phantom}Mean and range over runs")
+        title = f"{_phantom(evaluations)}Mean and range over runs"
+        yield "learning-curves", draw_learning_curves(epochs, curves=curves, title=title)
+
+
+def _title(evaluations: Sequence[Evaluation]) -> str:
+    return f"{_phantom(evaluations)}Unseen domains, {selections_text(evaluations)}"
+
+
+def _phantom(evaluations: Sequence[Evaluation]) -> str:
+    return "PHANTOM, synthetic photographs. " if evaluations[0].meta.phantom else ""
 
 
 def _epochs(evaluations: Sequence[Evaluation], names: Mapping[Column, str]) -> pd.DataFrame:

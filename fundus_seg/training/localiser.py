@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from fundus_seg.builtins import BACKGROUND
 from fundus_seg.data.dataset import read_sample
@@ -23,48 +26,93 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.seeding import generator, reproducible, seeded
 from fundus_seg.training.localiser_views import Framed, draw_view
 
+_Item = TypeVar("_Item")
+
 _LONGEST = 480
 """Longest side at which photographs are kept in memory."""
-_BATCH = 16
 _RATE, _DECAY = 4e-3, 1e-2
 _CROPS = 0.15
 """Crops of the phantom for each of its frames: they show a disc sharper than a square cut from a small frame."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How much the localiser is trained, and by what.
+
+    Attributes:
+        frames: phantoms of each domain that is learnt from.
+        steps: of training.
+        batch: views of each step.
+        workers: processes that draw beside the one that trains; 0: the latter draws too. The result does not depend
+            on their number.
+    """
+
+    frames: int
+    steps: int
+    batch: int = 16
+    workers: int = 0
+
+
 def train_localiser(
-    *,
-    holdout: str,
-    frames: int,
-    steps: int,
-    seed: int = 0,
-    root: DataRoot | None = None,
-    progress: Progress = SILENT,
+    effort: Effort, *, holdout: str, seed: int = 0, root: DataRoot | None = None, progress: Progress = SILENT
 ) -> LocaliserNet:
-    """Train the localiser; the result depends on the arguments alone, on one machine.
+    """Train the localiser, on a GPU where there is one; on one machine the result depends on the arguments alone.
 
     Args:
+        effort: how much it is trained.
         holdout: the phantom's domain whose camera is not seen.
-        frames: phantoms of each of the others.
-        steps: of 16 views each.
         seed: of everything that is drawn.
         root: true frames with their masks, whose training splits are taken; None: phantoms alone.
         progress: shows how far it is.
     """
-    domains = [domain for domain in FRAME_CAMERAS if domain != holdout]
     pool: list[Framed] = []
-    with progress.task("drawing frames", total=len(domains) * frames) as advance:
-        for domain in domains:
-            for index in range(frames):
-                image, mask = draw_frame(domain, index, seed, most=_LONGEST)
-                pool.append(framed(image, mask != BACKGROUND))
-                if index < round(_CROPS * frames):
-                    image, mask = draw_case(domain, index, seed)
-                    pool.append(framed(image, mask != BACKGROUND))
-                advance()
+    drawn = _Drawn([domain for domain in FRAME_CAMERAS if domain != holdout], effort.frames, seed)
+    with progress.task("drawing frames", total=len(drawn)) as advance:
+        for each in _drawn_by(effort.workers, drawn):
+            pool += each
+            advance()
     if root:
         cases = [case for domain in root.domains for case in root.cases(domain, "train")]
         pool += [framed(each.image, each.masks[0]) for each in map(read_sample, cases)]
-    return _fit(pool, steps, seed, progress)
+    return _fit(pool, effort, seed, progress)
+
+
+class _Drawn(Dataset[list[Framed]]):
+    """The phantom's frames, and for some of them a crop."""
+
+    def __init__(self, domains: Sequence[str], frames: int, seed: int) -> None:
+        self.domains, self.frames, self.seed = domains, frames, seed
+
+    def __len__(self) -> int:
+        return len(self.domains) * self.frames
+
+    def __getitem__(self, place: int) -> list[Framed]:
+        domain, index = self.domains[place // self.frames], place % self.frames
+        pairs = [draw_frame(domain, index, self.seed, most=_LONGEST)]
+        if index < round(_CROPS * self.frames):
+            pairs.append(draw_case(domain, index, self.seed))
+        return [framed(image, mask != BACKGROUND) for image, mask in pairs]
+
+
+class _Views(Dataset[tuple[Tensor, Tensor]]):
+    """The views (batch, 3, LOOK, LOOK) uint8 of each step, and how much of them is disc."""
+
+    def __init__(self, pool: Sequence[Framed], effort: Effort, seed: int) -> None:
+        self.pool, self.effort, self.seed = pool, effort, seed
+
+    def __len__(self) -> int:
+        return self.effort.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        rng = generator(self.seed, step, "localiser/views")
+        views = [draw_view(self.pool[place], rng) for place in rng.integers(len(self.pool), size=self.effort.batch)]
+        seen, shares = (torch.from_numpy(np.stack(each)) for each in zip(*views, strict=True))
+        return seen.permute(0, 3, 1, 2), shares
+
+
+def _drawn_by(workers: int, dataset: Dataset[_Item]) -> Iterable[_Item]:
+    """The items of a dataset in order, each drawn by one of so many processes."""
+    return DataLoader(dataset, batch_size=None, num_workers=workers)
 
 
 def framed(image: NDArray[np.uint8], disc: NDArray[np.bool_]) -> Framed:
@@ -79,23 +127,21 @@ def framed(image: NDArray[np.uint8], disc: NDArray[np.bool_]) -> Framed:
     return Framed(small, drawn, (box.x + box.width / 2, box.y + box.height / 2, max(box.width, box.height)))
 
 
-def _fit(pool: Sequence[Framed], steps: int, seed: int, progress: Progress) -> LocaliserNet:
+def _fit(pool: Sequence[Framed], effort: Effort, seed: int, progress: Progress) -> LocaliserNet:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with reproducible(1), seeded(seed, 0, "localiser"):
-        network = LocaliserNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = LocaliserNet().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps, pct_start=0.15)
-        rng = generator(seed, 0, "localiser/views")
-        with progress.task("training the localiser", total=steps) as advance:
-            for _ in range(steps):
-                views = [draw_view(pool[place], rng) for place in rng.integers(len(pool), size=_BATCH)]
-                seen, shares = (torch.from_numpy(np.stack(each)) for each in zip(*views, strict=True))
-                loss = _loss(network(scale_photographs(seen.permute(0, 3, 1, 2))), shares)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=effort.steps, pct_start=0.15)
+        with progress.task("training the localiser", total=effort.steps) as advance:
+            for seen, shares in _drawn_by(effort.workers, _Views(pool, effort, seed)):
+                loss = _loss(network(scale_photographs(seen.to(device))), shares.to(device))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
                 schedule.step()
                 advance(loss=loss.item())
-    return network.eval()
+    return network.half().float().eval().cpu()  # as it is kept
 
 
 def _loss(logits: Tensor, shares: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from fundus_seg.errors import printable
 from fundus_seg.runs.atomic import atomic_path
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999")
@@ -42,6 +43,7 @@ _STYLE = {
     "savefig.dpi": 200,
     "svg.fonttype": "none",  # text stays text: searchable, and in the reader's font
     "svg.hashsalt": "fundus-seg",  # else ids are random
+    "text.parse_math": False,  # a dollar in a name is a dollar
 }
 MEDIAN = {"color": "black", "linewidth": 1.5}
 
@@ -52,6 +54,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     Raises:
         RunError: the folder cannot be written.
     """
+    write_out(figure)
     _fall_back(figure)
     paths = []
     for form, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
@@ -60,6 +63,13 @@ def save(figure: Figure, stem: Path) -> list[Path]:
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # `_fall_back` has said it once for all
             figure.savefig(temporary, format=form, metadata=metadata)
     return paths
+
+
+def write_out(figure: Figure) -> None:
+    r"""Write out the characters of a figure's texts that would not show, or that no file can hold: ESC as `\x1b`."""
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and (shown := printable(text.get_text(), keep="\n")) != text.get_text():
+            text.set_text(shown)
 
 
 def _fall_back(figure: Figure) -> None:
