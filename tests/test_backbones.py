@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fundus_seg.builtins import ANNEALED, OPERATORS, is_positional
+from fundus_seg.builtins import ANNEALED, OPERATORS, positional_part
 from fundus_seg.errors import CheckpointError, UsageError
 from fundus_seg.models import bake, build_model
 from fundus_seg.models.backbones import Backbone, Embedder, mobilenet_v2, shufflenet_v2
@@ -196,6 +196,6 @@ class TestAsEncoder:
                 build_encoder(f"{operator}-mobilenetv2-0.5")
 
     def test_what_knows_positions(self) -> None:
-        assert is_positional("conv", "tvconv-mobilenetv2-0.5")
-        assert is_positional("tvconv", "mobilenet_v2")
-        assert not is_positional("depthwise", "depthwise-mobilenetv2-0.5")
+        assert positional_part("conv", "tvconv-mobilenetv2-0.5") == "tvconv-mobilenetv2-0.5"
+        assert positional_part("tvconv", "mobilenet_v2") == "tvconv"
+        assert positional_part("depthwise", "depthwise-mobilenetv2-0.5") is None

@@ -36,7 +36,7 @@ from fundus_seg.builtins import (
     Precision,
     Schedule,
     Selection,
-    is_positional,
+    positional_part,
 )
 from fundus_seg.config.fields import EffectWith, flatten, without_effect
 from fundus_seg.config.presets import preset_text
@@ -307,9 +307,9 @@ class Recipe(Section):
         return "flip" in self.train.augment.split("+")
 
     @property
-    def one_sided(self) -> bool:
-        """Whether the network knows the left side of a photograph from the right, and is trained on no mirrored one."""
-        return is_positional(self.model.op, self.model.encoder) and not self.mirrored
+    def one_sided(self) -> str | None:
+        """What in the network knows the left of a photograph from the right, if it is trained on no mirrored one."""
+        return None if self.mirrored else positional_part(self.model.op, self.model.encoder)
 
     def network_spec(self) -> dict[str, Any]:
         """The arguments of `fundus_seg.models.build_model`, weights apart; a checkpoint's `model_spec`."""
