@@ -118,9 +118,9 @@ def find_members(models: Sequence[str | Path], *, progress: Progress = SILENT) -
     return ordered
 
 
-def warn_of_mirroring(operators: Iterable[str], progress: Progress) -> None:
-    """Warn that networks of these operators know one side of a photograph from the other, untrained for its mirror."""
-    if named := ", ".join(sorted(operators)):
+def warn_of_mirroring(one_sided: Iterable[str | None], progress: Progress) -> None:
+    """Warn of operators and encoders that know one side of a photograph from the other, untrained for its mirror."""
+    if named := ", ".join(sorted({part for part in one_sided if part})):
         progress.warn(
             f"--views flip with {named}, which knows the left side of a photograph from the right, and was trained on "
             "no mirrored one: the mirrored view is sound only as far as the training photographs show left and right "

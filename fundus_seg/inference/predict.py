@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fundus_seg.builtins import POSITIONAL, Precision
+from fundus_seg.builtins import Precision, positional_part
 from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.data.framing import Framing
 from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
@@ -210,9 +210,10 @@ class Predictor(Segmenter):
         return (self.scoring.inference, self.size, self.interpolation)
 
     @property
-    def one_sided(self) -> bool:
-        """Whether the network knows the left side of a photograph from the right, and has seen no mirrored one."""
-        return self.network.spec.get("op") in POSITIONAL and not self.mirrored
+    def one_sided(self) -> str | None:
+        """What in the network knows the left of a photograph from the right, if it has seen no mirrored one."""
+        spec = self.network.spec
+        return None if self.mirrored else positional_part(spec.get("op", ""), spec.get("encoder", ""))
 
     @cached_property
     def batch(self) -> int:
