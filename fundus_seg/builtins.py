@@ -110,3 +110,8 @@ Tracker = Literal["tensorboard", "mlflow"]
 
 CUP, RIM, BACKGROUND = 0, 128, 255
 """Greys of the areas in the paper's masks: the coding `dofe`, in which PNG masks are written too."""
+
+
+def positional_part(op: str, encoder: str) -> str | None:
+    """Which of a network's operator and encoder knows positions: is one of POSITIONAL, or named after one."""
+    return next((part for part in (op, encoder) if part in POSITIONAL or part.partition("-")[0] in POSITIONAL), None)

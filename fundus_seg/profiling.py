@@ -116,7 +116,7 @@ def profile(
     return pd.DataFrame(rows)
 
 
-def count_macs(network: nn.Module, size: int) -> Macs:
+def count_macs(network: nn.Module, size: int, *, elementwise: bool = False) -> Macs:
     """MACs of convolutions, matrix products and the operators of this package; nothing is computed.
 
     The MACs that grow with the batch are those of the photographs; the rest generates kernels. Norms, activations and
@@ -125,8 +125,11 @@ def count_macs(network: nn.Module, size: int) -> Macs:
     Args:
         network: in evaluation mode; takes (B, 3, size, size).
         size: height and width of the photographs in pixels.
+        elementwise: whether batch norms count too, two for each value, and activations of the family of ReLU, poolings
+            and the bias of a linear layer, one for each value that the first two take and the last gives. So does the
+            counter ptflops, of which the TVConv paper has the MACs of its light networks.
     """
-    one, two = (_macs(network, batch, size) for batch in (1, 2))
+    one, two = (_macs(network, batch, size, elementwise) for batch in (1, 2))
     return Macs(image=two - one, generation=2 * one - two)
 
 
@@ -183,7 +186,7 @@ def _backend() -> str:
     return f"{name} ({reason})" if reason else name
 
 
-def _macs(network: nn.Module, batch: int, size: int) -> int:
+def _macs(network: nn.Module, batch: int, size: int, elementwise: bool) -> int:
     """MACs of one pass that records gradients, so that no kernel comes from the cache."""
     formulas = {
         dispatch.forward: _translation_variant_flops,
@@ -191,6 +194,8 @@ def _macs(network: nn.Module, batch: int, size: int) -> int:
         decoupled_filter: _decoupled_flops,
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,  # the counter knows those of GPUs
     }
+    if elementwise:
+        formulas |= _ELEMENTWISE
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
         network(torch.empty(batch, 3, size, size))
@@ -220,6 +225,32 @@ def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: 
     """Those of the two products of matrices, in which a MAC counts two; the softmax is left out."""
     flops: int = sdpa_flop_count(query, key, value)
     return flops
+
+
+def _for_each_value(macs: int) -> Callable[..., int]:
+    """A formula: this many MACs for each value of the first argument."""
+
+    def flops(x: torch.Size, *_: Any, **__: Any) -> int:
+        return 2 * macs * math.prod(x)
+
+    return flops
+
+
+def _linear_flops(bias: torch.Size, a: torch.Size, b: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * a[0] * b[1] * (a[1] + 1)
+
+
+_ELEMENTWISE = {
+    torch.ops.aten._native_batch_norm_legit_no_training: _for_each_value(2),
+    torch.ops.aten.relu: _for_each_value(1),
+    torch.ops.aten.relu_: _for_each_value(1),
+    torch.ops.aten.hardtanh: _for_each_value(1),
+    torch.ops.aten.hardtanh_: _for_each_value(1),
+    torch.ops.aten.max_pool2d_with_indices: _for_each_value(1),
+    torch.ops.aten.mean: _for_each_value(1),
+    torch.ops.aten.addmm: _linear_flops,
+}
+"""What `count_macs` adds where it counts element by element; hardtanh is ReLU6, and a mean is the pooling of a map."""
 
 
 def _seconds(infer: Callable[[], object], device: torch.device) -> float:

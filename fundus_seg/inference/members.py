@@ -10,8 +10,9 @@ from fundus_seg.data.listing import PHOTOGRAPHS, is_dicom
 from fundus_seg.data.names import suffix_of
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, counted
-from fundus_seg.exchanged import EXCHANGED
+from fundus_seg.exchanged import CARD, EXCHANGED, WEIGHTS, is_onnx_folder
 from fundus_seg.inference.calibration import Calibration, calibration_of
+from fundus_seg.inference.onnx_folder import read_card
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.runs.folder import RunFolder, find_runs, trained_runs
 from fundus_seg.runs.model_names import is_model_name, model_path
@@ -26,7 +27,7 @@ class Member:
 
     Attributes:
         path: the run or checkpoint, as it was given or found.
-        checkpoint: the file of its weights.
+        checkpoint: the file of its weights; of an ONNX folder the `model.json`, which has the digest of the graph.
         digest: SHA-256 of that file.
         calibration: the temperatures of its run, if it is calibrated.
     """
@@ -41,7 +42,8 @@ def models_and_photographs(arguments: Sequence[str | Path]) -> tuple[list[Path],
     """The models at the front of a command's arguments, and the photographs and folders of photographs behind them.
 
     The first argument is a model, whatever it is. A further one is a model if it is the name of one (`model_names`), a
-    checkpoint by its first bytes or its suffix, a run's folder, or a folder with runs below it and no photograph in it.
+    checkpoint by its first bytes or its suffix, the folder of a run or of an exported network, or a folder with runs
+    below it and no photograph in it.
 
     Raises:
         CheckpointError: as `model_path`.
@@ -64,7 +66,10 @@ def models_and_photographs(arguments: Sequence[str | Path]) -> tuple[list[Path],
 
 
 def is_model(given: str | Path) -> bool:
-    """Whether it names a model, or is a checkpoint, a run's folder, or a folder that holds runs and no photographs."""
+    """Whether it names a model, or is a checkpoint or a folder of a run, of an exported network, or of runs alone.
+
+    A folder in which there are photographs beside the runs is not one of runs alone.
+    """
     if is_model_name(str(given)):
         return True
     path = Path(given)
@@ -72,7 +77,7 @@ def is_model(given: str | Path) -> bool:
         if path.is_file():
             with path.open("rb") as file:
                 return path.suffix == EXCHANGED or file.read(len(_ARCHIVE)) == _ARCHIVE
-        if _is_run(path):
+        if _is_run(path) or is_onnx_folder(path) or (path / WEIGHTS).is_file():
             return True
         if not path.is_dir() or any(_is_photograph(file) for file in path.iterdir()):
             return False
@@ -97,7 +102,8 @@ def find_members(models: Sequence[str | Path], *, progress: Progress = SILENT) -
     for model in map(model_path, models):
         if not model.exists():
             raise CheckpointError(f"{model}: no such run or checkpoint")
-        below = [] if not model.is_dir() or _is_run(model) else trained_runs([model], least=0, progress=progress)
+        alone = not model.is_dir() or _is_run(model) or is_onnx_folder(model)
+        below = [] if alone else trained_runs([model], least=0, progress=progress)
         paths += [run.path for run in below] or [model]
     members: dict[str, Member] = {}
     for path in paths:
@@ -112,9 +118,9 @@ def find_members(models: Sequence[str | Path], *, progress: Progress = SILENT) -
     return ordered
 
 
-def warn_of_mirroring(operators: Iterable[str], progress: Progress) -> None:
-    """Warn that networks of these operators know one side of a photograph from the other, untrained for its mirror."""
-    if named := ", ".join(sorted(operators)):
+def warn_of_mirroring(one_sided: Iterable[str | None], progress: Progress) -> None:
+    """Warn of operators and encoders that know one side of a photograph from the other, untrained for its mirror."""
+    if named := ", ".join(sorted({part for part in one_sided if part})):
         progress.warn(
             f"--views flip with {named}, which knows the left side of a photograph from the right, and was trained on "
             "no mirrored one: the mirrored view is sound only as far as the training photographs show left and right "
@@ -132,6 +138,9 @@ def _is_run(folder: Path) -> bool:
 
 
 def _member(path: Path) -> Member:
+    if is_onnx_folder(path):
+        calibration = read_card(path).calibration
+        return Member(path, path / CARD, file_digest(path / CARD), calibration)
     checkpoint = RunFolder(path).checkpoint("best") if path.is_dir() else path
     try:
         digest = file_digest(checkpoint)

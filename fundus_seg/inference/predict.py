@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fundus_seg.builtins import POSITIONAL, Precision
+from fundus_seg.builtins import Precision, positional_part
 from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.data.framing import Framing
-from fundus_seg.errors import CheckpointError, DataError, RunError
+from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
+from fundus_seg.exchanged import is_onnx_folder
 from fundus_seg.inference.calibration import calibration_of
+from fundus_seg.inference.onnx_network import load_onnx
 from fundus_seg.inference.postprocess import clean_by
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.checkpoint import load_network
@@ -208,9 +210,10 @@ class Predictor(Segmenter):
         return (self.scoring.inference, self.size, self.interpolation)
 
     @property
-    def one_sided(self) -> bool:
-        """Whether the network knows the left side of a photograph from the right, and has seen no mirrored one."""
-        return self.network.spec.get("op") in POSITIONAL and not self.mirrored
+    def one_sided(self) -> str | None:
+        """What in the network knows the left of a photograph from the right, if it has seen no mirrored one."""
+        spec = self.network.spec
+        return None if self.mirrored else positional_part(spec.get("op", ""), spec.get("encoder", ""))
 
     @cached_property
     def batch(self) -> int:
@@ -302,7 +305,8 @@ def load_model(
     """Load the predictor of a run or of a checkpoint file, with the run's temperatures if it is calibrated.
 
     Args:
-        run_or_checkpoint: the folder of a run, a checkpoint file, or the name of a model, as `starter`.
+        run_or_checkpoint: the folder of a run, a checkpoint file, the name of a model, as `starter`, or a folder that
+            `fundus-seg export --format onnx` made, whose network runs on the CPU and has one size and precision.
         checkpoint: which checkpoint of a run's folder: `best`, `last`, `average` or `oracle`.
         scoring: inference, threshold and post-processing; None: those of the run that made the checkpoint.
         precision: as in `Predictor`.
@@ -310,29 +314,42 @@ def load_model(
 
     Raises:
         RunError: the folder has no such checkpoint, or its calibration.json is damaged.
-        CheckpointError: the file is not a complete checkpoint of fundus-seg; or as `model_path`.
+        CheckpointError: the file is not a complete checkpoint of fundus-seg; or as `model_path` and `load_onnx`.
+        UsageError: an ONNX folder with bf16 or native inference, or without onnxruntime.
     """
     path = model_path(run_or_checkpoint)
-    if path.is_dir():
-        folder, path = path, RunFolder(path).checkpoint(checkpoint)
-        if not path.is_file():
-            raise RunError(
-                f"{folder}: no checkpoints/{checkpoint}.ckpt in it; give the folder of a trained run, seed-N"
-            )
-    network, usage = load_network(path)
-    calibration = calibration_of(path) if calibrated else None
+    as_onnx = is_onnx_folder(path)
+    network: nn.Module
+    if as_onnx:
+        network, usage, calibration = load_onnx(path)
+    else:
+        path = _checkpoint(path, checkpoint)
+        network, usage = load_network(path)
+        calibration = calibration_of(path) if calibrated else None
     try:
         own = Scoring(**usage["scoring"])
         framing = usage.get("framing")
-        return Predictor(
+        predictor = Predictor(
             network,
             scoring=scoring or own,
             interpolation=usage["image_interpolation"],
             precision=precision,
+            device=torch.device("cpu") if as_onnx else None,
             framing=Framing(**framing) if framing else None,
             phantom=usage.get("phantom"),
             mirrored=bool(usage.get("mirrored")),
-            temperatures=calibration.temperatures if calibration else None,
+            temperatures=calibration.temperatures if calibration and calibrated else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not say how its network is used") from error
+    if as_onnx and (precision != "fp32" or predictor.scoring.inference != "resize"):
+        raise UsageError(f"{path}: ONNX, of one size and precision; leave precision bf16 and inference native out")
+    return predictor
+
+
+def _checkpoint(path: Path, name: str) -> Path:
+    """The checkpoint of this name in the folder of a run; a file stands for itself."""
+    file = RunFolder(path).checkpoint(name) if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise RunError(f"{path}: no checkpoints/{name}.ckpt in it; give the folder of a trained run, seed-N")
+    return file

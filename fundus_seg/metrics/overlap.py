@@ -41,13 +41,13 @@ def bounding_box(mask: Mask) -> tuple[slice, slice]:
 
 
 def dice(pred: Mask, target: Mask, *, smooth: float = 0.0) -> float:
-    """Dice similarity coefficient, (2 |P ∩ T| + s) / (|P| + |T| + s), in [0, 1].
+    """Dice similarity coefficient, `(2 |P ∩ T| + s) / (|P| + |T| + s)`, in [0, 1].
 
     Args:
         pred: Predicted mask, boolean, any shape.
         target: True mask, boolean, same shape.
         smooth: s >= 0. 0 is the exact coefficient, NaN if the truth is empty. 1 is the score of the released TVConv
-            code, which is defined for every pair: 1 / (1 + |P|) on an empty truth, 1 if both are empty, and not 0
+            code, which is defined for every pair: `1 / (1 + |P|)` on an empty truth, 1 if both are empty, and not 0
             for a missed structure.
 
     Raises:
@@ -62,7 +62,7 @@ def dice(pred: Mask, target: Mask, *, smooth: float = 0.0) -> float:
 
 
 def jaccard(pred: Mask, target: Mask) -> float:
-    """Jaccard index, |P ∩ T| / |P ∪ T|, in [0, 1]; NaN if the truth is empty.
+    """Jaccard index, `|P ∩ T| / |P ∪ T|`, in [0, 1]; NaN if the truth is empty.
 
     Args:
         pred: Predicted mask, boolean, any shape.

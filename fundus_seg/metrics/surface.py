@@ -98,7 +98,7 @@ def average_surface_distance(d: SurfaceDistances) -> float:
 
 
 def average_symmetric_surface_distance(d: SurfaceDistances) -> float:
-    """ASSD, (Σ d(p, T) + Σ d(t, P)) / (|P| + |T|) (MedPy 0.5.2 `assd`); NaN if a mask is empty.
+    """ASSD, `(Σ d(p, T) + Σ d(t, P)) / (|P| + |T|)` (MedPy 0.5.2 `assd`); NaN if a mask is empty.
 
     MedPy 0.4.0 averaged the two directional means instead, which differs when the borders differ in length.
     """

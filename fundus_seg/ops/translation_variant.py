@@ -38,7 +38,7 @@ class TranslationVariantConv2d(nn.Module, ABC):
     `_generate` of a subclass makes the kernels W (C, k·k, h, w).
 
     Args:
-        channels: C.
+        channels: C, of x and of what is returned.
         size: (h, w) of the *output* map that W is made for.
         kernel_size: k, odd.
         stride: step between output positions, in input pixels.

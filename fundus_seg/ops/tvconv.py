@@ -40,7 +40,7 @@ class TVConv2d(TranslationVariantConv2d):
     `TranslationVariantConv2d` says when W is cached and how it is resampled.
 
     Args:
-        channels: C.
+        channels: C, of x and of what is returned.
         size: (h, w) of the *output* map, and of A.
         kernel_size: k, odd.
         affinity_channels: c_A. A is a parameter (c_A, h, w) that starts at 1.

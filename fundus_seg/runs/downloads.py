@@ -13,13 +13,11 @@ from pathlib import Path
 from fundus_seg.cache_folder import cache_folder
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, UsageError, one_line
-from fundus_seg.exchanged import EXCHANGED
+from fundus_seg.exchanged import EXCHANGED, WEIGHTS
 from fundus_seg.runs.atomic import atomic_path
 
 FOLDER = "models"
 """Where they lie in the cache."""
-HUB_FILE = "model.safetensors"
-"""The file of a repository on Hugging Face."""
 _TIMEOUT_S = 30
 _ADDRESS = re.compile(r"https?://[^#\s]+")
 _HUB = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -76,6 +74,6 @@ def _from_hub(address: str, name: str, revision: str | None) -> Path:
 
     try:
         endpoint = os.environ.get("HF_ENDPOINT")
-        return Path(hf_hub_download(name, HUB_FILE, revision=revision, endpoint=endpoint))
+        return Path(hf_hub_download(name, WEIGHTS, revision=revision, endpoint=endpoint))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"{address}: no {HUB_FILE} can be had from there ({one_line(error)})") from error
+        raise CheckpointError(f"{address}: no {WEIGHTS} can be had from there ({one_line(error)})") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError
+from fundus_seg.exchanged import WEIGHTS
 from fundus_seg.runs.downloads import fetched, is_address
 
 STARTER = "starter"
@@ -24,15 +25,18 @@ def is_model_name(text: str) -> bool:
 def model_path(model: str | Path) -> Path:
     """The run or file that a model's name stands for, fetched if it lies elsewhere; a path stands for itself.
 
+    A text may be either, a `Path` is a path. A folder with a `model.safetensors` in it stands for that file.
+
     Raises:
         UsageError: as `fetched`.
         CheckpointError: the file of the starter is missing, or not the one that came with the package; or as
             `fetched`.
     """
-    if is_address(str(model)):
-        return fetched(str(model))
-    if str(model) != STARTER:
-        return Path(model)
+    if isinstance(model, str) and is_address(model):
+        return fetched(model)
+    if model != STARTER:
+        handed_on = Path(model, WEIGHTS)
+        return handed_on if handed_on.is_file() else Path(model)
     try:
         digest = file_digest(STARTER_FILE)
     except OSError as error:

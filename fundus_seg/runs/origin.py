@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError, RunError
-from fundus_seg.exchanged import EXCHANGED, read_header
+from fundus_seg.exchanged import EXCHANGED, is_onnx_folder, read_header
 from fundus_seg.progress import Progress
 from fundus_seg.protocol import NONE_UNSEEN, SELECTIONS
 from fundus_seg.runs.folder import RunFolder
@@ -61,9 +61,11 @@ def start_file(start: str) -> Path:
     """The checkpoint that the setting `model.start` names: of a run's folder, its `best`; or the starter.
 
     Raises:
-        CheckpointError: as `model_path`.
+        CheckpointError: as `model_path`; or it is a network as ONNX, which has no weights to go on with.
     """
     path = model_path(start)
+    if is_onnx_folder(path):
+        raise CheckpointError(f"{path}: a network as ONNX, which only predicts; give the run that it was exported from")
     return RunFolder(path).checkpoint("best") if path.is_dir() else path
 
 

@@ -45,7 +45,7 @@ def window_products(queries: Tensor, keys: Tensor, groups: int, kernel_size: int
         (B, G, k·k, H, W).
     """
     pair = [_groups_in_front(each.to(convolved_dtype(each)), groups) for each in (queries, keys)]
-    return correlate(pair[0], pair[1], kernel_size, 1, 1).unflatten(0, (len(queries), groups))
+    return correlate(pair[0], pair[1], kernel_size, 1, 1).unflatten(0, (-1, groups))
 
 
 def largest_divisor(channels: int, at_most: int) -> int:
