@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from torch import Tensor
 
+from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import RunConfig, load_config
 from fundus_seg.evaluation.records import Evaluation, EvaluationMeta
 from fundus_seg.progress import Advance, Silent
@@ -20,8 +21,11 @@ from fundus_seg.protocol import Scoring
 from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.identity import RunIdentity
 
-OF_NO_SIZE = ("condconv", "weightnet", "dyconv-dw", "dyconv-pw", "involution", "ddf", "sasa")
-"""Operators that are like `depthwise` to all that trains and evaluates: they are built for no size of photograph."""
+EACH_OPERATOR = [
+    pytest.param(op, marks=[pytest.mark.slow] * factory.startswith("fundus_seg.models.compared:"))
+    for op, factory in OPERATORS.items()
+]
+"""Every operator; the compared ones, which have tests of their own in test_compared.py, only where all tests run."""
 
 
 def settings(*overrides: str, holdout: str = "A", op: str | None = None, seed: int | None = None) -> RunConfig:

@@ -79,6 +79,7 @@ class TestParts:
         assert layer().kernel().std(dim=(2, 3)).max() > 0.1
         assert layer(padding="replicate").kernel().std(dim=(2, 3)).max() < 1e-5
 
+    @pytest.mark.slow
     def test_without_position_it_is_a_depthwise_convolution(self) -> None:
         plain, x = layer(norm_affines=False, padding="replicate").double(), images(2, 3, *SIZE).double()
         shared = plain.kernel()[:, :, 0, 0].reshape(3, 1, 3, 3)

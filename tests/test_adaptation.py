@@ -127,7 +127,7 @@ def test_scores_are_those_of_a_network_that_has_seen_the_whole_domain(run):
 
 
 def test_a_cut_evaluation_is_recovered_with_the_statistics_of_all_cases(run, monkeypatch):
-    monkeypatch.setattr(predictions, "_BATCH", 2)
+    monkeypatch.setattr(predictions, "BATCH", 2)
     scored = evaluate(run, adapt_batch_norms=2)
     written = scored.path.read_bytes()
     scored.path.write_bytes(b"".join(written.splitlines(keepends=True)[:7]))

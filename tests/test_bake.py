@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import EACH_OPERATOR
 from torch import nn
 
-from fundus_seg.builtins import OPERATORS
 from fundus_seg.models import bake, build_model
 from fundus_seg.ops import BakedTVConv2d, TranslationVariantConv2d, TVConv2d
 
@@ -46,7 +46,7 @@ def spatial(network: nn.Module) -> list[TranslationVariantConv2d]:
 
 class TestLogits:
     @pytest.mark.parametrize("size", [(64, 64), (48, 96)])
-    @pytest.mark.parametrize("op", OPERATORS)
+    @pytest.mark.parametrize("op", EACH_OPERATOR)
     def test_are_kept(self, op: str, size: tuple[int, int]) -> None:
         network, x = trained(op), images(*size)
         with torch.inference_mode():

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from small_runs import OF_NO_SIZE, Lines
+from small_runs import EACH_OPERATOR, Lines
 
 from fundus_seg import load_model
-from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data import FundusDataset, open_root
 from fundus_seg.digests import file_digest
@@ -122,7 +121,7 @@ def crop_all(root, width, height):
         image.crop((0, 0, width, height)).save(path)
 
 
-@pytest.mark.parametrize("op", [op for op in OPERATORS if op not in OF_NO_SIZE])
+@pytest.mark.parametrize("op", EACH_OPERATOR)
 def test_native_evaluation_shows_the_network_each_photograph_as_it_is(op, draw_root, tmp_path):
     data = draw_root(size=96)
     crop_all(data, 91, 70)
@@ -193,7 +192,7 @@ def test_another_protocol_has_its_own_file(run):
 @pytest.fixture
 def scored(run, monkeypatch):
     """A run whose four cases were predicted in batches of three, and its evaluation."""
-    monkeypatch.setattr(predictions, "_BATCH", 3)
+    monkeypatch.setattr(predictions, "BATCH", 3)
     return run, evaluate(run)
 
 

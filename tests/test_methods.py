@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 import torch
-from small_runs import OF_NO_SIZE, killed_in_epoch, settings
+from small_runs import EACH_OPERATOR, killed_in_epoch, settings
 
 from fundus_seg import load_model
-from fundus_seg.builtins import METHODS, OPERATORS
+from fundus_seg.builtins import METHODS
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
 from fundus_seg.evaluation.score_run import evaluate
@@ -254,7 +254,7 @@ def test_only_the_cases_are_challenged_whose_truth_loses_most():
     ]
 
 
-@pytest.mark.parametrize("op", [op for op in OPERATORS if op not in OF_NO_SIZE])
+@pytest.mark.parametrize("op", EACH_OPERATOR)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_rsc_mutes_deep_features_in_training_alone(op, dtype):
     with torch.random.fork_rng():

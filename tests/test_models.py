@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import EACH_OPERATOR
 from torch import nn
 
-from fundus_seg.builtins import OPERATORS
 from fundus_seg.errors import UsageError
 from fundus_seg.models import build_model, scale_photographs
 from fundus_seg.models.checkpoint import load_network, network_state
@@ -48,7 +48,7 @@ class TestParameters:
             "coordconv": 6_401_634 + 3 * 2 * 1920,
         }
 
-    @pytest.mark.parametrize("op", OPERATORS)
+    @pytest.mark.parametrize("op", EACH_OPERATOR)
     def test_tiny_learns_everywhere(self, op: str) -> None:
         network = build_model(op, **TINY)
         assert parameters(network) < 1_000_000
@@ -70,7 +70,7 @@ class TestParameters:
 
 
 class TestShapes:
-    @pytest.mark.parametrize("op", OPERATORS)
+    @pytest.mark.parametrize("op", EACH_OPERATOR)
     def test_networks_take_any_multiple_of_16(self, op: str) -> None:
         network = build_model(op, **TINY)
         assert network(images(80)).shape == (2, 2, 80, 80)
@@ -121,7 +121,7 @@ class TestShapes:
 class TestSpec:
     """What rebuilds a network."""
 
-    @pytest.mark.parametrize("op", OPERATORS)
+    @pytest.mark.parametrize("op", EACH_OPERATOR)
     def test_the_spec_rebuilds_the_network(self, op: str) -> None:
         network = build_model(op, encoder_weights="none", **TINY)
         assert network.spec == {"op": op, **TINY}

@@ -156,6 +156,7 @@ class TestTheGraph:
         assert b"site-packages" not in content
         assert b"torch.nn" not in content
 
+    @pytest.mark.slow
     def test_operators_are_written(self) -> None:
         seen = {"tvconv", "untied"}  # that of `exported`; and as `linear`
         others = [op for op in OPERATORS if op not in seen | OF_ONE_NUMBER]

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from small_runs import EACH_OPERATOR
 
 from fundus_seg import load_model
-from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data.framing import Framing, disc_framing, domain_framings, odd_framings
 from fundus_seg.data.io import read_mask
@@ -102,7 +102,7 @@ class TestNative:
             network.seen[0], scale_photographs(torch.from_numpy(image[rows])).permute(2, 0, 1)
         )
 
-    @pytest.mark.parametrize("op", OPERATORS)
+    @pytest.mark.parametrize("op", EACH_OPERATOR)
     def test_native_and_resized_agree_at_the_training_size(self, op):
         torch.manual_seed(0)
         small = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1}

@@ -168,6 +168,7 @@ def test_csv(call: Callable[..., tuple[str, str]]) -> None:
     assert (table.select_dtypes("number") >= 0).all(axis=None)
 
 
+@pytest.mark.slow
 def test_every_operator_is_measured_unless_some_are_named(call: Callable[..., tuple[str, str]]) -> None:
     out, _ = call("--format", "markdown")
     rows = [line.split(" | ")[0].removeprefix("| ") for line in out.splitlines() if line.startswith("| ")]
