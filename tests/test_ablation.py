@@ -95,6 +95,7 @@ class TestParts:
         other = small(ablation).aspp.branches[carried.index(False)]
         assert [type(each) for each in other] == [type(each) for each in depthwise]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("ablation", ["random-affinity+no-affines+replicate", "branch-6"])
     def test_networks_train_bake_save_and_load(self, ablation: str, tmp_path: Path) -> None:
         network, x = small(ablation), images(2, 3, 64, 64)

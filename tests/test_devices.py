@@ -95,6 +95,7 @@ def test_devices_name_the_run(root):
     assert settings().recipe(all_domains=root.experiment).startswith("devices=2-")
 
 
+@pytest.mark.slow
 def test_a_step_is_that_of_the_slices_mean_gradient(root, tmp_path, monkeypatch):
     """Worked out in this process, slice by slice; and both processes hold the outcome."""
     config = settings("train.epochs=1", "train.steps_per_epoch=1")

@@ -18,7 +18,7 @@ from predictions import Told, rows_of, written_in
 from small_runs import Lines, settings
 
 from fundus_seg import load_ensemble, load_model
-from fundus_seg.builtins import OPERATORS
+from fundus_seg.builtins import POSITIONAL
 from fundus_seg.data.dataset import FundusDataset
 from fundus_seg.data.framing import Framing
 from fundus_seg.data.io import read_mask
@@ -228,7 +228,7 @@ class TestArguments:
             load_ensemble([tmp_path / "model.ckpt"], views="flip", progress=lines)
             return lines.lines
 
-        assert [op for op in OPERATORS if told(op)] == ["tvconv", "untied", "linear", "coordconv", "axial", "mlp-mixer"]
+        assert [op for op in (*POSITIONAL, "depthwise", "sasa") if told(op)] == [*POSITIONAL]
         assert told("tvconv")[0].startswith("warning: --views flip with tvconv, which knows the left side")
         assert told("tvconv", mirrored=True) == []
 

@@ -100,9 +100,8 @@ def outcome(run: RunFolder) -> tuple[object, ...]:
     return metrics, evaluations, kept, state
 
 
-@pytest.mark.parametrize(
-    "pace", [pytest.param(pace, marks=() if pace == "each epoch" else pytest.mark.slow) for pace in PACES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pace", PACES)
 def test_killed_run_ends_as_an_undisturbed_one(draw_root, tmp_path, pace):
     root = draw_root()
     rng = np.random.default_rng(len(pace))
