@@ -39,6 +39,7 @@ class TestFile:
     def test_it_is_small_and_says_how_it_was_made(self) -> None:
         assert STARTER_FILE.stat().st_size <= 10_000_000
         assert file_digest(STARTER_FILE) == STARTER_SHA256
+        assert (model_path("starter"), model_path(Path("./starter"))) == (STARTER_FILE, Path("starter"))
         said = read_header(STARTER_FILE)
         assert said["licence"] == "MIT"
         assert said["settings"]["preset"] == "starter"

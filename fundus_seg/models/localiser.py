@@ -107,7 +107,7 @@ def load_localiser(path: Path = SHIPPED) -> LocaliserNet:
 
 
 def _without_norms(network: LocaliserNet) -> LocaliserNet:
-    """The network with each batch norm folded into the convolution before it, which takes a third less time."""
+    """The network with each batch norm folded into the convolution before it."""
     for block in network.modules():
         if (
             isinstance(block, nn.Sequential)

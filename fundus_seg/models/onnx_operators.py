@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
+
+import fundus_seg.ops.compared  # noqa: F401  it declares some of them
+
 
 def translations() -> dict[Any, Callable[..., Any]]:
     """The function that writes each of the package's operators, by the operator as torch names it."""
-    import torch
-
-    from fundus_seg.ops import compared  # noqa: F401  it declares some
-
     own = torch.ops.fundus_seg
     return {
         own.translation_variant_conv2d.default: _convolve,
@@ -24,13 +24,13 @@ def translations() -> dict[Any, Callable[..., Any]]:
 
 
 def _convolve(x: Any, weight: Any, k: int, stride: int, dilation: int) -> Any:
-    """X (B, C, H, W) and weight (C, k·k, h, w) to (B, C, h, w)."""
+    """Write x (B, C, H, W) and weight (C, k·k, h, w) to (B, C, h, w)."""
     op, views = _operations(), _views(x, weight.shape[2:], k, stride, dilation)
     return _sum(op.Mul(view, _tap(weight, tap)) for tap, view in enumerate(views))
 
 
 def _correlate(grad: Any, x: Any, k: int, stride: int, dilation: int) -> Any:
-    """Grad (B, C, h, w) and x (B, C, H, W) to (C, k·k, h, w), the products of each tap summed over B."""
+    """Write grad (B, C, h, w) and x (B, C, H, W) to (C, k·k, h, w), the products of each tap summed over B."""
     op = _operations()
     views = _views(x, grad.shape[2:], k, stride, dilation)
     images, taps = op.Constant(value_ints=[0]), op.Constant(value_ints=[1])
@@ -40,7 +40,7 @@ def _correlate(grad: Any, x: Any, k: int, stride: int, dilation: int) -> Any:
 
 
 def _filter(x: Any, spatial: Any, channel: Any, k: int, stride: int, dilation: int) -> Any:
-    """X (B, C, H, W), spatial (B, k·k, h, w) and channel (B, C, k·k) to (B, C, h, w)."""
+    """Write x (B, C, H, W), spatial (B, k·k, h, w) and channel (B, C, k·k) to (B, C, h, w)."""
     op, pixel, one = _operations(), (2, 3), (1,)
 
     def by_both(tap: int, view: Any) -> Any:

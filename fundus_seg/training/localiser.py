@@ -49,7 +49,7 @@ class Effort:
 
     frames: int
     steps: int
-    batch: int = 16
+    batch: int
     workers: int = 0
 
 
