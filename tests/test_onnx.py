@@ -162,14 +162,14 @@ class TestTheGraph:
         others = [op for op in OPERATORS if op not in seen | OF_ONE_NUMBER]
 
         class Branches(nn.Module):
-            """Operators side by side, which takes one export."""
+            """Operators side by side, which takes one export; 8 channels, since a layer norm of 2 is but a sign."""
 
             def __init__(self) -> None:
                 super().__init__()
                 self.spec = {"op": "all", "encoder": "none", "image_size": 64}
                 self.stem = nn.Conv2d(3, 4, 16, stride=16)
                 settings = BranchSettings((4, 4), 1, 4)
-                self.branches = nn.ModuleList(find("operator", op, OPERATORS)(4, 2, 6, settings) for op in others)
+                self.branches = nn.ModuleList(find("operator", op, OPERATORS)(4, 8, 6, settings) for op in others)
 
             def forward(self, x: Tensor) -> Tensor:
                 deep = self.stem(x)
