@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fundus_seg.data.io import MAX_PIXELS
+from fundus_seg.data.limits import MAX_PIXELS
 from fundus_seg.datasets.content import content_of
 from fundus_seg.datasets.model import Rules
 from fundus_seg.errors import DataError, one_line
