@@ -17,9 +17,10 @@ from PIL import Image
 
 from fundus_seg import yaml_lines
 from fundus_seg.config import RunConfig, load_config
-from fundus_seg.data.coding import BY_DOFE, recognised
+from fundus_seg.data.coding import BY_DOFE
 from fundus_seg.data.io import read_image, read_mask, read_photograph
 from fundus_seg.data.recognise import coding_text
+from fundus_seg.data.shown import recognised
 from fundus_seg.data.witness import Witness
 from fundus_seg.errors import DataError, FundusSegError
 from fundus_seg.evaluation.records import Evaluation, read_evaluation

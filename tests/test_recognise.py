@@ -5,9 +5,10 @@ import pytest
 from drawn_masks import coded, eye, pairs_of, save
 from small_runs import Lines
 
-from fundus_seg.data.coding import DOFE, LABELS, Coding, grey, recognised
+from fundus_seg.data.coding import DOFE, LABELS, Coding, grey
 from fundus_seg.data.domain_file import read_coding
 from fundus_seg.data.mask_files import pair_masks
+from fundus_seg.data.shown import recognised
 from fundus_seg.errors import DataError, UsageError
 from fundus_seg.evaluation.external import score_masks
 

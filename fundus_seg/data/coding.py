@@ -14,7 +14,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,8 +29,6 @@ TOLERANCE = 8
 """Largest difference of a pixel from its colour, in any channel; smaller where two colours are closer to each other."""
 STRAY_SHARE, STRAY_SHARE_LOSSY = 0.005, 0.02
 """Largest share of pixels that may differ by more, without and with lossy compression (JPEG)."""
-MOST_CONTACT = 0.1
-"""For a coding to be recognised, the cup's border on the background must be shorter than this share of the rim's."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Coding:
 
     def __str__(self) -> str:
         colours = {"cup": self.cup, "rim": self.rim, "background": self.background}
-        return ", ".join(f"{name} {_written(colour)}" for name, colour in colours.items())
+        return ", ".join(f"{name} {written(colour)}" for name, colour in colours.items())
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ def decode(pixels: NDArray[np.uint8], coding: Coding | Thresholds, *, lossy: boo
         cup = _beyond(pixels, coding.cup)
         return np.stack([_beyond(pixels, coding.disc) | cup, cup])
     colours = coding.colours
-    present, counts, index = _colours_in(pixels)
+    present, counts, index = colours_in(pixels)
     if all(_is_grey(colour) for colour in colours) and not all(_is_grey(colour) for colour in present.tolist()):
         raise SharedFaultError(f"a coloured mask, but its coding wants greys: {coding}")
     labels, stray, allowed = _nearest(present, colours, lossy)
@@ -171,13 +168,13 @@ def decode_binary(pixels: NDArray[np.uint8], *, lossy: bool, inside: str | None 
     """
     if inside is not None:
         return _beyond(pixels, inside)
-    present, counts, index = _colours_in(pixels)
+    present, counts, index = colours_in(pixels)
     brightest = present[present.sum(axis=1).argmax()]
     if not brightest.any():
         return np.zeros(pixels.shape[:2], dtype=bool)
     red, green, blue = brightest.tolist()
     labels, stray, allowed = _nearest(present, (grey(0), (red, green, blue)), lossy)
-    binary = f"of a binary mask (0 and {_written((red, green, blue))})"
+    binary = f"of a binary mask (0 and {written((red, green, blue))})"
     _refuse_stray(present, counts, stray, allowed, binary, '">=128"')
     return np.asarray(labels[index] == 1)
 
@@ -208,113 +205,9 @@ def turned_threshold(limit: str, brightest: int) -> str:
     return f"<={value}" if limit.startswith(">") else f">={value}"
 
 
-@dataclass(frozen=True)
-class OneStructure:
-    """What a mask shows that has two colours alone: one structure, and what lies outside it."""
-
-    inside: Colour
-    outside: Colour
-
-    def __str__(self) -> str:
-        return f"{_written(self.inside)} inside {_written(self.outside)}, so one structure alone"
-
-
-def recognised(pixels: NDArray[np.uint8]) -> Coding | None:
-    """Recognise the coding of a mask (H, W, 3) uint8 by anatomy; None if it shows no cup that its rim surrounds."""
-    seen = shown(pixels)
-    return seen if isinstance(seen, Coding) else None
-
-
-def shown(pixels: NDArray[np.uint8]) -> Coding | OneStructure | None:
-    """What a mask (H, W, 3) uint8 shows, whatever its coding is said to be; None if that is not clear.
-
-    The background is the commonest colour in the corners of the frame. Of the two other commonest colours, the rim is
-    the one with the longer border on the background, counted in pairs of neighbouring pixels. If the border of the
-    cup on the background is too long as well (`MOST_CONTACT`), neither colour surrounds the other: a predicted cup may
-    leave its disc. In a mask with more than three colours, which was smoothed or compressed, an area must have a core.
-    """
-    present, counts, index = _colours_in(pixels)
-    background = int(np.bincount(corners(index).ravel(), minlength=len(present)).argmax())
-    others = [int(colour) for colour in np.argsort(-counts, kind="stable") if colour != background]
-    if len(present) > 3:
-        others = _areas(present, index, background, others)
-        labels = np.abs(present[:, None] - present[[background, *others[:2]]]).max(axis=2).argmin(axis=1)[index]
-    else:
-        labels = np.array([0 if colour == background else 1 + others.index(colour) for colour in range(len(present))])[
-            index
-        ]
-    if not others:
-        return None
-    colours: list[Colour] = [(red, green, blue) for red, green, blue in present[[background, *others[:2]]].tolist()]
-    if len(others) == 1:
-        return OneStructure(inside=colours[1], outside=colours[0])
-    outside, *areas = ((labels == area) if len(present) == 3 else _without_specks(labels == area) for area in range(3))
-    contacts = {area: contact(outside, areas[area - 1]) for area in (1, 2)}
-    cup, rim = sorted(contacts, key=contacts.__getitem__)
-    if contacts[cup] >= MOST_CONTACT * contacts[rim]:
-        return None
-    if len(present) > 3:
-        colours = _as_meant(colours)
-    return with_bounds(Coding(colours[0], colours[rim], colours[cup]))
-
-
-_MOST_AREAS_TRIED = 12
-_USUAL = (0, 64, 128, 192, 255)
-
-
-def _as_meant(colours: list[Colour]) -> list[Colour]:
-    """Colours that compression has changed a little as they were: in each channel the usual value beside them."""
-
-    def meant(value: int) -> int:
-        nearest = min(_USUAL, key=lambda usual: abs(usual - value))
-        return nearest if abs(nearest - value) <= TOLERANCE else value
-
-    found: list[Colour] = [(meant(red), meant(green), meant(blue)) for red, green, blue in colours]
-    return found if len(set(found)) == len(colours) else colours
-
-
-def _areas(present: NDArray[np.int64], index: NDArray[Any], background: int, others: Sequence[int]) -> list[int]:
-    """Of the other colours, the commonest two that differ from each other and the background and have a core.
-
-    A core is a square of 5x5 pixels of nearly that colour: the borders that smoothing leaves have none.
-    """
-    chosen = [background]
-    tried = 0
-    for colour in others:
-        if np.abs(present[chosen] - present[colour]).max(axis=1).min() <= TOLERANCE:
-            continue
-        near = (np.abs(present - present[colour]).max(axis=1) <= TOLERANCE)[index]
-        if cv2.erode(near.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0).any():
-            chosen.append(colour)
-        tried += 1
-        if len(chosen) == 3 or tried == _MOST_AREAS_TRIED:
-            break
-    return chosen[1:]
-
-
-def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask (H, W) without parts that are narrower than 3 pixels, unless these are most of it.
-
-    Between two smoothed colours lie others, of which some look like a third area.
-    """
-    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(bool)
-    return opened if 2 * opened.sum() > mask.sum() else mask
-
-
 def with_bounds(coding: Coding) -> Coding:
     """`DOFE`, with its bounds, for a coding of the same three colours; any other coding as it is."""
     return DOFE if coding == replace(DOFE, bounds=None) else coding
-
-
-def corners(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The pixels (n,) in the four corners of a frame (H, W), H/16 x W/16 each, which even a wide disc leaves free."""
-    height, width = (max(1, length // 16) for length in pixels.shape)
-    ends = (pixels[rows, columns] for rows in _ends(height) for columns in _ends(width))
-    return np.concatenate([end.ravel() for end in ends])
-
-
-def _ends(length: int) -> tuple[slice, slice]:
-    return slice(length), slice(-length, None)
 
 
 def merged(masks: Sequence[NDArray[np.bool_]], merge: Merge) -> NDArray[np.bool_]:
@@ -323,7 +216,7 @@ def merged(masks: Sequence[NDArray[np.bool_]], merge: Merge) -> NDArray[np.bool_
     return np.asarray(np.sum(masks, axis=0) >= needed[merge])
 
 
-def _colours_in(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+def colours_in(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
     """The n colours of an image (n, 3), the number of pixels of each (n,), and each pixel's index into them (H, W)."""
     first = pixels[..., 0]
     if (pixels == first[..., None]).all():  # grey, as nearly all masks are: nothing to sort
@@ -334,12 +227,6 @@ def _colours_in(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[n
     packed = pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     codes, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1), counts, index.reshape(packed.shape)
-
-
-def contact(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
-    """The number of pairs of neighbours, one above or beside the other, with a pixel of each of two masks (H, W)."""
-    pairs = ((one[1:], other[:-1]), (one[:-1], other[1:]), (one[:, 1:], other[:, :-1]), (one[:, :-1], other[:, 1:]))
-    return sum(int(np.count_nonzero(here & there)) for here, there in pairs)
 
 
 def _nearest(
@@ -387,7 +274,7 @@ def _refuse_stray(
     if share > allowed:
         commonest = present[stray][np.argsort(-counts[stray])[:3]].tolist()
         kind = "greys" if all(_is_grey(colour) for colour in commonest) else "colours"
-        odd = ", ".join(_written(colour) for colour in commonest)
+        odd = ", ".join(written(colour) for colour in commonest)
         raise SharedFaultError(
             f"{kind} [{odd}] on {100 * share:.1f} % of its pixels are not {of_what}: export the mask without smoothing"
             + (f", or give thresholds as the coding: {thresholds}" if kind == "greys" and thresholds else "")
@@ -398,6 +285,6 @@ def _is_grey(colour: Sequence[int]) -> bool:
     return len(set(colour)) == 1
 
 
-def _written(colour: Sequence[int]) -> str:
-    """`128` for a grey, `#ff0000` for another colour."""
+def written(colour: Sequence[int]) -> str:
+    """A colour in words: `128` for a grey, `#ff0000` for another colour."""
     return str(colour[0]) if _is_grey(colour) else "#" + "".join(f"{channel:02x}" for channel in colour)

@@ -12,20 +12,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fundus_seg.data.coding import (
-    MOST_CONTACT,
-    Annotation,
-    Coding,
-    OneStructure,
-    Thresholds,
-    contact,
-    corners,
-    shown,
-    turned_threshold,
-    within,
-)
+from fundus_seg.data.coding import Annotation, Coding, Thresholds, turned_threshold, within
 from fundus_seg.data.io import read_binary_mask, read_drawing
 from fundus_seg.data.recognise import MOST_MASKS, coding_text, coding_to_write
+from fundus_seg.data.shown import MOST_CONTACT, OneStructure, contact, corners, shown
 from fundus_seg.errors import DataError, Problem
 
 

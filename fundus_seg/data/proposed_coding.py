@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fundus_seg.cores import map_on_cores
-from fundus_seg.data.coding import Coding, OneStructure, shown
+from fundus_seg.data.coding import Coding
 from fundus_seg.data.io import read_binary_mask, read_drawing
 from fundus_seg.data.proposal import ProposedDomain
 from fundus_seg.data.recognise import MOST_MASKS, coding_text, coding_to_write
+from fundus_seg.data.shown import OneStructure, shown
 from fundus_seg.errors import DataError, SharedFaultError, counted, printable
 from fundus_seg.progress import Progress
 

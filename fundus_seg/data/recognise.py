@@ -2,7 +2,7 @@
 
 A wrong coding would silently give wrong scores. So masks that contradict their coding, or leave it open, are refused
 with an error that says how to give the coding. `settle_codings` finds the coding of masks that came without one, before
-they are read; `witness.Witness` watches masks while they are read in a coding that was given. Both ask `coding.shown`.
+they are read; `witness.Witness` watches masks while they are read in a coding that was given. Both ask `shown.shown`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from fundus_seg.builtins import BACKGROUND, CUP, RIM, Unannotated
-from fundus_seg.data.coding import (
-    CODINGS,
-    DOFE,
-    Coding,
-    Colour,
-    OneStructure,
-    Thresholds,
-    as_thresholds,
-    corners,
-    recognised,
-    shown,
-)
+from fundus_seg.data.coding import CODINGS, DOFE, Coding, Colour, Thresholds, as_thresholds
 from fundus_seg.data.io import count_greys, read_binary_mask, read_image, read_mask
+from fundus_seg.data.shown import OneStructure, corners, recognised, shown
 from fundus_seg.errors import DataError, Problems, SharedFaultError, printable
 
 MOST_MASKS = 16

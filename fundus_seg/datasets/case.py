@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.builtins import Split
-from fundus_seg.data.coding import corners
 from fundus_seg.data.crop import Crop, as_row, crop_at
 from fundus_seg.data.io import Photograph, read_mask, read_photograph, write_mask
 from fundus_seg.data.orientation import as_shown, drawn_as_stored
+from fundus_seg.data.shown import corners
 from fundus_seg.datasets.model import EACH, DataSet, RawCase, Rules
 from fundus_seg.datasets.raw import Raw, RawFile
 from fundus_seg.datasets.truths import combined
