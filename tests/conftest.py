@@ -36,10 +36,15 @@ class Printed(NamedTuple):
     err: str
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FUNDUS_SEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.delenv("FUNDUS_SEG_DATA", raising=False)
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for all processes of a run, so that libraries are compiled and the phantom is drawn but once."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUNDUS_SEG_CACHE", str(shared / "cache"))
+        patch.delenv("FUNDUS_SEG_DATA", raising=False)
+        yield
 
 
 def draw_case(rng: np.random.Generator, size: int) -> tuple[Image.Image, Image.Image]:

@@ -26,8 +26,9 @@ from fundus_seg.data.check import check_root
 from fundus_seg.data.coding import LABELS, Thresholds
 from fundus_seg.data.dataset import read_truth
 from fundus_seg.data.domain_file import read_coding, read_domain_file
-from fundus_seg.data.io import _Budget, read_image, read_mask
+from fundus_seg.data.io import read_image, read_mask
 from fundus_seg.data.layout import open_root
+from fundus_seg.data.limits import Budget
 from fundus_seg.data.mask_files import pair_masks
 from fundus_seg.data.stray import stray_parts
 from fundus_seg.data.witness import Witness
@@ -395,7 +396,7 @@ class TestFiles:
         assert capfd.readouterr() == ("", "")
 
     def test_threads_share_the_memory_that_decoding_takes(self):
-        budget, at_work, most = _Budget(100), [], []
+        budget, at_work, most = Budget(100), [], []
 
         def work():
             with budget.taking(60):

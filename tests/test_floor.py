@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from drawn_masks import coded, save
 from small_runs import Lines, evaluation_of, identity, settings
 
-from fundus_seg.cache_folder import cache_folder
 from fundus_seg.data.cache import load_resized
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
+from fundus_seg.evaluation import beside, predictions
 from fundus_seg.evaluation import floor as floor_module
-from fundus_seg.evaluation import predictions
 from fundus_seg.evaluation.alike import Alike, SeenMasks
 from fundus_seg.evaluation.floor import masks_on_frame, mean_mask
 from fundus_seg.evaluation.metric_table import METRICS, distances, overlaps
@@ -108,8 +107,10 @@ class TestPairwiseOverlap:
 
 
 @pytest.fixture(autouse=True)
-def _no_floor_is_kept():
-    shutil.rmtree(cache_folder() / "floors", ignore_errors=True)
+def kept(tmp_path, monkeypatch):
+    """The folder in which floors are kept: no test meets one of another."""
+    monkeypatch.setattr(beside, "cache_folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache" / "floors"
 
 
 @pytest.fixture
@@ -282,7 +283,7 @@ def test_runs_that_an_earlier_version_scored_are_counted_and_evaluate_adds_their
     assert not any("missing beside" in note for note in score_table(old, ["dsc"]).layout.notes)
 
 
-def test_a_damaged_floor_is_missing_and_made_again(run):
+def test_a_damaged_floor_is_missing_and_made_again(run, kept):
     evaluation = evaluate(run)
     path = run.floor(Scoring().digest(), "holdout")
     written = path.read_bytes()
@@ -294,11 +295,11 @@ def test_a_damaged_floor_is_missing_and_made_again(run):
     path.with_suffix(".json").write_text("[")
     assert score_table([evaluation], ["dsc"]).layout.columns == ("tvconv",)
     evaluate(run)
-    (kept,) = (cache_folder() / "floors").glob("*/mean-mask.csv")
-    kept.write_text("damaged")
+    (copy,) = kept.glob("*/mean-mask.csv")
+    copy.write_text("damaged")
     shutil.rmtree(run.path / "floor")
     evaluate(run)
-    assert path.read_bytes() == kept.read_bytes() == written
+    assert path.read_bytes() == copy.read_bytes() == written
 
 
 def test_a_floor_that_lacks_a_metric_of_newer_scores_is_made_again(run, monkeypatch):
@@ -314,10 +315,10 @@ def test_a_floor_that_lacks_a_metric_of_newer_scores_is_made_again(run, monkeypa
     assert cases["new"].equals(cases["dsc"].rename("new"))
 
 
-def test_a_copy_of_a_run_carries_its_floor(run, tmp_path):
+def test_a_copy_of_a_run_carries_its_floor(run, kept, tmp_path):
     evaluation = evaluate(run)
     copy = RunFolder(shutil.copytree(run.path, tmp_path / "elsewhere" / "seed-0"))
-    shutil.rmtree(cache_folder() / "floors")
+    shutil.rmtree(kept)
     (found,) = scored_runs([copy.path])
     assert score_table([found.evaluation], ["dsc"]).layout.columns == ("mean-mask", "tvconv")
     moved = copy.floor(evaluation.meta.protocol_digest, "holdout")

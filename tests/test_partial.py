@@ -104,10 +104,7 @@ def root(tmp_path_factory):
 def trained(root, tmp_path_factory):
     """A run whose unseen domain keeps its readers apart, and what it said."""
     lines = Lines()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FUNDUS_SEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        out = tmp_path_factory.mktemp("runs")
-        run = train(settings(holdout="read", op="conv"), open_root(root), out, progress=lines)
+    run = train(settings(holdout="read", op="conv"), open_root(root), tmp_path_factory.mktemp("runs"), progress=lines)
     return run, lines
 
 

@@ -18,7 +18,7 @@ BYTES_PER_PIXEL = 16
 _MEMORY = 1 << 30  # bytes
 
 
-class _Budget:
+class Budget:
     """Memory that threads share while they decode: who asks for more than is left waits until others have ended."""
 
     def __init__(self, size: int) -> None:
@@ -40,7 +40,7 @@ class _Budget:
                 self._freed.notify_all()
 
 
-_budget = _Budget(_MEMORY)
+_budget = Budget(_MEMORY)
 
 
 def decoding(pixels: int, bytes_per_pixel: int = BYTES_PER_PIXEL) -> contextlib.AbstractContextManager[None]:
