@@ -28,6 +28,11 @@ EACH_OPERATOR = [
 """Every operator; the compared ones, which have tests of their own in test_compared.py, only where all tests run."""
 
 
+def one_of(*values: Any) -> list[Any]:
+    """Parameters of a proof that one value carries: the first; the others only where all tests run."""
+    return [pytest.param(value, marks=[pytest.mark.slow] * (value != values[0])) for value in dict.fromkeys(values)]
+
+
 def settings(*overrides: str, holdout: str = "A", op: str | None = None, seed: int | None = None) -> RunConfig:
     """The settings of a run of preset tiny, by default of tvconv, with one thread, saved after every epoch."""
     arguments = {"holdout": holdout, "model.op": op, "seed": seed}

@@ -127,6 +127,7 @@ def test_masks_that_must_not_train_are_marked(draw_root, grey, problem):
     assert split.problems[0].text.startswith(problem)
 
 
+@pytest.mark.slow
 def test_builders_at_once_agree(draw_root, tmp_path):
     root = open_root(draw_root(train=6))
     context = multiprocessing.get_context("spawn")

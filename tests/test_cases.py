@@ -353,6 +353,7 @@ class TestSettings:
 
 
 class TestRuns:
+    @pytest.mark.slow
     def test_slurm_s_variables_change_nothing(self, shell, tmp_path):
         done = shell("c16_slurm_ntasks.sh", tmp_path / "out")
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from small_runs import EACH_OPERATOR, Lines
+from small_runs import Lines, one_of
 
 from fundus_seg import load_model
+from fundus_seg.builtins import OPERATORS
 from fundus_seg.config import load_config
 from fundus_seg.data import FundusDataset, open_root
 from fundus_seg.digests import file_digest
@@ -121,7 +122,7 @@ def crop_all(root, width, height):
         image.crop((0, 0, width, height)).save(path)
 
 
-@pytest.mark.parametrize("op", EACH_OPERATOR)
+@pytest.mark.parametrize("op", one_of("tvconv", *OPERATORS))
 def test_native_evaluation_shows_the_network_each_photograph_as_it_is(op, draw_root, tmp_path):
     data = draw_root(size=96)
     crop_all(data, 91, 70)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from small_runs import metrics, settings, weights
+from small_runs import metrics, one_of, settings, weights
 
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import DataError, RunError
@@ -62,7 +62,7 @@ def test_the_first_maximum_is_kept(root, tmp_path, monkeypatch):
     assert torch.load(run.checkpoint("oracle"), weights_only=True)["epoch"] == 2
 
 
-@pytest.mark.parametrize("dying", ["oracle.ckpt", "probe.csv", "last.ckpt"])
+@pytest.mark.parametrize("dying", one_of("last.ckpt", "probe.csv", "oracle.ckpt"))
 def test_a_probed_run_that_is_interrupted_goes_on_to_the_same_bits(root, tmp_path, monkeypatch, dying):
     """Stopped in its second epoch, just before one of the files takes its place."""
     improving = [0.1, 0.2, 0.3]

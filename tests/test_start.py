@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from small_runs import Lines, killed_in_epoch, settings, weights
+from small_runs import Lines, killed_in_epoch, one_of, settings, weights
 
 from fundus_seg.data import open_root
 from fundus_seg.data.layout import DataRoot
@@ -292,7 +292,7 @@ class TestWhatTheOriginSaw:
         }
         assert shared == {"oracle": 1, "best": 0}
 
-    @pytest.mark.parametrize("content", ["", "null", "[]", "{}", '{"size": 64', None])
+    @pytest.mark.parametrize("content", one_of('{"size": 64', "", "null", "[]", "{}", None))
     def test_a_damaged_record_of_its_photographs_is_refused(self, of, content):
         """Its photographs may be those of the holdout under another key."""
         origin = of("data", "data.sources=[B, C]")

@@ -51,6 +51,7 @@ assert torch.compile(double, backend="eager")(4) == 8
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [COMPILER_DEFERRED, SECOND_CALL, ALREADY_DECLARED, NO_TORCHVISION])
 def test_in_a_fresh_process(program: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import Lines, killed_in_epoch, metrics, settings, weights
+from small_runs import Lines, killed_in_epoch, metrics, one_of, settings, weights
 
 from fundus_seg.config import MACHINE_SETTINGS, MachineSettings, load_config
 from fundus_seg.data.cache import ResizedSplit
@@ -78,7 +78,7 @@ def test_same_seed_same_bits_other_seed_other_run(root, tmp_path):
     assert metrics(other) != metrics(first)
 
 
-@pytest.mark.parametrize("op", ["conv", "depthwise", "tvconv"])
+@pytest.mark.parametrize("op", one_of("tvconv", "depthwise", "conv"))
 def test_an_interrupted_run_goes_on_to_the_same_bits(root, tmp_path, op):
     overrides = ["train.epochs=3", "optim.drop_epochs=[1]"]
     whole = train(settings(*overrides, op=op), root, tmp_path / "whole")
