@@ -13,12 +13,13 @@ from fundus_seg.runs.kernels import LayerKernels
 from fundus_seg.viz.style import figure_of, plot_style
 
 REMOVED = {
-    ("affinity",): "W without A",
-    ("affines",): "W without affines",
-    ("affinity", "affines"): "W without both",
-    ("padding",): "W without padding",
+    ("affinity",): "W without\nA",
+    ("affines",): "W without\naffines",
+    ("affinity", "affines"): "W without\nboth",
+    ("padding",): "W without\npadding",
 }
 """What stands beside the kernels as learned: the parts that are without position, and the heading of their column."""
+LEARNED = "W as\nlearned"
 _DIVERGING, _SEQUENTIAL, _OF_AFFINES = "RdBu_r", "viridis", "Purples"
 _PANEL = 0.92
 """Side of a panel in inches."""
@@ -37,12 +38,12 @@ def draw_affinity(layers: Mapping[str, LayerKernels], *, title: str) -> Figure:
     """
     most = max((len(each.affinity) for each in layers.values() if each.affinity is not None), default=0)
     affines = any(each.affines is not None for each in layers.values())
-    headings = [f"A{number}" for number in range(1, most + 1)] + ["affines"] * affines + ["W as learned"]
+    headings = [f"A{number}" for number in range(1, most + 1)] + ["affines"] * affines + [LEARNED]
     headings += [
         name for removed, name in REMOVED.items() if any({*removed} <= {*each.parts} for each in layers.values())
     ]
     limit = max(float(each.deviations[each.parts].max()) for each in layers.values())
-    size = (_PANEL * len(headings) + 1.6, (_PANEL + 0.13) * len(layers) + 0.7)
+    size = (_PANEL * len(headings) + 1.6, (_PANEL + 0.13) * len(layers) + 0.85)
     with plot_style():
         figure, grid = figure_of(title, size, len(layers), len(headings))
         for axes in grid.flat:
@@ -56,7 +57,7 @@ def draw_affinity(layers: Mapping[str, LayerKernels], *, title: str) -> Figure:
             if layer.affines is not None:
                 shown = np.sqrt(np.square(layer.affines).mean((0, 1)))
                 _show(panels["affines"], shown, f"{np.sqrt(np.square(shown).mean()):.3f}", cmap=_OF_AFFINES, vmin=0)
-            drawn = [((), "W as learned"), *REMOVED.items()]
+            drawn = [((), LEARNED), *REMOVED.items()]
             for removed, heading in drawn:
                 if {*removed} <= {*layer.parts}:
                     kept = tuple(part for part in layer.parts if part not in removed)
