@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fundus_seg.ops.autograd import correlate
 from fundus_seg.ops.functional import convolved_dtype, translation_variant_conv2d
+from fundus_seg.ops.layout import map_in
 
 
 def window_sums(x: Tensor, weight: Tensor, *, stride: int = 1) -> Tensor:
@@ -29,7 +30,7 @@ def window_sums(x: Tensor, weight: Tensor, *, stride: int = 1) -> Tensor:
     out = translation_variant_conv2d(_groups_in_front(x, groups), weight.flatten(0, 1), stride=stride)
     maps = out.unflatten(1, (batch, groups))  # (C / G, B, G, h, w)
     if x.stride(1) == 1 and not x.is_contiguous():  # channels last, or a part of the channels of such a map
-        return maps.permute(1, 3, 4, 2, 0).flatten(3).permute(0, 3, 1, 2)
+        return map_in(maps.permute(1, 3, 4, 2, 0).flatten(3).permute(0, 3, 1, 2), True)
     return maps.permute(1, 2, 0, 3, 4).flatten(1, 2)
 
 
