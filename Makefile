@@ -30,6 +30,7 @@ chromium:
 bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/operators.py
+	$(BIN)/python benchmarks/extensions.py
 	$(BIN)/python benchmarks/distances.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/augment.py

@@ -38,8 +38,22 @@ ANNEALED = ("dyconv-dw", "dyconv-pw")
 POSITIONAL = ("tvconv", "untied", "linear", "coordconv", "axial", "mlp-mixer")
 """Those that know where in the photograph they are: they treat its left side and its right side differently."""
 
-ABLATIONS = ("random-affinity", "no-affines", "replicate", "branch-6", "branch-12", "branch-18")
-"""Parts of `model.ablation`, which takes something from `tvconv`; they combine, as in `no-affines+replicate`."""
+ABLATIONS = (
+    "random-affinity",
+    "data-affinity",
+    "no-affines",
+    "replicate",
+    "branch-6",
+    "branch-12",
+    "branch-18",
+    "spatial-transformer",
+    "dynamic-bias",
+)
+"""Parts of `model.ablation`, which take something from `tvconv` or add to it; they combine, as in
+`no-affines+replicate`."""
+
+PLACES = ("aspp", "decoder", "encoder-4", "encoder-8", "encoder-16")
+"""Parts of `model.placement`, where in the network the operator stands; they combine, as in `aspp+decoder`."""
 
 LOSSES = {
     "bce": "fundus_seg.training.task:binary_cross_entropy",

@@ -94,7 +94,8 @@ def joined(kind: str, name: str, parts: Collection[str]) -> list[str]:
     given = [part.strip() for part in name.split("+")]
     for part in given:
         if part not in parts:
-            raise UsageError(f"{name}: {unknown_name(f'part of an {kind}', part, parts)}")
+            article = "an" if kind[0] in "aeiou" else "a"
+            raise UsageError(f"{name}: {unknown_name(f'part of {article} {kind}', part, parts)}")
     if len({*given}) < len(given):
         raise UsageError(f"{kind} '{name}' names a part twice")
     return [part for part in parts if part in given]

@@ -133,7 +133,7 @@ class TestNames:
             settings(f"model.ablation={name}")
 
     def test_another_operator_has_none(self) -> None:
-        with pytest.raises(UsageError, match="ablation replicate with operator conv: it takes something from tvconv"):
+        with pytest.raises(UsageError, match="ablation replicate with operator conv: it changes something of tvconv"):
             build_model("conv", **TINY, ablation="replicate")
 
     @pytest.mark.parametrize(

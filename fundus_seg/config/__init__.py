@@ -2,6 +2,7 @@
 
 from fundus_seg.config.fields import flatten
 from fundus_seg.config.load import load_config, load_recipe, load_recorded, load_scoring, recorded_provenance
+from fundus_seg.config.model import ModelConfig
 from fundus_seg.config.presets import preset_names
 from fundus_seg.config.resolve import resolve_machine, resolve_sources
 from fundus_seg.config.settings import (
@@ -10,7 +11,6 @@ from fundus_seg.config.settings import (
     PLUGIN_SETTINGS,
     DataConfig,
     MachineSettings,
-    ModelConfig,
     OptimConfig,
     PlannedRun,
     Recipe,

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from fundus_seg.config.settings import TOGETHER, Recipe
+from fundus_seg.config.section import TOGETHER
+from fundus_seg.config.settings import Recipe
 from fundus_seg.errors import ConfigError, FundusSegError, UsageError, listing
 
 NO_HOLDOUT = "no holdout: name the unseen domain with --holdout A (or B, C, D); --holdout none trains on every domain"

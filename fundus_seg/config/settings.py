@@ -15,22 +15,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from fundus_seg import yaml_lines
 from fundus_seg.builtins import (
-    ABLATIONS,
     ANNEALED,
     AUGMENTATION_PARTS,
     AUGMENTATIONS,
     LOSSES,
     METHODS,
-    OPERATORS,
     Averaging,
     Norms,
     Precision,
@@ -39,10 +35,12 @@ from fundus_seg.builtins import (
     positional_part,
 )
 from fundus_seg.config.fields import EffectWith, flatten, without_effect
+from fundus_seg.config.model import ModelConfig
 from fundus_seg.config.presets import preset_text
+from fundus_seg.config.section import Positive, Section, one_of, together
 from fundus_seg.digests import short_hash
-from fundus_seg.errors import UsageError
-from fundus_seg.plugins import FORM, is_plugin, joined, parts_of
+from fundus_seg.network_spec import KINDS, OPTIONAL, NetworkSpec
+from fundus_seg.plugins import is_plugin
 from fundus_seg.protocol import NONE_UNSEEN, BeforeItExisted, Scoring
 
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
@@ -51,48 +49,14 @@ PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
 CHANGE_NOTHING = ("train.save_every", "train.keep_affinity")
 """Settings of what a run writes and when: it trains to the same bits with any value, and they may change on resume."""
 
-TOGETHER = "settings_together"
-"""Type of the pydantic errors about settings that are valid alone but not together; `ctx` names them."""
 _SELECTS = "scoring.threshold"
 
-Positive = Annotated[int, Field(gt=0)]
 _Rate = Annotated[float, Field(ge=0, lt=1)]
 _LIST_TOO = Field(strict=False)
 """YAML has lists alone, no tuples."""
 _OF_STEPS = EffectWith("optim.schedule", ("step",))
 _OF_SWAD = EffectWith("train.average", ("swad",))
 _OF_ANNEALED = EffectWith("model.op", ANNEALED)
-
-
-def _name(kind: str, builtin: Collection[str], parts: Collection[str] = ()) -> tuple[AfterValidator, FieldInfo]:
-    """Accepts a name of `builtin`, several of `parts`, or the form package.module:factory, which is not imported here.
-
-    Parts are joined by `+`; whatever their order, the value has them in the order of `parts`.
-    """
-
-    def check(name: str) -> str:
-        try:
-            return "+".join(parts_of(kind, name, builtin, parts))
-        except UsageError as error:
-            raise ValueError(str(error)) from error
-
-    return AfterValidator(check), Field(json_schema_extra={"enum": [*builtin, FORM]})
-
-
-def _check_ablation(name: str) -> str:
-    """Accepts none, or several of ABLATIONS joined by `+`; the value has them in their order."""
-    try:
-        return name if name == "none" else "+".join(joined("ablation", name, ABLATIONS))
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown ones are refused, and so are texts that look like numbers."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 class DataConfig(Section):
@@ -104,43 +68,6 @@ class DataConfig(Section):
     """How photographs are resized; masks are resized by the nearest pixel."""
     sources: Annotated[tuple[str, ...], _LIST_TOO] | None = None
     """Training domains; null: every domain of the data root except the holdout."""
-
-
-class ModelConfig(Section):
-    """The network."""
-
-    op: Annotated[str, *_name("operator", OPERATORS)] = "tvconv"
-    """Operator of the ASPP's branches."""
-    encoder: str = "mobilenet_v2"
-    """Encoder, by its name in segmentation-models-pytorch, or tu-NAME for a model of timm, vision transformers
-    included; weights have licences of their own (docs/guide.md). Or a light network with an operator in its depthwise
-    slots, such as tvconv-mobilenetv2-0.5."""
-    encoder_weights: Annotated[str, EffectWith("model.start", ("none",))] = "imagenet"
-    """Initial weights of the encoder: none (random), the path of a state dict, or imagenet (downloaded once; those of
-    tu-tf_efficientnet_lite0 come with the extra `weights` and need no network)."""
-    freeze: Annotated[Literal["none", "encoder"], BeforeItExisted("none")] = "none"
-    """encoder: its weights and the statistics of its norms stay as they start, and all else trains; none: everything
-    trains."""
-    start: Annotated[str, BeforeItExisted("none")] = "none"
-    """Run or checkpoint whose whole network the training starts from, in place of encoder_weights (`--from`); none: no
-    such network."""
-    aspp_channels: Positive = 256
-    """Channels of each branch of the ASPP, and of its output."""
-    expansion: Positive = 6
-    """Width of the inverted residual in each branch, as a multiple of its input channels."""
-    generator_channels: Annotated[Positive, EffectWith("model.op", ("tvconv", "depthwise-wide"))] = 64
-    """Channels of the weight generator of tvconv."""
-    ablation: Annotated[
-        str,
-        AfterValidator(_check_ablation),
-        Field(json_schema_extra={"enum": ["none", *ABLATIONS]}),
-        EffectWith("model.op", ("tvconv",)),
-        BeforeItExisted("none"),
-    ] = "none"
-    """What is taken from tvconv; parts combine, as in no-affines+replicate. random-affinity: affinity maps start at
-    random, not at 1; no-affines: norms of the weight generator have no scale and shift of each position; replicate: its
-    convolutions pad by the nearest value, not by zeros; branch-6, branch-12, branch-18: these branches alone have
-    tvconv, the others depthwise."""
 
 
 class OptimConfig(Section):
@@ -199,11 +126,11 @@ class TrainConfig(Section):
     """passes: shuffled passes over each domain, smaller domains cycling; replacement: independent draws."""
     steps_per_epoch: Positive | None = None
     """Optimiser steps in an epoch; null: as many as one pass over the largest source domain takes."""
-    loss: Annotated[str, *_name("loss", LOSSES)] = "bce"
+    loss: Annotated[str, *one_of("loss", LOSSES)] = "bce"
     """Loss of each structure; bce: binary cross-entropy; bce-dice: its sum with the soft Dice loss of each case."""
-    augment: Annotated[str, *_name("augmentation", AUGMENTATIONS, AUGMENTATION_PARTS)] = "none"
+    augment: Annotated[str, *one_of("augmentation", AUGMENTATIONS, AUGMENTATION_PARTS)] = "none"
     """Augmentation of the training cases; the parts from framing to bigaug combine, as in framing+flip+colour."""
-    method: Annotated[str, *_name("method", METHODS), BeforeItExisted("none")] = "none"
+    method: Annotated[str, *one_of("method", METHODS), BeforeItExisted("none")] = "none"
     """Method of domain generalisation; none: plain training on the cases of all source domains together."""
     selection: Selection = "source-validation"
     """Rule that chooses the epoch whose weights are kept as `best`."""
@@ -254,28 +181,28 @@ class TrainConfig(Section):
     def _check_devices(self) -> Self:
         per_domain, devices = self.batch_per_domain, self.devices
         if per_domain % devices:
-            raise _together(
+            raise together(
                 f"train.batch_per_domain {per_domain} with train.devices {devices}: each takes as many cases of every "
                 f"domain; choose a multiple of {devices}",
                 "train.batch_per_domain",
                 "train.devices",
             )
         if devices > 1 and self.method != "none":
-            raise _together(
+            raise together(
                 f"train.method {self.method} with train.devices {devices}: a method sees whole batches; "
                 "take one device",
                 "train.method",
                 "train.devices",
             )
         if devices > 1 and self.norms == "renewed":
-            raise _together(
+            raise together(
                 f"train.norms renewed with train.devices {devices}: each device would have statistics of its own; take "
                 "one device",
                 "train.norms",
                 "train.devices",
             )
         if self.average == "swad" and self.selection == "last":
-            raise _together(
+            raise together(
                 "train.average swad with train.selection last: swad follows the validation Dice, which selection last "
                 "does not compute; take another of the two",
                 "train.average",
@@ -319,16 +246,10 @@ class Recipe(Section):
 
     def network_spec(self) -> dict[str, Any]:
         """The arguments of `fundus_seg.models.build_model`, weights apart; a checkpoint's `model_spec`."""
-        ablated = self.model.op == "tvconv" and self.model.ablation != "none"
-        return {
-            "op": self.model.op,
-            "encoder": self.model.encoder,
-            "image_size": self.data.size,
-            "aspp_channels": self.model.aspp_channels,
-            "expansion": self.model.expansion,
-            "generator_channels": self.model.generator_channels,
-            **({"ablation": self.model.ablation} if ablated else {}),
-        }
+        idle = without_effect(type(self), self.training_settings())
+        model = self.model.model_dump(include={*KINDS})
+        model |= {key: value for key, value in OPTIONAL.items() if f"model.{key}" in idle}
+        return NetworkSpec(image_size=self.data.size, **model).plain()
 
     def plugins(self) -> dict[str, str]:
         """The settings that name code from outside the package, by dotted setting."""
@@ -348,7 +269,7 @@ class RunConfig(Recipe):
     def _check_schedule(self) -> Self:
         drops = self.optim.drop_epochs
         if self.optim.schedule == "cosine" and drops and drops != shipped_preset(self.preset).optim.drop_epochs:
-            raise _together(
+            raise together(
                 f"optim.drop_epochs {list(drops)} with optim.schedule cosine: a cosine has no drops; leave one of the "
                 "two out",
                 "optim.drop_epochs",
@@ -430,10 +351,6 @@ class ResolvedRun(PlannedRun):
 def shipped_preset(name: str) -> Recipe:
     """The recipe of the preset `name`, which must be one of `preset_names`."""
     return Recipe.model_validate({**(yaml_lines.read(preset_text(name)) or {}), "preset": name})
-
-
-def _together(message: str, *settings: str) -> PydanticCustomError:
-    return PydanticCustomError(TOGETHER, "{message}", {"message": message, "settings": settings})
 
 
 def _readable(value: Any) -> str:

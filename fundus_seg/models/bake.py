@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_weights
 
-from fundus_seg.ops import BakedTVConv2d, TranslationVariantConv2d
+from fundus_seg.ops import BakedTVConv2d, MovedTVConv2d, TranslationVariantConv2d
 
 
 @torch.no_grad()
@@ -19,7 +19,8 @@ def bake(network: nn.Module) -> Any:
 
     A batch norm that follows such a convolution in an `nn.Sequential` is folded in: its scale, from the running
     statistics, goes into the kernels, its shift into a bias per channel, and an `nn.Identity` takes its place. Other
-    batch norms stay. The logits are those of `network.eval()` up to rounding, at every size of image.
+    batch norms stay, and so do convolutions for which each image has kernels of its own, `MovedTVConv2d` among them.
+    The logits are those of `network.eval()` up to rounding, at every size of image.
 
     The copy is in evaluation mode, and none of its parameters requires a gradient. It must not be trained: its other
     batch norms would adapt to the batches, its kernels would not. A `Predictor` takes the copy as it takes the network.
@@ -29,7 +30,7 @@ def bake(network: nn.Module) -> Any:
     for parent in list(holder.modules()):
         children = list(parent._modules.items())  # `named_children` names a shared module once
         for (name, op), (next_name, following) in pairwise([*children, ("", None)]):
-            if not isinstance(op, TranslationVariantConv2d) or isinstance(op, BakedTVConv2d):
+            if not isinstance(op, TranslationVariantConv2d) or isinstance(op, BakedTVConv2d | MovedTVConv2d):
                 continue
             kernel, bias = op.kernel(), None
             if isinstance(parent, nn.Sequential) and _is_constant(following):

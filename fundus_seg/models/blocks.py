@@ -50,6 +50,17 @@ def inverted_residual(
     )
 
 
+def separable(in_channels: int, out_channels: int, spatial: nn.Module) -> nn.Sequential:
+    """(B, in_channels, H, W) -> (B, out_channels, H, W): the separable convolution of DeepLabV3+ around an operator.
+
+    L.-C. Chen et al., *Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation*, ECCV 2018:
+    `spatial`, which keeps channels and size, then a 1x1 convolution; batch norm and ReLU after each.
+    """
+    return nn.Sequential(
+        spatial, nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), *conv_bn_relu(in_channels, out_channels)
+    )
+
+
 class AddCoords(nn.Module):
     """x: (B, C, H, W) -> (B, C + 2, H, W): appends the row and the column of each position, from -1 to 1, as channels.
 

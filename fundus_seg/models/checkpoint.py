@@ -19,22 +19,13 @@ from fundus_seg.exchanged import EXCHANGED
 from fundus_seg.models.deeplab import DeepLabV3Plus, assemble
 from fundus_seg.models.encoders import build_encoder, encoder_shapes
 from fundus_seg.models.exchange import read_exchange
+from fundus_seg.models.placement import in_encoder
 from fundus_seg.models.shapes import without_numbers
+from fundus_seg.network_spec import KINDS, OPTIONAL, NetworkSpec
 from fundus_seg.plugins import is_plugin, is_unnamed
 from fundus_seg.runs.atomic import atomic_path
 
 CHECKPOINT_FORMAT = 1
-_SPEC: dict[str, type] = {
-    "op": str,
-    "encoder": str,
-    "image_size": int,
-    "aspp_channels": int,
-    "expansion": int,
-    "generator_channels": int,
-}
-"""The keys of a `model_spec`, and the kinds of their values."""
-_MAY_HAVE: dict[str, type] = {"ablation": str}
-"""The keys that a `model_spec` has beside them, where they are not the default of `build_model`."""
 _LARGEST = 4096
 """The largest number in a `model_spec`: networks of this size exist, but what the weights do not show is bounded."""
 
@@ -155,7 +146,7 @@ def load_network(path: Path) -> tuple[DeepLabV3Plus, dict[str, Any]]:
     if is_unnamed(op):
         raise UntrustedError(path, str(op))
     try:
-        network = _network(spec, content["model"])
+        network = _network(NetworkSpec(**spec), content["model"])
         network.load_state_dict(content["model"])
     except (FundusSegError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
@@ -165,16 +156,16 @@ def load_network(path: Path) -> tuple[DeepLabV3Plus, dict[str, Any]]:
 
 def _checked_spec(path: Path, spec: object) -> dict[str, Any]:
     """The spec itself, if it has the keys and kinds of values that `DeepLabV3Plus.spec` has."""
-    if not isinstance(spec, dict) or spec.keys() - _MAY_HAVE.keys() != _SPEC.keys():
-        raise CheckpointError(f"{path}: its model_spec is not one that fundus-seg writes: {', '.join(_SPEC)}")
+    named = [key for key in KINDS if key not in OPTIONAL]
+    if not isinstance(spec, dict) or spec.keys() - OPTIONAL.keys() != {*named}:
+        raise CheckpointError(f"{path}: its model_spec is not one that fundus-seg writes: {', '.join(named)}")
     for key, value in spec.items():
-        kind = {**_SPEC, **_MAY_HAVE}[key]
-        if type(value) is not kind or (isinstance(value, int) and not 0 < value <= _LARGEST):
+        if type(value) is not KINDS[key] or (isinstance(value, int) and not 0 < value <= _LARGEST):
             raise CheckpointError(f"{path}: its model_spec has the {key} {value!r:.40}, which no network has")
     return spec
 
 
-def _network(spec: dict[str, Any], weights: Mapping[str, Tensor]) -> DeepLabV3Plus:
+def _network(spec: NetworkSpec, weights: Mapping[str, Tensor]) -> DeepLabV3Plus:
     """The network of a spec; weights of other names or shapes are refused before it takes memory.
 
     Raises:
@@ -182,20 +173,21 @@ def _network(spec: dict[str, Any], weights: Mapping[str, Tensor]) -> DeepLabV3Pl
         ValueError: the first tensor that differs.
     """
     given = {name: tuple(value.shape) for name, value in weights.items()}
+    change = in_encoder(spec)
     with contextlib.suppress(UsageError):  # some encoders compute with numbers while they are built
-        shapes = encoder_shapes(spec["encoder"], image_size=spec["image_size"])
+        shapes = encoder_shapes(spec.encoder, image_size=spec.image_size, change=change)
         expected = {f"encoder.{name}": shape for name, shape in shapes.items()}
         _compare(expected, {name: shape for name, shape in given.items() if name.startswith("encoder.")})
-    body = build_encoder(spec["encoder"], image_size=spec["image_size"])
+    body = build_encoder(spec.encoder, image_size=spec.image_size, change=change)
     try:
         with without_numbers():
-            whole = assemble(body, **spec).state_dict()
+            whole = assemble(body, spec).state_dict()
     except UsageError:
-        if not is_plugin(spec["op"]):  # code that the caller trusts, and that may not work without numbers
+        if not is_plugin(spec.op):  # code that the caller trusts, and that may not work without numbers
             raise
     else:
         _compare({name: tuple(value.shape) for name, value in whole.items()}, given)
-    return assemble(body, **spec)
+    return assemble(body, spec)
 
 
 def _compare(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:

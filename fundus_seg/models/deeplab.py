@@ -8,14 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fundus_seg.builtins import ABLATIONS, OPERATORS, WHOLE_ASPP
-from fundus_seg.errors import UsageError
+from fundus_seg.builtins import OPERATORS, WHOLE_ASPP
 from fundus_seg.models.aspp import ASPP
-from fundus_seg.models.blocks import conv2d, conv_bn_relu
-from fundus_seg.models.encoders import Encoder, build_encoder
-from fundus_seg.models.operators import BranchSettings, tried
+from fundus_seg.models.blocks import conv2d, conv_bn_relu, separable
+from fundus_seg.models.encoders import LOW_STRIDE, Encoder, build_encoder
+from fundus_seg.models.operators import tried
+from fundus_seg.models.placement import branch_settings, in_encoder, placed
+from fundus_seg.models.slots import DEPTHWISE, Slot
+from fundus_seg.network_spec import NetworkSpec
 from fundus_seg.ops.upsampling import upsample_bilinear
-from fundus_seg.plugins import find, is_plugin, joined
+from fundus_seg.plugins import find, is_plugin
 from fundus_seg.protocol import DEEP_STRIDE, STRUCTURES, check_side
 
 LOW_LEVEL_WIDTH = 48
@@ -30,12 +32,15 @@ def build_model(
     aspp_channels: int = 256,
     expansion: int = 6,
     generator_channels: int = 64,
+    generator_layers: int = 3,
+    affinity_channels: int = 4,
     ablation: str = "none",
+    placement: str = "aspp",
 ) -> DeepLabV3Plus:
     """The segmentation network: photographs (B, 3, H, W) in [-1, 1] -> logits (B, 2, H, W), channels ("disc", "cup").
 
-    Its attribute `spec` holds these arguments except the weights, and an ablation only where there is one:
-    `build_model(**network.spec)` makes the same network.
+    Its attribute `spec` holds these arguments except the weights, and of the last four only those that are not the
+    default: `build_model(**network.spec)` makes the same network.
 
     Args:
         op: the operator of the ASPP's three spatial branches, a key of `fundus_seg.builtins.OPERATORS`: "conv",
@@ -50,65 +55,58 @@ def build_model(
         aspp_channels: width of ASPP and decoder.
         expansion: channels within the inverted residual blocks, as a multiple of their input channels.
         generator_channels: width of TVConv's weight generator; the width of "depthwise-wide" follows from it.
-        ablation: what is taken from "tvconv": parts of `fundus_seg.builtins.ABLATIONS` joined by `+`, or "none".
+        generator_layers: blocks of TVConv's weight generator, after its input block.
+        affinity_channels: affinity maps of each TVConv.
+        ablation: what is taken from "tvconv" or added to it: parts of `fundus_seg.builtins.ABLATIONS` joined by `+`, or
+            "none". With "data-affinity" the affinity maps are 1 until `start_affinity_maps` sets them.
+        placement: where the operator stands: parts of `fundus_seg.builtins.PLACES` joined by `+`. Without "aspp", the
+            three branches are those of "depthwise".
 
     Raises:
         UsageError: the operator is unknown, or a plugin that cannot be loaded or used; the encoder cannot be used; the
-            image size is not a multiple of 16; the ablation is unknown, or of another operator than "tvconv".
+            image size is not a multiple of 16; the ablation or the placement is unknown, or does not go with the
+            operator or the encoder.
         CheckpointError: the encoder's weights cannot be found or read, or do not fit.
     """
     find("operator", op, OPERATORS)  # its faults come before the encoder's weights are downloaded
     check_side("image_size", image_size)
-    return assemble(
-        build_encoder(encoder, encoder_weights, image_size=image_size),
-        op,
+    spec = NetworkSpec(
+        op=op,
         encoder=encoder,
         image_size=image_size,
         aspp_channels=aspp_channels,
         expansion=expansion,
         generator_channels=generator_channels,
+        generator_layers=generator_layers,
+        affinity_channels=affinity_channels,
         ablation=ablation,
+        placement=placement,
     )
+    change = in_encoder(spec)
+    return assemble(build_encoder(encoder, encoder_weights, image_size=image_size, change=change), spec)
 
 
-def assemble(
-    body: Encoder,
-    op: str,
-    *,
-    encoder: str,
-    image_size: int,
-    aspp_channels: int,
-    expansion: int,
-    generator_channels: int,
-    ablation: str = "none",
-) -> DeepLabV3Plus:
-    """The network around an encoder that is built already; arguments and errors are those of `build_model`."""
-    operator = find("operator", op, OPERATORS)
-    if is_plugin(op):
-        operator = partial(tried, op, operator)
-    check_side("image_size", image_size)
-    side = image_size // DEEP_STRIDE
-    parts = () if ablation == "none" else tuple(joined("ablation", ablation, ABLATIONS))
-    if parts and op != "tvconv":
-        raise UsageError(f"ablation {ablation} with operator {op}: it takes something from tvconv alone; leave it out")
-    settings = BranchSettings((side, side), expansion, generator_channels, parts)
-    make_branch = partial(operator, settings=settings)
-    whole = op in WHOLE_ASPP
+def assemble(body: Encoder, spec: NetworkSpec) -> DeepLabV3Plus:
+    """The network of a spec around its encoder, which is built already; errors are those of `build_model`."""
+    check_side("image_size", spec.image_size)
+    operator = find("operator", spec.op if "aspp" in spec.places else DEPTHWISE, OPERATORS)
+    if is_plugin(spec.op):
+        operator = partial(tried, spec.op, operator)
+    make_branch = partial(operator, settings=branch_settings(spec))
+    slot = placed(spec) if spec.places != ("aspp",) else None
     return DeepLabV3Plus(
         body,
-        make_branch(body.deep_channels, aspp_channels, 1)
-        if whole
-        else ASPP(body.deep_channels, aspp_channels, make_branch),
-        Decoder(body.low_channels, aspp_channels, len(STRUCTURES)),
-        spec={
-            "op": op,
-            "encoder": encoder,
-            "image_size": image_size,
-            "aspp_channels": aspp_channels,
-            "expansion": expansion,
-            "generator_channels": generator_channels,
-            **({"ablation": "+".join(parts)} if parts else {}),
-        },
+        make_branch(body.deep_channels, spec.aspp_channels, 1)
+        if spec.op in WHOLE_ASPP
+        else ASPP(body.deep_channels, spec.aspp_channels, make_branch),
+        Decoder(
+            body.low_channels,
+            spec.aspp_channels,
+            len(STRUCTURES),
+            slot=slot if "decoder" in spec.places else None,
+            side=spec.image_size // LOW_STRIDE,
+        ),
+        spec=spec.plain(),
     )
 
 
@@ -138,12 +136,23 @@ class DeepLabV3Plus(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Low-level (B, low_channels, h, w) and ASPP features (B, channels, h', w') -> logits (B, outputs, h, w)."""
+    """Low-level (B, low_channels, h, w) and ASPP features (B, channels, h', w') -> logits (B, outputs, h, w).
 
-    def __init__(self, low_channels: int, channels: int, outputs: int) -> None:
+    Args:
+        low_channels, channels, outputs: of the maps.
+        slot: an operator, around which the 3x3 convolution becomes a separable one; None: it stays as it is.
+        side: h = w at the training size, for which the operator is made.
+    """
+
+    def __init__(
+        self, low_channels: int, channels: int, outputs: int, *, slot: Slot | None = None, side: int = 0
+    ) -> None:
         super().__init__()
         self.reduce = conv_bn_relu(low_channels, LOW_LEVEL_WIDTH)
-        self.fuse = conv_bn_relu(LOW_LEVEL_WIDTH + channels, channels, 3)
+        fused = LOW_LEVEL_WIDTH + channels
+        self.fuse = (
+            separable(fused, channels, slot(fused, (side, side), 1)) if slot else conv_bn_relu(fused, channels, 3)
+        )
         self.classify = conv2d(channels, outputs, bias=True)
 
     def forward(self, low: Tensor, deep: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from fundus_seg.torchvision_compat import import_module
 smp_encoders = import_module("segmentation_models_pytorch.encoders", compiler=False)
 
 LOW_STRIDE = 4
+Change = Callable[[nn.Module], None]
 _NAME = re.compile(r"[\w.+-]+", re.ASCII)
 """timm takes a name such as `hf_hub:...` or `local-dir:...` for a place to fetch a network from."""
 HUB_TIMEOUT_S = 5.0
@@ -95,7 +96,9 @@ class Encoder(nn.Module):
         return self
 
 
-def build_encoder(name: str, weights: str | Path | None = None, *, image_size: int = 256) -> Encoder:
+def build_encoder(
+    name: str, weights: str | Path | None = None, *, image_size: int = 256, change: Change | None = None
+) -> Encoder:
     """An encoder of segmentation_models_pytorch at output stride 16, a transformer of timm, or a light network of ours.
 
     Any that the library can dilate will do. `mobilenet_v2` ends before its 1x1 convolution to 1280 channels, a part of
@@ -110,9 +113,11 @@ def build_encoder(name: str, weights: str | Path | None = None, *, image_size: i
             for random weights. The state dict may stand in the file of a whole training. For a transformer it may have
             the names of timm, DINOv2, DINOv3 or RETFound.
         image_size: height and width of the training images, a multiple of 16, for which positions are learned.
+        change: called with the body once it has its weights, to replace some of its layers.
 
     Raises:
-        UsageError: the encoder is unknown, names a place to fetch it from, or cannot give features at strides 4 and 16.
+        UsageError: the encoder is unknown, names a place to fetch it from, or cannot give features at strides 4 and 16;
+            or as `change` raises it.
         CheckpointError: the weights cannot be downloaded or read, or leave a part of the encoder unset.
     """
     packaged = _packaged(name, weights)
@@ -123,6 +128,8 @@ def build_encoder(name: str, weights: str | Path | None = None, *, image_size: i
         _load(encoder.body, tensors, packaged, name)
     elif weights not in (None, "none", "imagenet"):
         _load(encoder.body, _read(Path(weights)), Path(weights), name)
+    if change:
+        change(encoder.body)
     return encoder
 
 
@@ -153,18 +160,21 @@ def _packaged(name: str, weights: str | Path | None) -> Path | None:
     return packaged_file() if (name, weights) == (ENCODER, "imagenet") else None
 
 
-def encoder_shapes(name: str, *, image_size: int = 256) -> dict[str, tuple[int, ...]]:
+def encoder_shapes(name: str, *, image_size: int = 256, change: Change | None = None) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors in the state dict of an `Encoder`, which is not built: it takes no memory.
 
     Args:
         name: as in `build_encoder`.
         image_size: as in `build_encoder`.
+        change: as in `build_encoder`.
 
     Raises:
-        UsageError: the encoder is unknown, or cannot be built without numbers.
+        UsageError: the encoder is unknown, or cannot be built without numbers; or as `change` raises it.
     """
     with _unfit(name), without_numbers():
         parts = _parts(name, image_size)
+        if change:
+            change(parts["body"])
     return {
         f"{part}.{key}": tuple(value.shape) for part, each in parts.items() for key, value in each.state_dict().items()
     }

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from fundus_seg.errors import UsageError, one_line
 from fundus_seg.models.blocks import AddCoords, conv_bn_relu, count_parameters, depthwise, inverted_residual
-from fundus_seg.ops import LinearTVConv2d, TVConv2d, UntiedConv2d
+from fundus_seg.ops import DynamicBias2d, LinearTVConv2d, MovedTVConv2d, TVConv2d, UntiedConv2d
+from fundus_seg.ops.tvconv import AffinityStart
 from fundus_seg.plugins import blamed
 
 OPERATOR_FORM = "factory(in_channels, out_channels, rate, settings) -> torch.nn.Module"
@@ -45,7 +46,11 @@ class BranchSettings:
     generator_channels: int
     """Width of TVConv's weight generator."""
     ablation: tuple[str, ...] = ()
-    """What is taken from TVConv: parts of `fundus_seg.builtins.ABLATIONS`."""
+    """What is taken from TVConv or added to it: parts of `fundus_seg.builtins.ABLATIONS`."""
+    generator_layers: int = 3
+    """Blocks of TVConv's weight generator after its input block."""
+    affinity_channels: int = 4
+    """Affinity maps of each TVConv."""
 
 
 Operator = Callable[[int, int, int, BranchSettings], nn.Module]
@@ -67,19 +72,57 @@ def tvconv_block(in_channels: int, out_channels: int, rate: int, settings: Branc
 
     Where `settings.ablation` names branches, the others are those of `depthwise_block`.
     """
-    ablation = settings.ablation
-    if any(part.startswith("branch-") for part in ablation) and f"branch-{rate}" not in ablation:
+    branches = [part for part in settings.ablation if part.startswith("branch-")]
+    if branches and f"branch-{rate}" not in branches:
         return depthwise_block(in_channels, out_channels, rate, settings)
-    tvconv = partial(
-        TVConv2d,
-        size=settings.size,
+    own = partial(tvconv, settings, size=settings.size)
+    return inverted_residual(in_channels, out_channels, settings.expansion * in_channels, own)
+
+
+def tvconv(settings: BranchSettings, channels: int, size: tuple[int, int], stride: int = 1) -> nn.Module:
+    """A 3x3 TVConv with all that the settings take from it and add to it, wherever it stands.
+
+    Args:
+        settings: those of its branch; their `size` is not read.
+        channels: of the map and of the output.
+        size: (h, w) of the output.
+        stride: step between output positions, in input pixels.
+    """
+    ablation = settings.ablation
+    start: AffinityStart = (
+        "random" if "random-affinity" in ablation else "data" if "data-affinity" in ablation else "ones"
+    )
+    kind = MovedTVConv2d if "spatial-transformer" in ablation else TVConv2d
+    layer = kind(
+        channels,
+        size,
+        stride=stride,
+        affinity_channels=settings.affinity_channels,
         generator_channels=settings.generator_channels,
-        affinity_start="random" if "random-affinity" in ablation else "ones",
+        generator_layers=settings.generator_layers,
+        affinity_start=start,
         norm_affines="no-affines" not in ablation,
         padding="replicate" if "replicate" in ablation else "zeros",
         resample="bilinear",
     )
-    return inverted_residual(in_channels, out_channels, settings.expansion * in_channels, tvconv)
+    return DynamicBias2d(layer, channels, stride=stride) if "dynamic-bias" in ablation else layer
+
+
+def start_affinity_maps(network: nn.Module, mean: Tensor, sd: Tensor) -> None:
+    """Let the affinity maps of each TVConv with `affinity_start="data"` start from photographs (TVConv's ablation).
+
+    The maps are, in turn, mean and SD of red, of green, and of blue, averaged over what each position covers; with more
+    than six affinity maps they come again.
+
+    Args:
+        network: its modules are searched.
+        mean: (3, H, W), the mean of the training photographs at each place, in [0, 1].
+        sd: (3, H, W), their standard deviation.
+    """
+    maps = torch.stack([mean, sd], dim=1).flatten(0, 1)
+    for module in network.modules():
+        if isinstance(module, TVConv2d) and module.affinity_start == "data":
+            module.start_from(maps)
 
 
 def dilated_depthwise_block(in_channels: int, out_channels: int, rate: int, settings: BranchSettings) -> nn.Module:

@@ -134,10 +134,14 @@ class TranslationVariantConv2d(nn.Module, ABC):
         self._cached = None
 
     def _make(self, size: Size) -> Tensor:
+        self._check_size(size)
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
-            return self._generate() if size == self.size else self._resampled(size)
+            return self._generate() if size == self.size else resampled(self.kernel(), size)
 
-    def _resampled(self, size: Size) -> Tensor:
+    def _check_size(self, size: Size) -> None:
+        """Refuse a map of another size than the module's own, if W is not to be resampled or would be too large."""
+        if size == self.size:
+            return
         (height, width), (own_height, own_width) = size, self.size
         if self.resample is None:
             raise ValueError(
@@ -150,11 +154,6 @@ class TranslationVariantConv2d(nn.Module, ABC):
                 f"{type(self).__name__} needs {needed:,} bytes of kernels for {height}x{width} feature maps, more than "
                 f"kernel_cache_bytes={self.kernel_cache_bytes:,}: pass a smaller input, or raise kernel_cache_bytes."
             )
-        own = self.kernel()
-        shrinks = height < own_height or width < own_width
-        # On the CPU torch antialiases no 16-bit floats.
-        exact = own.float() if own.element_size() < 4 else own
-        return F.interpolate(exact, size, mode="bilinear", align_corners=False, antialias=shrinks).to(own.dtype)
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training or evaluation mode; the switch to training drops the cached kernels."""
@@ -174,6 +173,14 @@ class TranslationVariantConv2d(nn.Module, ABC):
         """The options that `print(module)` shows between the parentheses."""
         options = f"{self.channels}, size={self.size}, kernel_size={self.kernel_size}, stride={self.stride}"
         return options if self.resample is None else f"{options}, resample={self.resample!r}"
+
+
+def resampled(kernel: Tensor, size: Size) -> Tensor:
+    """Kernels (C, k·k, h, w) for a map of another size: bilinear, antialiased where a side shrinks; the same dtype."""
+    shrinks = any(after < before for before, after in zip(kernel.shape[2:], size, strict=True))
+    # On the CPU torch antialiases no 16-bit floats.
+    exact = kernel.float() if kernel.element_size() < 4 else kernel
+    return F.interpolate(exact, size, mode="bilinear", align_corners=False, antialias=shrinks).to(kernel.dtype)
 
 
 @dataclass(frozen=True)

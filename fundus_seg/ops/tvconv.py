@@ -15,7 +15,7 @@ Where this departs from the paper and from its released code:
 - In the paper the operator starts as a plain depthwise convolution. That holds in the interior only: the zero padding
   of B's five convolutions reaches five positions in, so that the inner (h - 10) x (w - 10) kernels are equal at first.
 - W is cached at inference, as the paper describes; the released code generates it at every forward pass.
-- `affinity_start`, `norm_affines` and `padding` take something away, for ablations; their defaults change nothing.
+- `affinity_start`, `norm_affines` and `padding` are for ablations; their defaults change nothing.
 - `stride` and `resample` are additions. The paper names the fixed size of A as a limit and suggests resampling A; here
   W is resampled, because B's layer norms have the size of A.
 """
@@ -27,10 +27,13 @@ from itertools import pairwise
 from typing import Literal, Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundus_seg.ops.plain import conv2d
 from fundus_seg.ops.translation_variant import KernelOptions, Size, TranslationVariantConv2d
+
+AffinityStart = Literal["ones", "random", "data"]
 
 
 class TVConv2d(TranslationVariantConv2d):
@@ -46,7 +49,8 @@ class TVConv2d(TranslationVariantConv2d):
         affinity_channels: c_A. A is a parameter (c_A, h, w) that starts at 1.
         generator_channels: width of B.
         generator_layers: blocks in B after the input block.
-        affinity_start: "ones", or "random" for A from a standard normal distribution.
+        affinity_start: "ones"; "random" for A from a standard normal distribution; or "data" for maps of the training
+            photographs, which `start_from` takes: A is 1 until then.
         norm_affines: whether each layer norm of B has a scale and a shift for each channel and position.
         padding: "zeros", or "replicate" for convolutions of B that pad A and their maps by the nearest value. With A
             constant, no affines and "replicate", W is the same at every position: a depthwise convolution.
@@ -78,13 +82,14 @@ class TVConv2d(TranslationVariantConv2d):
         affinity_channels: int = 4,
         generator_channels: int = 64,
         generator_layers: int = 3,
-        affinity_start: Literal["ones", "random"] = "ones",
+        affinity_start: AffinityStart = "ones",
         norm_affines: bool = True,
         padding: Literal["zeros", "replicate"] = "zeros",
         **options: Unpack[KernelOptions],
     ) -> None:
         super().__init__(channels, size, kernel_size, **options)
-        make = torch.ones if affinity_start == "ones" else torch.randn
+        make = torch.randn if affinity_start == "random" else torch.ones
+        self.affinity_start = affinity_start
         self.affinity_maps = nn.Parameter(make(affinity_channels, *size))
         widths = [affinity_channels] + [generator_channels] * (generator_layers + 1)
         conv = partial(conv2d, kernel_size=3, padding_mode=padding)
@@ -98,6 +103,16 @@ class TVConv2d(TranslationVariantConv2d):
             conv(generator_channels, channels * kernel_size**2),
         )
 
+    @torch.no_grad()
+    def start_from(self, maps: Tensor) -> None:
+        """Let A start from maps (n, H, W): its map i from map i modulo n, averaged over what each position covers."""
+        small = F.adaptive_avg_pool2d(maps, self.size)
+        self.affinity_maps.copy_(small[torch.arange(len(self.affinity_maps)) % len(small)])
+
     def _generate(self) -> Tensor:
-        weight: Tensor = self.generator(self.affinity_maps[None])  # (1, C·k², h, w)
-        return weight.view(self.channels, self.kernel_size**2, *self.size)
+        return self._generated(self.affinity_maps[None])[0]
+
+    def _generated(self, maps: Tensor) -> Tensor:
+        """Affinity maps (B, c_A, h, w) -> the kernels that the generator makes of each, (B, C, k·k, h, w)."""
+        weight: Tensor = self.generator(maps)
+        return weight.unflatten(1, (self.channels, -1))

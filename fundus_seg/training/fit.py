@@ -122,7 +122,7 @@ def train(
         progress.warn(f"{why}: {planned.holdout} is not unseen, and no table of holdouts takes the run")
     before, last = folder.stamp(), folder.checkpoint("last")
     with reproducible(resolved.train.threads), fabric_for(resolved.train, _assist, resolved, root, last) as fabric:
-        state = _begin(resolved, fabric, resume_from=last)
+        state = _begin(resolved, fabric, data, resume_from=last)
         refuse_lost(folder, _kept(state.history, resolved))
         with leased(folder.path):  # only now can nothing be wrong with the settings any more
             if folder.stamp() != before:
@@ -260,7 +260,7 @@ def _assist(fabric: Any, config: ResolvedRun, root: DataRoot, resume_from: Path)
     """
     data = load_run_data(config, root)
     with reproducible(config.train.threads):
-        state = _begin(config, fabric, resume_from)
+        state = _begin(config, fabric, data, resume_from)
         batches = DomainBatches(data.sources, config.train, seed=config.seed)
         while state.epoch < config.train.epochs:
             _train_epoch(config, fabric, state, batches, SILENT)
@@ -268,11 +268,11 @@ def _assist(fabric: Any, config: ResolvedRun, root: DataRoot, resume_from: Path)
     return state
 
 
-def _begin(config: ResolvedRun, fabric: Any, resume_from: Path) -> _State:
+def _begin(config: ResolvedRun, fabric: Any, data: RunData, resume_from: Path) -> _State:
     """A run at its start, or after its last whole epoch."""
     there = read_checkpoint(resume_from) if resume_from.exists() else None
     with seeded(config.seed, 0, "initialisation"):
-        network = build_model(**config.network_spec()) if there else starting_network(config)
+        network = build_model(**config.network_spec()) if there else starting_network(config, data.sources.values())
     if config.model.freeze == "encoder":
         network.encoder.freeze()
     optimizer = build_optimizer(network, config.optim)

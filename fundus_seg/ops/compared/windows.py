@@ -12,23 +12,25 @@ from torch import Tensor
 
 from fundus_seg.ops.autograd import correlate
 from fundus_seg.ops.functional import convolved_dtype, translation_variant_conv2d
+from fundus_seg.ops.layout import map_in
 
 
-def window_sums(x: Tensor, weight: Tensor) -> Tensor:
-    """O[b, c, i, j] = Σ_t W[b, g, t, i, j] · x[b, c, i + t // k - k // 2, j + t % k - k // 2], channel c in group g.
+def window_sums(x: Tensor, weight: Tensor, *, stride: int = 1) -> Tensor:
+    """O[b, c, i, j] = Σ_t W[b, g, t, i, j] · x[b, c, s·i + t // k - k // 2, s·j + t % k - k // 2].
 
     Args:
         x: (B, C, H, W); outside of it are zeros.
-        weight: (B, G, k·k, H, W), k odd; G divides C, and a group is C / G neighbouring channels.
+        weight: (B, G, k·k, h, w), k odd; G divides C, and channel c is of the group g = c // (C / G).
+        stride: s, with h = (H - 1) // s + 1 and w likewise.
 
     Returns:
-        (B, C, H, W), in the memory layout of x.
+        (B, C, h, w), in the memory layout of x.
     """
     batch, groups = weight.shape[:2]
-    out = translation_variant_conv2d(_groups_in_front(x, groups), weight.flatten(0, 1))
-    maps = out.unflatten(1, (batch, groups))  # (C / G, B, G, H, W)
+    out = translation_variant_conv2d(_groups_in_front(x, groups), weight.flatten(0, 1), stride=stride)
+    maps = out.unflatten(1, (batch, groups))  # (C / G, B, G, h, w)
     if x.stride(1) == 1 and not x.is_contiguous():  # channels last, or a part of the channels of such a map
-        return maps.permute(1, 3, 4, 2, 0).flatten(3).permute(0, 3, 1, 2)
+        return map_in(maps.permute(1, 3, 4, 2, 0).flatten(3).permute(0, 3, 1, 2), True)
     return maps.permute(1, 2, 0, 3, 4).flatten(1, 2)
 
 
