@@ -21,7 +21,7 @@ from fundus_seg.version import __version__
 BATCHES = (1, 2, 4, 8, 16)
 THREADS = (1, 2, 4)
 """Numbers of CPU threads that are tried, as far as there are cores."""
-_REPEATS = 5
+_REPEATS = 3
 
 
 def measure_costs(
