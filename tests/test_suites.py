@@ -41,7 +41,7 @@ def test_the_suites_of_the_package_are_data():
     ("text", "message"),
     [
         ("columns: {a: {model.op: conv", "not valid YAML"),
-        ("columns:\n  a: {model.op: conv}\n  a: {model.op: tvconv}", "own.yaml:3: not valid YAML: the key 'a' stands"),
+        ("columns:\n  a: {model.op: conv}\n  a: {model.op: tvconv}", ":3: not valid YAML: the key 'a' stands"),
         ("columns: {a: {model.op: cnov}}", "column a: .*did you mean 'conv'"),
         ("columns: {a: {model.opp: conv}}", "column a: .*did you mean 'model.op'"),
         ("columns: {a: {train.epochs: 3}}", "column a: it names no operator; add model.op"),
@@ -85,6 +85,8 @@ def test_a_suite_plans_the_runs_that_its_operators_would_make(draw_root, tmp_pat
 
 
 def test_a_suite_ends_in_one_table_and_its_plots(draw_root, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(costs, "BATCHES", (1, 2))
+    monkeypatch.setattr(costs, "THREADS", (1,))
     root, own = draw_root(train=3, test=3), tmp_path / "own.yaml"
     own.write_text(OWN)
     options = ["--suite", own, "--data", root, "--config", "tiny", "--holdouts", "A", "--runs", "1", "--format", "json"]
