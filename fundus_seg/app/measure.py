@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -30,7 +31,9 @@ from fundus_seg.progress import SILENT, Progress
 from fundus_seg.viz.contours import contour_paths
 
 _WHOLE, _ENLARGED = 1400, 1200
-"""Pixels of a picture's longer side, at most: of the whole photograph, and of its part that the networks saw."""
+"""Pixels of a picture's longer side: of the whole photograph, and of its part that the networks saw."""
+_SMOOTHING = 1.0
+"""Pixels of a photograph (sigma) that iron out the staircase of a contour; what is counted is the mask as it is."""
 _QUALITY = 90
 
 
@@ -134,10 +137,16 @@ class Measurer:
 
 
 def _picture(image: NDArray[np.uint8], masks: NDArray[np.bool_], part: Box, file: Path, longest: int) -> Picture:
-    """Write a part of an image (H, W, 3), no longer than some pixels, with the contours of the masks (2, H, W)."""
-    scale = min(1.0, longest / max(part.width, part.height))
+    """Write a part of an image (H, W, 3), its longer side of some pixels, with the contours of the masks (2, H, W)."""
+    scale = longest / max(part.width, part.height)
     size = (max(1, round(scale * part.width)), max(1, round(scale * part.height)))
-    shown = Image.fromarray(part.cut(image)).resize(size, Image.Resampling.LANCZOS)
+    shown = Image.fromarray(part.cut(image)).resize(size, Image.Resampling.BICUBIC)
     shown.save(file, format="JPEG", quality=_QUALITY, subsampling=0)
     seen = part.cut(masks.transpose(1, 2, 0)).transpose(2, 0, 1)
-    return Picture(file, size, part, contour_paths(seen, size))
+    return Picture(file, size, part, contour_paths(np.stack([_resized(mask, size) for mask in seen]), size))
+
+
+def _resized(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask (H, W) at another width and height; where that is larger, without the staircase of its pixels."""
+    smooth = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), _SMOOTHING, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(smooth, size, interpolation=cv2.INTER_LINEAR) > 0.5)
