@@ -65,8 +65,9 @@ class Chosen:
             with tag("div", "title"):
                 text("h2", photograph.name)
                 ui.button("Remove", on_click=lambda: self._remove(photograph)).props("flat no-caps dense")
+            if photograph.problem or measured is None:
+                text("p", photograph.problem or "Measuring …", "dim", "role=status")
             if measured is None:
-                text("p", "Measuring …", "dim")
                 return
             with tag("p", "verdict", "aria-live=polite"):
                 text("span", measured.row["status"], f"status {measured.row['status']}")
@@ -166,7 +167,7 @@ class Chosen:
             ui.notify(one_line(error), type="warning")
             return
         await self._again(roi)
-        self._given.run_method("$el.focus")
+        ui.run_javascript(f"getHtmlElement({self._given.id})?.focus()")
 
     async def _again(self, roi: Roi) -> None:
         if not self._busy:

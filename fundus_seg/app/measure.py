@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,14 @@ class Picture:
         size: its width and height.
         part: the part of the photograph.
         contours: paths of SVG in its pixels, of disc and cup; none of an empty mask.
+        key: a word that nobody guesses, by which the page that shows it asks for it, and no other page can.
     """
 
     file: Path
     size: tuple[int, int]
     part: Box
     contours: tuple[str, ...]
+    key: str = field(default_factory=secrets.token_urlsafe)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Measured:
     @property
     def box(self) -> Box | None:
         """The part of the photograph that the networks saw."""
-        return self.enlarged and self.enlarged.part
+        return self.enlarged.part if self.enlarged else None
 
 
 class Measurer:
@@ -121,12 +124,11 @@ class Measurer:
             return Measured(row)
         image, mask = read_image(path), output.mask(name)
         masks = read_mask(mask) if mask.is_file() else np.zeros((2, *image.shape[:2]), np.bool_)
-        box = None if math.isnan(row["crop_x"]) else Box(*(int(row[side]) for side in CROP))
-        return Measured(
-            row,
-            _picture(image, masks, Box.whole(image.shape), path.with_name("whole.jpg"), _WHOLE),
-            box and _picture(image, masks, box, path.with_name("enlarged.jpg"), _ENLARGED),
-        )
+        whole = _picture(image, masks, Box.whole(image.shape), path.with_name("whole.jpg"), _WHOLE)
+        if math.isnan(row["crop_x"]):
+            return Measured(row, whole)
+        box = Box(*(int(row[side]) for side in CROP))
+        return Measured(row, whole, _picture(image, masks, box, path.with_name("enlarged.jpg"), _ENLARGED))
 
     def box_around(self, disc: Box) -> Box:
         """The part that the networks see of a photograph whose disc fills a box: framed as in training."""

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
@@ -65,10 +64,9 @@ def application(measurer: Measurer, worker: Executor, folder: Path, address: str
         return FileResponse(file, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
     def publish(picture: Picture) -> str:
-        """An address that nobody guesses, so that no other page sees the picture."""
-        key = secrets.token_urlsafe()
-        pictures[key] = picture.file
-        return f"/pictures/{key}"
+        """The address of a picture."""
+        pictures[picture.key] = picture.file
+        return f"/pictures/{picture.key}"
 
     def page() -> None:
         Page(Session(measurer, folder / secrets.token_hex(8)), worker, publish, about)
@@ -103,7 +101,7 @@ class Page:
         self._session, self._worker = session, worker
         self._entries: list[Entry] = []
         self._shown: Photograph | None = None
-        ui.context.client.on_delete(lambda: worker.submit(session.close))
+        ui.context.client.on_delete(self._leave)
         ui.add_css(_HERE / "page.css")
         ui.add_head_html(f"<script>{(_HERE / 'page.js').read_text('utf8')}</script>")
         with tag("header"):
@@ -161,17 +159,21 @@ class Page:
 
     async def _measure(self, photograph: Photograph, roi: Roi = AUTO) -> None:
         """Measure a photograph and show what came out, if it is still there."""
-        entry = next(each for each in self._entries if each.photograph is photograph)
+        entry = next((each for each in self._entries if each.photograph is photograph), None)
+        if entry is None:
+            return
         entry.wait()
         try:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._session.measure, photograph, roi)
-        except FundusSegError as error:
-            self._say(f"{photograph.name}: {one_line(error)}")
-        if entry in self._entries:
-            entry.tell()
-            self._tell()
-            if photograph is self._shown:
-                self._chosen.show(photograph)
+        except Exception:
+            photograph.problem = "this is a fault of the program: the terminal where it was started tells more"
+            raise
+        finally:
+            if entry in self._entries:
+                entry.tell()
+                self._tell()
+                if photograph is self._shown:
+                    self._chosen.show(photograph)
 
     def _choose(self, photograph: Photograph) -> None:
         self._shown = photograph
@@ -183,13 +185,19 @@ class Page:
         place, entry = next((n, each) for n, each in enumerate(self._entries) if each.photograph is photograph)
         self._entries.remove(entry)
         entry.item.delete()
-        self._worker.submit(self._session.remove, photograph)
+        self._session.remove(photograph)
+        self._worker.submit(photograph.delete)
         self._tell()
         if self._entries:
             self._choose(self._entries[min(place, len(self._entries) - 1)].photograph)
         else:
             self._shown = None
             self._begin()
+
+    def _leave(self) -> None:
+        """Forget what the page has shown."""
+        self._session.photographs.clear()
+        self._worker.submit(self._session.delete)
 
     def _table(self) -> None:
         """Give the table to the browser, to be saved."""
@@ -234,8 +242,11 @@ class Entry:
 
     def tell(self) -> None:
         """Say what was measured."""
-        row: Any = self.photograph.measured.row if self.photograph.measured else {"status": "failed"}
-        self._say(row["status"], row.get("vertical_cdr", math.nan))
+        measured = self.photograph.measured
+        if measured:
+            self._say(measured.row["status"], measured.row["vertical_cdr"])
+        else:
+            self._say("failed", math.nan)
 
     def mark(self, chosen: bool) -> None:
         """Show whether it is the chosen one."""

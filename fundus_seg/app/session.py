@@ -11,7 +11,7 @@ from pathlib import Path
 from fundus_seg.app.measure import Measured, Measurer
 from fundus_seg.data.listing import is_dicom
 from fundus_seg.data.names import file_name, name_of, stem, suffix_of
-from fundus_seg.errors import DataError
+from fundus_seg.errors import DataError, FundusSegError, one_line
 from fundus_seg.inference.case_columns import columns
 from fundus_seg.inference.output import table_text
 from fundus_seg.inference.roi import AUTO, Roi
@@ -28,11 +28,17 @@ class Photograph:
         name: its name, as it was given.
         path: its file.
         measured: what was measured of it last; None before.
+        problem: why it could not be measured; empty if it could, or was not tried yet.
     """
 
     name: str
     path: Path
     measured: Measured | None = None
+    problem: str = ""
+
+    def delete(self) -> None:
+        """Delete its files."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
 @dataclass
@@ -68,19 +74,22 @@ class Session:
         self.photographs.append(made)
         return made
 
-    def measure(self, photograph: Photograph, roi: Roi = AUTO) -> Measured:
-        """Measure a photograph, by another part of it than before if `roi` says so; raises what `Measurer` raises."""
-        photograph.measured = self.measurer.measure(photograph.path, roi, called=photograph.name)
-        return photograph.measured
+    def measure(self, photograph: Photograph, roi: Roi = AUTO) -> None:
+        """Measure a photograph, unless it was removed; by another part of it than before if `roi` says so."""
+        if photograph not in self.photographs:
+            return
+        try:
+            photograph.measured = self.measurer.measure(photograph.path, roi, called=photograph.name)
+            photograph.problem = ""
+        except FundusSegError as error:
+            photograph.problem = one_line(error)
 
     def remove(self, photograph: Photograph) -> None:
-        """Forget a photograph and delete its files."""
+        """Forget a photograph; its files are there until `Photograph.delete`, since it may just be measured."""
         self.photographs.remove(photograph)
-        shutil.rmtree(photograph.path.parent, ignore_errors=True)
 
-    def close(self) -> None:
-        """Forget all photographs and delete their files."""
-        self.photographs.clear()
+    def delete(self) -> None:
+        """Delete the files of all photographs."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def table(self) -> str:
