@@ -29,6 +29,7 @@ from fundus_seg.errors import DataError
 from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.roi import AUTO, Roi
 from fundus_seg.ops.dispatch import using
+from fundus_seg.runs.model_names import STARTER_FILE
 
 BOX = Box(20, 30, 70, 60)
 
@@ -76,11 +77,11 @@ def test_the_table_is_that_of_predict(session, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = [draw(Path(name), seed=number) for number, name in enumerate(("a_OD.png", "=b.png"))]
     Path("bad.jpg").write_bytes(b"no picture")
-    table = predict_folder(Path("starter"), [*files, Path("bad.jpg")], tmp_path / "out", roi=AUTO)
+    table = predict_folder(STARTER_FILE, [*files, Path("bad.jpg")], tmp_path / "out", roi=AUTO)
     for file in (*files, Path("bad.jpg")):
         given(session, file)
     assert session.table() == table.read_text("utf8")
-    boxed = predict_folder(Path("starter"), files, tmp_path / "boxed", roi=Roi.parse(text_of(BOX)))
+    boxed = predict_folder(STARTER_FILE, files, tmp_path / "boxed", roi=Roi.parse(text_of(BOX)))
     for photograph in session.photographs[:2]:
         session.measure(photograph, Roi.parse(text_of(BOX)))
         assert photograph.measured.enlarged.part == BOX
@@ -246,7 +247,7 @@ class TestBrowser:
         said = browser.ask(ENTRIES)
         assert f"{hostile.name} declined" in said
         monkeypatch.chdir(tmp_path)
-        plain = rows_of(predict_folder(Path("starter"), [Path("eye1.png"), Path("eye2.png")], tmp_path / "o", roi=AUTO))
+        plain = rows_of(predict_folder(STARTER_FILE, [Path("eye1.png"), Path("eye2.png")], tmp_path / "o", roi=AUTO))
         for row in plain:
             assert f"{row['photograph']} {float(row['vertical_cdr']):.2f} {row['status']}" in said
         assert browser.ask("document.documentElement.scrollWidth") == width
@@ -258,7 +259,7 @@ class TestBrowser:
         browser.drag(".draw", (0.2, 0.2), (0.6, 0.7))
         browser.wait(f"[...document.querySelectorAll('.side input')][0].value != {plain[0]['crop_x']!r}")
         box = ",".join(browser.ask("[...document.querySelectorAll('.side input')].map(each => each.value)"))
-        boxed = rows_of(predict_folder(Path("starter"), [Path("eye1.png")], tmp_path / "b", roi=Roi.parse(box)))[0]
+        boxed = rows_of(predict_folder(STARTER_FILE, [Path("eye1.png")], tmp_path / "b", roi=Roi.parse(box)))[0]
 
         browser.page("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "saved"))
         browser.ask("[...document.querySelectorAll('button')].find(b => b.innerText == 'Download the table').click()")
