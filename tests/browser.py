@@ -92,13 +92,12 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 60) -> Any:
-        """The value of an expression of JavaScript, once that is true."""
+    def wait(self, expression: str, seconds: float = 60) -> None:
+        """Wait until an expression of JavaScript is true."""
         end = time.monotonic() + seconds
-        while not (value := self.ask(expression)):
+        while not self.ask(f"Boolean({expression})"):
             assert time.monotonic() < end, f"never true: {expression}\n{self.ask('document.body.innerText')}"
             time.sleep(0.05)
-        return value
 
     def give(self, selector: str, *files: Path) -> None:
         """Choose files in an input for files."""

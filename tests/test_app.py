@@ -312,4 +312,4 @@ class TestBrowser:
         browser.press("Enter", 13)
         browser.wait("document.querySelector('.columns').innerText.includes('given')")
         assert browser.ask(f"{first}.value") == "10"
-        assert browser.wait("document.activeElement.innerText == 'Measure this box'")
+        browser.wait("document.activeElement.innerText == 'Measure this box'")
