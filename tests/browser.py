@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -73,15 +74,15 @@ class Browser:
         """Send a command to the page."""
         return self.send(method, self._session, **parameters)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
-        """Open a file in a window of this size, and wait until it is loaded."""
+    def open(self, page: Path | str, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
+        """Open a file or an address in a window of this size, and wait until it is loaded."""
         self.page(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.page("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
-        self.page("Page.navigate", url=path.resolve().as_uri())
+        self.page("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 
@@ -90,6 +91,37 @@ class Browser:
         answer = self.page("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 60) -> None:
+        """Wait until an expression of JavaScript is true."""
+        end = time.monotonic() + seconds
+        while not self.ask(f"Boolean({expression})"):
+            assert time.monotonic() < end, f"never true: {expression}\n{self.ask('document.body.innerText')}"
+            time.sleep(0.05)
+
+    def give(self, selector: str, *files: Path) -> None:
+        """Choose files in an input for files."""
+        root = self.page("DOM.getDocument")["root"]["nodeId"]
+        node = self.page("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.page("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
+
+    def drag(self, selector: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press the mouse on an element, move it and let it go; both places as shares of its width and height."""
+        frame = self.ask(
+            f"(() => {{const each = document.querySelector({selector!r}); each.scrollIntoView({{block: 'center'}});"
+            " const {x, y, width, height} = each.getBoundingClientRect(); return [x, y, width, height]})()"
+        )
+        x, y, width, height = frame
+        for kind, (across, down) in (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)):
+            self.page(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=x + across * width,
+                y=y + down * height,
+                button="left",
+                buttons=int(kind != "mouseReleased"),
+                clickCount=int(kind != "mouseMoved"),
+            )
 
     def press(self, key: str, code: int) -> None:
         """Press and release a key."""

@@ -34,7 +34,7 @@ from fundus_seg.reporting.page.asked import Asked
 from fundus_seg.reporting.page.blocks import Cell, Grid, LackingError, Part, Shown, Text, grid
 from fundus_seg.reporting.page.cases import ranked_cases
 from fundus_seg.reporting.page.figures import inline_svg
-from fundus_seg.reporting.page.pictures import _paths, pictures_of
+from fundus_seg.reporting.page.pictures import pictures_of
 from fundus_seg.reporting.page.render import rendered, report_page
 from fundus_seg.reporting.page.repeat import commands
 from fundus_seg.reporting.page.results import find_results
@@ -44,6 +44,7 @@ from fundus_seg.reporting.page.words import methods
 from fundus_seg.reporting.runs import scored_runs
 from fundus_seg.runs.folder import trained_runs
 from fundus_seg.training import train
+from fundus_seg.viz.contours import contour_paths
 from fundus_seg.viz.style import plot_style
 
 QUICK, TWO = Asked(metrics=("dsc",)), Asked(metrics=("dsc", "hd95"))
@@ -283,7 +284,7 @@ def test_photographs_are_in_the_page_only_where_they_were_given(found, text):
 def test_contours_of_a_square_in_pixels_of_a_smaller_picture():
     masks = np.zeros((2, 20, 20), bool)
     masks[0, 4:8, 4:8] = True
-    (path,) = _paths(masks, (True, True), (10, 10))
+    (path,) = contour_paths(masks, (10, 10))
     assert sorted(re.findall(r"[\d.]+ [\d.]+", path)) == ["2.2 2.2", "2.2 3.8", "3.8 2.2", "3.8 3.8"]
 
 

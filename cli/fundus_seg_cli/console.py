@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -72,6 +73,16 @@ def print_data(text: object) -> None:
         print_text(text)
     else:
         print(text)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within, SIGTERM stops the work as Ctrl-C does, with the exit code 143."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

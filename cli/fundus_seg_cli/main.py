@@ -29,6 +29,7 @@ from fundus_seg_cli import (
     score,
     train,
 )
+from fundus_seg_cli.app import app as local_page
 from fundus_seg_cli.console import shown, standard_streams
 from fundus_seg_cli.options import TRUST_MEASURED, Alone, command_class, names_operator, paragraphs
 
@@ -49,6 +50,7 @@ _COMMANDS = (
     report.report,
     affinity.affinity,
     predict.predict,
+    local_page,
     export.export,
     score.score,
     config.config,

@@ -113,6 +113,15 @@ NetworkViews = Annotated[
         "mirrored back, and the probabilities are averaged (default: none)."
     ),
 ]
+DeclineBelow = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Decline photographs whose predicted DSC, the mean of disc and cup, is below this: their masks are made "
+        "all the same, and their status says it. It takes `fundus-seg calibrate` before.",
+    ),
+]
 Ensemble = Annotated[
     bool,
     typer.Option(

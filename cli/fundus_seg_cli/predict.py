@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,8 +11,8 @@ import typer
 
 from fundus_seg.builtins import CasesFormat, MaskFormat, PictureFormat
 from fundus_seg.errors import UsageError
-from fundus_seg_cli.console import print_data
-from fundus_seg_cli.options import Address, NetworkPrecision, NetworkViews, Strict, Trust, TruthCoding
+from fundus_seg_cli.console import print_data, terminable
+from fundus_seg_cli.options import Address, DeclineBelow, NetworkPrecision, NetworkViews, Strict, Trust, TruthCoding
 
 
 def predict(
@@ -78,15 +75,7 @@ def predict(
             "of data prepare, photographs may also be its crops: their masks are put back into the whole photographs.",
         ),
     ] = "auto",
-    decline_below: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Decline photographs whose predicted DSC, the mean of disc and cup, is below this: their masks are "
-            "written all the same, and their status says it. It takes `fundus-seg calibrate` before.",
-        ),
-    ] = None,
+    decline_below: DeclineBelow = None,
     anatomical: Annotated[
         bool,
         typer.Option(
@@ -164,7 +153,7 @@ def predict(
 
         run = partial(predict_on_ray, address=address, gpus=gpus_per_shard, trust=trust or ())
     models, photographs = models_and_photographs([model, *images])
-    with _terminable():
+    with terminable():
         written = run(
             models,
             photographs,
@@ -195,13 +184,3 @@ def predict(
             page, pictures = predictions_page(out, with_photographs=with_photographs, progress=progress)
             write_page(page, out / "report.html", pictures=pictures, say=progress.line)
     progress.check(strict=strict)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Within, SIGTERM stops the work as Ctrl-C does, with the exit code 143."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

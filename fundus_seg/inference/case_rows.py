@@ -150,7 +150,7 @@ def unreadable_row(path: Path, problems: Sequence[Problem], inputs: str | None) 
 def _empty(path: Path, how: str, inputs: str | None) -> dict[str, Any]:
     """A row in which nothing is known of a photograph but where it lies."""
     row: dict[str, Any] = {column.name: "" if column.kind == "text" else math.nan for column in COLUMNS}
-    return row | {"photograph": _harmless(path), "roi": how, "inputs": inputs or "", "isnt": "unknown"}
+    return row | {"photograph": harmless(path), "roi": how, "inputs": inputs or "", "isnt": "unknown"}
 
 
 def _concluded(row: Mapping[str, Any], warnings: Sequence[str], *, masked: bool, said: str = "") -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _place(disc: NDArray[np.bool_]) -> dict[str, float]:
     return dict(zip(DISC, (*middle, columns.stop - columns.start, rows.stop - rows.start), strict=True))
 
 
-def _harmless(path: Path) -> str:
+def harmless(path: Path) -> str:
     """The path as text that no spreadsheet takes for a formula."""
     return f"./{path}" if str(path).startswith(_FORMULA) else str(path)
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fundus_seg.builtins import CasesFormat, MaskFormat, PictureFormat, Precision, Views
 from fundus_seg.container import memory_free
@@ -17,11 +17,12 @@ from fundus_seg.data.identifiers import naming
 from fundus_seg.data.mask_files import MaskFiles
 from fundus_seg.data.names import by_name, name_of
 from fundus_seg.data.witness import Witness
-from fundus_seg.errors import BusyError, DataError, LeaseLostError, Problem, Problems, RunError, UsageError
+from fundus_seg.errors import BusyError, DataError, LeaseLostError, Problem, Problems, RunError
 from fundus_seg.inference.case_columns import columns
 from fundus_seg.inference.case_warnings import UNREADABLE, tell_warnings, told_of
+from fundus_seg.inference.loaded import load_networks, trust_for
 from fundus_seg.inference.made_by import made_by, temperatures_of
-from fundus_seg.inference.members import Member, find_members
+from fundus_seg.inference.members import find_members
 from fundus_seg.inference.output import Output, Table
 from fundus_seg.inference.pipeline import overlapped
 from fundus_seg.inference.plan import make_plan
@@ -29,17 +30,9 @@ from fundus_seg.inference.roi import FULL, Roi
 from fundus_seg.inference.shards import Shard, done_rows, refuse_others, remove_shards
 from fundus_seg.inference.steps import Photograph, Steps
 from fundus_seg.inference.table_forms import check_form, in_form
-from fundus_seg.inference.trust_file import TrustCalibration, trust_of
 from fundus_seg.inference.truths import find_truths
 from fundus_seg.progress import SILENT, Advance, Progress
-from fundus_seg.runs.folder import RunFolder
 from fundus_seg.runs.lease import leased
-from fundus_seg.runs.model_names import STARTER_FILE
-from fundus_seg.runs.record import saw_phantom
-
-if TYPE_CHECKING:
-    from fundus_seg.inference.predict import Segmenter
-
 
 _SHARE_OF_MEMORY = 0.25
 """Of the free memory, what photographs on their way may take."""
@@ -100,7 +93,7 @@ class PredictionJob:
         check_form(cases)
         members = find_members([model] if isinstance(model, Path) else model, progress=progress)
         other = f"--views {views}" if views != "none" else "--anatomical" if anatomical else ""
-        trust = _trust(members, other, decline_below, progress)
+        trust = trust_for(members, other, decline_below, progress)
         found = listing.photographs(images, recursive=recursive, written=out)
         unusable = Problems()
         photographs = by_name(found.files, "photograph", unusable)
@@ -119,27 +112,17 @@ class PredictionJob:
         if done_rows(whole) is None:  # refuses what does not fit before anything is loaded
             output.refuse_unrecorded()
         listing.tell(found.skipped, progress)
-        starter = any(member.checkpoint == STARTER_FILE for member in members)
-        if starter:
-            progress.line(
-                "starter: drawn eyes trained it, no patient's; docs/starter.md says what was measured on real ones. "
-                "Research software, not a medical device"
-            )
         if probabilities and not whole.temperatures:
             progress.line("probabilities are not calibrated; `fundus-seg calibrate` fits temperatures for a run")
-
-        from fundus_seg.inference.ensemble import load_members  # imports torch, only once the arguments are right
-        from fundus_seg.inference.localise import localiser
-        from fundus_seg.inference.watched import Judge, Watched
-
-        loaded = load_members(members, views=views, precision=precision, progress=progress)
-        if anatomical:
-            loaded.scoring = loaded.scoring.model_copy(update={"anatomical": True})
-        watched = Watched(loaded) if trust else None
-        judge = Judge(watched, trust, [each.digest for each in members], decline_below) if watched and trust else None
-        predictor = watched or loaded
-        if predictor.scoring.adapt_batch_norms is not None:
-            progress.line("scoring.adapt_batch_norms is for scores alone; these masks are made without it")
+        loaded = load_networks(
+            members,
+            trust,
+            views=views,
+            precision=precision,
+            anatomical=anatomical,
+            decline_below=decline_below,
+            progress=progress,
+        )
         given, order = found.files, tuple(photographs)
         if shard:
             given = tuple(path for path in given if shard.holds(name_of(path)))
@@ -153,16 +136,7 @@ class PredictionJob:
             order,
             given,
             photographs,
-            Steps(
-                output,
-                truths,
-                predictor,
-                judge,
-                not starter and _of_phantom(predictor, members),
-                roi,
-                localiser() if roi.kind == "auto" and predictor.framing else None,
-                identified,
-            ),
+            loaded.steps(output, roi, truths=truths, naming=identified),
             cases,
             unusable,
         )
@@ -298,39 +272,6 @@ class PredictionJob:
         """Write the rows of a table in the order of the photographs."""
         rows = {name_of(Path(row["photograph"])): row for row in table.rows() or ()}
         table.begin((rows[name] for name in self._in_order(rows)), self.about)
-
-
-def _trust(
-    members: Sequence[Member], other: str, decline_below: float | None, progress: Progress
-) -> TrustCalibration | None:
-    """The trust calibration of the networks; None with an option that makes other masks than it was made of.
-
-    Raises:
-        RunError: a trust.json is damaged.
-        UsageError: photographs are to be declined by trust, and it is not calibrated.
-    """
-    trust = trust_of(members)
-    if trust and other:
-        progress.line(f"trust is calibrated without {other}, so these predictions have no columns of trust")
-        trust = None
-    if trust is None and decline_below is not None:
-        raise UsageError(
-            "--decline-below needs a calibrated trust: `fundus-seg calibrate` the run, with --ensemble for several "
-            "runs that predict together, and leave --views and --anatomical out"
-        )
-    return trust
-
-
-def _of_phantom(predictor: Segmenter, members: Sequence[Member]) -> bool:
-    """Whether a network was trained on the phantom, which a run of an older version tells but not its checkpoint."""
-
-    def recorded(member: Member) -> bool:
-        try:
-            return saw_phantom(RunFolder(member.path).read_config())
-        except RunError:  # a checkpoint alone
-            return False
-
-    return any(map(recorded, members)) if predictor.phantom is None else predictor.phantom
 
 
 def _keep_apart(output: Output, photographs: Iterable[Path], truths: MaskFiles | None) -> None:

@@ -158,8 +158,7 @@ class Table:
         """
         made_by = {**self.made_by, **self._of_probabilities(self._recorded() or {})}
         write_json(self.record, {"format": RECORD_FORMAT, "made_by": made_by, **about})
-        lines = [_line(self.columns), *(_line(row[name] for name in self.columns) for row in rows)]
-        write_text(self.path, "".join(lines))
+        write_text(self.path, table_text(self.columns, rows))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append the row of a photograph, whose files are in place."""
@@ -206,6 +205,11 @@ class Table:
 def escaped(text: object) -> str:
     r"""A text that UTF-8 can hold: a byte of a file name that is not UTF-8 becomes `\xe9`, as in `data.names`."""
     return str(text).encode("utf8", "surrogateescape").decode("utf8", "backslashreplace")
+
+
+def table_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table as CSV: the names of its columns, then a line for each row."""
+    return "".join([_line(columns), *(_line(row[name] for name in columns) for row in rows)])
 
 
 def _line(values: Iterable[Any]) -> str:

@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,6 +18,7 @@ from fundus_seg.reporting.frames import captions_of
 from fundus_seg.reporting.page.blocks import Outline, Picture
 from fundus_seg.reporting.page.cases import ranked_cases
 from fundus_seg.reporting.page.results import Results
+from fundus_seg.viz.contours import contour_paths
 
 _LONGEST = 720
 """Pixels of a picture's longer side, at most: so some forty pictures take a few megabytes."""
@@ -26,8 +26,6 @@ _QUALITY = 80
 _TRUTH = "#ffffff"
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#999999")
 """Those of Okabe and Ito (2008) in an order in which they show on a retina."""
-_TOLERANCE = 0.35
-"""Pixels of a picture by which a contour may be off."""
 
 
 Predict = Callable[[Evaluation, Sequence[str]], Iterable[tuple[Sample, NDArray[np.bool_]]]]
@@ -96,7 +94,7 @@ class Drawing:
             drawn: whether somebody has drawn disc and cup.
         """
         colour = _COLOURS[(number - 1) % len(_COLOURS)] if number else _TRUTH
-        self._outlines.append(Outline(name, number, colour, _paths(masks, drawn, self._size)))
+        self._outlines.append(Outline(name, number, colour, contour_paths(masks, self._size, drawn)))
 
     def picture(self, holdout: str, case: str, said: str, *, phantom: bool) -> Picture:
         """The picture, with the fields of `Picture` that are not drawn."""
@@ -104,17 +102,3 @@ class Drawing:
         self._shown.save(written, format="JPEG", quality=_QUALITY)
         address = f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
         return Picture(holdout, case, phantom, said, *self._size, address, tuple(self._outlines))
-
-
-def _paths(masks: NDArray[np.bool_], drawn: Sequence[bool], size: tuple[int, int]) -> tuple[str, ...]:
-    """The contours of masks (2, H, W), a path each in pixels of a picture of this size; none of an empty mask."""
-    scale = np.array(size) / masks.shape[:0:-1]
-    paths = []
-    for mask, told in zip(masks, drawn, strict=True):
-        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        lines = [
-            cv2.approxPolyDP(((each[:, 0] + 0.5) * scale).astype(np.float32), _TOLERANCE, True) for each in contours
-        ]
-        if told and lines:
-            paths.append("".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line[:, 0]) + "Z" for line in lines))
-    return tuple(paths)

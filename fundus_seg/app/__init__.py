@@ -1,0 +1,1 @@
+"""The local page: photographs are dropped on it and measured as `predict` measures them, on this machine alone."""
