@@ -24,7 +24,7 @@ def executed(path: Path, folder: Path) -> NotebookNode:
         CellExecutionError: a cell has raised an error.
     """
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=900, record_timing=False, resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(notebook, timeout=3600, record_timing=False, resources={"metadata": {"path": folder}}).execute()
     notebook.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
     return notebook
 

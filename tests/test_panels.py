@@ -26,7 +26,7 @@ def has_blue(picture: np.ndarray) -> bool:
 class TestWindow:
     def test_it_is_a_square_about_what_is_drawn(self):
         window = window_around([masks_at((400, 600), 200, 300, 50), np.zeros((2, 400, 600), bool)])
-        assert window.side == pytest.approx(1.6 * 99, abs=3)
+        assert window.side == pytest.approx(1.4 * 99, abs=3)
         assert window.top + window.side / 2 == pytest.approx(200, abs=1)
         assert window.left + window.side / 2 == pytest.approx(300, abs=1)
 
@@ -52,7 +52,7 @@ class TestOverlay:
         picture = draw_overlay(self.IMAGE, masks_at((600, 900), 300, 200, 30), name="eye")
         assert picture.shape[1] == 900 + 6 + 600
         across = (np.abs(picture[:, 906:].astype(int) - STRUCTURE_COLOURS[0]) < 12).all(axis=2).any(axis=0)
-        assert np.ptp(np.flatnonzero(across)) == pytest.approx(600 / 1.6, rel=0.05)
+        assert np.ptp(np.flatnonzero(across)) == pytest.approx(600 / 1.4, rel=0.05)
 
     def test_a_disc_that_fills_the_photograph_does_not(self):
         assert draw_overlay(self.IMAGE, masks_at((600, 900), 300, 450, 200), name="eye").shape[1] == 900

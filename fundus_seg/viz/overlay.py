@@ -21,7 +21,7 @@ PICTURE_SUFFIX: dict[PictureFormat, str] = {"jpeg": ".jpg", "png": ".png"}
 
 _LEAST_SIDE = 480  # pixels: smaller photographs are enlarged, or no text would fit
 _MOST_ENLARGED = 60
-_SMALL = 0.4  # of the longer side: if the square about the disc is smaller, it is also shown enlarged
+_SMALL = 0.35  # of the longer side: if the square about the disc is smaller, it is also shown enlarged
 _LINES_ON_SMALL = 1 / 40  # width of the lines on the whole photograph then, as a part of that square's side
 _LINES_OF_TEXT = 40  # the text's height is this part of the picture's width
 _SMALLEST_TEXT = 12  # pixels

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fundus_seg.viz.strips import PAPER
 
-_ROOM = 1.6
+_ROOM = 1.4
 """Side of the square, as a multiple of the longer side of what it is about."""
 _GAP = 6
 """Pixels between two pictures."""
