@@ -6,6 +6,7 @@ kept either: no times, no versions.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +24,7 @@ def executed(path: Path, folder: Path) -> NotebookNode:
     Raises:
         CellExecutionError: a cell has raised an error.
     """
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm, which would draw a bar that is not kept
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=3600, record_timing=False, resources={"metadata": {"path": folder}}).execute()
     notebook.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
