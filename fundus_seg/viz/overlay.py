@@ -66,8 +66,8 @@ def draw_overlay(
         drawn = draw_resized(image, masks, truth, (height, columns), min(width, _LINES_ON_SMALL * scale * window.side))
         window.mark(drawn, scale)
         side = min(height, columns)
-        cut = (None if pair is None else window.cut(pair) for pair in (masks, truth))
-        drawn = beside([drawn, draw_resized(window.cut_image(image), *cut, (side, side), width)])
+        shown = window.cut_image(image), window.cut(masks), window.cut(truth)
+        drawn = beside([drawn, draw_resized(*shown, (side, side), width)])
     whole = max(drawn.shape[1], _LEAST_SIDE * 2 // 3)
     strips = Strips(whole, max(_SMALLEST_TEXT, round(min(whole, 2 * height) / _LINES_OF_TEXT)))
     margin = whole - drawn.shape[1]

@@ -89,14 +89,13 @@ def draw_panels(
 
 def _panel(image: NDArray[np.uint8], panel: Panel, window: Window | None, side: int) -> NDArray[np.uint8]:
     """The picture (side, side, 3) of one panel."""
-    pairs = (panel.masks, panel.truth)
     width = side / _LINES
     if panel.zoomed and window is not None:
-        shown = (None if pair is None else window.cut(pair) for pair in pairs)
-        return draw_resized(window.cut_image(image), *shown, (side, side), width)
+        masks, truth = window.cut(panel.masks), window.cut(panel.truth)
+        return draw_resized(window.cut_image(image), masks, truth, (side, side), width)
     scale = side / max(image.shape[:2])
     height, columns = (max(1, round(scale * length)) for length in image.shape[:2])
-    drawn = draw_resized(image, *pairs, (height, columns), width)
+    drawn = draw_resized(image, panel.masks, panel.truth, (height, columns), width)
     if window is not None:
         window.mark(drawn, scale)
     above, left = (side - height) // 2, (side - columns) // 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -32,9 +31,9 @@ class Window:
     left: int
     side: int
 
-    def cut(self, maps: NDArray[Any]) -> NDArray[Any]:
-        """What it shows of maps (..., H, W)."""
-        return maps[..., self.top : self.top + self.side, self.left : self.left + self.side]
+    def cut(self, masks: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """What it shows of masks (2, H, W), if there are any."""
+        return None if masks is None else masks[:, self.top : self.top + self.side, self.left : self.left + self.side]
 
     def cut_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What it shows of an image (H, W, 3)."""
@@ -59,10 +58,9 @@ def window_around(masks: Sequence[NDArray[np.bool_]]) -> Window | None:
     height, width = held.shape
     left, top, columns, rows = cv2.boundingRect(held.view(np.uint8))
     side = min(height, width, round(_ROOM * max(rows, columns)) + 2)
-    corner = (top + (rows - side) // 2, left + (columns - side) // 2)
-    return Window(
-        *(min(max(first, 0), longest - side) for first, longest in zip(corner, held.shape, strict=True)), side
-    )
+    top = min(max(top + (rows - side) // 2, 0), height - side)
+    left = min(max(left + (columns - side) // 2, 0), width - side)
+    return Window(top, left, side)
 
 
 def beside(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
