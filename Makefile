@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEMO := runs/phantom/demo/A/tvconv/seed-0
 STARTER := runs/phantom/starter/none/depthwise/seed-0
 
-.PHONY: chromium demo starter test test-all bench bench-grid bench-ray docs lint clean
+.PHONY: chromium demo starter test test-all bench bench-grid bench-ray docs notebooks lint clean
 
 demo: .venv/installed
 	$(BIN)/fundus-seg train --config demo --data phantom --holdout A --op tvconv
@@ -44,6 +44,9 @@ bench-ray: .venv/ray
 docs: .venv/docs
 	$(BIN)/python docs/make.py
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs --doctree-dir build/doctrees . site
+
+notebooks: .venv/installed
+	$(BIN)/python notebooks/execute.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

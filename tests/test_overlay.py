@@ -6,7 +6,8 @@ from PIL import Image
 from scipy import ndimage
 
 from fundus_seg.metrics.photograph import lab
-from fundus_seg.viz.overlay import STRUCTURE_COLOURS, TRUTH_COLOUR, draw_contours, draw_overlay, save_picture
+from fundus_seg.viz.contours import STRUCTURE_COLOURS, TRUTH_COLOUR, draw_contours
+from fundus_seg.viz.overlay import draw_overlay, save_picture
 from fundus_seg.viz.style import PALETTE
 
 SIDE = 200

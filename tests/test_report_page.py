@@ -44,7 +44,7 @@ from fundus_seg.reporting.page.words import methods
 from fundus_seg.reporting.runs import scored_runs
 from fundus_seg.runs.folder import trained_runs
 from fundus_seg.training import train
-from fundus_seg.viz.contours import contour_paths
+from fundus_seg.viz.paths import contour_paths
 from fundus_seg.viz.style import plot_style
 
 QUICK, TWO = Asked(metrics=("dsc",)), Asked(metrics=("dsc", "hd95"))

@@ -17,6 +17,7 @@ from fundus_seg.config import load_config, resolve_sources
 from fundus_seg.digests import file_digest
 from fundus_seg.errors import CheckpointError
 from fundus_seg.exchanged import read_header
+from fundus_seg.inference import predict_folder
 from fundus_seg.inference.members import find_members, is_model, models_and_photographs
 from fundus_seg.inference.predict import Predictor
 from fundus_seg.metrics import dice
@@ -107,3 +108,5 @@ class TestMasks:
         assert "docs/starter.md says what was measured" in told
         assert "phantom_model" not in (tmp_path / "out" / "cases.csv").read_text("utf8")
         assert (tmp_path / "out" / "masks" / "eye.png").is_file()
+        # So does the function that a notebook calls, and finds all done.
+        assert predict_folder("starter", [tmp_path / "eye.png"], tmp_path / "out") == tmp_path / "out" / "cases.csv"

@@ -29,7 +29,7 @@ from fundus_seg.inference.members import find_members
 from fundus_seg.inference.output import Output
 from fundus_seg.inference.roi import AUTO, Roi
 from fundus_seg.progress import SILENT, Progress
-from fundus_seg.viz.contours import contour_paths
+from fundus_seg.viz.paths import contour_paths
 
 _WHOLE, _ENLARGED = 1400, 1200
 """Pixels of a picture's longer side: of the whole photograph, and of its part that the networks saw."""

@@ -1,7 +1,5 @@
 """Domains, photographs and masks, from folders to training batches."""
 
-from fundus_seg.data.dataset import FundusDataset, Sample
-from fundus_seg.data.layout import DataRoot, open_root
-from fundus_seg.phantom.make import make_phantom
+import lazy_loader
 
-__all__ = ["DataRoot", "FundusDataset", "Sample", "make_phantom", "open_root"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the names are in __init__.pyi

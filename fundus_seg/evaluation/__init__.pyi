@@ -2,10 +2,11 @@ from .affinity import measure_kernels
 from .external import comparable, external_evaluations, score_masks
 from .metric_table import METRICS, Metric
 from .policy import cup_to_disc_ratios, scored_values
-from .predictions import write_overlays
+from .predictions import case_predictor, write_overlays
 from .records import Evaluation, EvaluationMeta, read_evaluation
 from .runs import EvaluatedRuns, evaluate_runs
 from .score_run import evaluate
+from .trust import calibrate_trust_of_runs
 
 __all__ = [
     "METRICS",
@@ -13,6 +14,8 @@ __all__ = [
     "Evaluation",
     "EvaluationMeta",
     "Metric",
+    "calibrate_trust_of_runs",
+    "case_predictor",
     "comparable",
     "cup_to_disc_ratios",
     "evaluate",

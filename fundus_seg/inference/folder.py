@@ -16,7 +16,7 @@ from fundus_seg.runs.lease import leased
 
 
 def predict_folder(
-    model: Path | Sequence[Path],
+    model: str | Path | Sequence[str | Path],
     images: Sequence[Path],
     out: Path,
     *,
@@ -50,8 +50,8 @@ def predict_folder(
     cores that it leaves free, and hold no more photographs than a quarter of the free memory does.
 
     Args:
-        model: folder of a run, or a checkpoint. Several, or a folder with runs below, predict together: the mean of
-            their probabilities, in whatever order they are given.
+        model: folder of a run, a checkpoint, or the name of a model, as `starter`. Several, or a folder with runs
+            below, predict together: the mean of their probabilities, in whatever order they are given.
         images: photographs, and folders of photographs.
         out: the folder to write to.
         recursive: whether the folders' subfolders are listed too.

@@ -69,7 +69,7 @@ class PredictionJob:
     @classmethod
     def of(
         cls,
-        model: Path | Sequence[Path],
+        model: str | Path | Sequence[str | Path],
         images: Sequence[Path],
         out: Path,
         *,
@@ -91,7 +91,7 @@ class PredictionJob:
     ) -> PredictionJob:
         """Check the arguments of `predict_folder`, then load the model; errors are those of `predict_folder`."""
         check_form(cases)
-        members = find_members([model] if isinstance(model, Path) else model, progress=progress)
+        members = find_members([model] if isinstance(model, str | Path) else model, progress=progress)
         other = f"--views {views}" if views != "none" else "--anatomical" if anatomical else ""
         trust = trust_for(members, other, decline_below, progress)
         found = listing.photographs(images, recursive=recursive, written=out)

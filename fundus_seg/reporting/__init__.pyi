@@ -4,7 +4,7 @@ from .anatomical import anatomical_table
 from .card import write_card
 from .clinical import clinical_table
 from .compare import operators_table
-from .frames import by_kind, with_labels
+from .frames import by_kind, captions_of, with_labels
 from .in_domain import domain_gap_table, in_domain_table
 from .leak import leak_table
 from .overview import overview_table
@@ -28,6 +28,7 @@ __all__ = [
     "affinity_table",
     "anatomical_table",
     "by_kind",
+    "captions_of",
     "clinical_table",
     "domain_gap_table",
     "evaluation_reports",

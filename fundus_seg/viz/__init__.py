@@ -1,1 +1,5 @@
 """Pictures, drawn from arrays and data frames alone."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the names are in __init__.pyi

@@ -18,7 +18,7 @@ from fundus_seg.reporting.frames import captions_of
 from fundus_seg.reporting.page.blocks import Outline, Picture
 from fundus_seg.reporting.page.cases import ranked_cases
 from fundus_seg.reporting.page.results import Results
-from fundus_seg.viz.contours import contour_paths
+from fundus_seg.viz.paths import contour_paths
 
 _LONGEST = 720
 """Pixels of a picture's longer side, at most: so some forty pictures take a few megabytes."""
