@@ -21,7 +21,7 @@ from torch.autograd.profiler import profile as profiler
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from fundus_seg.errors import FundusSegError
-from fundus_seg.hardware import machine
+from fundus_seg.hardware import default_device, machine
 from fundus_seg.models import bake, build_model
 from fundus_seg.models.blocks import count_parameters, count_trained
 from fundus_seg.ops import dispatch, native
@@ -82,7 +82,7 @@ def profile(
         FundusSegError: memory does not suffice.
     """
     check_side("size", size)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     networks = [build_model(**spec).eval() for spec in specs]
     if frozen:
         for network in networks:
@@ -180,9 +180,9 @@ def _measure(
 
 def _backend() -> str:
     """Name of the backend of translation-variant convolutions here, and why no faster one is used."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     name = dispatch.backend(torch.empty(0, device=device)).__name__.rpartition(".")[2]
-    reason = native.unavailable() if device == "cpu" else None
+    reason = native.unavailable() if device.type == "cpu" else None
     return f"{name} ({reason})" if reason else name
 
 
