@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from faces import Identities
 from pairs import Pairs
-from script import add_data, numbers, opened
+from script import add_data, add_recipe, numbers, opened, recipe
 from train import FAMILIES, make_network, train
 from verification import similarities, ten_folds
 
@@ -45,9 +45,7 @@ def add_grid(parser: ArgumentParser, *, widths: str) -> None:
     parser.add_argument("--family", choices=FAMILIES, default="mobilenetv2")
     parser.add_argument("--widths", default=widths, help="width multipliers (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="how many (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures")
+    add_recipe(parser)
 
 
 def cells(options: Namespace) -> list[Cell]:
@@ -97,7 +95,7 @@ def _train_cell(options: Namespace, cell: Cell, data: Identities, pairs: Pairs) 
     if (folder / "pairs.csv").is_file():
         return
     network = make_network(options.family, cell.width, cell.op, side=options.side, seed=cell.seed)
-    for _ in train(network, data, epochs=options.epochs, batch=options.batch, seed=cell.seed, workers=options.workers):
+    for _ in train(network, data, seed=cell.seed, **recipe(options)):
         pass
     columns = {
         "pair": range(len(pairs.same)),
@@ -113,18 +111,19 @@ def _train_cell(options: Namespace, cell: Cell, data: Identities, pairs: Pairs) 
 
 
 def _keep_recipe(options: Namespace, data: Identities, pairs: Pairs) -> None:
-    recipe = {
+    here = {
         "train": str(options.train and options.train.resolve()),
         "pairs": str(options.pairs and options.pairs.resolve()),
         "pictures trained on": len(data),
         "pairs verified": len(pairs.same),
-        **{name: getattr(options, name) for name in ("side", "epochs", "batch")},
+        "side": options.side,
+        **{name: value for name, value in recipe(options).items() if name != "workers"},
     }
     path = options.out / "recipe.json"
     if not path.is_file():
-        write_json(path, recipe)
-    elif (kept := json.loads(path.read_text("utf8"))) != recipe:
-        other = ", ".join(name for name in recipe if kept.get(name) != recipe[name])
+        write_json(path, here)
+    elif (kept := json.loads(path.read_text("utf8"))) != here:
+        other = ", ".join(name for name in here if kept.get(name) != here[name])
         raise RunError(f"{path}: its networks differ from these in {other}; choose another --out")
 
 

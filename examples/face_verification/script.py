@@ -1,4 +1,4 @@
-"""What the scripts share: the options of the data, and errors in one line."""
+"""What the scripts share: the options of data and training, and errors in one line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from phantom import make_faces
 
 from fundus_seg.errors import FundusSegError, UsageError
 
+PAPER, PHANTOM = (38, 512), (24, 64)
+"""Epochs and batch where the options do not say them."""
+
 
 def add_data(parser: ArgumentParser, *, side: int) -> None:
     """Add the options that say what is trained on and verified."""
@@ -23,6 +26,21 @@ def add_data(parser: ArgumentParser, *, side: int) -> None:
     data.add_argument("--pairs", type=Path, metavar="LIST", help="list of pairs, or of CFP the folder Protocol")
     data.add_argument("--pictures", type=Path, metavar="FOLDER", help="folder of the pictures that the pairs name")
     data.add_argument("--side", type=int, default=side, help="side of the pictures in pixels (default: %(default)s)")
+
+
+def add_recipe(parser: ArgumentParser) -> None:
+    """Add the options that say how long is trained; `recipe` reads them."""
+    (epochs, batch), (few, small) = PAPER, PHANTOM
+    told = "default: {} as in the paper, {} on the phantom"
+    parser.add_argument("--epochs", type=int, help=f"passes over the pictures ({told.format(epochs, few)})")
+    parser.add_argument("--batch", type=int, help=f"pictures in a step ({told.format(batch, small)})")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures (default: %(default)s)")
+
+
+def recipe(options: Namespace) -> dict[str, int]:
+    """The arguments `epochs`, `batch` and `workers` of `train`."""
+    epochs, batch = PAPER if options.train else PHANTOM
+    return {"epochs": options.epochs or epochs, "batch": options.batch or batch, "workers": options.workers}
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Train a light network for face verification as the TVConv paper does, and verify it by ten folds.
 
     python train.py --side 32                        phantom faces, MobileNetV2 x0.1 with TVConv, a few minutes
-    python train.py --train FACES --pairs lfw/pairs.txt --pictures lfw/aligned --epochs 38 --batch 512 --workers 8
+    python train.py --train FACES --pairs lfw/pairs.txt --pictures lfw/aligned --workers 8
 
 It trains on the GPU where there is one. Pictures must be aligned and square.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from faces import Identities
-from script import add_data, opened, run
+from script import PAPER, add_data, add_recipe, opened, recipe, run
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from verification import by_fold, similarities, ten_folds
@@ -28,9 +28,10 @@ from fundus_seg.statistics.intervals import mean_sd
 FAMILIES = {"mobilenetv2": mobilenet_v2, "shufflenetv2": shufflenet_v2}
 MARGIN, SCALE = 0.35, 32.0
 """Of the released code; the paper of AM-Softmax has the scale 30."""
-LEARNING_RATE, BATCH, MOMENTUM, WEIGHT_DECAY = 0.1, 512, 0.9, 5e-4
-"""The learning rate is that of this batch; smaller batches get less in proportion. At 0.1, batches of 32 diverge."""
-EPOCHS, DROPS = 38, (22, 30, 35)
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
+"""The learning rate of BATCH; smaller batches get less in proportion. At 0.1, batches of 32 diverge."""
+EPOCHS, BATCH = PAPER
+DROPS = (22, 30, 35)
 """The epochs at which the learning rate falls to a tenth; of fewer epochs they are the same shares."""
 DIMENSIONS = 512
 """Of the embeddings."""
@@ -134,17 +135,12 @@ def main() -> None:
     parser.add_argument("--family", choices=FAMILIES, default="mobilenetv2")
     parser.add_argument("--width", type=float, default=0.1)
     parser.add_argument("--op", default="tvconv", help="operator in the depthwise slots (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures")
+    add_recipe(parser)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with opened(options) as (data, pairs):
         network = make_network(options.family, options.width, options.op, side=options.side, seed=options.seed)
-        losses = train(
-            network, data, epochs=options.epochs, batch=options.batch, seed=options.seed, workers=options.workers
-        )
-        for epoch, loss in enumerate(losses, 1):
+        for epoch, loss in enumerate(train(network, data, seed=options.seed, **recipe(options)), 1):
             print(f"epoch {epoch}: loss {loss:.3f}", flush=True)
         right = ten_folds(similarities(network, pairs, options.side), pairs.same, pairs.fold)
         mean, sd = mean_sd(100 * by_fold(right, pairs.fold))
