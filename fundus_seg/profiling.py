@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any
 
 import pandas as pd
@@ -24,9 +24,10 @@ from fundus_seg.errors import FundusSegError
 from fundus_seg.hardware import default_device, machine
 from fundus_seg.models import bake, build_model
 from fundus_seg.models.blocks import count_parameters, count_trained
+from fundus_seg.models.deeplab import DeepLabV3Plus
 from fundus_seg.ops import dispatch, native
 from fundus_seg.ops.compared.ddf import decoupled_filter
-from fundus_seg.progress import SILENT, Progress
+from fundus_seg.progress import SILENT, Advance, Progress
 from fundus_seg.protocol import check_side
 
 REPEATS = 20
@@ -81,9 +82,7 @@ def profile(
         UsageError: the size is not a multiple of 16, or as `build_model`.
         FundusSegError: memory does not suffice.
     """
-    check_side("size", size)
-    device = default_device()
-    networks = [build_model(**spec).eval() for spec in specs]
+    networks, device = _networks(specs, size)
     if frozen:
         for network in networks:
             network.encoder.freeze()
@@ -92,7 +91,10 @@ def profile(
             (count_parameters(each), count_trained(each), count_parameters(bake(each)), count_macs(each, size))
             for each in networks
         ]
-        rounds, peaks = _measure(networks, batch=batch, size=size, repeats=repeats, device=device, progress=progress)
+        passes = _passes(networks, batch=batch, size=size, device=device)
+        peaks = [peak_memory(infer, device) for infer in passes]
+        with progress.task("rounds", repeats) as advance:
+            rounds = _rounds(passes, repeats, device, advance)
     shared = {"size": size, "batch": batch, "rounds": repeats, "machine": machine(), "backend": _backend()}
     rows = []
     for network, count, seconds, peak in zip(networks, counts, zip(*rounds, strict=True), peaks, strict=True):
@@ -114,6 +116,57 @@ def profile(
             }
         )
     return pd.DataFrame(rows)
+
+
+def throughputs(
+    specs: Sequence[Mapping[str, Any]],
+    *,
+    size: int,
+    batches: Sequence[int],
+    threads: Sequence[int],
+    repeats: int = REPEATS,
+    progress: Progress = SILENT,
+) -> pd.DataFrame:
+    """Measure how many photographs networks take in a second, by batch and number of threads, side by side.
+
+    Networks and inference are those of `profile`, and the networks take turns in the same way.
+
+    Args:
+        specs: the arguments of `build_model` for each network, without its weights.
+        size: height and width of the photographs in pixels, a multiple of 16.
+        batches: numbers of photographs in a batch.
+        threads: numbers of CPU threads; on a GPU they make no difference, and one number is enough.
+        repeats: measured passes of each network at each batch and number of threads.
+        progress: where to show how far the measurement is.
+
+    Returns:
+        A row per network, batch and number of threads: `network`, its place in `specs`; `batch`, `threads`, and
+        `throughput`, photographs in a second, by the median of the passes.
+
+    Raises:
+        UsageError, FundusSegError: as `profile`.
+    """
+    networks, device = _networks(specs, size)
+    rows = []
+    with progress.task("throughput", len(batches) * len(threads) * repeats) as advance:
+        for count, batch in product(threads, batches):
+            with computing_with(count), _memory_that_suffices(size, batch):
+                rounds = _rounds(_passes(networks, batch=batch, size=size, device=device), repeats, device, advance)
+            for number, seconds in enumerate(zip(*rounds, strict=True)):
+                row = {"network": number, "batch": batch, "threads": count}
+                rows.append({**row, "throughput": batch / statistics.median(seconds)})
+    return pd.DataFrame(rows)
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Within it torch computes with so many CPU threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def count_macs(network: nn.Module, size: int, *, elementwise: bool = False) -> Macs:
@@ -156,26 +209,37 @@ def peak_memory(fn: Callable[[], object], device: torch.device | str = "cpu") ->
     return max(accumulate((event.nbytes() for event in events if event.name() == "[memory]"), initial=0))
 
 
-@torch.inference_mode()
-def _measure(
-    networks: Sequence[nn.Module], *, batch: int, size: int, repeats: int, device: torch.device, progress: Progress
-) -> tuple[list[list[float]], list[int]]:
-    """Seconds of each network in each round, and each network's peak memory in bytes."""
+def _networks(specs: Sequence[Mapping[str, Any]], size: int) -> tuple[list[DeepLabV3Plus], torch.device]:
+    """The networks in evaluation mode, still on the CPU, and the device to measure them on."""
+    check_side("size", size)
+    device = default_device()
+    return [build_model(**spec).eval() for spec in specs], device
+
+
+def _passes(
+    networks: Sequence[nn.Module], *, batch: int, size: int, device: torch.device
+) -> list[Callable[[], object]]:
+    """A pass of each network over a batch, after WARM_UP passes, which leave the kernels generated."""
     images = torch.randn(batch, 3, size, size, device=device)
-    passes = []
+    passes: list[Callable[[], object]] = []
     for network in networks:
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the predictor does
-        passes.append(partial(network, images))
+        passes.append(torch.inference_mode()(partial(network, images)))
     for infer in passes:
         for _ in range(WARM_UP):
             infer()
-    peaks = [peak_memory(infer, device) for infer in passes]
+    return passes
+
+
+def _rounds(
+    passes: Sequence[Callable[[], object]], repeats: int, device: torch.device, advance: Advance
+) -> list[list[float]]:
+    """Seconds of each network in each round, in which the networks take turns."""
     rounds = []
-    with progress.task("rounds", repeats) as advance:
-        for _ in range(repeats):
-            rounds.append([_seconds(infer, device) for infer in passes])
-            advance()
-    return rounds, peaks
+    for _ in range(repeats):
+        rounds.append([_seconds(infer, device) for infer in passes])
+        advance()
+    return rounds
 
 
 def _backend() -> str:

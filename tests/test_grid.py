@@ -302,7 +302,10 @@ def test_an_experiment_gives_its_scores_and_its_failures_in_the_order_of_the_pla
     assert told == [(runs[0], "failed"), (runs[1], "done")]
     assert [failure.run for failure in result.failures] == [runs[0]]
     assert [evaluation.path for evaluation in result.evaluations] == [runs[1].evaluation]
-    with pytest.raises(RunError, match=r"^1 of 2 runs failed; .*\n  A conv-lr=1e\+30.* the loss is no longer finite"):
+    with pytest.raises(
+        RunError,
+        match=r"^1 of 2 runs failed; .*\n  A conv lr=1e30 seed 0: .*conv-lr=1e\+30.* the loss is no longer finite",
+    ):
         result.check()
     again = run_experiment(runs, serial)
     assert [failure.reason for failure in again.failures] == [failure.reason for failure in result.failures]
@@ -316,12 +319,14 @@ def test_the_command_prints_the_table_of_what_is_done_then_what_failed(root, out
     options = ["--data", root.path, "--out", out, "--config", "tiny", "--runs", "1", "--holdouts", "A", "--ops", "conv"]
     options += ["--vary", "optim.lr=1e30,1e-3,1e-4", "--set", "train.steps_per_epoch=3", "--executor", "serial"]
     done = command("benchmark", *options, "--format", "markdown", "--plots", tmp_path / "plots", code=1)
-    assert re.search(r"\| metric \| structure \| unseen \| mean-mask \| conv-lr=\S+ \| conv-steps\S+ \|\n", done.out)
+    assert re.search(r"\| metric \| structure \| unseen \| mean-mask \| conv lr=1e-4 \| conv lr=1e-3 \|\n", done.out)
     assert "| all | all |" in done.out
     assert (tmp_path / "plots" / "boxes-dsc.png").exists()
-    assert "error: 1 of 3 runs failed; --retry-failed takes them up again:\n  A conv-lr=1e+30" in done.err
+    assert "error: 1 of 3 runs failed; --retry-failed takes them up again:\n  A conv lr=1e30 seed 0: " in done.err
     listed = command("benchmark", *options, "--format", "markdown", "--dry-run").out
     assert "3 runs: 1 failed, 2 done" in listed
+    assert "| A | conv lr=1e-3 | 0 | done | 2/2 |" in listed
+    assert "- settings of all runs that differ from their preset: train.steps_per_epoch=3\n" in listed
     assert "the loss is no longer finite" in listed
     assert "nothing left to run" in listed
     command("benchmark", *options, "--retry-failed", code=1)

@@ -10,7 +10,7 @@ import pytest
 
 from fundus_seg.data.layout import open_root
 from fundus_seg.errors import UsageError
-from fundus_seg.evaluation.feature_variance import measure_variance, shifted
+from fundus_seg.evaluation.feature_variance import measure_variance, misaligned
 from fundus_seg.statistics.layout import LayoutVariance
 
 SMALL = {"encoder": "mobilenet_v2", "weights": "none", "size": 32}
@@ -50,12 +50,12 @@ class TestPhotographs:
     def test_a_shift_moves_pixels_and_reflects_them(self, draw_root):
         case = open_root(draw_root("AB", domains="AB")).cases("A", "train")[0]
         image = np.arange(20 * 20 * 3, dtype=np.uint32).reshape(20, 20, 3).astype(np.uint8)
-        np.testing.assert_array_equal(shifted(image, case, 0, 5), image)
-        moved = [shifted(image, case, 0.3, seed) for seed in range(4)]
+        np.testing.assert_array_equal(misaligned(image, case, 0, 5), image)
+        moved = [misaligned(image, case, 0.3, seed) for seed in range(4)]
         assert all(each.shape == image.shape for each in moved)
         assert len({each.tobytes() for each in moved}) > 1
         assert {*np.unique(moved[0])} <= {*np.unique(image)}
-        np.testing.assert_array_equal(moved[0], shifted(image, case, 0.3, 0))
+        np.testing.assert_array_equal(moved[0], misaligned(image, case, 0.3, 0))
 
     def test_misaligned_crops_vary_more_across_and_a_seed_gives_the_same_numbers(self, draw_root):
         root = open_root(draw_root("AB", domains="AB"))

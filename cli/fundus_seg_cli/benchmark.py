@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fundus_seg_cli.options import (
+    DEFAULT_OPERATORS,
     Address,
     Config,
     Data,
@@ -30,7 +31,14 @@ def benchmark(
         str | None,
         typer.Option(help="Unseen domains, separated by commas, as A,B,C,D (default: every domain of the data)."),
     ] = None,
-    ops: Operators = "conv,depthwise,tvconv",
+    ops: Operators = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="Ready columns in place of --ops: operators, ablations or sensitivity, or a YAML file of your own "
+            "(docs/suites.md). It ends in one table of scores and costs; with --plots, of scores against costs too."
+        ),
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Number of runs, each with a seed of its own, per cell.")] = 10,
     seed_from: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     data: Data = None,
@@ -76,16 +84,21 @@ def benchmark(
     --set train.threads says otherwise, so that its bits depend on nothing beside it.
     """
     from fundus_seg.data import open_root
-    from fundus_seg.errors import counted
-    from fundus_seg.experiments import choose_executor, plan, run_experiment
+    from fundus_seg.errors import UsageError, counted
+    from fundus_seg.experiments import choose_executor, plan, read_suite, run_experiment
     from fundus_seg.experiments.executors import runs_at_once
     from fundus_seg_cli.progress import Terminal
 
+    if suite and ops:
+        raise UsageError("--ops with --suite: a suite names its operators; give one of the two")
     progress, renamed = Terminal(), labels(label or [])
+    chosen = read_suite(suite) if suite else None
+    root = open_root(data, progress=progress)
     planned = plan(
-        open_root(data, progress=progress),
+        root,
         out,
-        ops=names(ops),
+        ops=names(ops or DEFAULT_OPERATORS),
+        suite=chosen,
         seeds=range(seed_from, seed_from + runs),
         holdouts=names(holdouts) if holdouts else None,
         vary=vary or [],
@@ -97,6 +110,7 @@ def benchmark(
 
     from fundus_seg.reporting import experiment_reports, overview_table, with_labels
     from fundus_seg_cli.grid_progress import GridProgress
+    from fundus_seg_cli.suite import suite_reports
 
     if dry_run:
         at_once = runs_at_once(executor, planned, jobs)
@@ -113,7 +127,12 @@ def benchmark(
     progress.left_out("run", "failed", failed, "--retry-failed takes them up again")
     try:
         evaluations = with_labels(result.evaluations, renamed)
-        for report in experiment_reports(evaluations, progress=progress):
+        reports = (
+            suite_reports(chosen, root, planned, evaluations, out=out, plots=plots, progress=progress)
+            if chosen
+            else experiment_reports(evaluations, progress=progress)
+        )
+        for report in reports:
             print_report(report, form, progress.told)
         if plots and evaluations:
             from fundus_seg.reporting import write_plots  # imports Matplotlib

@@ -68,7 +68,9 @@ TrustMeasured = Annotated[
     ),
 ]
 _OPERATORS = "Operators, separated by commas; see `fundus-seg train --help`."
-Operators = Annotated[str, typer.Option(help=_OPERATORS)]
+DEFAULT_OPERATORS = "conv,depthwise,tvconv"
+"""The operators of an experiment, unless the user names others."""
+Operators = Annotated[str | None, typer.Option(help=_OPERATORS, show_default=DEFAULT_OPERATORS)]
 AllOperators = Annotated[str, typer.Option(help=_OPERATORS, show_default="all of them")]
 Trust = Annotated[
     list[str] | None,

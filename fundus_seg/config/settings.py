@@ -200,6 +200,9 @@ class TrainConfig(Section):
     """Loss of each structure; bce: binary cross-entropy; bce-dice: its sum with the soft Dice loss of each case."""
     augment: Annotated[str, *_name("augmentation", AUGMENTATIONS, AUGMENTATION_PARTS)] = "none"
     """Augmentation of the training cases; the parts from framing to bigaug combine, as in framing+flip+colour."""
+    shift: Annotated[float, Field(ge=0, le=0.5), BeforeItExisted(0.0)] = 0.0
+    """Largest random translation of the training cases, as a share of the side for each axis, drawn anew in each step
+    and reflected at the border: crops that are aligned less well."""
     method: Annotated[str, *_name("method", METHODS), BeforeItExisted("none")] = "none"
     """Method of domain generalisation; none: plain training on the cases of all source domains together."""
     selection: Selection = "source-validation"

@@ -5,8 +5,8 @@ What an `EachCase` augmentation makes of a case depends on these and on its plac
 while earlier steps compute, and no number of threads changes it.
 
 On a GPU, the photographs and the cases drawn for an epoch are kept in its memory, so that no step waits for the host.
-Only a step of a domain-generalisation method may wait, because `Batch.domains` is on the CPU. With an augmentation, the
-batches are made on the CPU, by an `EachCase` in memory that a GPU copies from while it computes.
+Only a step of a domain-generalisation method may wait, because `Batch.domains` is on the CPU. With an augmentation or a
+`train.shift`, the batches are made on the CPU, by an `EachCase` in memory that a GPU copies from while it computes.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class DomainBatches:
         train: the number of cases in a step, how they are drawn, and the augmentation.
         seed: seed of the run.
         device: where the photographs are kept and the batches are made. On the CPU, the photographs stay in the memory
-            map that all runs share. With an augmentation, the device is always the CPU.
+            map that all runs share. With an augmentation or a shift, the device is always the CPU.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class DomainBatches:
     ) -> None:
         self.train = train
         self.seed = seed
-        self.device = torch.device(device if train.augment == "none" else "cpu")
+        self.device = torch.device("cpu" if train.augment != "none" or train.shift else device)
         self._pinned = torch.device(device).type == "cuda"
         self._images = [_tensor(split.images).to(self.device) for split in sources.values()]
         self._masks = [_tensor(split.masks).to(self.device) for split in sources.values()]
@@ -102,7 +102,7 @@ class DomainBatches:
         marks = [torch.cat(step) for step in zip(*annotated, strict=True)]
         drawn = [indices.to(self.device) for indices in drawn]
         seed = int(generator(self.seed, epoch, "augment").integers(2**32))
-        augment = augmentation(self.train.augment, self._images[0].shape[1], seed)
+        augment = augmentation(self.train.augment, self._images[0].shape[1], seed, shift=self.train.shift)
         each_step = [
             [indices[first : first + per_domain] for indices in drawn]
             for first in range(0, self.steps * per_domain, per_domain)

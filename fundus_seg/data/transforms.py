@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundus_seg.builtins import AUGMENTATION_PARTS, AUGMENTATIONS
+from fundus_seg.data.shift import shifted
 from fundus_seg.errors import UsageError
 from fundus_seg.plugins import blamed, find, parts_of
 from fundus_seg.seeding import generator
@@ -41,19 +42,28 @@ class EachCase:
     augment: Callable[[NDArray[np.uint8], NDArray[np.uint8], np.random.Generator], Pair]
 
 
-def augmentation(name: str, size: int, seed: int) -> Augmentation | EachCase | None:
-    """The augmentation `name`; None for `none`.
+def augmentation(name: str, size: int, seed: int, *, shift: float = 0.0) -> Augmentation | EachCase | None:
+    """The augmentation `name`, then a random translation; None for `none` without a translation.
+
+    The translation is uniform for each axis. It is drawn after all else, so that the augmentation draws the same
+    numbers with it and without; and in one direction for all strengths, so that a larger one moves a case further.
 
     Args:
         name: a key of `fundus_seg.builtins.AUGMENTATIONS`, keys of `AUGMENTATION_PARTS` joined by `+`, or
             `package.module:factory` of your own.
         size: height and width of the images.
         seed: seed of the generator of an augmentation that is no `EachCase`.
+        shift: the largest translation of a case, as a share of the side.
 
     Raises:
         UsageError: the name is unknown, or the plugin cannot be loaded or raises; when the augmentation is called, it
             raises, or returns other shapes or types than it was given.
     """
+    augment = _named(name, size, seed)
+    return _shifting(augment, shift, generator(seed, 0, "shift")) if shift else augment
+
+
+def _named(name: str, size: int, seed: int) -> Augmentation | EachCase | None:
     parts = parts_of("augmentation", name, AUGMENTATIONS, AUGMENTATION_PARTS)
     if parts[0] in AUGMENTATION_PARTS:
         return _joined({part: find("augmentation", part, AUGMENTATIONS)(size, seed) for part in parts})
@@ -65,6 +75,22 @@ def augmentation(name: str, size: int, seed: int) -> Augmentation | EachCase | N
     if isinstance(augment, EachCase):
         return EachCase(partial(_checked, name, augment.augment))
     return partial(_checked, name, augment)
+
+
+def _shifting(
+    augment: Augmentation | EachCase | None, shift: float, rng: np.random.Generator
+) -> Augmentation | EachCase:
+    """The augmentation, then a translation, which is drawn from the case's generator or else from `rng`."""
+
+    def moved(image: NDArray[np.uint8], masks: NDArray[np.uint8], rng: np.random.Generator) -> Pair:
+        direction = rng.uniform(-1, 1, size=2)
+        return shifted(image, direction, shift), shifted(masks, direction, shift, axes=(1, 2))
+
+    if augment is None:
+        return EachCase(moved)
+    if isinstance(augment, EachCase):
+        return EachCase(lambda image, masks, own: moved(*augment.augment(image, masks, own), own))
+    return lambda image, masks: moved(*augment(image, masks), rng)
 
 
 def _joined(parts: Mapping[str, EachCase]) -> EachCase:

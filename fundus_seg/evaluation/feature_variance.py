@@ -17,6 +17,7 @@ from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.data.files import SPLITS, Case, Split
 from fundus_seg.data.io import read_photograph
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.data.shift import MOST_SHIFT, shifted
 from fundus_seg.errors import DataError, Problems, UsageError
 from fundus_seg.evaluation.variance import FeatureVariances
 from fundus_seg.models import scale_photographs
@@ -28,8 +29,6 @@ from fundus_seg.seeding import generator, seeded
 from fundus_seg.statistics.layout import LayoutVariance
 
 _BATCH = 8
-MOST_SHIFT = 0.5
-"""The largest share of the side by which a photograph can be shifted: beyond it the reflection repeats itself."""
 
 
 def measure_variance(
@@ -88,7 +87,7 @@ def measure_variance(
             for shift in wanted:
                 stages: list[LayoutVariance] = []
                 for start in range(0, len(there), _BATCH):
-                    batch = [shifted(image, case, shift, seed) for case, image in there[start : start + _BATCH]]
+                    batch = [misaligned(image, case, shift, seed) for case, image in there[start : start + _BATCH]]
                     for number, features in enumerate(_stages(network, np.stack(batch))):
                         if number == len(stages):
                             stages.append(LayoutVariance())
@@ -107,14 +106,10 @@ def measure_variance(
     )
 
 
-def shifted(image: NDArray[np.uint8], case: Case, shift: float, seed: int) -> NDArray[np.uint8]:
+def misaligned(image: NDArray[np.uint8], case: Case, shift: float, seed: int) -> NDArray[np.uint8]:
     """A square photograph (S, S, 3), shifted as `measure_variance` says."""
-    side = len(image)
     direction = generator(seed, 0, f"variance/{case.domain}/{case.split}/{case.name}").uniform(-1, 1, size=2)
-    down, right = np.rint(direction * shift * side).astype(int)
-    pad = max(abs(down), abs(right))
-    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
-    return padded[pad - down : pad - down + side, pad - right : pad - right + side]
+    return shifted(image, direction, shift)
 
 
 def _read(case: Case, size: int) -> tuple[Case, NDArray[np.uint8]]:

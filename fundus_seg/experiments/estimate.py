@@ -17,9 +17,9 @@ class Estimate:
 
     Attributes:
         runs: how many runs are left.
-        seconds: how long they will train, one after the other, without those of the operators in `unknown`.
+        seconds: how long they will train, one after the other, without those of the columns in `unknown`.
         bytes: how much disk space they will take, likewise.
-        unknown: operators, with their recipes, that have no finished run to estimate from.
+        unknown: labels of the columns that have no finished run to estimate from.
     """
 
     runs: int
@@ -37,7 +37,7 @@ def epoch_seconds(folder: RunFolder) -> list[float]:
 
 
 def estimate(runs: Sequence[GridRun], left: Sequence[GridRun]) -> Estimate:
-    """What the runs in `left` will cost, each estimated by the mean of the finished runs of its operator.
+    """What the runs in `left` will cost, each estimated by the mean of the finished runs of its column.
 
     Finished runs of other seeds count too, even those of another experiment. Of a run that was begun only the rest is
     counted.
@@ -56,7 +56,7 @@ def estimate(runs: Sequence[GridRun], left: Sequence[GridRun]) -> Estimate:
             remaining = 1 - len(epoch_seconds(run.folder)) / run.config.train.epochs
             seconds += remaining * _mean(sum(epoch_seconds(folder)) for folder in alike)
             size += _mean(_bytes(folder) for folder in alike)
-    unknown = tuple(dict.fromkeys(run.operator for run in left if not finished[run.operator]))
+    unknown = tuple(dict.fromkeys(run.label for run in left if not finished[run.operator]))
     return Estimate(len(left), seconds, int(size), unknown)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fundus_seg.errors import RunError, counted
@@ -33,7 +33,7 @@ class Result:
     """What an experiment has come to.
 
     Attributes:
-        evaluations: the scores of the runs that are done, in the order of the plan.
+        evaluations: the scores of the runs that are done, in the order of the plan, each with its column's label.
         failures: the other runs.
     """
 
@@ -105,7 +105,7 @@ def _collect(runs: Sequence[GridRun], outcomes: dict[GridRun, Outcome]) -> Resul
             result.failures.append(Failure(run, outcomes[run].reason))
             continue
         try:
-            result.evaluations.append(read_scores(run))
+            result.evaluations.append(replace(read_scores(run), label=run.label))
         except RunError as error:
             result.failures.append(Failure(run, str(error)))
     return result

@@ -33,6 +33,7 @@ class GridRun:
         recipe: what differs from the preset, as the run's identity has it.
         folder: the folder of this run, below `out`.
         probe: whether the holdout is scored after each epoch.
+        label: what lines and tables call its column, which other experiments may call otherwise.
     """
 
     config: PlannedRun
@@ -41,10 +42,13 @@ class GridRun:
     recipe: str
     folder: RunFolder
     probe: bool = False
+    label: str = ""
 
     @classmethod
-    def of(cls, config: RunConfig, root: DataRoot, out: Path, *, probe: bool = False) -> GridRun:
-        """The run with these settings.
+    def of(
+        cls, config: RunConfig, root: DataRoot, out: Path, *, probe: bool = False, label: str | None = None
+    ) -> GridRun:
+        """The run with these settings; without a label its operator and recipe stand in its place.
 
         The number of threads belongs to the run, not to the process that computes it: it is one, unless the settings
         name another. A run that exists already keeps the number that it was begun with.
@@ -57,7 +61,8 @@ class GridRun:
         folder = run_folder(planned, recipe, out.resolve(), phantom=root.phantom)
         if planned.train.threads is None and not folder.begun:
             planned = planned.model_copy(update={"train": planned.train.model_copy(update={"threads": 1})})
-        return cls(planned, root.name, out.resolve(), recipe, folder, probe)
+        named = operator_name(planned.operator, recipe) if label is None else label
+        return cls(planned, root.name, out.resolve(), recipe, folder, probe, named)
 
     @property
     def threads(self) -> int:
@@ -68,11 +73,11 @@ class GridRun:
     @property
     def name(self) -> str:
         """The run's name in messages: `A tvconv seed 0`."""
-        return f"{self.config.holdout} {self.operator} seed {self.config.seed}"
+        return f"{self.config.holdout} {self.label} seed {self.config.seed}"
 
     @property
     def operator(self) -> str:
-        """Its operator and recipe, as folders and tables name them: `tvconv-lr=0.0003-47b65c81`."""
+        """Its operator and recipe, as its folder names them: `tvconv-lr=0.0003-47b65c81`."""
         return operator_name(self.config.operator, self.recipe)
 
     @property

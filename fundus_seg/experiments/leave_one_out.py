@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from fundus_seg.config import load_config
+from fundus_seg.config import RunConfig, load_config
 from fundus_seg.data.layout import DataRoot
 from fundus_seg.errors import UsageError, counted
 from fundus_seg.experiments.grid_run import GridRun
+from fundus_seg.experiments.suites import Setup, Suite, setups_of
 from fundus_seg.progress import SILENT, Progress
 from fundus_seg.protocol import NONE_UNSEEN
 
@@ -23,8 +24,9 @@ def plan(
     root: DataRoot,
     out: Path,
     *,
-    ops: Sequence[str],
     seeds: Sequence[int],
+    ops: Sequence[str] = (),
+    suite: Suite | None = None,
     holdouts: Sequence[str] | None = None,
     vary: Sequence[str] = (),
     config: str = "paper",
@@ -37,8 +39,9 @@ def plan(
     Args:
         root: where the photographs are.
         out: the folder of all runs.
-        ops: the operators.
         seeds: the seeds; each gives one run of every combination.
+        ops: the operators, a column each.
+        suite: whose columns are taken, in place of those of `ops`.
         holdouts: the unseen domains; None for every domain of the root.
         vary: settings with several values, each written `section.key=value,value,...`. Every combination of them is
             run. Commas within brackets do not separate values.
@@ -49,31 +52,43 @@ def plan(
 
     Raises:
         ConfigError: the YAML file cannot be read, or is wrong.
-        UsageError: an operator, a domain or a setting is unknown, or two runs have the same settings.
+        UsageError: an operator, a domain or a setting is unknown, a setting is given that the columns of the suite
+            differ in, or two runs have the same settings.
     """
     if NONE_UNSEEN in (holdouts or ()):
         raise UsageError(
             f"--holdouts {NONE_UNSEEN}: a network of every domain has no unseen one, and no place in this table; "
             "`fundus-seg train --holdout none` makes it"
         )
-    _refuse_own_options([text.partition("=")[0].strip() for text in (*overrides, *vary)])
+    setups = suite.setups if suite else setups_of(ops)
+    given = [_key(text) for text in (*overrides, *vary)]
+    _refuse_own_options(given)
+    if suite and (twice := {*given} & {_key(text) for setup in setups for text in setup.settings}):
+        raise UsageError(f"{min(twice)}: the columns of suite {suite.name} differ in it; leave it out")
     variations = list(product(*map(_values, vary)))
-    runs = [
-        GridRun.of(
-            load_config(
-                config,
-                overrides=[*overrides, *varied],
-                arguments={"holdout": holdout, "model.op": op, "seed": seed},
-            ),
-            root,
-            out,
-            probe=probe,
+    runs = []
+    for seed, holdout, varied, setup in product(seeds, holdouts or root.domains, variations, setups):
+        settings = load_config(
+            config,
+            overrides=[*overrides, *setup.settings, *varied],
+            arguments={"holdout": holdout, "model.op": setup.op, "seed": seed},
         )
-        for seed, holdout, varied, op in product(seeds, holdouts or root.domains, variations, ops)
-    ]
+        runs.append(GridRun.of(settings, root, out, probe=probe, label=_label(settings, setup, varied)))
     once = _each_once(runs, progress)
     _refuse_repetitions(once)
     return once
+
+
+def _key(text: str) -> str:
+    """The setting that `key=value` is about."""
+    return text.partition("=")[0].strip()
+
+
+def _label(config: RunConfig, setup: Setup, varied: Sequence[str]) -> str:
+    """What tables call a run's column: `tvconv lr=3e-4`, without varied settings that have no effect there."""
+    effective = config.effective_settings()
+    shown = [text.removeprefix(f"{_key(text).rpartition('.')[0]}.") for text in varied if _key(text) in effective]
+    return " ".join([setup.label or config.operator, *shown])
 
 
 def _values(text: str) -> list[str]:

@@ -7,12 +7,14 @@ from .in_domain import domain_gap_table, in_domain_table
 from .leak import leak_table
 from .overview import overview_table
 from .plots import write_plots
+from .position import position_table, write_position_plot
 from .profile_table import profile_table
 from .published import read_published
 from .readers import readers_table
 from .reports import evaluation_reports, experiment_reports
 from .reproduction import published_table
 from .runs import scored_runs
+from .suite import suite_table, write_trade_offs
 from .table import Report, Table, render
 from .tables import score_table
 
@@ -29,6 +31,7 @@ __all__ = [
     "leak_table",
     "operators_table",
     "overview_table",
+    "position_table",
     "profile_table",
     "published_table",
     "read_published",
@@ -36,7 +39,10 @@ __all__ = [
     "render",
     "score_table",
     "scored_runs",
+    "suite_table",
     "with_labels",
     "write_card",
     "write_plots",
+    "write_position_plot",
+    "write_trade_offs",
 ]

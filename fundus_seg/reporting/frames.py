@@ -100,22 +100,26 @@ def with_labels(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) ->
 
     Args:
         evaluations: all of one command.
-        labels: new names by old ones, which are an operator with its recipe, or an operator that has one recipe.
+        labels: new names by old ones, which are a label that a column has already, an operator with its recipe, or an
+            operator that has one recipe.
 
     Raises:
         UsageError: an old name that no column has, or a new one that another column has, or that reads like the floor's
             or the ceiling's, which keep their names.
     """
     names = {each.meta.column.name: each.meta.column.operator for each in evaluations}
+    given = labels_of(evaluations)
     chosen: dict[str, str] = {}
     for old, new in labels.items():
         for name in (old, new):
             check_free(name, f"--label {old}={new} cannot give or take that name")
-        own = [name for name, operator in names.items() if old in (name, operator)]
+        own = [name for name, label in given.items() if label == old]
+        own = own or [name for name, operator in names.items() if old == operator]
         fitting = [old] if old in names else own
         if len(fitting) != 1:
-            raise UsageError(f"--label {old}={new}: {unknown_name('column', old, names)}")
+            raise UsageError(f"--label {old}={new}: {unknown_name('column', old, [*names, *given.values()])}")
         chosen[fitting[0]] = new
+    chosen = given | chosen
     headings = Counter(chosen.get(name, name) for name in names)
     if twice := [heading for heading, count in headings.items() if count > 1]:
         raise UsageError(f"--label: several columns would be called {twice[0]}")

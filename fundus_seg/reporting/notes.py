@@ -147,8 +147,13 @@ def patients_note(evaluations: Sequence[Evaluation]) -> str:
 
 
 def label_notes(evaluations: Sequence[Evaluation]) -> list[str]:
-    """A line for each label that the user gave, with the operator and recipe that it stands for."""
-    labels = {each.label: each.meta.column.name for each in evaluations if each.label}
+    """A line for each label that is no plain operator, with the operator and recipe that it stands for."""
+    shared = shared_recipe(each.meta.column for each in evaluations)
+    labels = {
+        each.label: column.name
+        for each, column in ((each, each.meta.column) for each in evaluations)
+        if each.label and (each.label, shared) != (column.operator, column.recipe)
+    }
     return [f"{label}: {name}" for label, name in labels.items()]
 
 

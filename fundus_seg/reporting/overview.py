@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fundus_seg.config.describe import as_yaml
 from fundus_seg.errors import counted
 from fundus_seg.experiments.estimate import epoch_seconds, estimate
 from fundus_seg.experiments.grid_run import GridRun, failure_reason, status
@@ -16,8 +17,10 @@ from fundus_seg.reporting.table import Report, Table
 def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = False) -> Report:
     """Every run of an experiment and where it stands; the notes say what is left to do and what it will cost.
 
-    The frame has one row per run: holdout, operator, recipe, preset, seed, status, the epochs that are done, those that
-    there are in all, and why the run failed.
+    The notes also say how the settings of all runs differ from the preset.
+
+    The frame has one row per run: holdout, column (its label), operator, recipe, preset, seed, status, the epochs that
+    are done, those that there are in all, and why the run failed.
 
     Args:
         runs: the runs in the order in which they are worked on.
@@ -31,6 +34,7 @@ def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = F
         state, epochs = status(run), len(epoch_seconds(run.folder))
         row = {
             "holdout": run.config.holdout,
+            "column": run.label,
             "operator": run.config.operator,
             "recipe": run.recipe,
             "preset": run.config.preset,
@@ -42,13 +46,23 @@ def overview_table(runs: Sequence[GridRun], jobs: int, *, retry_failed: bool = F
         }
         rows.append(row)
         progress = f"{epochs}/{run.config.train.epochs}"
-        texts.append((run.config.holdout, run.operator, str(run.config.seed), state, progress, str(row["reason"])))
+        texts.append((run.config.holdout, run.label, str(run.config.seed), state, progress, str(row["reason"])))
         if state != "done" and (retry_failed or state != "failed"):
             left.append(run)
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row["status"] for row in rows).items())
-    labels, columns = ("unseen", "operator", "seed"), ("status", "epochs", "reason")
-    layout = Table(f"{counted(len(runs), 'run')}: {counts}", labels, columns, tuple(texts), _cost(runs, left, jobs))
+    labels, columns = ("unseen", "column", "seed"), ("status", "epochs", "reason")
+    notes = (*_common(runs), *_cost(runs, left, jobs))
+    layout = Table(f"{counted(len(runs), 'run')}: {counts}", labels, columns, tuple(texts), notes)
     return Report(pd.DataFrame(rows), layout)
+
+
+def _common(runs: Sequence[GridRun]) -> tuple[str, ...]:
+    """A line for the settings that all runs have and the preset has not, if there are any."""
+    own = [run.config.differences(all_domains=(*run.config.unseen, *run.config.data.sources)) for run in runs]
+    shared = [f"{key}={as_yaml(own[0][key])}" for key in own[0] if all(each.get(key) == own[0][key] for each in own)]
+    return (f"settings of all runs that differ from preset {runs[0].config.preset}: {', '.join(shared)}",) * bool(
+        shared
+    )
 
 
 def _cost(runs: Sequence[GridRun], left: Sequence[GridRun], jobs: int) -> tuple[str, ...]:
@@ -62,7 +76,7 @@ def _cost(runs: Sequence[GridRun], left: Sequence[GridRun], jobs: int) -> tuple[
         notes.append(
             f"{counted(cost.runs, 'run')} left: about {_duration(cost.seconds / jobs)} of training with {jobs} at a "
             f"time, {cost.bytes / 1e9:.2g} GB on disk; each run is estimated by the mean of the finished runs of its "
-            "operator, without its evaluation"
+            "column, without its evaluation"
         )
     if cost.unknown:
         left_out = ", left out" if cost.seconds else ""

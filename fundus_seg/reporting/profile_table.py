@@ -16,8 +16,29 @@ def profile_table(profiles: pd.DataFrame) -> Report:
     Args:
         profiles: what `fundus_seg.profiling.profile` returns, for networks that differ in their operators alone.
     """
+    texts = cost_texts(profiles)
+    shared = profiles.iloc[0]
+    photographs = counted(shared["batch"], "photograph")
+    side, built_for = shared["size"], shared["image_size"]
+    layout = Table(
+        title=f"Inference on {photographs} of {side}x{side} pixels: networks for {built_for}x{built_for}, "
+        f"encoder {shared['encoder']}, random weights",
+        labels=("operator",),
+        columns=tuple(texts),
+        rows=tuple(zip(profiles["op"], *texts.values(), strict=True)),
+        notes=cost_notes(profiles),
+    )
+    return Report(profiles.rename(columns={"op": "operator"}), layout)
+
+
+def cost_texts(profiles: pd.DataFrame) -> dict[str, pd.Series]:
+    """The columns of a printed table of costs, by heading.
+
+    Args:
+        profiles: what `fundus_seg.profiling.profile` returns.
+    """
     trained = profiles["trained_parameters"]
-    texts = {
+    return {
         "params": profiles["parameters"].map(str),
         **({"trained params": trained.map(str)} if (trained < profiles["parameters"]).any() else {}),
         "baked params": profiles["baked_parameters"].map(str),
@@ -27,20 +48,14 @@ def profile_table(profiles: pd.DataFrame) -> Report:
         "IQR [ms]": (1e3 * (profiles["latency_q3_s"] - profiles["latency_q1_s"])).map("{:.2f}".format),
         "peak memory [MiB]": (profiles["peak_memory_bytes"] / 2**20).map("{:.1f}".format),
     }
+
+
+def cost_notes(profiles: pd.DataFrame) -> tuple[str, ...]:
+    """What the columns of `cost_texts` are, and which machine they were measured on."""
     shared = profiles.iloc[0]
-    photographs = counted(shared["batch"], "photograph")
-    side, built_for, rounds = shared["size"], shared["image_size"], shared["rounds"]
-    layout = Table(
-        title=f"Inference on {photographs} of {side}x{side} pixels: networks for {built_for}x{built_for}, "
-        f"encoder {shared['encoder']}, random weights",
-        labels=("operator",),
-        columns=tuple(texts),
-        rows=tuple(zip(profiles["op"], *texts.values(), strict=True)),
-        notes=(
-            "MACs: for each photograph; kernel MACs: once for a set of weights, however many photographs follow",
-            f"latency: of a batch, kernels generated before; median and interquartile range of {rounds} rounds",
-            "peak memory: of tensors, beyond weights, kernels and photographs",
-            f"{shared['machine']}; kernels per position: {shared['backend']}",
-        ),
+    return (
+        "MACs: for each photograph; kernel MACs: once for a set of weights, however many photographs follow",
+        f"latency: of a batch, kernels generated before; median and interquartile range of {shared['rounds']} rounds",
+        "peak memory: of tensors, beyond weights, kernels and photographs",
+        f"{shared['machine']}; kernels per position: {shared['backend']}",
     )
-    return Report(profiles.rename(columns={"op": "operator"}), layout)

@@ -137,6 +137,11 @@ def dot(number: int) -> dict[str, Any]:
     return {"color": _of(PALETTE, number), "marker": _of(_MARKERS, number)}
 
 
+def point(number: int) -> dict[str, Any]:
+    """Look of the point of network number `number`; of 64 networks no two look alike."""
+    return {"color": _of(PALETTE, number), "marker": _of(_MARKERS, number + number // len(PALETTE))}
+
+
 def line(number: int) -> dict[str, Any]:
     """Look of the lines of operator number `number`."""
     return {"color": _of(PALETTE, number), "linestyle": _of(_LINES, number)}
