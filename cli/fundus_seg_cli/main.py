@@ -14,6 +14,7 @@ from fundus_seg.builtins import PictureFormat
 from fundus_seg.errors import one_line
 from fundus_seg.reading import file_being_read
 from fundus_seg_cli import (
+    affinity,
     audit,
     benchmark,
     calibrate,
@@ -46,6 +47,7 @@ _COMMANDS = (
     benchmark.benchmark,
     compare.compare,
     report.report,
+    affinity.affinity,
     predict.predict,
     export.export,
     score.score,

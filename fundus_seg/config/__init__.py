@@ -5,6 +5,7 @@ from fundus_seg.config.load import load_config, load_recipe, load_recorded, load
 from fundus_seg.config.presets import preset_names
 from fundus_seg.config.resolve import resolve_machine, resolve_sources
 from fundus_seg.config.settings import (
+    CHANGE_NOTHING,
     MACHINE_SETTINGS,
     PLUGIN_SETTINGS,
     DataConfig,
@@ -21,6 +22,7 @@ from fundus_seg.config.settings import (
 from fundus_seg.protocol import BeforeItExisted
 
 __all__ = [
+    "CHANGE_NOTHING",
     "MACHINE_SETTINGS",
     "PLUGIN_SETTINGS",
     "BeforeItExisted",

@@ -48,6 +48,9 @@ from fundus_seg.protocol import NONE_UNSEEN, BeforeItExisted, Scoring
 PLUGIN_SETTINGS = ("model.op", "train.loss", "train.augment", "train.method")
 """Settings that also accept `package.module:factory` in place of a built-in name."""
 
+CHANGE_NOTHING = ("train.save_every", "train.keep_affinity")
+"""Settings of what a run writes and when: it trains to the same bits with any value, and they may change on resume."""
+
 TOGETHER = "settings_together"
 """Type of the pydantic errors about settings that are valid alone but not together; `ctx` names them."""
 _SELECTS = "scoring.threshold"
@@ -241,6 +244,9 @@ class TrainConfig(Section):
     """Memory layout of the network; null: true; recorded, and kept on resume."""
     save_every: Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeItExisted(0.0)] = 30.0
     """Seconds that pass at least between two saves of a run; it trains the same with any; 0: after every epoch."""
+    keep_affinity: Annotated[bool, BeforeItExisted(False)] = False
+    """true: after each epoch, keep in half precision what affinity maps, affines and kernels are like, for `fundus-seg
+    affinity --over-training`; the run trains the same. Operators without a kernel for each position keep nothing."""
 
     def temperature_at(self, epoch: int) -> float:
         """Temperature of dynamic convolutions in an epoch, counted from 0; it follows from the epoch alone."""
@@ -295,8 +301,8 @@ class Recipe(Section):
     def training_settings(self) -> dict[str, Any]:
         """Everything that trains, as dotted settings: of the scoring the threshold alone, since it selects."""
         flat = flatten(self.model_dump(mode="json"))
-        del flat["train.save_every"]
-        return {key: value for key, value in flat.items() if not key.startswith("scoring.") or key == _SELECTS}
+        scoring = {key for key in flat if key.startswith("scoring.") and key != _SELECTS}
+        return {key: value for key, value in flat.items() if key not in scoring and key not in CHANGE_NOTHING}
 
     def effective_settings(self) -> dict[str, Any]:
         """The `training_settings` without those that do nothing beside the others: equal ones train to equal bits."""

@@ -1,3 +1,4 @@
+from .affinity import measure_kernels
 from .external import comparable, external_evaluations, score_masks
 from .metric_table import METRICS, Metric
 from .policy import cup_to_disc_ratios, scored_values
@@ -17,6 +18,7 @@ __all__ = [
     "evaluate",
     "evaluate_runs",
     "external_evaluations",
+    "measure_kernels",
     "read_evaluation",
     "score_masks",
     "scored_values",

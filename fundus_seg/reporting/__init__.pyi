@@ -1,3 +1,5 @@
+from .affinity import affinity_reports, affinity_table
+from .affinity_figures import affinity_figure, movement_figures, write_affinity
 from .anatomical import anatomical_table
 from .card import write_card
 from .clinical import clinical_table
@@ -21,6 +23,9 @@ from .tables import score_table
 __all__ = [
     "Report",
     "Table",
+    "affinity_figure",
+    "affinity_reports",
+    "affinity_table",
     "anatomical_table",
     "by_kind",
     "clinical_table",
@@ -29,6 +34,7 @@ __all__ = [
     "experiment_reports",
     "in_domain_table",
     "leak_table",
+    "movement_figures",
     "operators_table",
     "overview_table",
     "position_table",
@@ -41,6 +47,7 @@ __all__ = [
     "scored_runs",
     "suite_table",
     "with_labels",
+    "write_affinity",
     "write_card",
     "write_plots",
     "write_position_plot",

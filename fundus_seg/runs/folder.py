@@ -13,6 +13,8 @@ A run's folder is `runs/[phantom/]<preset>/<holdout>/<operator>[-<recipe>]/seed-
   how alike the masks of different cases are
 - floor/<scoring>-mean-mask.csv: the same records of the mean mask of the run's source domains, made without its network
 - ceiling/<scoring>-readers.csv: of a holdout whose readers are kept apart, records of their masks against each other's
+- kernels/<checkpoint>.npz: how the kernels of its operators differ between positions, as `fundus-seg affinity` has
+  measured it; of a run with `train.keep_affinity`, kernels/epoch-<n>.npz too (`fundus_seg.runs.kernels`)
 - calibration.json, trust.json: temperatures, and what predicted scores and intervals are made of; each names the
   checkpoint that it is of
 - overlays/: contours drawn on photographs

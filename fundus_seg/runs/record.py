@@ -8,7 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 from fundus_seg.builtins import CheckpointName
-from fundus_seg.config import MachineSettings, PlannedRun, ResolvedRun, flatten, load_recorded, resolve_machine
+from fundus_seg.config import (
+    CHANGE_NOTHING,
+    MachineSettings,
+    PlannedRun,
+    ResolvedRun,
+    flatten,
+    load_recorded,
+    resolve_machine,
+)
 from fundus_seg.errors import RunError
 from fundus_seg.progress import Progress
 from fundus_seg.runs.folder import RUN_FORMAT, RunFolder
@@ -67,7 +75,8 @@ def take_up(
         )
     if was_probed and not probed and not folder.has("TRAINED"):
         raise RunError(f"{folder.path}: begun with --probe-holdout; go on with it, or the probe would miss epochs")
-    train = recorded.train.model_copy(update={"save_every": resolved.train.save_every})
+    free = [key.removeprefix("train.") for key in CHANGE_NOTHING]
+    train = recorded.train.model_copy(update={name: getattr(resolved.train, name) for name in free})
     return recorded.model_copy(update={"scoring": resolved.scoring, "train": train})  # idle settings as they were
 
 

@@ -48,6 +48,7 @@ from fundus_seg.training.optimiser import build_optimizer
 from fundus_seg.training.probe import HoldoutProbe
 from fundus_seg.training.run_data import RunData, load_run_data, new_provenance, record_photographs, seen_by_start
 from fundus_seg.training.selection import KeptWeights, chosen, validation_dice, weights_state
+from fundus_seg.training.snapshots import AffinitySnapshots
 from fundus_seg.training.start import check_start, starting_network
 from fundus_seg.training.task import check_losses, find_loss, marked, over_annotated
 
@@ -108,6 +109,8 @@ def train(
     inputs = {**data.inputs, **start}
     if probe:
         observers = [*observers, HoldoutProbe(root, data.origin, progress=progress)]
+    if planned.train.keep_affinity:
+        observers = [*observers, AffinitySnapshots()]
     resolved = take_up(folder, planned, inputs, probed=probe, machine=machine_choices)
     tell_changes(folder, gpu_name(), progress)
     if folder.has("TRAINED"):

@@ -34,7 +34,7 @@ def inline_svg(figure: Figure, name: str) -> Markup:
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(drawn.getvalue())
     values = [(key, value) for element in root.iter() for key, value in element.items()]
-    referred = {value[1:] for key, value in values if key.endswith("href")}
+    referred = {value[1:] for key, value in values if key.endswith("href") and value.startswith("#")}
     referred |= {found for _, value in values for found in _REFERENCE.findall(value)}
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
@@ -42,7 +42,7 @@ def inline_svg(figure: Figure, name: str) -> Markup:
             del element.attrib[key]
             plain = key.rpartition("}")[2]
             if plain == "href":
-                element.set(plain, f"#{name}-{value[1:]}")
+                element.set(plain, f"#{name}-{value[1:]}" if value.startswith("#") else value)
             elif plain != "id":
                 element.set(plain, _short(plain, value, name))
             elif value in referred:

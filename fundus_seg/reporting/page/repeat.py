@@ -12,15 +12,16 @@ from typing import Any
 
 import pandas as pd
 
-from fundus_seg.config import Recipe, flatten, load_recipe
+from fundus_seg.config import CHANGE_NOTHING, Recipe, flatten, load_recipe
 from fundus_seg.evaluation.records import Evaluation
 from fundus_seg.protocol import Combination
 from fundus_seg.reporting.frames import captions_of
+from fundus_seg.reporting.page.kernels import MEASURE, measured_kernels
 from fundus_seg.reporting.page.results import Results
 from fundus_seg.reporting.runs import ScoredRun
 from fundus_seg.runs.folder import RunFolder
 
-_NAMED = {"preset", "holdout", "seed", "model.op", "data.sources", "train.save_every"}
+_NAMED = {"preset", "holdout", "seed", "model.op", "data.sources", *CHANGE_NOTHING}
 """Settings that have options of their own, or change no bit."""
 _DIGITS = 16
 ROOT = "ROOT"
@@ -47,6 +48,7 @@ def commands(results: Results) -> tuple[str, ...]:
     return (
         *lines,
         " ".join([*evaluate, *_protocol(first)]),
+        *([MEASURE] if measured_kernels(results)[0] else []),
         " ".join(["fundus-seg report runs --out report.html", *_protocol(first)]),
     )
 

@@ -27,6 +27,7 @@ from fundus_seg.reporting.page.blocks import (
 )
 from fundus_seg.reporting.page.cases import SHOWN_CASES, ranked_cases
 from fundus_seg.reporting.page.figures import inline_svg
+from fundus_seg.reporting.page.kernels import affinity
 from fundus_seg.reporting.page.repeat import ROOT, commands, input_rows, run_rows, version_rows
 from fundus_seg.reporting.page.results import Results
 from fundus_seg.reporting.page.score_sections import compared, leak, scores, seen, within
@@ -240,6 +241,7 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Results, Asked], Iterable[Block]]]] 
     "seen": ("Networks of every domain", seen),
     "boxes": ("Every case, by unseen domain", _boxes),
     "curves": ("Learning curves", _curves),
+    "affinity": ("What kernels learned of position", affinity),
     "clinical": ("Cup-to-disc ratios and anatomy", _clinical),
     "trust": ("Trust: risk against coverage", _trust),
     "cases": ("Worst, median and best cases", _cases),
