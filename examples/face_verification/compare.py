@@ -12,9 +12,9 @@ import argparse
 
 import pandas as pd
 from script import run
+from trained import add_grid, train_grid
 
 from fundus_seg.statistics.intervals import bootstrap_interval, mean_sd
-from grid import add_grid, train_grid
 
 
 def percent_right(rows: pd.DataFrame, op: str, width: float) -> pd.DataFrame:
