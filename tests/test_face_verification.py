@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from scipy.io import savemat
 from torch import nn
 
-from fundus_seg.errors import DataError, UsageError
+from fundus_seg.errors import DataError, RunError, UsageError
 from fundus_seg.models.backbones import Embedder, mobilenet_v2
+from fundus_seg.models.slots import SLOTS
 from fundus_seg.ops import TVConv2d
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "face_verification"
@@ -279,3 +281,53 @@ def test_a_longer_training_tells_unseen_identities_apart(tmp_path: Path, operato
         pass
     pairs = read_pairs(tmp_path / "pairs.txt", tmp_path / "test")
     assert ten_folds(similarities(network, pairs, 32), pairs.same, pairs.fold).mean() > 0.7
+
+
+class TestGrid:
+    """A grid of networks on few small faces, its costs and its figures."""
+
+    @pytest.fixture
+    def words(self, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        from costs import measure_throughput
+
+        few = partial(measure_throughput, batches=(1,), threads=(1,), repeats=2)
+        monkeypatch.setitem(SLOTS, "small", small_tvconv)
+        monkeypatch.setattr("figures.measure_throughput", few)
+        places = ["--train", drawn / "train", "--pairs", drawn / "pairs.txt", "--pictures", drawn / "test"]
+        how = ["--side", 32, "--epochs", 1, "--batch", 12, "--seeds", 1, "--ops", "depthwise,small"]
+        return [str(word) for word in (*places, *how, "--out", tmp_path / "out")]
+
+    def test_figures_from_one_command(
+        self, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        import compare
+        import figures
+
+        monkeypatch.setattr("sys.argv", ["figures.py", *words, "--plots", str(tmp_path / "plots")])
+        figures.main()
+        names = ["accuracy", "throughput", "trade-off", "affinity-small-x0.1"]
+        assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+            f"{n}.{end}" for n in names for end in ("png", "svg")
+        }
+        assert capsys.readouterr().out.count("trained") == 2
+        monkeypatch.setattr("sys.argv", ["compare.py", *words])
+        compare.main()
+        told = capsys.readouterr().out
+        assert "trained" not in told  # what is there is not trained again
+        assert "small - depthwise: " in told
+        monkeypatch.setattr("sys.argv", ["compare.py", *words, "--batch", "6"])
+        with pytest.raises(
+            RunError, match=r"recipe\.json: its networks differ from these in batch; choose another --out"
+        ):
+            compare.main()
+
+
+def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from script import run
+
+    def fails() -> None:
+        raise UsageError("wrong")
+
+    with pytest.raises(SystemExit, match="2"):
+        run(fails)
+    assert capsys.readouterr().err == "error: wrong\n"
