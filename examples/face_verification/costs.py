@@ -19,6 +19,7 @@ from torch import nn
 from train import FAMILIES, make_network
 
 from fundus_seg.cores import core_count
+from fundus_seg.errors import counted
 from fundus_seg.hardware import default_device, gpu_name, machine
 from fundus_seg.models import bake
 from fundus_seg.models.blocks import count_parameters
@@ -109,7 +110,7 @@ def main() -> None:
         )
     rates = measure_throughput(networks, options.side)
     for count, here in rates.groupby("threads"):
-        print(f"pictures in a second, {count} threads")
+        print(f"pictures in a second, {counted(count, 'thread')}")
         print(here.pivot(index="name", columns="batch", values="throughput").loc[[*networks]].round(1).to_string())
 
 

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from script import run
 from trained import Cell, add_grid, train_grid, trained_network
 
+from fundus_seg.errors import counted
 from fundus_seg.models import measure_layers
 from fundus_seg.models.backbones import Embedder
 from fundus_seg.runs.kernels import LayerKernels
@@ -43,16 +44,17 @@ COSTS = {
 
 
 def measured_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each operator and width of the rows of `train_grid`: `op`, `width`, `name`, `y`, `low` and `high`.
+    """A row for each operator and width of the rows of `train_grid`: `op`, `width`, `name`, `y`, `low`, `high` and `over`.
 
-    `y` is the mean accuracy in percent, `low` and `high` are the ends of its 95 % interval over seeds and pairs.
+    `y` is the mean accuracy in percent, `low` and `high` are the ends of its 95 % interval, and `over` says what
+    was resampled: runs are seeds, cases are pairs.
     """
     found = []
     patients = [identities(rows)]
     for op, width in rows[["op", "width"]].drop_duplicates().itertuples(index=False):
         right = percent_right(rows, op, width)
         interval = bootstrap_interval(right, patients=patients).within(0, 100)
-        ends = {"y": right.to_numpy().mean(), "low": interval.low, "high": interval.high}
+        ends = {"y": right.to_numpy().mean(), "low": interval.low, "high": interval.high, "over": interval.over}
         found.append({"op": op, "width": width, "name": _name(op, width), **ends})
     return pd.DataFrame(found)
 
@@ -77,11 +79,12 @@ def draw(options: Namespace, rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]
     measured = {"macs": millions, "throughput": costs["throughput"], "memory": mebibytes}
 
     points = accuracy.assign(row="accuracy", panel="", line=accuracy["op"], x=accuracy["name"].map(millions))
-    title = f"Accuracy against MACs over widths, 95 % intervals; {told}"
+    within = f"95 % intervals over {accuracy['over'][0]}"
+    title = f"Accuracy against MACs over widths, {within}; {told}"
     yield "accuracy", draw_curves(points, rows=ACCURACY, panel="", across=COSTS["macs"], title=title)
 
     points = rates.assign(row="throughput", line=rates["name"], x=rates["batch"], y=rates["throughput"])
-    points["panel"] = points["threads"].map("{} threads".format)
+    points["panel"] = points["threads"].map(lambda threads: counted(threads, "thread"))
     title = f"Throughput, with quartiles; {told}"
     yield (
         "throughput",
@@ -93,7 +96,7 @@ def draw(options: Namespace, rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]
     points = pd.concat(
         accuracy.assign(row="accuracy", panel=cost, x=accuracy["name"].map(of)) for cost, of in measured.items()
     )
-    title = f"Accuracy, with 95 % intervals, against costs; {told}"
+    title = f"Accuracy against costs, {within}; {told}"
     yield "trade-off", draw_trade_off(points, rows=ACCURACY, panels=COSTS, title=title)
 
     for name, network in networks.items():
