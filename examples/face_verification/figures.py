@@ -44,7 +44,7 @@ COSTS = {
 
 
 def measured_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each operator and width of the rows of `train_grid`: `op`, `width`, `name`, `y`, `low`, `high` and `over`.
+    """A row for each operator and width in the rows of `train_grid`: `op`, `width`, `name`, `y`, `low`, `high`, `over`.
 
     `y` is the mean accuracy in percent, `low` and `high` are the ends of its 95 % interval, and `over` says what
     was resampled: runs are seeds, cases are pairs.
