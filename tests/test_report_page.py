@@ -134,14 +134,14 @@ def test_the_table_is_the_one_that_evaluate_prints(found, text):
 
 def test_every_section_has_something_where_everything_is_there(text):
     page = Parsed(text)
-    assert [name for name, own in page.sections.items() if "Left out: " in own] == ["seen", "trust"]
+    assert [name for name, own in page.sections.items() if "Left out: " in own] == ["seen", "affinity", "trust"]
 
 
 def test_what_a_single_run_lacks_is_left_out_with_the_reason(tmp_path):
     write_run(tmp_path)
     page = Parsed(report_page(find_results([tmp_path]), QUICK))
     lacking = {name: text for name, text in page.sections.items() if "Left out: " in text}
-    assert list(lacking) == ["compared", "leak", "in-domain", "seen", "trust"]
+    assert list(lacking) == ["compared", "leak", "in-domain", "seen", "affinity", "trust"]
     assert "there is one operator alone, tvconv" in lacking["compared"]
     assert "fundus-seg evaluate --in-domain makes them" in lacking["in-domain"]
     linked = [own["href"] for tag, own in page.tags if tag == "a"]
@@ -352,7 +352,7 @@ def test_masks_of_another_tool_alone_have_a_page(tmp_path, truth):
     (found,) = find_results([tmp_path / "scores"])
     page = Parsed(report_page([found], QUICK))
     lacking = [name for name, text in page.sections.items() if "Left out: " in text]
-    assert lacking == ["compared", "leak", "in-domain", "seen", "curves", "trust", "published", "methods"]
+    assert lacking == ["compared", "leak", "in-domain", "seen", "curves", "affinity", "trust", "published", "methods"]
     assert "nnunet" in page.sections["scores"]
 
 

@@ -40,7 +40,8 @@ _AFFINES = (
 )
 _KERNELS = (
     "W as learned: deviation d of the kernels, the rms over channels and taps of their difference from the mean "
-    "kernel, as a share of the rms of all kernels; below, the spread, its rms over positions."
+    "kernel, as a share of the rms of all kernels, each map in a scale of its own from 0, dark blue, to its largest, "
+    "yellow; below, the spread, which is the rms of d over positions, and in brackets the largest."
 )
 _PADDING = (
     "Without padding: with convolutions of the generator that pad by the nearest value. What is left without both "
@@ -49,9 +50,9 @@ _PADDING = (
 )
 _EPOCHS = (
     "Upper rows: the affinity map that varies most after the last epoch shown, drawn as the difference from its mean "
-    "over positions, all epochs in the scale of the last, red above and blue below; below, its SD over positions. "
-    "Lower rows: deviation d of the kernels W, all in one scale from 0, dark blue, and the spread. The maps alone do "
-    "not tell what became of the kernels: position also enters by the norms' affines and by zero padding."
+    "over positions, red above and blue below; below, its SD over positions. Lower rows: deviation d of the kernels W"
+    " from 0, dark blue; below, the spread. All epochs of a row are in the scale of the last. The maps alone do not "
+    "tell what became of the kernels: position also enters by the norms' affines and by zero padding."
 )
 _NUMBERS = (
     "After each epoch that was kept: the SD of the affinity maps over positions (rms over maps); what the norms' "

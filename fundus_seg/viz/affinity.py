@@ -13,13 +13,15 @@ from fundus_seg.runs.kernels import LayerKernels
 from fundus_seg.viz.style import figure_of, plot_style
 
 REMOVED = {
-    ("affinity",): "W without A",
-    ("affines",): "W without affines",
-    ("affinity", "affines"): "W without both",
-    ("padding",): "W without padding",
+    ("affinity",): "W without\nA",
+    ("affines",): "W without\naffines",
+    ("affinity", "affines"): "W without\nboth",
+    ("padding",): "W without\npadding",
 }
 """What stands beside the kernels as learned: the parts that are without position, and the heading of their column."""
+LEARNED = "W as\nlearned"
 _DIVERGING, _SEQUENTIAL, _OF_AFFINES = "RdBu_r", "viridis", "Purples"
+_ROUNDING = 1e-4
 _PANEL = 0.92
 """Side of a panel in inches."""
 
@@ -29,7 +31,8 @@ def draw_affinity(layers: Mapping[str, LayerKernels], *, title: str) -> Figure:
 
     Affinity maps are drawn as the difference from their mean over positions, in one symmetric scale for each row; the
     numbers below are mean and SD over positions. Affines are drawn as the rms over norms, scales and shifts, from 0 to
-    the row's largest; the number is their rms. Deviations share one scale; the number below is the spread.
+    the row's largest; the number is their rms. Each map of deviations has a scale of its own, from 0 to its largest;
+    the numbers below are the spread and this largest.
 
     Args:
         layers: what was measured (`runs.kernels`), by the name of its row.
@@ -37,12 +40,11 @@ def draw_affinity(layers: Mapping[str, LayerKernels], *, title: str) -> Figure:
     """
     most = max((len(each.affinity) for each in layers.values() if each.affinity is not None), default=0)
     affines = any(each.affines is not None for each in layers.values())
-    headings = [f"A{number}" for number in range(1, most + 1)] + ["affines"] * affines + ["W as learned"]
+    headings = [f"A{number}" for number in range(1, most + 1)] + ["affines"] * affines + [LEARNED]
     headings += [
         name for removed, name in REMOVED.items() if any({*removed} <= {*each.parts} for each in layers.values())
     ]
-    limit = max(float(each.deviations[each.parts].max()) for each in layers.values())
-    size = (_PANEL * len(headings) + 1.6, (_PANEL + 0.13) * len(layers) + 0.7)
+    size = (_PANEL * len(headings) + 1.1, (_PANEL + 0.13) * len(layers) + 0.85)
     with plot_style():
         figure, grid = figure_of(title, size, len(layers), len(headings))
         for axes in grid.flat:
@@ -56,18 +58,12 @@ def draw_affinity(layers: Mapping[str, LayerKernels], *, title: str) -> Figure:
             if layer.affines is not None:
                 shown = np.sqrt(np.square(layer.affines).mean((0, 1)))
                 _show(panels["affines"], shown, f"{np.sqrt(np.square(shown).mean()):.3f}", cmap=_OF_AFFINES, vmin=0)
-            drawn = [((), "W as learned"), *REMOVED.items()]
-            for removed, heading in drawn:
+            for removed, heading in [((), LEARNED), *REMOVED.items()]:
                 if {*removed} <= {*layer.parts}:
                     kept = tuple(part for part in layer.parts if part not in removed)
-                    text = f"{100 * layer.spread(kept):.1f} %"
-                    image = _show(
-                        panels[heading], 100 * layer.deviations[kept], text, cmap=_SEQUENTIAL, vmin=0, vmax=100 * limit
-                    )
-        bar = figure.colorbar(image, ax=grid[:, -1].tolist(), fraction=0.06, aspect=12 * len(layers), shrink=0.9)
-        bar.set_label("deviation d [% of the kernels' rms]", fontsize=8)
-        bar.ax.tick_params(labelsize=7)
-        bar.ax.grid(visible=False)
+                    largest = float(layer.deviations[kept].max())
+                    text = f"{100 * layer.spread(kept):.1f} % (≤ {100 * largest:.0f})"
+                    _show(panels[heading], layer.deviations[kept], text, cmap=_SEQUENTIAL, vmin=0, vmax=_scale(largest))
     return figure
 
 
@@ -75,15 +71,14 @@ def draw_epochs(epochs: Mapping[int, Mapping[str, LayerKernels]], *, title: str)
     """How affinity maps and kernels moved: two rows for each operator, a column for each epoch.
 
     The upper row is the affinity map that varies most over positions at the last epoch, as the difference from its
-    mean, in the scale of that epoch; the lower one is the deviation d of the kernels, in one scale for all.
+    mean; the lower one is the deviation d of the kernels. All epochs of a row are in the scale of the last.
 
     Args:
         epochs: what was measured, by epoch and name of the row; of operators with affinity maps.
         title: title of the figure.
     """
     last = epochs[max(epochs)]
-    limit = max(float(each.deviations[each.parts].max()) for layers in epochs.values() for each in layers.values())
-    size = (_PANEL * len(epochs) + 1.6, (_PANEL + 0.13) * 2 * len(last) + 0.6)
+    size = (_PANEL * len(epochs) + 1.1, (_PANEL + 0.13) * 2 * len(last) + 0.6)
     with plot_style():
         figure, grid = figure_of(title, size, 2 * len(last), len(epochs))
         for axes in grid.flat:
@@ -93,7 +88,7 @@ def draw_epochs(epochs: Mapping[int, Mapping[str, LayerKernels]], *, title: str)
         for number, (name, layer) in enumerate(last.items()):
             own = _centred(layer)
             chosen = int(np.square(own).mean((1, 2)).argmax())
-            scale = _at_least(np.abs(own[chosen]).max())
+            scale, limit = _scale(np.abs(own[chosen]).max()), _scale(layer.deviations[layer.parts].max())
             upper, lower = grid[2 * number], grid[2 * number + 1]
             for axes, text in ((upper[0], f"{name}\nA{chosen + 1}"), (lower[0], f"{name}\nW")):
                 axes.text(-0.12, 0.5, text, transform=axes.transAxes, ha="right", va="center", fontsize=8)
@@ -101,9 +96,8 @@ def draw_epochs(epochs: Mapping[int, Mapping[str, LayerKernels]], *, title: str)
                 there = layers[name]
                 values = _centred(there)[chosen]
                 _show(above, values, f"SD {values.std():.3f}", cmap=_DIVERGING, vmin=-scale, vmax=scale)
-                deviation = 100 * there.deviations[there.parts]
                 text = f"{100 * there.spread():.1f} %"
-                _show(below, deviation, text, cmap=_SEQUENTIAL, vmin=0, vmax=100 * limit)
+                _show(below, there.deviations[there.parts], text, cmap=_SEQUENTIAL, vmin=0, vmax=limit)
     return figure
 
 
@@ -111,7 +105,7 @@ def _affinity(row: Sequence[Axes], layer: LayerKernels) -> None:
     if layer.affinity is None:
         return
     differences = _centred(layer)
-    scale = _at_least(np.abs(differences).max())
+    scale = _scale(np.abs(differences).max())
     for axes, values, own in zip(row, differences, layer.affinity, strict=False):
         _show(axes, values, f"{own.mean():.2f} ± {own.std():.3f}", cmap=_DIVERGING, vmin=-scale, vmax=scale)
 
@@ -122,9 +116,9 @@ def _centred(layer: LayerKernels) -> Any:
     return layer.affinity - layer.affinity.mean((1, 2), keepdims=True)
 
 
-def _at_least(scale: float) -> float:
-    """A scale that is not zero: equal values have the colour of the middle."""
-    return float(scale) or 1.0
+def _scale(largest: float) -> float:
+    """The end of a scale: what is 0 but for rounding is drawn as 0."""
+    return max(float(largest), _ROUNDING)
 
 
 def _show(axes: Axes, values: Any, text: str, **how: Any) -> Any:
