@@ -19,17 +19,16 @@ from fundus_seg.runs.atomic import atomic_path, frame_csv
 from fundus_seg.version import __version__
 
 BATCHES = (1, 2, 4, 8, 16)
+"""Numbers of photographs in a batch that the best throughput is sought among."""
 THREADS = (1, 2, 4)
 """Numbers of CPU threads that are tried, as far as there are cores."""
-_REPEATS = 5
+_REPEATS = 3
 
 
 def measure_costs(
     runs: Sequence[GridRun],
     out: Path,
     *,
-    batches: Sequence[int] = BATCHES,
-    repeats: int = _REPEATS,
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
     """The costs of inference of each column's network, side by side in this process, with random weights.
@@ -40,8 +39,6 @@ def measure_costs(
     Args:
         runs: those of the experiment.
         out: the folder of all runs.
-        batches: the numbers of photographs in a batch that the best throughput is sought among.
-        repeats: measured passes of each network at each batch and number of threads, at least 2.
         progress: told how far the measurement is.
 
     Returns:
@@ -61,8 +58,7 @@ def measure_costs(
         columns[run.operator] = {"name": run.operator, "column": run.label, "network": network}
         together.setdefault((spec["image_size"], frozen), {})[network] = spec
     frames = [
-        _kept(out, specs, size=size, frozen=frozen, batches=batches, repeats=repeats, progress=progress)
-        for (size, frozen), specs in together.items()
+        _kept(out, specs, size=size, frozen=frozen, progress=progress) for (size, frozen), specs in together.items()
     ]
     named = pd.DataFrame([*columns.values()])
     return named.merge(pd.concat(frames), on="network", validate="many_to_one").drop(columns="network")
@@ -74,20 +70,18 @@ def _kept(
     *,
     size: int,
     frozen: bool,
-    batches: Sequence[int],
-    repeats: int,
     progress: Progress,
 ) -> pd.DataFrame:
     """The costs of some networks: as they were measured here before, or else measured now and written."""
     threads = [1] if gpu_name() else [count for count in THREADS if count <= core_count()]
     with computing_with(threads[-1]):
-        key = [__version__, machine(), core_count(), size, sorted(specs), [*batches], threads, repeats]
+        key = [__version__, machine(), core_count(), size, sorted(specs), [*BATCHES], threads, _REPEATS]
         path = out / "costs" / f"{short_hash(key)}.csv"
         if path.exists():
             return _read(path)
-        found = profile([*specs.values()], size=size, frozen=frozen, repeats=4 * repeats, progress=progress)
+        found = profile([*specs.values()], size=size, frozen=frozen, repeats=4 * _REPEATS, progress=progress)
     measured = throughputs(
-        [*specs.values()], size=size, batches=batches, threads=threads, repeats=repeats, progress=progress
+        [*specs.values()], size=size, batches=BATCHES, threads=threads, repeats=_REPEATS, progress=progress
     )
     best = measured.loc[measured.groupby("network")["throughput"].idxmax()].reset_index(drop=True)
     found = found.assign(
@@ -95,7 +89,7 @@ def _kept(
         throughput=best["throughput"],
         best_batch=best["batch"],
         best_threads=best["threads"],
-        tried_batches=" ".join(map(str, batches)),
+        tried_batches=" ".join(map(str, BATCHES)),
         tried_threads=" ".join(map(str, threads)),
     )
     with atomic_path(path) as temporary:

@@ -60,9 +60,7 @@ def _common(runs: Sequence[GridRun]) -> tuple[str, ...]:
     """A line for the settings that all runs have and the preset has not, if there are any."""
     own = [run.config.differences(all_domains=(*run.config.unseen, *run.config.data.sources)) for run in runs]
     shared = [f"{key}={as_yaml(own[0][key])}" for key in own[0] if all(each.get(key) == own[0][key] for each in own)]
-    return (f"settings of all runs that differ from preset {runs[0].config.preset}: {', '.join(shared)}",) * bool(
-        shared
-    )
+    return (f"settings of all runs that differ from their preset: {', '.join(shared)}",) if shared else ()
 
 
 def _cost(runs: Sequence[GridRun], left: Sequence[GridRun], jobs: int) -> tuple[str, ...]:

@@ -1,0 +1,158 @@
+"""Suites: their files, what they plan, the table and plots that they end in, and crops that are aligned less well."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from small_runs import settings
+
+from fundus_seg.builtins import OPERATORS
+from fundus_seg.data.layout import open_root
+from fundus_seg.data.shift import shifted
+from fundus_seg.data.transforms import EachCase, augmentation
+from fundus_seg.errors import ConfigError, UsageError
+from fundus_seg.experiments import costs, plan, read_suite
+from fundus_seg.experiments.suites import suite_names
+
+OWN = """\
+reference: plain
+columns:
+  plain: {model.op: depthwise}
+  maps: {model.op: tvconv}
+  plain shifted: {model.op: depthwise, train.shift: 0.2}
+  maps shifted: {model.op: tvconv, train.shift: 0.2}
+"""
+
+
+def test_the_suites_of_the_package_are_data():
+    assert suite_names() == ["ablations", "operators", "sensitivity"]
+    labels = [setup.label for setup in read_suite("operators").setups]
+    assert labels == [name for name in OPERATORS if name in labels]
+    ablated = read_suite("ablations")
+    assert ablated.reference == "tvconv"
+    assert len({(setup.op, setup.settings) for setup in ablated.setups}) == len(ablated.setups)
+    shifts = [setup.settings for setup in read_suite("sensitivity").setups]
+    assert shifts[::2] == shifts[1::2] == [(), ("train.shift=0.05",), ("train.shift=0.1",), ("train.shift=0.2",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("columns: {a: {model.op: conv", "not valid YAML"),
+        ("columns:\n  a: {model.op: conv}\n  a: {model.op: tvconv}", ":3: not valid YAML: the key 'a' stands"),
+        ("columns: {a: {model.op: cnov}}", "column a: .*did you mean 'conv'"),
+        ("columns: {a: {model.opp: conv}}", "column a: .*did you mean 'model.op'"),
+        ("columns: {a: {train.epochs: 3}}", "column a: it names no operator; add model.op"),
+        ("columns: {mean-mask: {model.op: conv}}", "column mean-mask: .*give the column another name"),
+        ("columns: {a: {model.op: conv}}\nreference: b", "reference: unknown column 'b'"),
+        ("columns: {}", "it has no columns"),
+        ("columns: [conv]", "columns: .*write columns: "),
+        ("rows: {}", "rows: |columns: "),
+    ],
+)
+def test_a_fault_in_a_suite_s_file_is_told_with_the_file(text, message, tmp_path):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"suite .*own.yaml.*{message}"):
+        read_suite(str(tmp_path / "own.yaml"))
+
+
+def test_a_suite_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'operators'"):
+        read_suite("operator")
+    with pytest.raises(ConfigError, match=r"none\.yaml: No such file.*ablations, operators, sensitivity"):
+        read_suite(str(tmp_path / "none.yaml"))
+
+
+def test_a_suite_plans_the_runs_that_its_operators_would_make(draw_root, tmp_path):
+    root, out = open_root(draw_root()), tmp_path / "runs"
+    options = {"seeds": [0], "holdouts": ["A"], "config": "tiny", "overrides": ["optim.lr=3e-4"]}
+    suite = read_suite("operators")
+    by_suite = plan(root, out, suite=suite, **options)
+    by_ops = plan(root, out, ops=[setup.op for setup in suite.setups], **options)
+    assert [run.folder.path for run in by_suite] == [run.folder.path for run in by_ops]
+    assert by_suite[1].name == by_ops[1].name == "A depthwise seed 0"
+    assert by_suite[1].operator.startswith("depthwise-lr=0.0003-")
+    varied = plan(root, out, suite=suite, **options, vary=["model.generator_channels=4,8"])
+    assert [run.label for run in varied if run.config.model.op in ("conv", "tvconv")] == [
+        "conv",
+        "tvconv generator_channels=4",
+        "tvconv generator_channels=8",
+    ]
+    with pytest.raises(UsageError, match=r"train\.shift: the columns of suite sensitivity differ in it"):
+        plan(root, out, suite=read_suite("sensitivity"), **{**options, "overrides": ["train.shift=0.3"]})
+
+
+def test_a_suite_ends_in_one_table_and_its_plots(draw_root, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(costs, "BATCHES", (1, 2))
+    monkeypatch.setattr(costs, "THREADS", (1,))
+    root, own = draw_root(train=3, test=3), tmp_path / "own.yaml"
+    own.write_text(OWN)
+    options = ["--suite", own, "--data", root, "--config", "tiny", "--holdouts", "A", "--runs", "1", "--format", "json"]
+    options += ["--set", "train.epochs=1", "--set", "train.steps_per_epoch=1", "--executor", "serial"]
+    (listed,) = tables(command("benchmark", *options, "--dry-run").out)
+    assert [row["column"] for row in listed["rows"]] == ["plain", "maps", "plain shifted", "maps shifted"]
+    assert not (tmp_path / "runs").exists()
+    first = command("benchmark", *options, "--plots", tmp_path / "plots")
+    assert "[2/4] A maps seed 0: done" in first.err
+    for name in ("trade-off", "position", "boxes-dsc"):
+        assert (tmp_path / "plots" / f"{name}.svg").stat().st_size
+    _, position, table = tables(first.out)
+    rows = {row["column"]: row for row in table["rows"]}
+    assert list(rows) == ["mean-mask", "plain", "maps", "plain shifted", "maps shifted"]
+    assert rows["mean-mask"]["macs"] is None
+    assert rows["maps"]["baked_parameters"] < rows["maps"]["parameters"]
+    assert rows["maps"]["generation_macs"] > rows["plain"]["generation_macs"] == 0
+    assert rows["maps"]["macs"] == rows["maps shifted"]["macs"]
+    for name in ("throughput", "latency_s", "peak_memory_bytes", "best_batch", "best_threads"):
+        assert rows["plain"][name] > 0
+    for name in ("dsc_disc", "hd95_cup"):
+        assert rows["maps"][f"{name}_low"] <= rows["maps"][name] <= rows["maps"][f"{name}_high"]
+    assert rows["maps"]["gain_cup"] == pytest.approx(rows["maps"]["dsc_cup"] - rows["plain"]["dsc_cup"])
+    assert any(rows["plain"]["machine"] in note for note in table["notes"])
+    gains = {(row["structure"], row["holdout"], row["shift"]): row for row in position["rows"]}
+    assert gains["cup", "A", 0.0]["gain"] == gains["cup", "all", 0.0]["gain"] == pytest.approx(rows["maps"]["gain_cup"])
+    moved = gains["cup", "A", 0.2]
+    assert moved["change"] == pytest.approx(moved["gain"] - gains["cup", "A", 0.0]["gain"])
+    assert moved["ratio"] > 0
+    monkeypatch.setattr(costs, "profile", None)  # what was measured on this machine is not measured again
+    monkeypatch.setattr(costs, "throughputs", None)
+    assert command("benchmark", *options).out == first.out
+    assert "give one of the two" in command("benchmark", *options, "--ops", "conv", code=2).err
+
+
+def tables(text):
+    """The JSON documents that a command printed."""
+    decoder, found, start = json.JSONDecoder(), [], 0
+    while start < len(text.rstrip()):
+        document, start = decoder.raw_decode(text, start)
+        found.append(document)
+        start += len(text[start:]) - len(text[start:].lstrip())
+    return found
+
+
+@pytest.mark.parametrize("name", ["none", "flip+colour", "scale-crop"])
+def test_a_shift_moves_photograph_and_masks_together(name):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    masks = np.stack([image[..., 0] > 100, image[..., 0] > 180]).astype(np.uint8)
+
+    def made(shift):
+        augment = augmentation(name, 64, 7, shift=shift)
+        if augment is None:
+            return image, masks
+        if isinstance(augment, EachCase):
+            return augment.augment(image, masks, np.random.default_rng(3))
+        return augment(image, masks)
+
+    (plain, plain_masks), (moved, moved_masks) = made(0.0), made(0.2)
+    moves = [(down, right) for down in range(-13, 14) for right in range(-13, 14)]
+    found = [move for move in moves if np.array_equal(shifted(plain, np.array(move) / 64, 1.0), moved)]
+    assert len(found) == 1
+    np.testing.assert_array_equal(shifted(plain_masks, np.array(found[0]) / 64, 1.0, axes=(1, 2)), moved_masks)
+
+
+def test_a_shift_names_the_run_only_where_there_is_one():
+    assert settings("train.shift=0").recipe(all_domains="ABCD") == settings().recipe(all_domains="ABCD")
+    assert "shift=0.1" in settings("train.shift=0.1").recipe(all_domains="ABCD")
