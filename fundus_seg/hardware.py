@@ -17,6 +17,11 @@ def gpu_name() -> str | None:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
+def default_device() -> torch.device:
+    """Where networks compute unless the caller says otherwise: on the first GPU, or else on the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def machine() -> str:
     """The GPU, or else the processor with torch's threads, and torch's version, in one line."""
     threads = torch.get_num_threads()

@@ -21,7 +21,7 @@ from torch.autograd.profiler import profile as profiler
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from fundus_seg.errors import FundusSegError
-from fundus_seg.hardware import machine
+from fundus_seg.hardware import default_device, machine
 from fundus_seg.models import bake, build_model
 from fundus_seg.models.blocks import count_parameters, count_trained
 from fundus_seg.models.deeplab import DeepLabV3Plus
@@ -127,34 +127,63 @@ def throughputs(
     repeats: int = REPEATS,
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
-    """Measure how many photographs networks take in a second, by batch and number of threads, side by side.
-
-    Networks and inference are those of `profile`, and the networks take turns in the same way.
+    """Measure how many photographs networks of `build_model` take in a second, as `network_throughputs` does.
 
     Args:
         specs: the arguments of `build_model` for each network, without its weights.
         size: height and width of the photographs in pixels, a multiple of 16.
-        batches: numbers of photographs in a batch.
-        threads: numbers of CPU threads; on a GPU they make no difference, and one number is enough.
-        repeats: measured passes of each network at each batch and number of threads.
+        batches: as in `network_throughputs`, and so are the others.
+        threads: numbers of CPU threads.
+        repeats: measured passes.
         progress: where to show how far the measurement is.
-
-    Returns:
-        A row per network, batch and number of threads: `network`, its place in `specs`; `batch`, `threads`, and
-        `throughput`, photographs in a second, by the median of the passes.
 
     Raises:
         UsageError, FundusSegError: as `profile`.
     """
-    networks, device = _networks(specs, size)
+    networks, _ = _networks(specs, size)
+    return network_throughputs(
+        networks, size=size, batches=batches, threads=threads, repeats=repeats, progress=progress
+    )
+
+
+def network_throughputs(
+    networks: Sequence[nn.Module],
+    *,
+    size: int,
+    batches: Sequence[int],
+    threads: Sequence[int],
+    repeats: int = REPEATS,
+    progress: Progress = SILENT,
+) -> pd.DataFrame:
+    """Measure how many pictures networks take in a second, by batch and number of threads, side by side.
+
+    Inference is that of `profile`, and the networks take turns in the same way.
+
+    Args:
+        networks: in evaluation mode; each takes (B, 3, size, size), and is moved to the GPU where there is one.
+        size: height and width of the pictures in pixels.
+        batches: numbers of pictures in a batch.
+        threads: numbers of CPU threads; on a GPU they make no difference, and one number is enough.
+        repeats: measured passes of each network at each batch and number of threads, at least 2.
+        progress: where to show how far the measurement is.
+
+    Returns:
+        A row per network, batch and number of threads: `network`, its place in `networks`; `batch`, `threads`, and
+        `throughput`, pictures in a second, by the median of the passes, with `low` and `high` by their quartiles.
+
+    Raises:
+        FundusSegError: memory does not suffice.
+    """
+    device = default_device()
     rows = []
     with progress.task("throughput", len(batches) * len(threads) * repeats) as advance:
         for count, batch in product(threads, batches):
             with computing_with(count), _memory_that_suffices(size, batch):
                 rounds = _rounds(_passes(networks, batch=batch, size=size, device=device), repeats, device, advance)
             for number, seconds in enumerate(zip(*rounds, strict=True)):
-                row = {"network": number, "batch": batch, "threads": count}
-                rows.append({**row, "throughput": batch / statistics.median(seconds)})
+                fast, median, slow = statistics.quantiles(seconds, method="inclusive")
+                rates = {"low": batch / slow, "throughput": batch / median, "high": batch / fast}
+                rows.append({"network": number, "batch": batch, "threads": count, **rates})
     return pd.DataFrame(rows)
 
 
@@ -212,7 +241,7 @@ def peak_memory(fn: Callable[[], object], device: torch.device | str = "cpu") ->
 def _networks(specs: Sequence[Mapping[str, Any]], size: int) -> tuple[list[DeepLabV3Plus], torch.device]:
     """The networks in evaluation mode, still on the CPU, and the device to measure them on."""
     check_side("size", size)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     return [build_model(**spec).eval() for spec in specs], device
 
 
@@ -244,9 +273,9 @@ def _rounds(
 
 def _backend() -> str:
     """Name of the backend of translation-variant convolutions here, and why no faster one is used."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     name = dispatch.backend(torch.empty(0, device=device)).__name__.rpartition(".")[2]
-    reason = native.unavailable() if device == "cpu" else None
+    reason = native.unavailable() if device.type == "cpu" else None
     return f"{name} ({reason})" if reason else name
 
 

@@ -1,26 +1,26 @@
 """Train a light network for face verification as the TVConv paper does, and verify it by ten folds.
 
-    python train.py                                  phantom faces, MobileNetV2 x0.1 with TVConv, a few minutes
-    python train.py --train FACES --pairs lfw/pairs.txt --pictures lfw/aligned --epochs 38 --batch 512
+    python train.py --side 32                        phantom faces, MobileNetV2 x0.1 with TVConv, a few minutes
+    python train.py --train FACES --pairs lfw/pairs.txt --pictures lfw/aligned --workers 8
 
-Without `--train` the phantom is drawn into a temporary folder. Pictures must be aligned and square.
+It trains on the GPU where there is one. Pictures must be aligned and square.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from faces import Identities, read_pairs
-from phantom import make_faces
+from faces import Identities
+from script import PAPER, add_data, add_recipe, opened, recipe, run
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from verification import by_fold, similarities, ten_folds
 
+from fundus_seg.errors import UsageError
+from fundus_seg.hardware import default_device
 from fundus_seg.models.backbones import Embedder, mobilenet_v2, shufflenet_v2
 from fundus_seg.seeding import seeded
 from fundus_seg.statistics.intervals import mean_sd
@@ -28,10 +28,13 @@ from fundus_seg.statistics.intervals import mean_sd
 FAMILIES = {"mobilenetv2": mobilenet_v2, "shufflenetv2": shufflenet_v2}
 MARGIN, SCALE = 0.35, 32.0
 """Of the released code; the paper of AM-Softmax has the scale 30."""
-LEARNING_RATE, BATCH, MOMENTUM, WEIGHT_DECAY = 0.1, 512, 0.9, 5e-4
-"""The learning rate is that of this batch; smaller batches get less in proportion. At 0.1, batches of 32 diverge."""
-EPOCHS, DROPS = 38, (22, 30, 35)
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
+"""The learning rate of BATCH; smaller batches get less in proportion. At 0.1, batches of 32 diverge."""
+EPOCHS, BATCH = PAPER
+DROPS = (22, 30, 35)
 """The epochs at which the learning rate falls to a tenth; of fewer epochs they are the same shares."""
+DIMENSIONS = 512
+"""Of the embeddings."""
 
 
 class AMSoftmax(nn.Module):
@@ -52,29 +55,71 @@ class AMSoftmax(nn.Module):
         return F.cross_entropy(SCALE * (cosine - margin), labels)
 
 
+def make_network(family: str, width: float, operator: str, *, side: int, seed: int) -> Embedder:
+    """A network with the operator in all of its depthwise slots, on the device that trains it.
+
+    Args:
+        family: a key of `FAMILIES`.
+        width: the family's width multiplier.
+        operator: "depthwise" or a key of `fundus_seg.models.slots.SLOTS`.
+        side: of the pictures in pixels.
+        seed: of the weights.
+
+    Raises:
+        UsageError: as `mobilenet_v2` and `shufflenet_v2`.
+    """
+    with seeded(seed, 0, "network"):
+        network = Embedder(FAMILIES[family](width, operator, image_size=side), dimensions=DIMENSIONS)
+    return network.to(default_device())
+
+
 def train(
-    network: nn.Module, data: Identities, *, dimensions: int, epochs: int, batch: int, seed: int
+    network: nn.Module,
+    data: Identities,
+    *,
+    epochs: int,
+    batch: int,
+    seed: int,
+    dimensions: int = DIMENSIONS,
+    workers: int = 0,
 ) -> Iterator[float]:
     """Train the network in place; the mean loss of each epoch, one after another.
 
     SGD, every parameter decays; pictures are mirrored with probability 0.5. A last batch that is not full is left out.
+
+    Args:
+        network: pictures (B, 3, side, side) to embeddings (B, dimensions).
+        data: what it is trained on, at least a batch.
+        epochs: passes over the data.
+        batch: pictures of a step.
+        seed: of everything drawn.
+        dimensions: of the embeddings.
+        workers: processes that read pictures.
+
+    Raises:
+        UsageError: there are fewer pictures than a batch has.
     """
+    if len(data) < batch:
+        raise UsageError(f"--batch {batch}: there are only {len(data)} pictures; take at most that")
+    device = next(network.parameters()).device
     with seeded(seed, 0, "margin"):
-        loss_of = AMSoftmax(dimensions, data.identities)
+        loss_of = AMSoftmax(dimensions, data.identities).to(device)
     parameters = [*network.parameters(), *loss_of.parameters()]
     optimiser = torch.optim.SGD(
         parameters, lr=LEARNING_RATE * batch / BATCH, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
     drops = [round(drop * epochs / EPOCHS) for drop in DROPS]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, drops)
-    loader = DataLoader(data, batch, shuffle=True, drop_last=True)
+    pinned = device.type == "cuda"
+    loader = DataLoader(data, batch, shuffle=True, drop_last=True, num_workers=workers, pin_memory=pinned)
     for epoch in range(epochs):
         network.train()
         total = 0.0
         with seeded(seed, epoch, "faces"):
             for pictures, labels in loader:
                 mirrored = torch.rand(len(pictures), 1, 1, 1) < 0.5
-                loss = loss_of(network(torch.where(mirrored, pictures.flip(-1), pictures)), labels)
+                seen = torch.where(mirrored, pictures.flip(-1), pictures).to(device, non_blocking=True)
+                loss = loss_of(network(seen), labels.to(device, non_blocking=True))
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -86,35 +131,21 @@ def train(
 def main() -> None:
     """Read the options, train, and print the accuracy."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--train", type=Path, help="folder with a folder of pictures for each identity")
-    parser.add_argument("--pairs", type=Path, help="file of pairs")
-    parser.add_argument("--pictures", type=Path, help="folder of the pictures that the pairs name")
+    add_data(parser, side=96)
     parser.add_argument("--family", choices=FAMILIES, default="mobilenetv2")
     parser.add_argument("--width", type=float, default=0.1)
-    parser.add_argument("--op", default="tvconv", help="operator in the depthwise slots")
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--side", type=int, default=96, help="side of the pictures in pixels")
+    parser.add_argument("--op", default="tvconv", help="operator in the depthwise slots (default: %(default)s)")
+    add_recipe(parser)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    given = [options.train, options.pairs, options.pictures]
-    if any(given) and not all(given):
-        parser.error("--train, --pairs and --pictures belong together")
-    with tempfile.TemporaryDirectory() as folder:
-        if not any(given):
-            make_faces(Path(folder), seed=0, side=options.side)
-            given = [Path(folder, "train"), Path(folder, "pairs.txt"), Path(folder, "test")]
-        data, pairs = Identities(given[0]), read_pairs(*given[1:])
-        with seeded(options.seed, 0, "network"):
-            backbone = FAMILIES[options.family](options.width, options.op, image_size=options.side)
-            network = Embedder(backbone, dimensions=512)
-        losses = train(network, data, dimensions=512, epochs=options.epochs, batch=options.batch, seed=options.seed)
-        for epoch, loss in enumerate(losses, 1):
+    with opened(options) as (data, pairs):
+        network = make_network(options.family, options.width, options.op, side=options.side, seed=options.seed)
+        for epoch, loss in enumerate(train(network, data, seed=options.seed, **recipe(options)), 1):
             print(f"epoch {epoch}: loss {loss:.3f}", flush=True)
-        right = ten_folds(similarities(network, pairs), pairs.same, pairs.fold)
+        right = ten_folds(similarities(network, pairs, options.side), pairs.same, pairs.fold)
         mean, sd = mean_sd(100 * by_fold(right, pairs.fold))
         print(f"{options.op}: {mean:.2f} % of {len(right)} pairs right, SD {sd:.2f} over ten folds")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from faces import FOLDS, Pairs, read_picture
+from faces import read_picture
 from numpy.typing import NDArray
+from pairs import FOLDS, Pairs
 from torch import Tensor, nn
 
 
@@ -45,14 +46,24 @@ def best_threshold(similarity: NDArray[np.float64], same: NDArray[np.bool_]) -> 
 
 
 @torch.no_grad()
-def similarities(network: nn.Module, pairs: Pairs, *, batch: int = 64) -> NDArray[np.float64]:
-    """Cosine (N,) of the embeddings of each pair's two pictures; the network is left in evaluation mode."""
+def similarities(network: nn.Module, pairs: Pairs, side: int, *, batch: int = 64) -> NDArray[np.float64]:
+    """Cosine (N,) of the embeddings of each pair's two pictures; the network is left in evaluation mode.
+
+    Args:
+        network: pictures (B, 3, side, side) to embeddings (B, dimensions).
+        pairs: what is compared.
+        side: of the pictures in pixels.
+        batch: pictures that are embedded at once.
+
+    Raises:
+        DataError: a picture cannot be read, or has another size.
+    """
     network.eval()
     device = next(network.parameters()).device
     files = sorted({*pairs.left, *pairs.right})
     embeddings: list[Tensor] = []
     for start in range(0, len(files), batch):
-        pictures = torch.stack([read_picture(path) for path in files[start : start + batch]])
+        pictures = torch.stack([read_picture(path, side) for path in files[start : start + batch]])
         embeddings.append(F.normalize(network(pictures.to(device))).cpu().double())
     of = dict(zip(files, torch.cat(embeddings), strict=True))
     return np.array([float(of[one] @ of[two]) for one, two in zip(pairs.left, pairs.right, strict=True)])

@@ -1,4 +1,4 @@
-"""Read masks from MATLAB files. Nothing in such a file is executed, and what it unpacks to is bounded."""
+"""Read MATLAB files, and masks from them. Nothing in such a file is executed, and what it unpacks to is bounded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADER, _TAG, _COMPRESSED = 128, 8, 15  # bytes of a file's header and of an el
 def mat_labels(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> NDArray[np.bool_]:
     """The variable `mask` of a MATLAB file, an array (H, W) of 0 background, 1 rim, 2 cup, as (2, H, W) bool."""
     (path,) = paths
-    labels = _variable(path, "mask")
+    labels = variable(path, "mask")
     if labels is None or labels.ndim != 2 or labels.dtype.kind not in "buif" or not 0 < labels.size <= MAX_PIXELS:
         raise DataError("no variable `mask` that is a picture; download it again", path)
     if not np.isin(labels, (0, 1, 2)).all():
@@ -31,8 +31,12 @@ def mat_labels(paths: Sequence[Path], frame: tuple[int, int], rules: Rules) -> N
     return np.stack([labels != 0, labels == 2])
 
 
-def _variable(path: Path, name: str) -> NDArray[np.generic] | None:
-    """A variable of a file in MATLAB's format 4 to 7; None if it has none of that name."""
+def variable(path: Path, name: str) -> NDArray[np.generic] | None:
+    """A variable of a file in MATLAB's format 4 to 7; None if it has none of that name.
+
+    Raises:
+        DataError: the file cannot be read, is of another format, or unpacks to far more than a file of its kind.
+    """
     from scipy.io import loadmat
 
     content = content_of(path, _MOST_BYTES)
@@ -44,7 +48,7 @@ def _variable(path: Path, name: str) -> NDArray[np.generic] | None:
     except DataError:
         raise
     except NotImplementedError as error:
-        raise DataError("a file of MATLAB 7.3; save its mask with `save -v7`", path) from error
+        raise DataError("a file of MATLAB 7.3; save it with `save -v7`", path) from error
     except Exception as error:  # a reader may raise any exception when the bytes do not fit the header
         raise DataError(f"not a whole MATLAB file ({one_line(error)}); download it again", path) from error
 

@@ -21,6 +21,7 @@ from fundus_seg.data.cache import RESAMPLING
 from fundus_seg.data.framing import Framing
 from fundus_seg.errors import CheckpointError, DataError, RunError, UsageError
 from fundus_seg.exchanged import is_onnx_folder
+from fundus_seg.hardware import default_device
 from fundus_seg.inference.calibration import calibration_of
 from fundus_seg.inference.onnx_network import load_onnx
 from fundus_seg.inference.postprocess import clean_by
@@ -186,7 +187,7 @@ class Predictor(Segmenter):
         temperatures: Sequence[float] | None = None,
         mirrored: bool = False,
     ) -> None:
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or default_device()
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"unknown precision {precision!r}: pass 'fp32' or 'bf16'.")

@@ -59,6 +59,7 @@ class Backbone(nn.Sequential):
         last_channels: of the convolution that `Embedder` adds.
         activation: the class of the activation behind it.
         strides: the stride of the map that each step gives; a step is an element of one of the parts.
+        stages: the stage of each step, as s1; empty for a step in none.
 
     Args:
         parts: the parts of the network in their order, by the names that their weights have in torchvision.
@@ -69,12 +70,14 @@ class Backbone(nn.Sequential):
         parts: dict[str, nn.Sequential],
         *,
         strides: list[int],
+        stages: list[str],
         channels: int,
         last_channels: int,
         activation: type[nn.Module],
     ) -> None:
         super().__init__(OrderedDict(parts))
         self.strides = strides
+        self.stages = stages
         self.channels = channels
         self.last_channels = last_channels
         self.activation = activation
@@ -82,10 +85,13 @@ class Backbone(nn.Sequential):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps x (B, 3, H, W) to the list of maps."""
         maps = {1: x}
-        steps = (step for part in self for step in part.children())
-        for stride, step in zip(self.strides, steps, strict=True):
+        for stride, step in zip(self.strides, self.steps(), strict=True):
             x = maps[stride] = step(x)
         return list(maps.values())
+
+    def steps(self) -> list[nn.Module]:
+        """The steps in their order."""
+        return [step for part in self for step in part.children()]
 
 
 class Embedder(nn.Module):
@@ -151,6 +157,7 @@ def mobilenet_v2(
     return Backbone(
         {"features": layers},
         strides=_change(steps, operator, image_size, first_stride, output_stride, stages),
+        stages=[stage for stage, _ in steps],
         channels=layers[-1].out_channels,
         last_channels=8 * round(64 * max(1.0, width)),
         activation=nn.ReLU6,
@@ -192,6 +199,7 @@ def shufflenet_v2(
     return Backbone(
         parts | stage_parts,
         strides=_change(steps, operator, image_size, first_stride, output_stride, stages),
+        stages=[stage for stage, _ in steps],
         channels=channels[3],
         last_channels=channels[4],
         activation=nn.ReLU,

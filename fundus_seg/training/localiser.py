@@ -18,6 +18,7 @@ from fundus_seg.builtins import BACKGROUND
 from fundus_seg.data.dataset import read_sample
 from fundus_seg.data.field import field_box
 from fundus_seg.data.layout import DataRoot
+from fundus_seg.hardware import default_device
 from fundus_seg.models import scale_photographs
 from fundus_seg.models.localiser import LocaliserNet
 from fundus_seg.phantom.frames import FRAME_CAMERAS, draw_frame
@@ -128,7 +129,7 @@ def framed(image: NDArray[np.uint8], disc: NDArray[np.bool_]) -> Framed:
 
 
 def _fit(pool: Sequence[Framed], effort: Effort, seed: int, progress: Progress) -> LocaliserNet:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     with reproducible(1), seeded(seed, 0, "localiser"):
         network = LocaliserNet().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)

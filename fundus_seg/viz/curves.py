@@ -35,6 +35,8 @@ def draw_curves(points: pd.DataFrame, *, rows: Mapping[str, str], panel: str, ac
                     own, look = here[here["line"] == name].sort_values("x"), line(number)
                     axes.plot(own["x"], own["y"], **look, marker="o", markersize=3)
                     axes.fill_between(own["x"], own["low"], own["high"], color=look["color"], alpha=0.2, linewidth=0)
+                    if len(own) == 1:  # a band has no width there
+                        axes.vlines(own["x"], own["low"], own["high"], color=look["color"], linewidth=0.8)
         for axes, domain in zip(grid[0], panels, strict=True):
             axes.set_title(f"{panel} {domain}".strip())
         for axes in grid[-1]:
