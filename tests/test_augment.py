@@ -324,7 +324,7 @@ class TestThreads:
             image[:], masks[:] = 0, 1
             return image, masks
 
-        monkeypatch.setattr("fundus_seg.data.batches.augmentation", lambda *_: EachCase(blackened))
+        monkeypatch.setattr("fundus_seg.data.batches.augmentation", lambda *_, **__: EachCase(blackened))
         batches = drawn_batches("flip")
         assert all(not batch.images.any() and batch.masks.all() for batch in batches.epoch(0))
         assert all(cases[1:].all() for cases in batches._images)
