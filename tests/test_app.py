@@ -309,6 +309,6 @@ class TestBrowser:
         browser.ask(f"{first}.focus(); {first}.select()")
         browser.page("Input.insertText", text="10")
         browser.press("Enter", 13)
-        browser.wait("document.querySelector('.columns').innerText.includes('given')")
+        browser.wait("document.querySelector('.columns').textContent.includes('given')")
         assert browser.ask(f"{first}.value") == "10"
         browser.wait("document.activeElement.innerText == 'Measure this box'")
