@@ -112,6 +112,8 @@ class Browser:
             " const {x, y, width, height} = each.getBoundingClientRect(); return [x, y, width, height]})()"
         )
         x, y, width, height = frame
+        self.ask("window.drawn = 0; requestAnimationFrame(() => requestAnimationFrame(() => {window.drawn = 1}))")
+        self.wait("window.drawn")
         for kind, (across, down) in (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)):
             self.page(
                 "Input.dispatchMouseEvent",

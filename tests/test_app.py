@@ -254,7 +254,8 @@ class TestBrowser:
 
         browser.ask("[...document.querySelectorAll('.entry')].find(each => each.innerText.includes('eye2')).focus()")
         browser.press("Enter", 13)
-        browser.wait("document.querySelector('h2').innerText == 'eye2.png' && document.querySelector('.draw img').complete")
+        browser.wait("document.querySelector('h2').innerText == 'eye2.png'")
+        browser.wait("document.querySelector('.draw img')?.complete")
         assert browser.ask(SHOWN) == f"{float(plain[1]['vertical_cdr']):.2f}"
         browser.drag(".draw", (0.5, 0.4), (0.6, 0.5))
         browser.wait(f"[...document.querySelectorAll('.side input')][0].value != {plain[1]['crop_x']!r}")

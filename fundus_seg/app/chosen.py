@@ -167,7 +167,8 @@ class Chosen:
             ui.notify(one_line(error), type="warning")
             return
         await self._again(roi)
-        ui.run_javascript(f"getHtmlElement({self._given.id})?.focus()")
+        # the client of the place, since the form that was sent is gone
+        self._place.client.run_javascript(f"getHtmlElement({self._given.id})?.focus()")
 
     async def _again(self, roi: Roi) -> None:
         if not self._busy:
