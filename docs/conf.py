@@ -25,7 +25,14 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "benchmarks/*.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = [
+    "docs/**.md",
+    "benchmarks/*.md",
+    "examples/*/README.md",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
 exclude_patterns = [".*", "build", "runs", "site", "benchmarks/methods.md", "benchmarks/recipe.md"]
 """The last two are part of docs/methods.md and docs/recipe.md."""
 
