@@ -15,7 +15,7 @@ from phantom import make_faces
 
 from fundus_seg.errors import FundusSegError, UsageError
 
-PAPER, PHANTOM = (38, 512), (24, 64)
+PAPER, PHANTOM = (38, 512), (60, 64)
 """Epochs and batch where the options do not say them."""
 
 
