@@ -174,7 +174,7 @@ def _gather_kernel(
             for v in tl.static_range(K):
                 x, x_found = _neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, TRANSPOSED)
                 found = inside & y_found & x_found
-                kernel = weight + c * weight_c + (u * K + v) * weight_tap
+                kernel = weight + c * weight_c + tl.cast(u * K + v, INDEX) * weight_tap
                 if TRANSPOSED:  # a kernel belongs to a position of the output, here the source
                     kernel += y * weight_row + x * weight_col
                 else:
@@ -238,7 +238,7 @@ def _grad_weight_kernel(
                 next_grad = _load(here, grad_b, first, batch, found, BLOCK_B, INDEX, ACCUMULATOR)
                 next_source = _load(there, source_b, first, batch, found, BLOCK_B, INDEX, ACCUMULATOR)
                 total += tl.sum(next_grad * next_source, axis=0)
-            kernel = result + c * result_c + i * result_row + j * result_col + (u * K + v) * result_tap
+            kernel = result + c * result_c + i * result_row + j * result_col + tl.cast(u * K + v, INDEX) * result_tap
             tl.store(kernel, total.to(result.dtype.element_ty), mask=inside)
 
 
