@@ -8,9 +8,9 @@ read from memory once, or nearly so. The gradient of x is gathered by the same k
 sums over its own channels (S) or positions (F) and writes the sum; torch then adds up those of all programs. There are
 no atomics, so the same call gives the same bits. Sums are made in float32, or in float64 for float64.
 
-Equal to the equation in Triton's interpreter, and compiled for compute capabilities 8.0 and 9.0. Nothing here was
-measured on a GPU: neither its time nor its blocks, which were chosen by the size of what they read and write
-(`benchmarks/gpu_ddf.py` measures them).
+No GPU was at hand: nothing here was timed. The kernels equal the equation in Triton's interpreter, and compile for
+compute capabilities 8.0 and 9.0 without spilled registers (k 3 and 5, all precisions). The blocks were chosen by that
+and by the bytes that they read and write, not by measurement; `benchmarks/gpu_ddf.py` checks and times all on a GPU.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _gather(
 def _blocks(x: Tensor) -> tuple[tuple[int, int], dict[str, Any]]:
     """The numbers of blocks of positions and of channels of x (B, C, h, w), and the sizes of a block.
 
-    64 positions x 32 channels, or more of the one where there are fewer of the other: so the filters, and the sums
-    that become their gradients, are small beside the map.
+    64 positions x 32 channels, or more of the one where there are fewer of the other: filters, and the sums that become
+    their gradients, are small beside the map then, and 8 sums of a thread fit its registers.
     """
     channels, rows, cols = x.shape[1:]
     block_cols = _fit(16, cols)
