@@ -135,7 +135,6 @@ class TestEquations:
             module(x.contiguous(memory_format=torch.channels_last)).float().square().mean().backward()
         assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
 
-
     @pytest.mark.parametrize("channels_last", [False, True])
     def test_ddf_s_filter_is_an_operator_of_torch(self, channels_last: bool) -> None:
         """Its function for tensors without numbers gives the shapes and layouts that the numbers have."""
