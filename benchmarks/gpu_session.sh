@@ -16,7 +16,7 @@ out=$(mkdir -p "$1" && cd "$1" && pwd) || exit 1
 wheels=${2:+$(cd "$2" && pwd)}
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 end=$((SECONDS + ${SECONDS_IN_ALL:-540}))
-parts=${PARTS:-check operator steps table grid tiles}
+parts=${PARTS:-check operator ddf steps table grid tiles}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export PYTHONUNBUFFERED=1 FUNDUS_SEG_CACHE=$scratch/cache TRITON_CACHE_DIR=$scratch/triton TMPDIR=$scratch
@@ -76,6 +76,7 @@ for each in $parts; do
     case $each in
         check) part check 100 python3 benchmarks/gpu_operator.py --part check --processes 14 ;;
         operator) part operator 60 python3 benchmarks/gpu_operator.py --part time ;;
+        ddf) part ddf 80 python3 benchmarks/gpu_ddf.py --processes 14 ;;
         steps) part steps 110 python3 benchmarks/gpu_step.py ;;
         table) part table 110 python3 benchmarks/gpu_table.py ;;
         grid) part grid 150 python3 benchmarks/gpu_table.py --jobs 4 ;;

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -267,3 +268,27 @@ def test_plain_formulations_compute_the_same() -> None:
     for name, plain in PLAIN.items():
         operator = OPERATORS[name](16).double().eval()
         torch.testing.assert_close(plain(operator, x), operator(x))
+
+
+def test_the_gpu_s_ddf_is_checked_and_timed_beside_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpu_ddf
+    import gpu_operator
+    from timing import Spread
+
+    def side_by_side(jobs: Mapping[Any, Callable[[], object]], rounds: int) -> tuple[dict[Any, Spread], int]:
+        for job in jobs.values():
+            job()
+        return {name: Spread.of([4.0 if name[-1] is True else 2.0] * rounds) for name in jobs}, 0
+
+    for module in (gpu_ddf, gpu_operator):
+        monkeypatch.setattr(module, "DEVICE", "cpu")
+    for name, value in {"MEBI": 1, "GEOMETRIES": [(2, 5, (4, 3), 3)], "side_by_side": side_by_side}.items():
+        monkeypatch.setattr(gpu_ddf, name, value)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(gpu_ddf, "triton_version", lambda: "0")
+    assert gpu_ddf.fault_of((gpu_ddf.GEOMETRIES[0], torch.float32, True)) is None
+    text = gpu_ddf.report(rounds=2)
+    assert text.count("| 4.00 (4.00-4.00) | 2.00 (2.00-2.00) | 2.0 |") == 8
+    forward = gpu_ddf.decoupled_filter
+    monkeypatch.setattr(gpu_ddf, "decoupled_filter", lambda x, *a: forward(x, *a) + (x.dtype != torch.float64))
+    assert str(gpu_ddf.fault_of((gpu_ddf.GEOMETRIES[0], torch.float32, True))).startswith("WRONG")

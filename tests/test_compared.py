@@ -25,6 +25,7 @@ from fundus_seg.models.checkpoint import load_network
 from fundus_seg.models.operators import BranchSettings
 from fundus_seg.models.shapes import without_numbers
 from fundus_seg.ops import compared
+from fundus_seg.ops.compared.ddf import decoupled_filter, decoupled_filter_backward
 from fundus_seg.ops.compared.dyconv import set_temperature
 from fundus_seg.ops.compared.windows import window_products, window_sums
 from fundus_seg.plugins import find
@@ -133,6 +134,14 @@ class TestEquations:
         with torch.autocast("cpu", torch.bfloat16):
             module(x.contiguous(memory_format=torch.channels_last)).float().square().mean().backward()
         assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_ddf_s_filter_is_an_operator_of_torch(self, channels_last: bool) -> None:
+        """Its function for tensors without numbers gives the shapes and layouts that the numbers have."""
+        x, spatial, channel = images(), images(2, HEIGHT, WIDTH, 9).permute(0, 3, 1, 2), images(2, CHANNELS, 9)
+        x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+        torch.library.opcheck(decoupled_filter, (x, spatial, channel, 3, 1, 1))
+        torch.library.opcheck(decoupled_filter_backward, (x, x, spatial, channel, 3, 1, 1))
 
 
 class TestTranslation:

@@ -55,6 +55,12 @@ def backend(x: Tensor) -> ModuleType:
     return fast if fast is not None and fast.supports(x) else portable
 
 
+def has_triton(x: Tensor) -> bool:
+    """Whether Triton kernels compute with tensors like x, also those of other operators; `using` forbids it."""
+    fast = _triton_backend() if x.is_cuda and _only is None else None
+    return fast is not None and fast.supports(x)
+
+
 @functools.cache
 def _triton_backend() -> ModuleType | None:
     """Imported at the first tensor on a GPU, because Triton is slow to import and missing on some systems."""
@@ -87,7 +93,9 @@ _LIBRARY = torch.library.Library("fundus_seg", "DEF")
 """Not by `torch.library.custom_op`, whose first call imports the whole of torch's compiler."""
 
 
-def declare(name: str, tensors: str, compute: Callable[..., Tensor], shape: Callable[..., Tensor]) -> Any:
+def declare(
+    name: str, tensors: str, compute: Callable[..., Any], shape: Callable[..., Any], result: str = "Tensor"
+) -> Any:
     """Declare an operator of some tensors and the geometry.
 
     Args:
@@ -95,8 +103,9 @@ def declare(name: str, tensors: str, compute: Callable[..., Tensor], shape: Call
         tensors: its first arguments, in the language of torch's schemas.
         compute: the function for tensors on the CPU and on CUDA.
         shape: the function for tensors without numbers.
+        result: what both give, in the same language.
     """
-    _LIBRARY.define(f"{name}({tensors}, SymInt k, SymInt stride, SymInt dilation) -> Tensor")
+    _LIBRARY.define(f"{name}({tensors}, SymInt k, SymInt stride, SymInt dilation) -> {result}")
     for device in ("CPU", "CUDA"):
         _LIBRARY.impl(name, compute, device)
     torch.library.register_fake(f"fundus_seg::{name}", shape, lib=_LIBRARY)

@@ -85,36 +85,44 @@ def _tiling(x: Tensor, images: int, *operands: Tensor) -> tuple[tuple[int], dict
     gradients occupy a thread's registers and fewer warps fit on a multiprocessor; with fewer images, the kernels or
     the gradient are read more often. The largest of `operands` decides the width of offsets.
     """
-
-    def fit(most: int, n: int) -> int:
-        return min(most, triton.next_power_of_2(max(n, 1)))
-
     batch, channels, rows, cols = x.shape
     channels_last = is_channels_last(x)
     if channels_last:
         # 256 bytes of channels, two cache lines, at least the 4 channels of one thread.
-        block_c = max(4, fit(256 // x.element_size(), channels))
-        block_cols = fit(4, cols)
-        block_rows = fit(min(4, 512 // (block_c * block_cols)), rows)
+        block_c = max(4, _fit(256 // x.element_size(), channels))
+        block_cols = _fit(4, cols)
+        block_rows = _fit(min(4, 512 // (block_c * block_cols)), rows)
     else:
         # Whole rows while they are short, then whole planes.
-        block_cols = fit(32, cols)
-        block_rows = fit(256 // block_cols, rows)
-        block_c = fit(256 // (block_rows * block_cols), channels)
+        block_cols = _fit(32, cols)
+        block_rows = _fit(256 // block_cols, rows)
+        block_c = _fit(256 // (block_rows * block_cols), channels)
     tile = {
         "CHANNELS_LAST": channels_last,
-        "BLOCK_B": fit(images, batch),
+        "BLOCK_B": _fit(images, batch),
         "BLOCK_C": block_c,
         "BLOCK_ROWS": block_rows,
         "BLOCK_COLS": block_cols,
         "VECTOR": 4 if channels_last else 2,
-        "INDEX": tl.int32 if max(operand.numel() for operand in operands) <= _NARROW else tl.int64,
-        "ACCUMULATOR": tl.float64 if x.dtype == torch.float64 else tl.float32,
+        **_number_types(*operands),
         # All warps side by side along the lanes: two warps on the same lanes would exchange kernels and sums.
         "num_warps": 4,
     }
     programs = triton.cdiv(channels, block_c) * triton.cdiv(rows, block_rows) * triton.cdiv(cols, block_cols)
     return (programs,), tile
+
+
+def _fit(most: int, n: int) -> int:
+    """The size of a block along an axis of n: a power of 2, as Triton needs it."""
+    return min(most, triton.next_power_of_2(max(n, 1)))
+
+
+def _number_types(*operands: Tensor) -> dict[str, Any]:
+    """The types of offsets into the largest operand, and of sums of numbers like those of the first one."""
+    return {
+        "INDEX": tl.int32 if max(operand.numel() for operand in operands) <= _NARROW else tl.int64,
+        "ACCUMULATOR": tl.float64 if operands[0].dtype == torch.float64 else tl.float32,
+    }
 
 
 @triton.jit
@@ -166,7 +174,7 @@ def _gather_kernel(
             for v in tl.static_range(K):
                 x, x_found = _neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, TRANSPOSED)
                 found = inside & y_found & x_found
-                kernel = weight + c * weight_c + (u * K + v) * weight_tap
+                kernel = weight + c * weight_c + tl.cast(u * K + v, INDEX) * weight_tap
                 if TRANSPOSED:  # a kernel belongs to a position of the output, here the source
                     kernel += y * weight_row + x * weight_col
                 else:
@@ -230,7 +238,7 @@ def _grad_weight_kernel(
                 next_grad = _load(here, grad_b, first, batch, found, BLOCK_B, INDEX, ACCUMULATOR)
                 next_source = _load(there, source_b, first, batch, found, BLOCK_B, INDEX, ACCUMULATOR)
                 total += tl.sum(next_grad * next_source, axis=0)
-            kernel = result + c * result_c + i * result_row + j * result_col + (u * K + v) * result_tap
+            kernel = result + c * result_c + i * result_row + j * result_col + tl.cast(u * K + v, INDEX) * result_tap
             tl.store(kernel, total.to(result.dtype.element_ty), mask=inside)
 
 

@@ -12,7 +12,8 @@ departs from the paper: they start so that the product of both filters has the v
 and 1e-5 is added to the variance of a filter.
 
 The authors' code is a CUDA kernel. Here one pass per tap multiplies a shifted view into the sum; neither windows of the
-input nor the product of both filters, k² maps of the input's size, are ever written.
+input nor the product of both filters, k² maps of the input's size, are ever written. On a GPU all taps are one pass, by
+the kernels of `ddf_triton`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from fundus_seg.ops.compared.per_image import image_mean
-from fundus_seg.ops.dispatch import declare
+from fundus_seg.ops.dispatch import declare, has_triton
 from fundus_seg.ops.functional import convolved_dtype
 from fundus_seg.ops.layout import empty_map_like
 from fundus_seg.ops.plain import conv2d
@@ -86,25 +87,40 @@ class _Decoupled(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, spatial, channel = ctx.saved_tensors
-        k, size = math.isqrt(channel.shape[2]), x.shape[2:]
-        to_x = empty_map_like(x, size, accumulator(x.dtype)).zero_()
-        to_spatial, to_channel = torch.zeros_like(spatial), torch.zeros_like(channel)
-        for tap, (rows, cols), (x_rows, x_cols) in taps(k, size, size, 1, 1):
-            some = grad[:, :, rows, cols]
-            by_position, by_channel = spatial[:, tap, None, rows, cols], channel[:, :, tap, None, None]
-            to_x[:, :, x_rows, x_cols].addcmul_(some * by_position, by_channel)
-            product = some * x[:, :, x_rows, x_cols]
-            to_spatial[:, tap, rows, cols] = (product * by_channel).sum(dim=1)
-            to_channel[:, :, tap] = product.mul_(by_position).sum(dim=(2, 3))
-        return to_x.to(x.dtype), to_spatial, to_channel
+        k = math.isqrt(channel.shape[2])
+        gradients: tuple[Tensor, Tensor, Tensor] = decoupled_filter_backward(grad, x, spatial, channel, k, 1, 1)
+        return gradients
 
 
 def _forward(x: Tensor, spatial: Tensor, channel: Tensor, k: int, stride: int, dilation: int) -> Tensor:
+    if has_triton(x):
+        from fundus_seg.ops.compared import ddf_triton
+
+        return ddf_triton.forward(x, spatial, channel, k, stride, dilation)
     out = empty_map_like(x, spatial.shape[2:], accumulator(x.dtype)).zero_()
     for tap, (rows, cols), (x_rows, x_cols) in taps(k, x.shape[2:], spatial.shape[2:], stride, dilation):
         shifted = x[:, :, x_rows, x_cols] * channel[:, :, tap, None, None]
         out[:, :, rows, cols].addcmul_(shifted, spatial[:, tap, None, rows, cols])
     return out.to(x.dtype)
+
+
+def _backward(
+    grad: Tensor, x: Tensor, spatial: Tensor, channel: Tensor, k: int, stride: int, dilation: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    if has_triton(x):
+        from fundus_seg.ops.compared import ddf_triton
+
+        return ddf_triton.backward(grad, x, spatial, channel, k, stride, dilation)
+    to_x = empty_map_like(x, x.shape[2:], accumulator(x.dtype)).zero_()
+    to_spatial, to_channel = torch.zeros_like(spatial), torch.zeros_like(channel)
+    for tap, (rows, cols), (x_rows, x_cols) in taps(k, x.shape[2:], grad.shape[2:], stride, dilation):
+        some = grad[:, :, rows, cols]
+        by_position, by_channel = spatial[:, tap, None, rows, cols], channel[:, :, tap, None, None]
+        to_x[:, :, x_rows, x_cols].addcmul_(some * by_position, by_channel)
+        product = some * x[:, :, x_rows, x_cols]
+        to_spatial[:, tap, rows, cols] = (product * by_channel).sum(dim=1)
+        to_channel[:, :, tap] = product.mul_(by_position).sum(dim=(2, 3))
+    return to_x.to(x.dtype), to_spatial, to_channel
 
 
 decoupled_filter = declare(
@@ -114,3 +130,15 @@ decoupled_filter = declare(
     lambda x, spatial, *_: empty_map_like(x, spatial.shape[2:]),
 )
 """Maps x (B, C, H, W), spatial (B, k·k, H, W), channel (B, C, k·k) -> (B, C, H, W), in the layout of x."""
+decoupled_filter_backward = declare(
+    "decoupled_filter_backward",
+    "Tensor grad, Tensor x, Tensor spatial, Tensor channel",
+    _backward,
+    lambda grad, x, spatial, channel, *_: (
+        empty_map_like(x, x.shape[2:]),
+        torch.empty_like(spatial),
+        torch.empty_like(channel),
+    ),
+    "(Tensor, Tensor, Tensor)",
+)
+"""Maps the gradient of the output and the operands to the gradients of x, spatial and channel, laid out as they are."""
