@@ -89,22 +89,22 @@ def _tiling(x: Tensor, images: int, *operands: Tensor) -> tuple[tuple[int], dict
     channels_last = is_channels_last(x)
     if channels_last:
         # 256 bytes of channels, two cache lines, at least the 4 channels of one thread.
-        block_c = max(4, _fit(256 // x.element_size(), channels))
-        block_cols = _fit(4, cols)
-        block_rows = _fit(min(4, 512 // (block_c * block_cols)), rows)
+        block_c = max(4, block_length(256 // x.element_size(), channels))
+        block_cols = block_length(4, cols)
+        block_rows = block_length(min(4, 512 // (block_c * block_cols)), rows)
     else:
         # Whole rows while they are short, then whole planes.
-        block_cols = _fit(32, cols)
-        block_rows = _fit(256 // block_cols, rows)
-        block_c = _fit(256 // (block_rows * block_cols), channels)
+        block_cols = block_length(32, cols)
+        block_rows = block_length(256 // block_cols, rows)
+        block_c = block_length(256 // (block_rows * block_cols), channels)
     tile = {
         "CHANNELS_LAST": channels_last,
-        "BLOCK_B": _fit(images, batch),
+        "BLOCK_B": block_length(images, batch),
         "BLOCK_C": block_c,
         "BLOCK_ROWS": block_rows,
         "BLOCK_COLS": block_cols,
         "VECTOR": 4 if channels_last else 2,
-        **_number_types(*operands),
+        **number_types(*operands),
         # All warps side by side along the lanes: two warps on the same lanes would exchange kernels and sums.
         "num_warps": 4,
     }
@@ -112,12 +112,12 @@ def _tiling(x: Tensor, images: int, *operands: Tensor) -> tuple[tuple[int], dict
     return (programs,), tile
 
 
-def _fit(most: int, n: int) -> int:
+def block_length(most: int, n: int) -> int:
     """The size of a block along an axis of n: a power of 2, as Triton needs it."""
     return min(most, triton.next_power_of_2(max(n, 1)))
 
 
-def _number_types(*operands: Tensor) -> dict[str, Any]:
+def number_types(*operands: Tensor) -> dict[str, Any]:
     """The types of offsets into the largest operand, and of sums of numbers like those of the first one."""
     return {
         "INDEX": tl.int32 if max(operand.numel() for operand in operands) <= _NARROW else tl.int64,
@@ -166,13 +166,13 @@ def _gather_kernel(
     Forward: the result is the output, the source x. Transposed: the result is the gradient of x, the source that of the
     output.
     """
-    c, i, j, inside = _lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS, VECTOR, INDEX)
+    c, i, j, inside = lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS, VECTOR, INDEX)
     for first in range(0, batch, BLOCK_B):
         total = tl.zeros((BLOCK_B, BLOCK_C * BLOCK_ROWS * BLOCK_COLS), ACCUMULATOR)
         for u in range(K):  # not unrolled: k² taps at once hold too many registers
-            y, y_found = _neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, TRANSPOSED)
+            y, y_found = neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, TRANSPOSED)
             for v in tl.static_range(K):
-                x, x_found = _neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, TRANSPOSED)
+                x, x_found = neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, TRANSPOSED)
                 found = inside & y_found & x_found
                 kernel = weight + c * weight_c + tl.cast(u * K + v, INDEX) * weight_tap
                 if TRANSPOSED:  # a kernel belongs to a position of the output, here the source
@@ -223,14 +223,14 @@ def _grad_weight_kernel(
     ACCUMULATOR: tl.constexpr,
 ) -> None:
     """result[c, t, i, j] = Σ of grad · source over the batch; the strides of each tensor follow its name."""
-    c, i, j, inside = _lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS, VECTOR, INDEX)
+    c, i, j, inside = lanes(channels, rows, cols, CHANNELS_LAST, BLOCK_C, BLOCK_ROWS, BLOCK_COLS, VECTOR, INDEX)
     here = grad + c * grad_c + i * grad_row + j * grad_col
     # Of the first images, mostly all there are, the gradient stays in registers for the k² taps.
     first_grad = _load(here, grad_b, 0, batch, inside, BLOCK_B, INDEX, ACCUMULATOR)
     for u in range(K):
-        y, y_found = _neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, False)
+        y, y_found = neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, False)
         for v in tl.static_range(K):
-            x, x_found = _neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, False)
+            x, x_found = neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, False)
             found = inside & y_found & x_found
             there = source + c * source_c + y * source_row + x * source_col
             total = tl.sum(first_grad * _load(there, source_b, 0, batch, found, BLOCK_B, INDEX, ACCUMULATOR), axis=0)
@@ -243,7 +243,7 @@ def _grad_weight_kernel(
 
 
 @triton.jit
-def _lanes(
+def lanes(
     channels: tl.tensor,
     rows: tl.tensor,
     cols: tl.tensor,
@@ -285,7 +285,7 @@ def _lanes(
 
 
 @triton.jit
-def _neighbour(
+def neighbour(
     position: tl.tensor,
     size: tl.tensor,
     offset: tl.tensor,

@@ -9,8 +9,9 @@ sums over its own channels (S) or positions (F) and writes the sum; torch then a
 no atomics, so the same call gives the same bits. Sums are made in float32, or in float64 for float64.
 
 No GPU was at hand: nothing here was timed. The kernels equal the equation in Triton's interpreter, and compile for
-compute capabilities 8.0 and 9.0 without spilled registers (k 3 and 5, all precisions). The blocks were chosen by that
-and by the bytes that they read and write, not by measurement; `benchmarks/gpu_ddf.py` checks and times all on a GPU.
+compute capabilities 8.0 and 9.0; for 9.0 no register is spilled (k 3 and 5, float32 and bfloat16). The blocks were
+chosen by that and by the bytes that they read and write, not by measurement; `benchmarks/gpu_ddf.py` checks and times
+all on a GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fundus_seg.ops.layout import empty_map_like, is_channels_last, map_in
-from fundus_seg.ops.triton_backend import _fit, _lanes, _neighbour, _number_types
+from fundus_seg.ops.triton_backend import block_length, lanes, neighbour, number_types
 
 
 def forward(x: Tensor, spatial: Tensor, channel: Tensor, k: int, stride: int, dilation: int) -> Tensor:
@@ -49,7 +50,7 @@ def backward(
         _grad_filters_kernel[(places * len(x), blocks)](
             grad, x, spatial, channel, of_blocks, of_places, *grad.shape, *x.shape[2:],
             *grad.stride(), *x.stride(), *spatial.stride(), *channel.stride(), *of_blocks.stride(), *of_places.stride(),
-            K=k, STRIDE=stride, DILATION=dilation, **tile, **_number_types(grad, x, of_blocks, of_places),
+            K=k, STRIDE=stride, DILATION=dilation, **tile, **number_types(grad, x, of_blocks, of_places),
         )  # fmt: skip
     return to_x, to_spatial.copy_(of_blocks.sum(dim=0)), to_channel.copy_(of_places.sum(dim=0).mT)
 
@@ -67,7 +68,7 @@ def _gather(
             source, spatial, channel, result, *result.shape, *source.shape[2:],
             *source.stride(), *spatial.stride(), *channel.stride(), *result.stride(),
             K=k, STRIDE=stride, DILATION=dilation, TRANSPOSED=transposed,
-            **tile, **_number_types(source, spatial, channel, result),
+            **tile, **number_types(source, spatial, channel, result),
         )  # fmt: skip
     return result
 
@@ -79,9 +80,9 @@ def _blocks(x: Tensor) -> tuple[tuple[int, int], dict[str, Any]]:
     their gradients, are small beside the map then, and 8 sums of a thread fit its registers.
     """
     channels, rows, cols = x.shape[1:]
-    block_cols = _fit(16, cols)
-    block_c = _fit(2048 // (block_cols * _fit(64 // block_cols, rows)), channels)
-    block_rows = _fit(2048 // (block_cols * block_c), rows)
+    block_cols = block_length(16, cols)
+    block_c = block_length(2048 // (block_cols * block_length(64 // block_cols, rows)), channels)
+    block_rows = block_length(2048 // (block_cols * block_c), rows)
     places = triton.cdiv(rows, block_rows) * triton.cdiv(cols, block_cols)
     tile = {"BLOCK_ROWS": block_rows, "BLOCK_COLS": block_cols, "BLOCK_C": block_c, "num_warps": 8}
     return (places, triton.cdiv(channels, block_c)), tile
@@ -132,9 +133,9 @@ def _gather_kernel(
     _, image, c, i, j, here = _block(batch, rows, cols, BLOCK_ROWS, BLOCK_COLS, BLOCK_C, INDEX)
     total = tl.zeros((BLOCK_ROWS * BLOCK_COLS, BLOCK_C), ACCUMULATOR)
     for u in range(K):  # not unrolled: k² taps at once hold too many registers
-        y, y_found = _neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, TRANSPOSED)
+        y, y_found = neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, TRANSPOSED)
         for v in tl.static_range(K):
-            x, x_found = _neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, TRANSPOSED)
+            x, x_found = neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, TRANSPOSED)
             found = here & y_found & x_found
             tap = tl.cast(u * K + v, INDEX)
             of_position = spatial + image * spatial_b + tap * spatial_tap
@@ -212,9 +213,9 @@ def _grad_filters_kernel(
     to_spatial += tl.program_id(1).to(INDEX) * to_spatial_block + image * to_spatial_b
     to_channel += place * to_channel_place + image * to_channel_b
     for u in range(K):
-        y, y_found = _neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, False)
+        y, y_found = neighbour(i, source_rows, u - K // 2, STRIDE, DILATION, False)
         for v in tl.static_range(K):
-            x, x_found = _neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, False)
+            x, x_found = neighbour(j, source_cols, v - K // 2, STRIDE, DILATION, False)
             there = source + image * source_b + y * source_row + x * source_col
             product = own * _load(there, c * source_c, here & y_found & x_found, known).to(ACCUMULATOR)
             tap = tl.cast(u * K + v, INDEX)
@@ -242,7 +243,7 @@ def _block(
     positions, and which of these exist.
     """
     # In place of the channels of one image stand the images.
-    _, i, j, here = _lanes(batch, rows, cols, False, 1, BLOCK_ROWS, BLOCK_COLS, 2, INDEX)
+    _, i, j, here = lanes(batch, rows, cols, False, 1, BLOCK_ROWS, BLOCK_COLS, 2, INDEX)
     places = tl.cdiv(rows, BLOCK_ROWS) * tl.cdiv(cols, BLOCK_COLS)
     place, image = tl.program_id(0) % places, tl.program_id(0) // places
     c = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)).to(INDEX)
