@@ -89,10 +89,10 @@ def benchmark(
     from fundus_seg.experiments.executors import runs_at_once
     from fundus_seg_cli.progress import Terminal
 
-    if suite and ops:
+    if suite is not None and ops:
         raise UsageError("--ops with --suite: a suite names its operators; give one of the two")
     progress, renamed = Terminal(), labels(label or [])
-    chosen = read_suite(suite) if suite else None
+    chosen = read_suite(suite) if suite is not None else None
     root = open_root(data, progress=progress)
     planned = plan(
         root,

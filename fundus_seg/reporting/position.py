@@ -18,7 +18,7 @@ from fundus_seg.experiments.grid_run import GridRun
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.frames import captions_of, case_values, labelled
 from fundus_seg.reporting.notes import counts_and_protocol, table_title
-from fundus_seg.reporting.table import Report, Table, difference_text
+from fundus_seg.reporting.table import Report, Table, difference_text, mean_sd_text
 from fundus_seg.reporting.tables import overall
 from fundus_seg.statistics.comparison import paired_scores
 from fundus_seg.statistics.patients import patients_interval
@@ -40,7 +40,7 @@ def position_table(runs: Sequence[GridRun], evaluations: Sequence[Evaluation], v
     structure, holdout, shift; ratio, that of cross-image to intra-image variance in the deepest stage of the encoder,
     a mean over the source domains; gain, paired by seed and case, with the ends of its 95 % interval, gain_low and
     gain_high; change, the paired difference from the gain without a shift, with change_low and change_high; over, what
-    was resampled. NaN stands where a run is missing.
+    was resampled. NaN stands where a run is missing, or the variance of a domain.
 
     Args:
         runs: those of the experiment.
@@ -67,7 +67,9 @@ def position_table(runs: Sequence[GridRun], evaluations: Sequence[Evaluation], v
         operators, STRUCTURES, (*sources, _ALL), sorted({s for _, s in columns})
     ):
         holdouts = list(sources) if place == _ALL else [place]
-        ratio = overall([overall([ratios[domain, shift] for domain in sources[each]]) for each in holdouts])
+        ratio = overall(
+            [overall([ratios.get((domain, shift), math.nan) for domain in sources[each]]) for each in holdouts]
+        )
         moved = [differences.get((op, shift, structure, each)) for each in holdouts]
         plain = [differences.get((op, 0.0, structure, each)) for each in holdouts]
         row = {"operator": op, "structure": structure, "holdout": place, "shift": shift, "ratio": ratio}
@@ -160,7 +162,7 @@ def _layout(frame: pd.DataFrame, title: str, notes: Sequence[str]) -> Table:
             str(row["structure"]),
             str(row["holdout"]),
             f"{100 * row['shift']:g} %",
-            f"{row['ratio']:.2f}",
+            mean_sd_text(row["ratio"]),
             difference_text(row["gain"], row["gain_low"], row["gain_high"]),
             "-" if not row["shift"] else difference_text(row["change"], row["change_low"], row["change_high"]),
         )
