@@ -77,11 +77,11 @@ def test_a_fault_in_a_suite_s_file_is_told_with_the_file(text, message, tmp_path
 )
 def test_a_column_that_is_no_other_network_than_its_name_says_is_refused(columns, message, draw_root, tmp_path):
     (tmp_path / "own.yaml").write_text(f"columns: {{{columns}}}")
-    options = {"seeds": [0], "config": "tiny", "suite": read_suite(str(tmp_path / "own.yaml"))}
+    root, suite = open_root(draw_root()), read_suite(str(tmp_path / "own.yaml"))
     with pytest.raises(UsageError, match=message):
-        plan(open_root(draw_root()), tmp_path / "runs", **options)
+        plan(root, tmp_path / "runs", seeds=[0], config="tiny", suite=suite)
     with pytest.raises(UsageError, match=r"model\.op: a whole experiment takes it from the suite"):
-        plan(open_root(draw_root()), tmp_path / "runs", overrides=["model.op=conv"], **options)
+        plan(root, tmp_path / "runs", seeds=[0], suite=suite, overrides=["model.op=conv"])
 
 
 def test_costs_leave_out_a_column_that_has_no_network(draw_root, tmp_path, monkeypatch):

@@ -74,16 +74,18 @@ def train_grid(options: Namespace) -> pd.DataFrame:
         _keep_recipe(options, data, pairs)
         for cell in named:
             _train_cell(options, cell, data, pairs)
-    return read_grid(options.out, options.family, named)
+    return read_grid(options.out, options.family, named, pairs=len(pairs.same))
 
 
-def read_grid(out: Path, family: str, named: Sequence[Cell]) -> pd.DataFrame:
-    """The rows of trained networks, as `train_grid` returns them."""
+def read_grid(out: Path, family: str, named: Sequence[Cell], *, pairs: int) -> pd.DataFrame:
+    """The rows of trained networks, as `train_grid` returns them, for so many pairs each."""
     frames = []
     for cell in named:
         path = _folder(out, family, cell) / "pairs.csv"
         with _readable(path):
             frame = pd.read_csv(path, dtype={"identity": str}, keep_default_na=False)
+            if len(frame) != pairs:
+                raise ValueError("cut")
             columns = (frame[name].to_numpy() for name in ("similarity", "same", "fold"))
             frames.append(frame.assign(right=ten_folds(*columns), **cell._asdict()))
     return pd.concat(frames, ignore_index=True)
