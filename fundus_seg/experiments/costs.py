@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def _read(path: Path, networks: Collection[str]) -> pd.DataFrame:
     texts = dict.fromkeys(("network", "tried_batches", "tried_threads"), str)
     try:
         found = pd.read_csv(path, keep_default_na=False, dtype=texts)
-        if sorted(found["network"]) != sorted(networks) or found.isna().any(axis=None):
+        if sorted(found["network"]) != sorted(networks) or found.isin([math.nan, ""]).any(axis=None):
             raise ValueError("cut")
         return found
     except (OSError, ValueError, KeyError) as error:
