@@ -16,6 +16,7 @@ from fundus_seg.data.transforms import EachCase, augmentation
 from fundus_seg.errors import ConfigError, RunError, UsageError
 from fundus_seg.experiments import costs, plan, read_suite
 from fundus_seg.experiments.suites import suite_names
+from fundus_seg.reporting import position_table
 from fundus_seg.viz.trade_off import draw_trade_off
 
 OWN = """\
@@ -99,6 +100,14 @@ def test_costs_leave_out_a_column_that_has_no_network(draw_root, tmp_path, monke
         kept.write_text(cut)
         with pytest.raises(RunError, match=f"{kept.name}: cannot be read; remove it"):
             costs.measure_costs([possible], tmp_path)
+
+
+def test_gains_are_of_operators_that_share_their_shifts(draw_root, tmp_path):
+    root, text = open_root(draw_root()), "columns: {a: {model.op: depthwise}, b: {model.op: tvconv, train.shift: 0.2}}"
+    (tmp_path / "own.yaml").write_text(text)
+    runs = plan(root, tmp_path, seeds=[0], holdouts=["A"], config="tiny", suite=read_suite(str(tmp_path / "own.yaml")))
+    with pytest.raises(UsageError, match="it needs depthwise and another operator, both without"):
+        position_table(runs, [], None)
 
 
 def test_networks_of_equal_costs_are_drawn():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,12 @@ def position_table(runs: Sequence[GridRun], evaluations: Sequence[Evaluation], v
         variances: of the training photographs, with the shifts of the runs.
 
     Raises:
-        UsageError: there is no gain to give: no operator beside `REFERENCE`, no run without a shift, or several columns
-            of one operator and one shift.
+        UsageError: there is no gain to give: no operator beside `REFERENCE` that shares with it a shift and none, or
+            several columns of one operator and one shift.
         ProtocolError: evaluations that must not stand in one table.
     """
     columns = _by_setup(runs)
+    compared = _compared(columns)
     captions = captions_of(evaluations)
     cases = labelled(case_values(evaluations), captions)
     caption_of = {column.name: caption for column, caption in captions.items()}
@@ -61,11 +62,10 @@ def position_table(runs: Sequence[GridRun], evaluations: Sequence[Evaluation], v
     sources = {run.config.holdout: run.config.data.sources for run in runs}
     deepest = variances.rows[variances.rows["stage"] == variances.rows["stage"].max()]
     ratios = deepest.set_index(["domain", "shift"])["ratio"]
-    operators = [op for op in dict.fromkeys(op for op, _ in columns) if op != REFERENCE]
     rows = []
-    for op, structure, place, shift in product(
-        operators, STRUCTURES, (*sources, _ALL), sorted({s for _, s in columns})
-    ):
+    for op, structure, place, shift in product(compared, STRUCTURES, (*sources, _ALL), sorted({s for _, s in columns})):
+        if shift not in compared[op]:
+            continue
         holdouts = list(sources) if place == _ALL else [place]
         ratio = overall(
             [overall([ratios.get((domain, shift), math.nan) for domain in sources[each]]) for each in holdouts]
@@ -117,8 +117,18 @@ def _by_setup(runs: Sequence[GridRun]) -> dict[tuple[str, float], str]:
             raise UsageError(
                 f"several columns have operator {run.config.operator} and train.shift {run.config.train.shift}"
             )
-    if (REFERENCE, 0.0) not in found or len({op for op, _ in found}) < 2:
-        raise UsageError(f"it needs {REFERENCE} and another operator, both without a train.shift and with some")
+    return found
+
+
+def _compared(columns: Collection[tuple[str, float]]) -> dict[str, set[float]]:
+    """The shifts of each operator that has a gain at them, and one without a shift to compare it with."""
+    found: dict[str, set[float]] = {}
+    for op, shift in columns:
+        if op != REFERENCE and (REFERENCE, shift) in columns:
+            found.setdefault(op, set()).add(shift)
+    found = {op: shifts for op, shifts in found.items() if 0.0 in shifts and len(shifts) > 1}
+    if not found:
+        raise UsageError(f"it needs {REFERENCE} and another operator, both without a train.shift and with the same")
     return found
 
 
