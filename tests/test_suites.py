@@ -182,6 +182,7 @@ def test_a_suite_ends_in_one_table_and_its_plots(draw_root, tmp_path, command, m
     assert command("benchmark", *options).out == first.out
     assert "give one of the two" in command("benchmark", *options, "--ops", "conv", code=2).err
     assert "unknown suite ''" in command("benchmark", *options[2:], "--suite", "", code=2).err
+    assert "unknown domain ''" in command("benchmark", *options, "--holdouts", "", code=2).err
     assert "is a file" in command("benchmark", *options, "--plots", own, code=2).err
 
 
