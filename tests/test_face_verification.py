@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -264,6 +265,9 @@ def test_a_short_training_lowers_the_loss_and_repeats_to_the_bit(drawn: Path, mo
     assert np.abs(similarities(network, pairs, 32)).max() <= 1 + 1e-6
     with pytest.raises(UsageError, match="--batch 512: there are only 24 pictures"):
         next(train(network, data, epochs=1, batch=512, seed=0))
+    next(network.parameters()).data.fill_(math.nan)
+    with pytest.raises(RunError, match="the loss is no longer finite in epoch 1"):
+        next(train(network, data, dimensions=16, epochs=1, batch=12, seed=0))
 
 
 @pytest.mark.slow
@@ -320,14 +324,68 @@ class TestGrid:
             RunError, match=r"recipe\.json: its networks differ from these in batch; choose another --out"
         ):
             compare.main()
+        monkeypatch.setattr("sys.argv", ["compare.py", *words])
+        for kept in (next((tmp_path / "out").rglob("pairs.csv")), tmp_path / "out" / "recipe.json"):
+            kept.write_text(kept.read_text()[: kept.stat().st_size // 2])
+            with pytest.raises(RunError, match=f"{kept.name}: cannot be read; remove the folder"):
+                compare.main()
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (["--ops", "depthwise,smal"], "unknown depthwise operator 'smal': did you mean 'small'"),
+            (["--ops", "depthwise,"], "'depthwise,': write names with a comma between two of them"),
+            (["--widths", "0.1,abc"], "'0.1,abc': write numbers with a comma between two of them"),
+            (["--widths", "0.1,9"], "MobileNetV2 has no width 9"),
+            (["--batch", "25"], "--batch 25: there are only 24 pictures"),
+        ],
+    )
+    def test_what_cannot_be_trained_is_refused_before_anything_is(
+        self, more: list[str], message: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import compare
+
+        monkeypatch.setattr("sys.argv", ["compare.py", *words, *more])
+        with pytest.raises(UsageError, match=message):
+            compare.main()
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("word", [["--seeds", "0"], ["--epochs", "0"], ["--batch", "1"], ["--side", "-1"]])
+    def test_numbers_that_are_too_small_are_refused(
+        self, word: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        import compare
+
+        monkeypatch.setattr("sys.argv", ["compare.py", *words, *word])
+        with pytest.raises(SystemExit, match="2"):
+            compare.main()
+        assert f"argument {word[0]}: '{word[1]}' is no whole number from " in capsys.readouterr().err
+
+    def test_a_picture_of_a_pair_is_read_before_the_training(
+        self, words: list[str], drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import compare
+
+        pictures = tmp_path / "pictures"
+        shutil.copytree(drawn / "test", pictures)
+        (_, damaged, *_) = sorted(pictures.rglob("*.png"))
+        damaged.write_bytes(b"")
+        monkeypatch.setattr("sys.argv", ["compare.py", *words, "--pictures", str(pictures)])
+        with pytest.raises(DataError, match=damaged.name):
+            compare.main()
+        assert not (tmp_path / "out").exists()
 
 
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     from script import run
 
-    def fails() -> None:
-        raise UsageError("wrong")
+    def fails(error: Exception) -> None:
+        raise error
 
-    with pytest.raises(SystemExit, match="2"):
-        run(fails)
-    assert capsys.readouterr().err == "error: wrong\n"
+    in_worker = DataError(
+        "Caught DataError in DataLoader worker process 0.\nTraceback\nerrors.DataError: a.png: wrong\n"
+    )
+    for error, told in ((UsageError("wrong"), "wrong"), (in_worker, "a.png: wrong")):
+        with pytest.raises(SystemExit, match=str(error.exit_code)):
+            run(partial(fails, error))
+        assert capsys.readouterr().err == f"error: {told}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from small_runs import settings
 
@@ -12,9 +13,11 @@ from fundus_seg.builtins import OPERATORS
 from fundus_seg.data.layout import open_root
 from fundus_seg.data.shift import shifted
 from fundus_seg.data.transforms import EachCase, augmentation
-from fundus_seg.errors import ConfigError, UsageError
+from fundus_seg.errors import ConfigError, RunError, UsageError
 from fundus_seg.experiments import costs, plan, read_suite
 from fundus_seg.experiments.suites import suite_names
+from fundus_seg.reporting import position_table
+from fundus_seg.viz.trade_off import draw_trade_off
 
 OWN = """\
 reference: plain
@@ -47,15 +50,73 @@ def test_the_suites_of_the_package_are_data():
         ("columns: {a: {train.epochs: 3}}", "column a: it names no operator; add model.op"),
         ("columns: {mean-mask: {model.op: conv}}", "column mean-mask: .*give the column another name"),
         ("columns: {a: {model.op: conv}}\nreference: b", "reference: unknown column 'b'"),
-        ("columns: {}", "it has no columns"),
-        ("columns: [conv]", "columns: .*write columns: "),
-        ("rows: {}", "rows: |columns: "),
+        ("columns: {}", "it has no columns; write columns: "),
+        ("columns: [conv]", "it has no columns; write columns: "),
+        ("", "it holds no suite; write columns: "),
+        ("- conv", "it holds no suite; write columns: "),
+        ("rows: {}", "unknown key 'rows'"),
+        ("columns: {a: conv}", "column a: it holds no settings; write NAME: "),
+        ("columns: {1: {model.op: conv}}", "column 1: its name is no text; write it in quotes"),
+        ("columns: {' ': {model.op: conv}}", "column  : ' ' is no name of one line"),
+        ('columns: {"a\\nb": {model.op: conv}}', r"column a\\nb: 'a\\nb' is no name of one line"),
+        ("columns: {a: {model.op: conv, train.shift: 1.0}}", "column a: train.shift: input should be less than"),
+        ("columns: {a: {model.op: conv, scoring.threshold: 0.5}}", "column a: .*never mixes scoring protocols"),
     ],
 )
 def test_a_fault_in_a_suite_s_file_is_told_with_the_file(text, message, tmp_path):
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(ConfigError, match=f"suite .*own.yaml.*{message}"):
         read_suite(str(tmp_path / "own.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("a: {model.op: conv}, b: {model.op: conv, train.shift: 0}", "columns a and b would be one: .*leave one out"),
+        ("a: {model.op: conv, model.ablation: replicate}", "column a: model.ablation=replicate has no effect beside"),
+    ],
+)
+def test_a_column_that_is_no_other_network_than_its_name_says_is_refused(columns, message, draw_root, tmp_path):
+    (tmp_path / "own.yaml").write_text(f"columns: {{{columns}}}")
+    root, suite = open_root(draw_root()), read_suite(str(tmp_path / "own.yaml"))
+    with pytest.raises(UsageError, match=message):
+        plan(root, tmp_path / "runs", seeds=[0], config="tiny", suite=suite)
+    with pytest.raises(UsageError, match=r"model\.op: a whole experiment takes it from the suite"):
+        plan(root, tmp_path / "runs", seeds=[0], suite=suite, overrides=["model.op=conv"])
+
+
+def test_costs_leave_out_a_column_that_has_no_network(draw_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(costs, "BATCHES", (1,))
+    monkeypatch.setattr(costs, "THREADS", (1,))
+    options = {"seeds": [0], "holdouts": ["A"], "config": "tiny", "overrides": ["model.placement=decoder"]}
+    impossible, possible = plan(open_root(draw_root()), tmp_path, ops=["conv", "depthwise"], **options)
+    possible.folder.config.parent.mkdir(parents=True)
+    possible.folder.config.touch()
+    found = costs.measure_costs([impossible, possible], tmp_path)
+    assert found["column"].tolist() == ["depthwise"]
+    (kept,) = (tmp_path / "costs").iterdir()
+    whole = kept.read_text()
+    for cut in (whole.splitlines()[0], whole[: len(whole) // 2], whole.rpartition(",")[0], ""):
+        kept.write_text(cut)
+        with pytest.raises(RunError, match=f"{kept.name}: cannot be read; remove it"):
+            costs.measure_costs([possible], tmp_path)
+
+
+def test_gains_are_of_operators_that_share_their_shifts(draw_root, tmp_path):
+    root, text = open_root(draw_root()), "columns: {a: {model.op: depthwise}, b: {model.op: tvconv, train.shift: 0.2}}"
+    (tmp_path / "own.yaml").write_text(text)
+    runs = plan(root, tmp_path, seeds=[0], holdouts=["A"], config="tiny", suite=read_suite(str(tmp_path / "own.yaml")))
+    with pytest.raises(UsageError, match="it needs depthwise and another operator, both without"):
+        position_table(runs, [], None)
+
+
+def test_networks_of_equal_costs_are_drawn():
+    ends = {"row": "disc", "panel": "macs", "x": 22.47, "low": 49.0, "high": 52.0}
+    points = pd.DataFrame([{"name": "conv", "y": 50.0, **ends}, {"name": "tvconv", "y": 51.0, **ends}])
+    figure = draw_trade_off(points, rows={"disc": "disc"}, panels={"macs": "MACs"}, title="")
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert low < 20 < 22.47 < 30 < high
 
 
 def test_a_suite_that_is_not_there_is_told_with_those_that_are(tmp_path):
@@ -120,6 +181,9 @@ def test_a_suite_ends_in_one_table_and_its_plots(draw_root, tmp_path, command, m
     monkeypatch.setattr(costs, "throughputs", None)
     assert command("benchmark", *options).out == first.out
     assert "give one of the two" in command("benchmark", *options, "--ops", "conv", code=2).err
+    assert "unknown suite ''" in command("benchmark", *options[2:], "--suite", "", code=2).err
+    assert "unknown domain ''" in command("benchmark", *options, "--holdouts", "", code=2).err
+    assert "is a file" in command("benchmark", *options, "--plots", own, code=2).err
 
 
 def tables(text):

@@ -89,18 +89,18 @@ def benchmark(
     from fundus_seg.experiments.executors import runs_at_once
     from fundus_seg_cli.progress import Terminal
 
-    if suite and ops:
+    if suite is not None and ops is not None:
         raise UsageError("--ops with --suite: a suite names its operators; give one of the two")
     progress, renamed = Terminal(), labels(label or [])
-    chosen = read_suite(suite) if suite else None
+    chosen = read_suite(suite) if suite is not None else None
     root = open_root(data, progress=progress)
     planned = plan(
         root,
         out,
-        ops=names(ops or DEFAULT_OPERATORS),
+        ops=names(DEFAULT_OPERATORS if ops is None else ops),
         suite=chosen,
         seeds=range(seed_from, seed_from + runs),
-        holdouts=names(holdouts) if holdouts else None,
+        holdouts=names(holdouts) if holdouts is not None else None,
         vary=vary or [],
         config=config,
         overrides=overrides or [],

@@ -15,7 +15,9 @@ def calibrate(
     runs: Runs = None,
     data: RunData = None,
     form: Format = "rich",
-    plots: Annotated[Path | None, typer.Option(help="Folder for reliability diagrams, as PNG and SVG.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for reliability diagrams, as PNG and SVG.")
+    ] = None,
     ensemble: Annotated[
         bool,
         typer.Option(

@@ -50,7 +50,7 @@ Config = Annotated[str, typer.Option(help="Preset, or a YAML file that holds wha
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change one setting, as optim.lr=3e-4. Repeat for more settings.")
 ]
-Out = Annotated[Path, typer.Option(help="Folder that run folders are written to.")]
+Out = Annotated[Path, typer.Option(file_okay=False, help="Folder that run folders are written to.")]
 Runs = Annotated[
     list[Path] | None, typer.Argument(help="Run folders, or folders with runs below them (default: runs).")
 ]
@@ -98,7 +98,7 @@ METRICS_SHOWN = ",".join(DEFAULT_METRICS)
 """Metrics of a table, unless the user names others."""
 Plots = Annotated[
     Path | None,
-    typer.Option(help="Folder for box plots, Bland-Altman plots and learning curves, as PNG and SVG."),
+    typer.Option(file_okay=False, help="Folder for box plots, Bland-Altman plots and learning curves, as PNG and SVG."),
 ]
 NetworkPrecision = Annotated[
     Precision,

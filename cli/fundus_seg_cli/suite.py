@@ -37,7 +37,7 @@ def suite_reports(
     """
     if not evaluations:
         return
-    from fundus_seg.errors import UsageError
+    from fundus_seg.errors import FundusSegError
     from fundus_seg.experiments import measure_costs
     from fundus_seg.reporting import position_table, score_table, suite_table, write_position_plot, write_trade_offs
 
@@ -62,7 +62,7 @@ def suite_reports(
                     progress=progress,
                 ),
             )
-        except UsageError as error:
+        except FundusSegError as error:
             progress.line(f"no table of gain and alignment: {error}")
         else:
             yield position

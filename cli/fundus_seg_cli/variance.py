@@ -38,7 +38,9 @@ def variance(
     ] = "0.2",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the translations.")] = 0,
     form: Format = "rich",
-    plots: Annotated[Path | None, typer.Option(help="Folder for variance.png and variance.svg.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for variance.png and variance.svg.")
+    ] = None,
     strict: Strict = False,
 ) -> None:
     """Show whether position pays: how features vary across photographs, beside how they vary within one.

@@ -40,7 +40,8 @@ def main() -> None:
         for op in (first, *others):
             right = percent_right(rows, op, width)
             mean, sd = mean_sd(right.mean(axis=1))
-            print(f"  {op}: {mean:.2f} % of pairs right, SD {sd:.2f} over {len(right)} seeds")
+            seeds = f"SD {sd:.2f} over {len(right)} seeds" if len(right) > 1 else "one seed"
+            print(f"  {op}: {mean:.2f} % of pairs right, {seeds}")
             if op != first:
                 difference = right - percent_right(rows, first, width)
                 interval = bootstrap_interval(difference, patients=patients)

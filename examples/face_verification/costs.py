@@ -14,7 +14,7 @@ from functools import partial
 
 import pandas as pd
 import torch
-from script import numbers, run
+from script import at_least, names, numbers, run
 from torch import nn
 from train import FAMILIES, make_network
 
@@ -94,12 +94,14 @@ def main() -> None:
     parser.add_argument("--ops", default="depthwise,tvconv", help="operators (default: %(default)s)")
     parser.add_argument("--family", choices=FAMILIES, default="mobilenetv2")
     parser.add_argument("--widths", default="0.1", help="width multipliers (default: %(default)s)")
-    parser.add_argument("--side", type=int, default=96, help="side of the pictures in pixels (default: %(default)s)")
+    parser.add_argument(
+        "--side", type=at_least(1), default=96, help="side of the pictures in pixels (default: %(default)s)"
+    )
     options = parser.parse_args()
     networks = {
         f"{op} x{width:g}": make_network(options.family, width, op, side=options.side, seed=0).eval()
         for width in numbers(options.widths)
-        for op in options.ops.split(",")
+        for op in names(options.ops)
     }
     costs = measure_costs(networks, options.side)
     print(f"{options.family} at {options.side}x{options.side} on {machine()}")

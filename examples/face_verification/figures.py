@@ -113,6 +113,8 @@ def main() -> None:
     add_grid(parser, widths="0.1")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", required=True, help="where the figures are written")
     options = parser.parse_args()
+    if options.plots.is_file():
+        parser.error(f"--plots {options.plots} is a file; name a folder")
     for name, figure in draw(options, train_grid(options)):
         for path in save(figure, options.plots / name):
             print(path)

@@ -190,7 +190,9 @@ def _lines(path: Path) -> list[_Line]:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("no list of pairs that can be read", path) from error
+        raise DataError(
+            "no list of pairs that can be read; name a text file in UTF-8, or CFP's folder Protocol", path
+        ) from error
     lines = [_Line(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise DataError("holds no pairs", path)

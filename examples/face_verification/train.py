@@ -9,17 +9,18 @@ It trains on the GPU where there is one. Pictures must be aligned and square.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from faces import Identities
-from script import PAPER, add_data, add_recipe, opened, recipe, run
+from script import PAPER, add_data, add_recipe, at_least, opened, recipe, run
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from verification import by_fold, similarities, ten_folds
 
-from fundus_seg.errors import UsageError
+from fundus_seg.errors import RunError, UsageError
 from fundus_seg.hardware import default_device
 from fundus_seg.models.backbones import Embedder, mobilenet_v2, shufflenet_v2
 from fundus_seg.seeding import seeded
@@ -73,6 +74,12 @@ def make_network(family: str, width: float, operator: str, *, side: int, seed: i
     return network.to(default_device())
 
 
+def check_batch(data: Identities, batch: int) -> None:
+    """Raise a UsageError if there are fewer pictures than a batch has."""
+    if len(data) < batch:
+        raise UsageError(f"--batch {batch}: there are only {len(data)} pictures; take at most that")
+
+
 def train(
     network: nn.Module,
     data: Identities,
@@ -98,9 +105,9 @@ def train(
 
     Raises:
         UsageError: there are fewer pictures than a batch has.
+        RunError: the loss is no longer finite.
     """
-    if len(data) < batch:
-        raise UsageError(f"--batch {batch}: there are only {len(data)} pictures; take at most that")
+    check_batch(data, batch)
     device = next(network.parameters()).device
     with seeded(seed, 0, "margin"):
         loss_of = AMSoftmax(dimensions, data.identities).to(device)
@@ -124,6 +131,8 @@ def train(
                 loss.backward()
                 optimiser.step()
                 total += float(loss.detach())
+        if not math.isfinite(total):
+            raise RunError(f"the loss is no longer finite in epoch {epoch + 1}; take another --batch or seed")
         schedule.step()
         yield total / len(loader)
 
@@ -136,7 +145,7 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=0.1)
     parser.add_argument("--op", default="tvconv", help="operator in the depthwise slots (default: %(default)s)")
     add_recipe(parser)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=at_least(0), default=0)
     options = parser.parse_args()
     with opened(options) as (data, pairs):
         network = make_network(options.family, options.width, options.op, side=options.side, seed=options.seed)

@@ -9,9 +9,10 @@ A network whose `pairs.csv` is there is done, so that a grid that was stopped go
 
 from __future__ import annotations
 
+import contextlib
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +21,8 @@ import pandas as pd
 import torch
 from faces import Identities
 from pairs import Pairs
-from script import add_data, add_recipe, numbers, opened, recipe
-from train import FAMILIES, make_network, train
+from script import add_data, add_recipe, at_least, names, numbers, opened, recipe
+from train import FAMILIES, check_batch, make_network, train
 from verification import similarities, ten_folds
 
 from fundus_seg.errors import RunError
@@ -44,13 +45,13 @@ def add_grid(parser: ArgumentParser, *, widths: str) -> None:
     parser.add_argument("--ops", default="depthwise,tvconv", help="operators (default: %(default)s)")
     parser.add_argument("--family", choices=FAMILIES, default="mobilenetv2")
     parser.add_argument("--widths", default=widths, help="width multipliers (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=5, help="how many (default: %(default)s)")
+    parser.add_argument("--seeds", type=at_least(1), default=5, help="how many (default: %(default)s)")
     add_recipe(parser)
 
 
 def cells(options: Namespace) -> list[Cell]:
     """The networks that the options of `add_grid` name, the first seed of all before the second."""
-    named = product(range(options.seeds), numbers(options.widths), options.ops.split(","))
+    named = product(range(options.seeds), numbers(options.widths), names(options.ops))
     return [Cell(op, width, seed) for seed, width, op in named]
 
 
@@ -62,23 +63,31 @@ def train_grid(options: Namespace) -> pd.DataFrame:
         `identity`, `same`, `fold` and `similarity`; and `right`, whether ten folds tell it right.
 
     Raises:
-        RunError: the folder holds networks of another recipe.
+        RunError: the folder holds networks of another recipe, or a file that cannot be read.
         UsageError, DataError: as `opened`, `make_network` and `train`.
     """
+    named = cells(options)
+    for cell in named[: len(named) // options.seeds]:  # those of the first seed: none may fail when others have trained
+        make_network(options.family, cell.width, cell.op, side=options.side, seed=cell.seed)
     with opened(options) as (data, pairs):
+        check_batch(data, recipe(options)["batch"])
         _keep_recipe(options, data, pairs)
-        for cell in cells(options):
+        for cell in named:
             _train_cell(options, cell, data, pairs)
-    return read_grid(options.out, options.family, cells(options))
+    return read_grid(options.out, options.family, named, pairs=len(pairs.same))
 
 
-def read_grid(out: Path, family: str, named: Sequence[Cell]) -> pd.DataFrame:
-    """The rows of trained networks, as `train_grid` returns them."""
+def read_grid(out: Path, family: str, named: Sequence[Cell], *, pairs: int) -> pd.DataFrame:
+    """The rows of trained networks, as `train_grid` returns them, for so many pairs each."""
     frames = []
     for cell in named:
-        frame = pd.read_csv(_folder(out, family, cell) / "pairs.csv", dtype={"identity": str})
-        columns = (frame[name].to_numpy() for name in ("similarity", "same", "fold"))
-        frames.append(frame.assign(right=ten_folds(*columns), **cell._asdict()))
+        path = _folder(out, family, cell) / "pairs.csv"
+        with _readable(path):
+            frame = pd.read_csv(path, dtype={"identity": str}, keep_default_na=False)
+            if len(frame) != pairs:
+                raise ValueError("cut")
+            columns = (frame[name].to_numpy() for name in ("similarity", "same", "fold"))
+            frames.append(frame.assign(right=ten_folds(*columns), **cell._asdict()))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -86,7 +95,8 @@ def trained_network(options: Namespace, cell: Cell) -> Embedder:
     """A network of the grid with its weights, in evaluation mode."""
     network = make_network(options.family, cell.width, cell.op, side=options.side, seed=cell.seed)
     path = _folder(options.out, options.family, cell) / "network.pt"
-    network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    with _readable(path):
+        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     return network.eval()
 
 
@@ -120,11 +130,23 @@ def _keep_recipe(options: Namespace, data: Identities, pairs: Pairs) -> None:
         **{name: value for name, value in recipe(options).items() if name != "workers"},
     }
     path = options.out / "recipe.json"
-    if not path.is_file():
+    if not any(options.out.glob("*/seed-*/pairs.csv")):
         write_json(path, here)
-    elif (kept := json.loads(path.read_text("utf8"))) != here:
+        return
+    with _readable(path):
+        kept = dict(json.loads(path.read_text("utf8")))
+    if kept != here:
         other = ", ".join(name for name in here if kept.get(name) != here[name])
         raise RunError(f"{path}: its networks differ from these in {other}; choose another --out")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Within it a kept file is read; an error names it."""
+    try:
+        yield
+    except Exception as error:  # each reader has errors of its own
+        raise RunError(f"{path}: cannot be read; remove the folder that it lies in, and train again") from error
 
 
 def _folder(out: Path, family: str, cell: Cell) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ def measure_costs(
 
     Networks that see photographs of one size are measured together and take turns. What was measured lies in
     `costs/` below `out`, a CSV file for each machine, version and set of networks; the same call reads it again.
+    Columns that have no network, since none of their runs could make it, are left out.
 
     Args:
-        runs: those of the experiment.
+        runs: those of the experiment, at least one of them with a network.
         out: the folder of all runs.
         progress: told how far the measurement is.
 
@@ -52,7 +54,7 @@ def measure_costs(
     """
     together: dict[tuple[int, bool], dict[str, dict[str, Any]]] = {}
     columns = {}
-    for run in runs:
+    for run in (each for each in runs if each.folder.config.exists()):  # which is written when the network is made
         spec, frozen = run.config.network_spec(), run.config.model.freeze == "encoder"
         network = short_hash([spec, frozen])
         columns[run.operator] = {"name": run.operator, "column": run.label, "network": network}
@@ -78,7 +80,7 @@ def _kept(
         key = [__version__, machine(), core_count(), size, sorted(specs), [*BATCHES], threads, _REPEATS]
         path = out / "costs" / f"{short_hash(key)}.csv"
         if path.exists():
-            return _read(path)
+            return _read(path, specs)
         found = profile([*specs.values()], size=size, frozen=frozen, repeats=4 * _REPEATS, progress=progress)
     measured = throughputs(
         [*specs.values()], size=size, batches=BATCHES, threads=threads, repeats=_REPEATS, progress=progress
@@ -94,12 +96,15 @@ def _kept(
     )
     with atomic_path(path) as temporary:
         temporary.write_text(frame_csv(found), "utf8")
-    return _read(path)
+    return _read(path, specs)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, networks: Collection[str]) -> pd.DataFrame:
     texts = dict.fromkeys(("network", "tried_batches", "tried_threads"), str)
     try:
-        return pd.read_csv(path, keep_default_na=False, dtype=texts)
-    except (OSError, ValueError) as error:
+        found = pd.read_csv(path, keep_default_na=False, dtype=texts)
+        if sorted(found["network"]) != sorted(networks) or found.isin([math.nan, ""]).any(axis=None):
+            raise ValueError("cut")
+        return found
+    except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path}: cannot be read; remove it, and the same command measures again") from error

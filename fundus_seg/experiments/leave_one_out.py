@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def plan(
     Raises:
         ConfigError: the YAML file cannot be read, or is wrong.
         UsageError: an operator, a domain or a setting is unknown, a setting is given that the columns of the suite
-            differ in, or two runs have the same settings.
+            differ in, a setting of such a column has no effect in it, or two runs have the same settings.
     """
     if NONE_UNSEEN in (holdouts or ()):
         raise UsageError(
@@ -62,20 +62,24 @@ def plan(
         )
     setups = suite.setups if suite else setups_of(ops)
     given = [_key(text) for text in (*overrides, *vary)]
-    _refuse_own_options(given)
+    _refuse_own_options(given, "the suite" if suite else _OPTIONS["model.op"])
     if suite and (twice := {*given} & {_key(text) for setup in setups for text in setup.settings}):
         raise UsageError(f"{min(twice)}: the columns of suite {suite.name} differ in it; leave it out")
     variations = list(product(*map(_values, vary)))
     runs = []
+    idle: dict[Setup, set[str]] = {}
     for seed, holdout, varied, setup in product(seeds, holdouts or root.domains, variations, setups):
         settings = load_config(
             config,
             overrides=[*overrides, *setup.settings, *varied],
             arguments={"holdout": holdout, "model.op": setup.op, "seed": seed},
         )
+        without_effect = settings.training_settings().keys() - settings.effective_settings().keys()
+        idle[setup] = idle.get(setup, without_effect) & without_effect
         runs.append(GridRun.of(settings, root, out, probe=probe, label=_label(settings, setup, varied)))
+    _refuse_idle(idle)
     once = _each_once(runs, progress)
-    _refuse_repetitions(once)
+    _refuse_repetitions(once, named=suite is not None)
     return once
 
 
@@ -101,10 +105,22 @@ def _values(text: str) -> list[str]:
     return [f"{key}={value}" for value in re.split(r",(?![^\[]*\])", values)]
 
 
-def _refuse_own_options(keys: Sequence[str]) -> None:
+def _refuse_own_options(keys: Sequence[str], op: str) -> None:
+    """Refuse settings that a whole experiment takes from elsewhere, the operator from `op`."""
+    sources = _OPTIONS | {"model.op": op}
     for key in keys:
-        if key in _OPTIONS:
-            raise UsageError(f"{key}: a whole experiment takes it from {_OPTIONS[key]}")
+        if key in sources:
+            raise UsageError(f"{key}: a whole experiment takes it from {sources[key]}")
+
+
+def _refuse_idle(idle: Mapping[Setup, set[str]]) -> None:
+    """Refuse a column of a suite with a setting that has no effect in any of its runs, whose name may claim it."""
+    for setup, keys in idle.items():
+        if found := [text for text in setup.settings if _key(text) in keys]:
+            raise UsageError(
+                f"column {setup.label}: {found[0]} has no effect beside its operator {setup.op} and other settings; "
+                "leave it out"
+            )
 
 
 def _each_once(runs: Sequence[GridRun], progress: Progress) -> list[GridRun]:
@@ -127,10 +143,20 @@ def _each_once(runs: Sequence[GridRun], progress: Progress) -> list[GridRun]:
     return found
 
 
-def _refuse_repetitions(runs: Sequence[GridRun]) -> None:
-    """Refuse two runs in one folder: a value was given twice, or a setting varies that does not name the folder."""
+def _refuse_repetitions(runs: Sequence[GridRun], *, named: bool) -> None:
+    """Refuse two runs in one folder: a value was given twice, or a setting varies that does not name the folder.
+
+    Args:
+        runs: those of the experiment.
+        named: whether the columns have names of their own.
+    """
     path, count = Counter(run.folder.path for run in runs).most_common(1)[0]
     if count > 1:
+        labels = list(dict.fromkeys(run.label for run in runs if run.folder.path == path))
+        if named and len(labels) > 1:
+            raise UsageError(
+                f"columns {' and '.join(labels)} would be one: they train the same runs, as {path}; leave one out"
+            )
         raise UsageError(
             f"{count} runs of this experiment would share the folder {path}: give each holdout, operator and value "
             "once, and vary only settings that make another run (not train.threads, train.precision, "

@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from fundus_seg import yaml_lines
 from fundus_seg.config import load_recipe
 from fundus_seg.config.describe import as_yaml
 from fundus_seg.config.layer import place_text
-from fundus_seg.errors import ConfigError, UsageError, unknown_name
+from fundus_seg.errors import ConfigError, UsageError, one_line, printable, unknown_name
 from fundus_seg.runs.identity import check_free
 from fundus_seg.yaml_lines import YamlError
 
 _SUFFIXES = {".yaml", ".yml"}
+_KEYS = ("reference", "columns")
+_FORM = "columns: {NAME: {model.op: OPERATOR, SETTING: VALUE}}"
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,6 @@ class Suite:
     reference: str | None = None
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    reference: str | None = None
-    columns: dict[str, dict[str, Any]]
-
-
 def setups_of(ops: Iterable[str]) -> tuple[Setup, ...]:
     """A column for each operator."""
     return tuple(map(Setup, ops))
@@ -86,32 +79,53 @@ def read_suite(name_or_path: str) -> Suite:
     """
     text, place = _text_of(name_or_path)
     try:
-        content = _File.model_validate(yaml_lines.read(text) or {})
+        content = yaml_lines.read(text)
+        columns, reference = _parts(content)
     except YamlError as error:
         raise ConfigError(f"suite {place_text(place, error.line)}: not valid YAML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(
-            f"suite {place}: {where}: {first['msg']}; write columns: {{NAME: {{model.op: OPERATOR, SETTING: VALUE}}}}"
-        ) from error
+    except UsageError as error:
+        raise ConfigError(f"suite {place}: {error}") from error
     setups = []
-    for label, settings in content.columns.items():
+    for label, settings in columns.items():
         try:
             setups.append(_setup(label, settings))
         except UsageError as error:
-            raise ConfigError(f"suite {place}: column {label}: {error}") from error
-    if not setups:
-        raise ConfigError(f"suite {place}: it has no columns; write columns: {{NAME: {{model.op: OPERATOR}}}}")
-    if content.reference is not None and content.reference not in content.columns:
-        raise ConfigError(f"suite {place}: reference: {unknown_name('column', content.reference, content.columns)}")
-    return Suite(name_or_path, tuple(setups), content.reference)
+            raise ConfigError(f"suite {place}: column {printable(label)}: {error}") from error
+    return Suite(name_or_path, tuple(setups), reference)
 
 
-def _setup(label: str, settings: dict[str, Any]) -> Setup:
+def _parts(content: Any) -> tuple[dict[Any, Any], str | None]:
+    """The columns of a file, as they stand there, and the reference."""
+    if not isinstance(content, dict) or not content:
+        raise UsageError(f"it holds no suite; write {_FORM}")
+    for key in content:
+        if key not in _KEYS:
+            raise UsageError(unknown_name("key", str(key), _KEYS))
+    columns, reference = content.get("columns"), content.get("reference")
+    if not isinstance(columns, dict) or not columns:
+        raise UsageError(f"it has no columns; write {_FORM}")
+    if reference is not None and reference not in [*columns]:
+        raise UsageError(f"reference: {unknown_name('column', str(reference), map(str, columns))}")
+    return columns, reference
+
+
+def _setup(label: Any, settings: Any) -> Setup:
+    if not isinstance(label, str):
+        raise UsageError("its name is no text; write it in quotes")
+    if not label or printable(one_line(label)) != label:
+        raise UsageError(f"'{printable(label)}' is no name of one line without blanks around it; take another")
     check_free(label, "give the column another name")
+    if not isinstance(settings, dict):
+        raise UsageError("it holds no settings; write NAME: {model.op: OPERATOR, SETTING: VALUE}")
+    if scoring := [key for key in settings if str(key).startswith("scoring.")]:
+        raise UsageError(
+            f"{scoring[0]}: a table never mixes scoring protocols; leave it out, then `fundus-seg evaluate --scoring`"
+        )
     given = [f"{key}={as_yaml(value)}" for key, value in settings.items()]
-    recipe = load_recipe(overrides=given)
+    try:
+        recipe = load_recipe(overrides=given)
+    except UsageError as error:
+        raise UsageError(str(error).replace("--set: ", "")) from error  # nobody has typed --set
     if "model.op" not in settings:
         raise UsageError("it names no operator; add model.op")
     return Setup(recipe.model.op, label, tuple(text for text in given if not text.startswith("model.op=")))

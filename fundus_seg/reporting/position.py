@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fundus_seg.experiments.grid_run import GridRun
 from fundus_seg.protocol import STRUCTURES
 from fundus_seg.reporting.frames import captions_of, case_values, labelled
 from fundus_seg.reporting.notes import counts_and_protocol, table_title
-from fundus_seg.reporting.table import Report, Table, difference_text
+from fundus_seg.reporting.table import Report, Table, difference_text, mean_sd_text
 from fundus_seg.reporting.tables import overall
 from fundus_seg.statistics.comparison import paired_scores
 from fundus_seg.statistics.patients import patients_interval
@@ -40,7 +40,7 @@ def position_table(runs: Sequence[GridRun], evaluations: Sequence[Evaluation], v
     structure, holdout, shift; ratio, that of cross-image to intra-image variance in the deepest stage of the encoder,
     a mean over the source domains; gain, paired by seed and case, with the ends of its 95 % interval, gain_low and
     gain_high; change, the paired difference from the gain without a shift, with change_low and change_high; over, what
-    was resampled. NaN stands where a run is missing.
+    was resampled. NaN stands where a run is missing, or the variance of a domain.
 
     Args:
         runs: those of the experiment.
@@ -48,11 +48,12 @@ def position_table(runs: Sequence[GridRun], evaluations: Sequence[Evaluation], v
         variances: of the training photographs, with the shifts of the runs.
 
     Raises:
-        UsageError: there is no gain to give: no operator beside `REFERENCE`, no run without a shift, or several columns
-            of one operator and one shift.
+        UsageError: there is no gain to give: no operator beside `REFERENCE` that shares with it a shift and none, or
+            several columns of one operator and one shift.
         ProtocolError: evaluations that must not stand in one table.
     """
     columns = _by_setup(runs)
+    compared = _compared(columns)
     captions = captions_of(evaluations)
     cases = labelled(case_values(evaluations), captions)
     caption_of = {column.name: caption for column, caption in captions.items()}
@@ -61,13 +62,14 @@ def position_table(runs: Sequence[GridRun], evaluations: Sequence[Evaluation], v
     sources = {run.config.holdout: run.config.data.sources for run in runs}
     deepest = variances.rows[variances.rows["stage"] == variances.rows["stage"].max()]
     ratios = deepest.set_index(["domain", "shift"])["ratio"]
-    operators = [op for op in dict.fromkeys(op for op, _ in columns) if op != REFERENCE]
     rows = []
-    for op, structure, place, shift in product(
-        operators, STRUCTURES, (*sources, _ALL), sorted({s for _, s in columns})
-    ):
+    for op, structure, place, shift in product(compared, STRUCTURES, (*sources, _ALL), sorted({s for _, s in columns})):
+        if shift not in compared[op]:
+            continue
         holdouts = list(sources) if place == _ALL else [place]
-        ratio = overall([overall([ratios[domain, shift] for domain in sources[each]]) for each in holdouts])
+        ratio = overall(
+            [overall([ratios.get((domain, shift), math.nan) for domain in sources[each]]) for each in holdouts]
+        )
         moved = [differences.get((op, shift, structure, each)) for each in holdouts]
         plain = [differences.get((op, 0.0, structure, each)) for each in holdouts]
         row = {"operator": op, "structure": structure, "holdout": place, "shift": shift, "ratio": ratio}
@@ -115,8 +117,18 @@ def _by_setup(runs: Sequence[GridRun]) -> dict[tuple[str, float], str]:
             raise UsageError(
                 f"several columns have operator {run.config.operator} and train.shift {run.config.train.shift}"
             )
-    if (REFERENCE, 0.0) not in found or len({op for op, _ in found}) < 2:
-        raise UsageError(f"it needs {REFERENCE} and another operator, both without a train.shift and with some")
+    return found
+
+
+def _compared(columns: Collection[tuple[str, float]]) -> dict[str, set[float]]:
+    """The shifts of each operator that has a gain at them, and one without a shift to compare it with."""
+    found: dict[str, set[float]] = {}
+    for op, shift in columns:
+        if op != REFERENCE and (REFERENCE, shift) in columns:
+            found.setdefault(op, set()).add(shift)
+    found = {op: shifts for op, shifts in found.items() if 0.0 in shifts and len(shifts) > 1}
+    if not found:
+        raise UsageError(f"it needs {REFERENCE} and another operator, both without a train.shift and with the same")
     return found
 
 
@@ -160,7 +172,7 @@ def _layout(frame: pd.DataFrame, title: str, notes: Sequence[str]) -> Table:
             str(row["structure"]),
             str(row["holdout"]),
             f"{100 * row['shift']:g} %",
-            f"{row['ratio']:.2f}",
+            mean_sd_text(row["ratio"]),
             difference_text(row["gain"], row["gain_low"], row["gain_high"]),
             "-" if not row["shift"] else difference_text(row["change"], row["change_low"], row["change_high"]),
         )

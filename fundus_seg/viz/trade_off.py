@@ -11,6 +11,9 @@ from matplotlib.ticker import LogFormatter
 
 from fundus_seg.viz.style import figure_of, legend, plot_style, point
 
+_NARROWEST = 1.05
+"""Quotient of the largest and the smallest cost below which the axis goes from half to twice of them."""
+
 
 def draw_trade_off(points: pd.DataFrame, *, rows: Mapping[str, str], panels: Mapping[str, str], title: str) -> Figure:
     """A row of axes per score, a column per cost, on a logarithmic axis; a dot with the interval of its score each.
@@ -37,7 +40,10 @@ def draw_trade_off(points: pd.DataFrame, *, rows: Mapping[str, str], panels: Map
                     around = [own["y"] - own["low"], own["high"] - own["y"]]
                     look = point(names.index(str(name)))
                     axes.errorbar(own["x"], own["y"], yerr=around, **look, linestyle="", elinewidth=0.8, markersize=5)
-        for axes, cost in zip(grid[-1], panels.values(), strict=True):
+        for axes, (panel, cost) in zip(grid[-1], panels.items(), strict=True):
             axes.set_xlabel(cost)
+            costs = points.loc[points["panel"] == panel, "x"]
+            if costs.max() < _NARROWEST * costs.min():  # an axis as narrow as rounding has no ticks, nor any dot
+                axes.set_xlim(costs.min() / 2, 2 * costs.max())
         legend(figure, [Line2D([], [], **point(number), linestyle="", label=name) for number, name in enumerate(names)])
     return figure
