@@ -1,4 +1,4 @@
-"""When does position pay: the gain over depthwise beside how well the training crops are aligned, as table and plot."""
+"""When position pays: the gain over depthwise beside how well the training crops are aligned, as table and plot."""
 
 from __future__ import annotations
 
@@ -113,10 +113,13 @@ def _by_setup(runs: Sequence[GridRun]) -> dict[tuple[str, float], str]:
     for run in runs:
         if found.setdefault((run.config.operator, run.config.train.shift), run.operator) != run.operator:
             raise UsageError(
-                f"several columns have operator {run.config.operator} and train.shift {run.config.train.shift}"
+                f"several columns have operator {run.config.operator} and train.shift {run.config.train.shift}; leave "
+                "one of them"
             )
     if (REFERENCE, 0.0) not in found or len({op for op, _ in found}) < 2:
-        raise UsageError(f"it needs {REFERENCE} and another operator, both without a train.shift and with some")
+        raise UsageError(
+            f"it needs {REFERENCE} and another operator, each in a column without train.shift and in columns with it"
+        )
     return found
 
 
