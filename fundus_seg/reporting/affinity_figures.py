@@ -35,8 +35,8 @@ _MAPS = (
     " one scale for a row; below, their mean ± SD over positions."
 )
 _AFFINES = (
-    "Affines: what the scales and shifts of the generator's layer norms differ from their mean over positions, rms "
-    "over norms and channels, the darker the more; below, the rms over positions."
+    "Affines: how far the scales and shifts of the generator's layer norms are from their means over positions, rms "
+    "over norms and channels, the darker the further; below, the rms over positions."
 )
 _KERNELS = (
     "W as learned: deviation d of the kernels, the rms over channels and taps of their difference from the mean "
@@ -55,9 +55,9 @@ _EPOCHS = (
     "tell what became of the kernels: position also enters by the norms' affines and by zero padding."
 )
 _NUMBERS = (
-    "After each epoch that was kept: the SD of the affinity maps over positions (rms over maps); what the norms' "
-    "scales and shifts differ from their mean over positions (rms over norms, channels and positions); and the spread"
-    " of the kernels, as learned and with each affinity map at its mean."
+    "After each epoch that was kept: the SD of the affinity maps over positions (rms over maps); how far the norms' "
+    "scales and shifts are from their means over positions (rms over norms, channels and positions); and the spread of"
+    " the kernels, as learned and with each affinity map at its mean."
 )
 
 
