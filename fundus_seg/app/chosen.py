@@ -97,8 +97,10 @@ class Chosen:
                             **({"remove": name} if event.value else {"add": name})
                         )
                     )
-                text("span", "Zoom", "dim")
-                zoom = ui.slider(min=1, max=_LARGEST_ZOOM, step=0.25, value=1).props("aria-label=Zoom").classes("zoom")
+                with tag("div", "zooming"):
+                    text("span", "Zoom", "dim")
+                    zoom = ui.slider(min=1, max=_LARGEST_ZOOM, step=0.25, value=1)
+                zoom.props("aria-label=Zoom").classes("zoom")
                 zoom.on("update:model-value", js_handler=f"value => zoomTo({window.id}, value)")
 
     def _whole(self, picture: Picture, box: Box | None) -> None:
