@@ -153,6 +153,7 @@ class Page:
             await event.file.save(photograph.path)
         except OSError as error:
             self._session.remove(photograph)
+            photograph.delete()
             reason = f"it cannot be copied to the temporary folder ({error.strerror}); free some space there"
             self._show_refusal(f"{name}: {reason}")
             return
