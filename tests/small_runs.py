@@ -1,4 +1,4 @@
-"""Small runs: their settings, what they leave, a kill in the middle of one, and a progress that remembers."""
+"""Small networks and runs: their settings, what they leave, a kill in one, and a progress that remembers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,35 @@ EACH_OPERATOR = [
     for op, factory in OPERATORS.items()
 ]
 """Every operator; the compared ones, which have tests of their own in test_compared.py, only where all tests run."""
+
+
+TINY: dict[str, Any] = {
+    "encoder": "tu-mobilenetv2_035",
+    "image_size": 64,
+    "aspp_channels": 8,
+    "expansion": 1,
+    "generator_channels": 4,
+}
+"""Arguments of `build_model` that make a network of 0.4 million parameters with tvconv."""
+TINY_SETTINGS = [f"model.{key}={value}" for key, value in TINY.items() if key not in ("image_size", "encoder")]
+"""TINY as settings, where it differs from preset tiny."""
+
+
+def tiny_network(op: str = "tvconv", *, seed: int = 0, **options: Any) -> Any:
+    """The network of `TINY`, but for the given arguments, with random weights by a seed."""
+    import torch
+
+    from fundus_seg.models import build_model
+
+    torch.manual_seed(seed)
+    return build_model(op, **{**TINY, **options})
+
+
+def images(*shape: int) -> Tensor:
+    """Normal random numbers (B, C, H, W), the same each time."""
+    import torch
+
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
 def one_of(*values: Any) -> list[Any]:

@@ -8,38 +8,22 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_runs import settings
-from torch import Tensor, nn
+from small_runs import TINY, TINY_SETTINGS, images, settings, tiny_network
+from torch import nn
 
 from fundus_seg.builtins import ABLATIONS
 from fundus_seg.errors import CheckpointError, RunError, UsageError
-from fundus_seg.models import bake, build_model
+from fundus_seg.models import bake
 from fundus_seg.models.checkpoint import load_network, network_state, write_checkpoint
 from fundus_seg.ops import TVConv2d
 from fundus_seg.training.start import check_start
 
-TINY: dict[str, Any] = {
-    "encoder": "tu-mobilenetv2_035",
-    "image_size": 64,
-    "aspp_channels": 8,
-    "expansion": 1,
-    "generator_channels": 4,
-}
 SIZE = (6, 5)
-
-
-def images(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
 def layer(**options: Any) -> TVConv2d:
     torch.manual_seed(0)
     return TVConv2d(3, SIZE, generator_channels=4, generator_layers=1, **options)
-
-
-def small(ablation: str = "none") -> Any:
-    torch.manual_seed(0)
-    return build_model("tvconv", **TINY, ablation=ablation)
 
 
 class TestOff:
@@ -55,9 +39,7 @@ class TestOff:
         assert torch.equal(layer(affinity_start="ones", norm_affines=True, padding="zeros").kernel(), plain)
 
     def test_networks_and_settings_do_not_know_of_it(self) -> None:
-        network = small()
-        torch.manual_seed(0)
-        plain = build_model("tvconv", **TINY)
+        network, plain = tiny_network(ablation="none"), tiny_network()
         assert network.spec == plain.spec == {"op": "tvconv", **TINY}
         assert all(torch.equal(value, plain.state_dict()[name]) for name, value in network.state_dict().items())
         assert "ablation" not in settings(op="tvconv").network_spec()
@@ -89,16 +71,16 @@ class TestParts:
 
     @pytest.mark.parametrize("ablation", ["branch-12", "branch-6+branch-18"])
     def test_the_other_branches_are_depthwise(self, ablation: str) -> None:
-        carried = [isinstance(branch[3], TVConv2d) for branch in small(ablation).aspp.branches]
+        carried = [isinstance(branch[3], TVConv2d) for branch in tiny_network(ablation=ablation).aspp.branches]
         assert carried == [f"branch-{rate}" in ablation for rate in (6, 12, 18)]
-        depthwise = build_model("depthwise", **TINY).aspp.branches[0]
-        other = small(ablation).aspp.branches[carried.index(False)]
+        depthwise = tiny_network("depthwise").aspp.branches[0]
+        other = tiny_network(ablation=ablation).aspp.branches[carried.index(False)]
         assert [type(each) for each in other] == [type(each) for each in depthwise]
 
     @pytest.mark.slow
     @pytest.mark.parametrize("ablation", ["random-affinity+no-affines+replicate", "branch-6"])
     def test_networks_train_bake_save_and_load(self, ablation: str, tmp_path: Path) -> None:
-        network, x = small(ablation), images(2, 3, 64, 64)
+        network, x = tiny_network(ablation=ablation), images(2, 3, 64, 64)
         network(x).square().mean().backward()
         assert [name for name, p in network.named_parameters() if p.grad is None] == []
         assert network.spec == {"op": "tvconv", **TINY, "ablation": ablation}
@@ -128,30 +110,29 @@ class TestNames:
     )
     def test_unknown_ones_are_refused(self, name: str, message: str) -> None:
         with pytest.raises(UsageError, match=message):
-            build_model("tvconv", **TINY, ablation=name)
+            tiny_network(ablation=name)
         with pytest.raises(Exception, match=message):
             settings(f"model.ablation={name}")
 
     def test_another_operator_has_none(self) -> None:
         with pytest.raises(UsageError, match="ablation replicate with operator conv: it changes something of tvconv"):
-            build_model("conv", **TINY, ablation="replicate")
+            tiny_network("conv", ablation="replicate")
 
     @pytest.mark.parametrize(
         ("value", "message"), [("elsewhere", "elsewhere"), (3, "ablation 3, which no network has")]
     )
     def test_a_checkpoint_that_names_another_is_refused(self, value: object, message: str, tmp_path: Path) -> None:
-        state = network_state(small(), {})
+        state = network_state(tiny_network(), {})
         write_checkpoint(tmp_path / "bad.ckpt", {**state, "model_spec": {**state["model_spec"], "ablation": value}})
         with pytest.raises(CheckpointError, match=message):
             load_network(tmp_path / "bad.ckpt")
 
     def test_a_run_starts_from_no_other_one(self, tmp_path: Path) -> None:
         path = tmp_path / "start.ckpt"
-        write_checkpoint(path, network_state(build_model("tvconv", **TINY, ablation="replicate"), {}))
-        sizes = [f"model.{key}={value}" for key, value in TINY.items() if key not in ("image_size", "encoder")]
-        plain = settings(f"model.start={path}", *sizes)
+        write_checkpoint(path, network_state(tiny_network(ablation="replicate"), {}))
+        plain = settings(f"model.start={path}", *TINY_SETTINGS)
         with pytest.raises(
             RunError, match=r"model.ablation: replicate there, none now.*--set model.ablation=replicate"
         ):
             check_start(plain)
-        check_start(settings(f"model.start={path}", "model.ablation=replicate", *sizes))
+        check_start(settings(f"model.start={path}", "model.ablation=replicate", *TINY_SETTINGS))

@@ -114,6 +114,13 @@ class TestParts:
         assert np.ptp(deviation[5:-5, 5:-5]) < 1e-6
         assert np.ptp(deviation[4:-4, 4:-4]) > 1e-4
 
+    @pytest.mark.parametrize(("size", "least", "most"), [(16, 0.44, 0.52), (6, 0.6, 0.9)])
+    def test_padding_spreads_untrained_kernels_as_the_page_says(self, size, least, most):
+        torch.manual_seed(0)
+        found = measure_operator(TVConv2d(24, (size, size)))
+        assert least < found.spread() < most
+        assert found.spread(("affinity", "affines")) == pytest.approx(0, abs=1e-6)
+
     def test_maps_and_affines_are_told_as_they_are(self):
         operator = tvconv(maps=True, affines=True)
         found = measure_operator(operator)

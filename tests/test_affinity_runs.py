@@ -204,15 +204,19 @@ def test_the_command_and_the_page(network, tmp_path, command):
     assert (tmp_path / "a/phantom-affinity.md").read_text("utf8").count("PHANTOM") == 4
 
     (results,) = find_results([out])
+    other = "1 run measured with other weights than those that were scored: `fundus-seg affinity runs`"
+    with pytest.raises(LackingError, match=other):
+        list(affinity(results, Asked()))
+    kernels_file(run, "best").unlink()
     with pytest.raises(LackingError, match="no kernels were measured: `fundus-seg affinity runs`"):
-        list(affinity(results, Asked()))  # the scores are of other weights
+        list(affinity(results, Asked()))
     scored = results.runs[0].evaluation.meta.checkpoint_sha256
     write_kernels(kernels_file(run, "best"), layers, digest=scored)
-    figure, caption, table = affinity(results, Asked())
+    figure, table = affinity(results, Asked())
     assert isinstance(figure, Figure)
     assert 'href="data:image/png;base64' in figure.svg
     assert len(figure.svg) < 200_000
-    assert caption.text.startswith("PHANTOM")
+    assert figure.caption.startswith("PHANTOM")
     assert table.title.startswith("PHANTOM")
     assert "fundus-seg affinity runs" in commands(results)
 

@@ -13,15 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_runs import TINY, tiny_network
 
 from fundus_seg.config import load_config
 from fundus_seg.data import open_root
 from fundus_seg.inference.predict import Predictor
-from fundus_seg.models import build_model
 from fundus_seg.ops import native, translation_variant_conv2d
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-TINY = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1, "generator_channels": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +43,7 @@ def test_the_rival_computes_the_same_operator(stride: int, dilation: int) -> Non
 def test_the_rival_s_network_computes_the_same_and_generates_every_time() -> None:
     from naive import naive_network
 
-    torch.manual_seed(0)
-    ours = build_model("tvconv", **TINY).eval()  # type: ignore[arg-type]
+    ours = tiny_network().eval()
     torch.manual_seed(0)
     rival = naive_network(**TINY).eval()
     made: list[int] = []
@@ -186,8 +184,7 @@ def test_predict_is_compared_on_masks_of_usual_size(tmp_path: Path) -> None:
     from predict import Drawn, _steps, _throughput, report
     from timing import Timings
 
-    torch.manual_seed(0)
-    predictor = Predictor(Drawn(build_model("tvconv", **TINY)), device=torch.device("cpu"))  # type: ignore[arg-type]
+    predictor = Predictor(Drawn(tiny_network()), device=torch.device("cpu"))
     disc, cup = predictor(np.zeros((80, 80, 3), np.uint8))
     assert 0.1 < disc.mean() < 0.4
     assert 0 < cup.mean() < disc.mean()

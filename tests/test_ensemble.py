@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from predictions import Told, rows_of, written_in
-from small_runs import Lines, settings
+from small_runs import Lines, settings, tiny_network
 
 from fundus_seg import load_ensemble, load_model
 from fundus_seg.builtins import POSITIONAL
@@ -33,7 +33,6 @@ from fundus_seg.inference.folder import predict_folder
 from fundus_seg.inference.members import is_model, models_and_photographs
 from fundus_seg.inference.predict import Predictor
 from fundus_seg.inference.shards import Shard
-from fundus_seg.models import build_model
 from fundus_seg.models.checkpoint import network_state, write_checkpoint
 from fundus_seg.protocol import Combination, Scoring, combined
 from fundus_seg.reporting.tables import score_table
@@ -41,12 +40,9 @@ from fundus_seg.runs.folder import RunFolder
 from fundus_seg.training import train
 from fundus_seg.training.selection import weights_state
 
-SMALL = {"encoder": "tu-mobilenetv2_035", "image_size": 64, "aspp_channels": 8, "expansion": 1, "generator_channels": 4}
-
 
 def small_network(seed=0, op="tvconv", **changes):
-    torch.manual_seed(seed)
-    return build_model(op, **{**SMALL, **changes}).eval()
+    return tiny_network(op, seed=seed, **changes).eval()
 
 
 def sigmoid(logit):

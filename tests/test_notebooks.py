@@ -42,6 +42,11 @@ def test_a_notebook_shows_what_is_committed(path, tmp_path, monkeypatch):
 
 
 @each_notebook
+def test_a_notebook_is_listed(path):
+    assert f"](../notebooks/{path.name})" in (FOLDER.parent / "docs/notebooks.md").read_text("utf8")
+
+
+@each_notebook
 def test_a_notebook_is_committed_as_it_ran(path):
     cells = code_cells(path)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))

@@ -9,36 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import killed_in_epoch, settings, weights
-from torch import Tensor, nn
+from small_runs import TINY, TINY_SETTINGS, images, killed_in_epoch, settings, tiny_network, weights
+from torch import nn
 
 from fundus_seg import load_model
 from fundus_seg.data import open_root
 from fundus_seg.data.cache import load_resized
 from fundus_seg.errors import CheckpointError, RunError, UsageError
-from fundus_seg.models import bake, build_model, start_affinity_maps
+from fundus_seg.models import bake, start_affinity_maps
 from fundus_seg.models.checkpoint import load_network, network_state, write_checkpoint
 from fundus_seg.ops import TVConv2d
 from fundus_seg.ops.compared import Involution2d
 from fundus_seg.training import train
 from fundus_seg.training.start import check_start, mean_and_sd
-
-TINY: dict[str, Any] = {
-    "encoder": "tu-mobilenetv2_035",
-    "image_size": 64,
-    "aspp_channels": 8,
-    "expansion": 1,
-    "generator_channels": 4,
-}
-
-
-def images(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
-
-
-def made(op: str = "tvconv", **options: Any) -> Any:
-    torch.manual_seed(0)
-    return build_model(op, **{**TINY, **options})
 
 
 def carries(part: nn.Module, kind: type[nn.Module] = TVConv2d) -> int:
@@ -47,7 +30,8 @@ def carries(part: nn.Module, kind: type[nn.Module] = TVConv2d) -> int:
 
 class TestPlaces:
     def test_the_aspp_alone_is_the_plain_network_to_the_bit(self) -> None:
-        plain, named = made(), made(placement="aspp", generator_layers=3, affinity_channels=4, ablation="none")
+        plain = tiny_network()
+        named = tiny_network(placement="aspp", generator_layers=3, affinity_channels=4, ablation="none")
         assert named.spec == plain.spec == {"op": "tvconv", **TINY}
         state = named.state_dict()
         assert [*state] == [*plain.state_dict()]
@@ -67,35 +51,35 @@ class TestPlaces:
         [("decoder", (0, 0, 1)), ("encoder-16", (11, 0, 0)), ("decoder+aspp+encoder-4", (2, 3, 1))],
     )
     def test_the_operator_stands_there_alone(self, placement: str, where: tuple[int, int, int]) -> None:
-        network = made(placement=placement)
+        network = tiny_network(placement=placement)
         assert tuple(map(carries, (network.encoder, network.aspp, network.decoder))) == where
         assert network.spec["placement"] == "+".join(sorted(placement.split("+")))
         network(images(2, 3, 64, 64)).square().mean().backward()
         assert [name for name, each in network.named_parameters() if each.grad is None] == []
 
     def test_each_is_made_for_its_map_with_the_same_settings(self) -> None:
-        network = made(placement="aspp+decoder+encoder-8", affinity_channels=2, generator_layers=1)
+        network = tiny_network(placement="aspp+decoder+encoder-8", affinity_channels=2, generator_layers=1)
         layers = [each for each in network.modules() if isinstance(each, TVConv2d)]
         assert {each.size for each in layers} == {(8, 8), (4, 4), (16, 16)}
         assert {(len(each.affinity_maps), len(each.generator)) for each in layers} == {(2, 3)}
         assert {each.stride for each in layers} == {1, 2}
 
     def test_the_rest_of_the_encoder_keeps_its_weights(self) -> None:
-        plain, placed = (made(placement=place).encoder.state_dict() for place in ("aspp", "encoder-16"))
+        plain, placed = (tiny_network(placement=place).encoder.state_dict() for place in ("aspp", "encoder-16"))
         kept = plain.keys() & placed.keys()
         assert len(plain) - len(kept) == 11
         assert all(torch.equal(plain[name], placed[name]) for name in kept)
 
     def test_another_operator_has_places_too(self) -> None:
-        network = made("involution", placement="decoder")
+        network = tiny_network("involution", placement="decoder")
         assert (carries(network.aspp, Involution2d), carries(network.decoder, Involution2d)) == (0, 1)
-        depthwise = made("depthwise", placement="aspp+decoder+encoder-16")
-        assert depthwise.encoder.state_dict().keys() == made("depthwise").encoder.state_dict().keys()
+        depthwise = tiny_network("depthwise", placement="aspp+decoder+encoder-16")
+        assert depthwise.encoder.state_dict().keys() == tiny_network("depthwise").encoder.state_dict().keys()
         assert [each.groups for each in depthwise.decoder.fuse if isinstance(each, nn.Conv2d)] == [56, 1]
 
     @pytest.mark.parametrize("size", [(48, 96), (64, 64)])
     def test_it_bakes_at_every_size(self, size: tuple[int, int]) -> None:
-        network, x = made(placement="aspp+decoder+encoder-16").eval(), images(1, 3, *size)
+        network, x = tiny_network(placement="aspp+decoder+encoder-16").eval(), images(1, 3, *size)
         with torch.no_grad():
             torch.testing.assert_close(bake(network)(x), network(x), rtol=1e-4, atol=1e-3)
 
@@ -120,25 +104,24 @@ class TestPlaces:
     )
     def test_what_cannot_be_is_refused_by_name(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(UsageError, match=message):
-            made(**{"op": "tvconv", **options})
+            tiny_network(**{"op": "tvconv", **options})
 
     def test_a_frozen_encoder_takes_none(self) -> None:
         with pytest.raises(Exception, match=r"model.placement encoder-8 with model.freeze encoder: .* at random"):
             settings("model.placement=encoder-8", "model.freeze=encoder")
 
     def test_a_checkpoint_that_names_another_is_refused(self, tmp_path: Path) -> None:
-        state = network_state(made(placement="encoder-16"), {})
+        state = network_state(tiny_network(placement="encoder-16"), {})
         write_checkpoint(tmp_path / "bad.ckpt", {**state, "model_spec": {**state["model_spec"], "placement": "aspp"}})
         with pytest.raises(CheckpointError, match=r"bad\.ckpt: its weights do not fit the network it names"):
             load_network(tmp_path / "bad.ckpt")
 
     def test_a_run_starts_from_no_other_one(self, tmp_path: Path) -> None:
         path = tmp_path / "start.ckpt"
-        write_checkpoint(path, network_state(made(placement="decoder", generator_layers=1), {}))
-        sizes = [f"model.{key}={value}" for key, value in TINY.items() if key not in ("image_size", "encoder")]
+        write_checkpoint(path, network_state(tiny_network(placement="decoder", generator_layers=1), {}))
         told = r"model.generator_layers: 1 there, 3 now, model.placement: decoder there, aspp now"
         with pytest.raises(RunError, match=told):
-            check_start(settings(f"model.start={path}", *sizes))
+            check_start(settings(f"model.start={path}", *TINY_SETTINGS))
 
 
 class TestDataStart:
@@ -152,7 +135,7 @@ class TestDataStart:
 
     def test_maps_are_averaged_over_each_position_and_come_in_turn(self) -> None:
         mean, sd = images(3, 64, 64).double(), images(3, 64, 64).double() + 1
-        network = made(ablation="data-affinity", affinity_channels=7)
+        network = tiny_network(ablation="data-affinity", affinity_channels=7)
         start_affinity_maps(network, mean, sd)
         maps = network.aspp.branches[0][3].affinity_maps
         cell = (slice(16, 32), slice(48, 64))
@@ -161,7 +144,7 @@ class TestDataStart:
         assert maps.requires_grad
 
     def test_without_the_word_they_stay_at_1(self) -> None:
-        network = made()
+        network = tiny_network()
         start_affinity_maps(network, images(3, 64, 64), images(3, 64, 64))
         assert all((each.affinity_maps == 1).all() for each in network.modules() if isinstance(each, TVConv2d))
 

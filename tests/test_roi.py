@@ -104,6 +104,11 @@ class TestGiven:
         with pytest.raises(UsageError, match="is not a box"):
             Roi.parse(text)
 
+    def test_a_box_has_no_more_pixels_than_a_photograph_may_have(self):
+        assert Roi.parse("0,0,10000,10000").box == Box(0, 0, 10_000, 10_000)
+        with pytest.raises(UsageError, match=r"'0,0,10000,10001' has more than 100 million pixels: give a box"):
+            Roi.parse("0,0,10000,10001")
+
     def test_other_words_are_refused(self):
         with pytest.raises(UsageError, match=r"--roi Full: write auto, full, X,Y,W,H"):
             Roi.parse("Full")

@@ -143,6 +143,12 @@ def test_a_suite_plans_the_runs_that_its_operators_would_make(draw_root, tmp_pat
     ]
     with pytest.raises(UsageError, match=r"train\.shift: the columns of suite sensitivity differ in it"):
         plan(root, out, suite=read_suite("sensitivity"), **{**options, "overrides": ["train.shift=0.3"]})
+    for runs, message in (
+        (by_suite[:1], "it needs depthwise and another operator, each in a column without train.shift"),
+        (varied, r"several columns have operator tvconv and train\.shift 0\.0; leave one"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            position_table(runs, [], variances=None)
 
 
 def test_a_suite_ends_in_one_table_and_its_plots(draw_root, tmp_path, command, monkeypatch):

@@ -24,6 +24,12 @@ def test_a_gradient_by_hand():
     assert grad.flatten().tolist() == [1 + 0.75 * 2 + 0.25 * 4, 0.25 * 2 + 0.75 * 4 + 8]
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_can_be_differentiated(memory_format):
+    x = torch.randn(1, 2, 2, 3, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: Upsampling.apply(x, (5, 4)).square(), x)
+
+
 def test_the_cpu_keeps_torch_s_own():
     x = torch.randn(1, 2, 3, 4, requires_grad=True)
     assert "UpsampleBilinear2D" in upsample_bilinear(x, (6, 8)).grad_fn.name()

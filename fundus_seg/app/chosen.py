@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -18,7 +18,7 @@ from fundus_seg.errors import FundusSegError, one_line
 from fundus_seg.inference.roi import AUTO, Roi
 from fundus_seg.protocol import STRUCTURES
 
-_RATIOS = {
+_NUMBERS = {
     "vertical_cdr": "Vertical cup-to-disc ratio",
     "horizontal_cdr": "Horizontal ratio",
     "area_cdr": "Area ratio",
@@ -27,10 +27,11 @@ _RATIOS = {
 }
 """Columns of the table that stand above the pictures, where they hold a number."""
 _EYES = {"OD": "right eye", "OS": "left eye"}
+_ISNT = {"yes": "kept", "no": "not kept"}
 _SIDES = ("Left", "Top", "Width", "Height")
-_LEAST = 8
-"""Pixels of a photograph: whoever draws less has only clicked."""
-_ZOOM = 6
+_SMALLEST_BOX = 8
+"""Least side of a box that is drawn, in pixels of the photograph: whoever draws less has only clicked."""
+_LARGEST_ZOOM = 6
 
 
 class Chosen:
@@ -38,10 +39,10 @@ class Chosen:
 
     Args:
         place: the element.
-        measurer: what measures photographs.
+        measurer: measures photographs.
         publish: gives the address of a picture.
         measure: measures a photograph anew, and shows it.
-        remove: removes it.
+        remove: removes a photograph.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Chosen:
                 return
             with tag("p", "verdict", "aria-live=polite"):
                 text("span", measured.row["status"], f"status {measured.row['status']}")
-                text("span", measured.row["reason"] or "nothing warns of these contours")
+                text("span", measured.row["reason"] or "no warning")
             if measured.whole:
                 _measures(measured.row)
                 with tag("div", "pictures"):
@@ -96,8 +97,10 @@ class Chosen:
                             **({"remove": name} if event.value else {"add": name})
                         )
                     )
-                text("span", "Zoom", "dim")
-                zoom = ui.slider(min=1, max=_ZOOM, step=0.25, value=1).props("aria-label=Zoom").classes("zoom")
+                with tag("div", "zooming"):
+                    text("span", "Zoom", "dim")
+                    zoom = ui.slider(min=1, max=_LARGEST_ZOOM, step=0.25, value=1)
+                zoom.props("aria-label=Zoom").classes("zoom")
                 zoom.on("update:model-value", js_handler=f"value => zoomTo({window.id}, value)")
 
     def _whole(self, picture: Picture, box: Box | None) -> None:
@@ -110,15 +113,12 @@ class Chosen:
             for kind in ("pointerdown", "pointermove", "pointerup", "pointercancel"):
                 stage.on(
                     kind,
-                    lambda event: self._drag(event, picture),
+                    lambda event: self._drag(event, picture, box),
                     throttle=0.03 if kind == "pointermove" else 0,
                     js_handler="event => dragged(event, emit)",
                 )
-            text(
-                "p",
-                "Is the dashed box in the wrong place? Draw a box around the optic disc, and it is measured again.",
-                "dim",
-            )
+            asked = "Is the dashed box in the wrong place? " if box else ""
+            text("p", f"{asked}Draw a box around the optic disc, and the photograph is measured again.", "dim")
             with tag("form", "tools", 'onsubmit="return false"'):
                 values = (box.x, box.y, box.width, box.height) if box else (None,) * len(_SIDES)
                 fields = [
@@ -143,8 +143,8 @@ class Chosen:
             sanitize=False,
         )
 
-    async def _drag(self, event: GenericEventArguments, picture: Picture) -> None:
-        """Show the box that is drawn; at its end, measure what is framed around it."""
+    async def _drag(self, event: GenericEventArguments, picture: Picture, seen: Box | None) -> None:
+        """Show the box that is drawn; at its end, measure what is framed around it, or show what was seen again."""
         if self._busy:
             return
         *ends, ended = event.args
@@ -152,23 +152,21 @@ class Chosen:
             sorted(round(end * side) for end in ends[axis::2])
             for axis, side in enumerate((picture.part.width, picture.part.height))
         )
-        if min(right - left, bottom - top) < _LEAST:
+        if min(right - left, bottom - top) < _SMALLEST_BOX:
+            self._drawn.set_content(_frames(picture, seen))
             return
         disc = Box(left, top, right - left, bottom - top)
         box = self._measurer.box_around(disc)
         self._drawn.set_content(_frames(picture, box, disc))
-        if ended:
-            await self._again(_roi(box))
+        if ended and (roi := _roi(box.x, box.y, box.width, box.height)):
+            await self._again(roi)
 
-    async def _by_numbers(self, sides: list[float | None]) -> None:
-        try:
-            roi = Roi.parse(",".join("" if side is None else f"{side:.0f}" for side in sides))
-        except FundusSegError as error:
-            ui.notify(one_line(error), type="warning")
-            return
-        await self._again(roi)
-        # the client of the place, since the form that was sent is gone
-        self._place.client.run_javascript(f"getHtmlElement({self._given.id})?.focus()")
+    async def _by_numbers(self, sides: Sequence[float | None]) -> None:
+        """Measure the box of these numbers (left, top, width, height), and keep the keyboard at the button."""
+        if roi := _roi(*sides):
+            await self._again(roi)
+            # the client of the place, since the form that was sent is gone
+            self._place.client.run_javascript(f"getHtmlElement({self._given.id})?.focus()")
 
     async def _again(self, roi: Roi) -> None:
         if not self._busy:
@@ -176,8 +174,16 @@ class Chosen:
             await self._measure(self._photograph, roi)
 
 
-def _roi(box: Box) -> Roi:
-    return Roi.parse(f"{box.x},{box.y},{box.width},{box.height}")
+def _roi(*sides: float | None) -> Roi | None:
+    """The box of four numbers, in pixels of the photograph; None, and the page says why, where they make none."""
+    if None in sides:
+        ui.notify(f"Give all four numbers of the box: {', '.join(_SIDES).lower()}, in pixels.", type="warning")
+        return None
+    try:
+        return Roi.parse(",".join(f"{side:.0f}" for side in sides))
+    except FundusSegError as error:
+        ui.notify(one_line(error), type="warning")
+        return None
 
 
 def _frames(picture: Picture, box: Box | None, disc: Box | None = None) -> str:
@@ -194,29 +200,28 @@ def _frames(picture: Picture, box: Box | None, disc: Box | None = None) -> str:
 
 
 def _measures(row: Mapping[str, Any]) -> None:
-    """The ratios of a photograph, and which eye it is."""
+    """The ratios of a photograph with the trust in them, which eye it is, and the order of the rim's widths."""
+    values = {label: f"{row[column]:.2f}" for column, label in _NUMBERS.items() if not math.isnan(row[column])}
+    if row["eye"] in _EYES:
+        values["Eye"] = _EYES[row["eye"]]
+    if row["isnt"] in _ISNT:
+        values["ISNT order of the rim"] = _ISNT[row["isnt"]]
+    beside = {_NUMBERS["vertical_cdr"]: _interval(row)}
+    if not values:
+        return
     with tag("dl", "measures"):
-        for column, said in _RATIOS.items():
-            if not math.isnan(row.get(column, math.nan)):
-                _measure(said, f"{row[column]:.2f}", _between(row) if column == "vertical_cdr" else "")
-        if row["eye"] in _EYES:
-            _measure("Eye", _EYES[row["eye"]])
-        if row["isnt"] != "unknown":
-            _measure("ISNT order of the rim", row["isnt"])
+        for label, value in values.items():
+            with tag("div"):
+                text("dt", label)
+                with tag("dd"):
+                    text("span", value)
+                    text("small", beside.get(label, ""))
 
 
-def _measure(said: str, value: str, beside: str = "") -> None:
-    with tag("div"):
-        text("dt", said)
-        with tag("dd"):
-            text("span", value)
-            if beside:
-                text("small", beside)
-
-
-def _between(row: Mapping[str, Any]) -> str:
-    low, high = (row.get(name, math.nan) for name in ("vcdr_low", "vcdr_high"))
-    return "" if math.isnan(low) or math.isnan(high) else f"{low:.2f} to {high:.2f}"
+def _interval(row: Mapping[str, Any]) -> str:
+    """The interval of the vertical cup-to-disc ratio; empty where trust is not calibrated."""
+    low, high = row["vcdr_low"], row["vcdr_high"]
+    return "" if math.isnan(low) or math.isnan(high) else f"interval {low:.2f} to {high:.2f}"
 
 
 def _columns(row: Mapping[str, Any]) -> None:
@@ -227,4 +232,4 @@ def _columns(row: Mapping[str, Any]) -> None:
             for name, value in row.items():
                 if value != "" and not (isinstance(value, float) and math.isnan(value)):
                     text("dt", name)
-                    text("dd", f"{value:.4g}" if isinstance(value, float) else str(value))
+                    text("dd", f"{value:.6g}" if isinstance(value, float) else str(value))

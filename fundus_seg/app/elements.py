@@ -1,4 +1,4 @@
-"""Elements of HTML for the page. What they say is text: a browser never takes it for markup."""
+"""Elements of HTML for the page. Their content is text: a browser never takes it for markup."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from nicegui.elements.mixins.text_element import TextElement
 
 
 def tag(name: str, classes: str = "", props: str = "") -> Element:
-    """An element, which takes what is made within it."""
+    """An element of HTML; what is made in a `with` block of it becomes its child."""
     return Element(name).classes(classes).props(props)
 
 
-def text(name: str, said: str, classes: str = "", props: str = "") -> TextElement:
-    """An element that says a text."""
-    made = TextElement(tag=name, text=said)
+def text(name: str, content: str, classes: str = "", props: str = "") -> TextElement:
+    """An element of HTML that holds a text."""
+    made = TextElement(tag=name, text=content)
     made.classes(classes).props(props)
     return made

@@ -1,4 +1,4 @@
-"""What comes before the page: requests of other sites and files that are too large are refused, nothing is fetched."""
+"""A gate before the page: it refuses requests of other sites and large files, and lets nothing be fetched elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 MOST_BYTES = 200 * 2**20
-"""Bytes of a request, at most: those of the largest photograph that is taken."""
+"""The largest request that is taken, and so the largest photograph, in bytes."""
 
 _POLICY = "; ".join(
     (

@@ -1,4 +1,4 @@
-"""One photograph after the other, measured by the steps of `predict`, and the pictures that show what was measured."""
+"""Measures one photograph after the other by the steps of `predict`, and makes the pictures that show the measures."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from fundus_seg.viz.paths import contour_paths
 _WHOLE, _ENLARGED = 1400, 1200
 """Pixels of a picture's longer side: of the whole photograph, and of its part that the networks saw."""
 _SMOOTHING = 1.0
-"""Pixels of a photograph (sigma) that iron out the staircase of a contour; what is counted is the mask as it is."""
-_QUALITY = 90
+"""Sigma, in pixels of the photograph, by which a shown contour is smoothed; the mask that is measured is not."""
+_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Measurer:
     Args:
         models: as in `predict_folder`.
         decline_below: as in `predict_folder`.
-        progress: told what is to be known of the networks.
+        progress: gets the lines about the networks.
 
     Raises:
         RunError, CheckpointError, UsageError: as `predict_folder` of its models.
@@ -143,7 +143,7 @@ def _picture(image: NDArray[np.uint8], masks: NDArray[np.bool_], part: Box, file
     scale = longest / max(part.width, part.height)
     size = (max(1, round(scale * part.width)), max(1, round(scale * part.height)))
     shown = Image.fromarray(part.cut(image)).resize(size, Image.Resampling.BICUBIC)
-    shown.save(file, format="JPEG", quality=_QUALITY, subsampling=0)
+    shown.save(file, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
     seen = part.cut(masks.transpose(1, 2, 0)).transpose(2, 0, 1)
     return Picture(file, size, part, contour_paths(np.stack([_resized(mask, size) for mask in seen]), size))
 

@@ -20,8 +20,8 @@ function dragged(event, emit) {
     stage.setPointerCapture(event.pointerId);
     stage.from = at;
   } else if (stage.from) {
-    const ended = event.type === "pointerup";
-    emit(...stage.from, ...at, ended);
+    const end = event.type === "pointercancel" ? stage.from : at;  // what is cancelled leaves no box
+    emit(...stage.from, ...end, event.type === "pointerup");
     if (event.type !== "pointermove") stage.from = null;
   }
 }

@@ -24,8 +24,8 @@ from fundus_seg.inference.roi import AUTO, Roi
 
 _HERE = Path(__file__).parent
 _TITLE = "Optic disc and cup"
-_RECONNECT = 60
-"""Seconds after which a page that has been left is forgotten, with its photographs."""
+_RECONNECT_SECONDS = 60
+"""After this time a page that has been left is forgotten, with its photographs."""
 _ABOUT = (
     "Research software, not a medical device. Photographs stay on this machine; they are deleted when the page is left."
 )
@@ -48,7 +48,7 @@ def application(measurer: Measurer, worker: Executor, folder: Path, address: str
 
     Args:
         measurer: measures photographs.
-        worker: a single thread, in which it does.
+        worker: a single thread, in which photographs are measured.
         folder: where photographs lie while their page is open.
         address: where the page is, as `http://127.0.0.1:8765`.
         about: lines about the networks.
@@ -77,7 +77,7 @@ def application(measurer: Measurer, worker: Executor, folder: Path, address: str
         title=_TITLE,
         favicon="👁",
         dark=None,
-        reconnect_timeout=_RECONNECT,
+        reconnect_timeout=_RECONNECT_SECONDS,
         tailwind=False,
         show_welcome_message=False,
     )
@@ -119,7 +119,7 @@ class Page:
                     self._count = text("span", "", "dim", "role=status")
             self._place = tag("section", "right", 'aria-label="The chosen photograph"')
         self._chosen = Chosen(self._place, session.measurer, publish, self._measure, self._remove)
-        self._tell()
+        self._show_count()
         self._begin()
 
     def _uploads(self) -> None:
@@ -147,12 +147,19 @@ class Page:
         try:
             photograph = self._session.place(name)
         except FundusSegError as error:
-            self._say(f"{name}: {one_line(error)}")
+            self._show_refusal(f"{name}: {one_line(error)}")
+            return
+        try:
+            await event.file.save(photograph.path)
+        except OSError as error:
+            self._session.remove(photograph)
+            photograph.delete()
+            reason = f"it cannot be copied to the temporary folder ({error.strerror}); free some space there"
+            self._show_refusal(f"{name}: {reason}")
             return
         with self._list:
             self._entries.append(Entry(photograph, self._choose))
-        self._tell()
-        await event.file.save(photograph.path)
+        self._show_count()
         if self._shown is None:
             self._choose(photograph)
         await self._measure(photograph)
@@ -162,7 +169,7 @@ class Page:
         entry = next((each for each in self._entries if each.photograph is photograph), None)
         if entry is None:
             return
-        entry.wait()
+        entry.show_waiting()
         try:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._session.measure, photograph, roi)
         except Exception:
@@ -170,8 +177,8 @@ class Page:
             raise
         finally:
             if entry in self._entries:
-                entry.tell()
-                self._tell()
+                entry.show_result()
+                self._show_count()
                 if photograph is self._shown:
                     self._chosen.show(photograph)
 
@@ -187,7 +194,7 @@ class Page:
         entry.item.delete()
         self._session.remove(photograph)
         self._worker.submit(photograph.delete)
-        self._tell()
+        self._show_count()
         if self._entries:
             self._choose(self._entries[min(place, len(self._entries) - 1)].photograph)
         else:
@@ -203,8 +210,8 @@ class Page:
         """Give the table to the browser, to be saved."""
         ui.download.content(self._session.table(), "cases.csv", "text/csv")
 
-    def _tell(self) -> None:
-        """Say how many photographs are measured."""
+    def _show_count(self) -> None:
+        """Show how many photographs are measured."""
         done = sum(entry.photograph.measured is not None for entry in self._entries)
         self._download.set_enabled(bool(done))
         given = counted(len(self._entries), "photograph")
@@ -212,9 +219,9 @@ class Page:
 
     def _refuse(self, event: GenericEventArguments, reason: str) -> None:
         for name in event.args:
-            self._say(f"{name}: {reason}")
+            self._show_refusal(f"{name}: {reason}")
 
-    def _say(self, line: str) -> None:
+    def _show_refusal(self, line: str) -> None:
         """Show a line about a photograph that was not taken."""
         with self._refused:
             text("li", line)
@@ -236,23 +243,23 @@ class Entry:
             self._status = text("span", "", "status")
         self._button.on("click", lambda: choose(photograph))
 
-    def wait(self) -> None:
-        """Say that it is being measured."""
-        self._say("measuring", math.nan)
+    def show_waiting(self) -> None:
+        """Show that it is being measured."""
+        self._show("measuring", math.nan)
 
-    def tell(self) -> None:
-        """Say what was measured."""
+    def show_result(self) -> None:
+        """Show what was measured."""
         measured = self.photograph.measured
         if measured:
-            self._say(measured.row["status"], measured.row["vertical_cdr"])
+            self._show(measured.row["status"], measured.row["vertical_cdr"])
         else:
-            self._say("failed", math.nan)
+            self._show("failed", math.nan)
 
     def mark(self, chosen: bool) -> None:
         """Show whether it is the chosen one."""
         self._button.props("aria-current=true" if chosen else "aria-current=false")
 
-    def _say(self, status: str, ratio: float) -> None:
+    def _show(self, status: str, ratio: float) -> None:
         self._status.set_text(status)
         self._status.classes(replace=f"status {status}")
         self._ratio.set_text("" if math.isnan(ratio) else f"{ratio:.2f}")

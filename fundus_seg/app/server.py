@@ -17,8 +17,8 @@ from fundus_seg.errors import UsageError
 from fundus_seg.progress import SILENT, Progress, Silent
 
 HOST = "127.0.0.1"
-_FAREWELL = 2
-"""Seconds that open connections have to end when the server stops."""
+_SHUTDOWN_SECONDS = 2
+"""Time that open connections have to end when the server stops."""
 
 
 def serve(
@@ -38,10 +38,10 @@ def serve(
         decline_below: as in `predict_folder`.
         browser: whether the page is opened in the user's browser.
         say: gets the address of the page, once it can be opened.
-        progress: told what is to be known of the networks.
+        progress: gets the lines about the networks, which the page shows too.
 
     Raises:
-        UsageError: NiceGUI is not installed, or the port is taken; or as `Measurer`.
+        UsageError: NiceGUI is not installed, the port is taken, or as `Measurer`.
         RunError, CheckpointError: as `Measurer`.
     """
     with socket.socket() as listening, tempfile.TemporaryDirectory(prefix="fundus-seg-") as folder:
@@ -60,7 +60,7 @@ def serve(
         try:
             made = application(measurer, worker, Path(folder), address, notes.lines)
             server = uvicorn.Server(
-                uvicorn.Config(made, log_level="warning", access_log=False, timeout_graceful_shutdown=_FAREWELL)
+                uvicorn.Config(made, log_level="warning", access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS)
             )
             if hasattr(signal, "SIGHUP"):  # the terminal is closed
                 signal.signal(signal.SIGHUP, server.handle_exit)

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from fundus_seg.app.measure import Measured, Measurer
-from fundus_seg.data.listing import is_dicom
+from fundus_seg.data.listing import PHOTOGRAPHS, is_dicom
 from fundus_seg.data.names import file_name, name_of, stem, suffix_of
 from fundus_seg.errors import DataError, FundusSegError, one_line
 from fundus_seg.inference.case_columns import columns
@@ -46,8 +46,8 @@ class Session:
     """The photographs of one page.
 
     Attributes:
-        measurer: measures them.
-        folder: holds a folder of each; nobody else writes there.
+        measurer: measures photographs.
+        folder: holds a folder for each photograph; nobody else writes there.
         photographs: in the order in which they came.
     """
 
@@ -67,7 +67,9 @@ class Session:
         """
         plain = _NO_FILE.sub("_", name).strip()
         plain = plain if plain.strip(".") else "photograph"
-        made = Photograph(name, self.folder / str(next(self._numbers)) / file_name(stem(plain), suffix_of(plain)))
+        known = suffix_of(plain) in PHOTOGRAPHS  # what else follows a dot is cut where the whole name is too long
+        file = file_name(stem(plain), suffix_of(plain)) if known else file_name(plain, "")
+        made = Photograph(name, self.folder / str(next(self._numbers)) / file)
         if any(name_of(each.path) == name_of(made.path) for each in self.photographs):
             raise DataError("a photograph of this name is here already; rename this one, or remove the other")
         made.path.parent.mkdir(parents=True)
@@ -75,7 +77,7 @@ class Session:
         return made
 
     def measure(self, photograph: Photograph, roi: Roi = AUTO) -> None:
-        """Measure a photograph, unless it was removed; by another part of it than before if `roi` says so."""
+        """Measure the part of a photograph that `roi` names, unless the photograph was removed in the meantime."""
         if photograph not in self.photographs:
             return
         try:
@@ -85,8 +87,8 @@ class Session:
             photograph.problem = one_line(error)
 
     def remove(self, photograph: Photograph) -> None:
-        """Forget a photograph; its files are there until `Photograph.delete`, since it may just be measured."""
-        self.photographs.remove(photograph)
+        """Forget a photograph; its files stay until `Photograph.delete`, since it may be measured at this moment."""
+        self.photographs = [each for each in self.photographs if each is not photograph]
 
     def delete(self) -> None:
         """Delete the files of all photographs."""

@@ -55,7 +55,7 @@ def measure_kernels(
     with progress.task("measuring kernels", total=len(networks)) as advance:
         for model, name in networks:
             try:
-                found.append(_of_run(model, name) if isinstance(model, RunFolder) else _of_file(model))
+                found.append(_measured_run(model, name) if isinstance(model, RunFolder) else _measured_file(model))
             except UntrustedError as error:
                 untrusted.append((model.path if isinstance(model, RunFolder) else model, error))
             advance()
@@ -72,7 +72,10 @@ def measure_kernels(
 def _networks(
     paths: Sequence[Path], checkpoint: CheckpointName, progress: Progress
 ) -> Iterator[tuple[RunFolder | Path, CheckpointName]]:
-    """The runs and checkpoint files that paths stand for, with names of checkpoints; one of a run is its run."""
+    """The runs and checkpoint files at some paths, with the name of the checkpoint that is measured of each run.
+
+    A checkpoint file in the folder of a run stands for the run, so that its unseen domain and seed are known.
+    """
     for path in paths:
         if is_onnx_folder(path):
             raise CheckpointError(
@@ -89,7 +92,7 @@ def _networks(
             yield path, "best"
 
 
-def _of_run(run: RunFolder, checkpoint: CheckpointName) -> RunKernels:
+def _measured_run(run: RunFolder, checkpoint: CheckpointName) -> RunKernels:
     content, config = run.read_config(), recorded_settings(run)
     identity = recorded_identity(run, config, content)
     return RunKernels(
@@ -99,12 +102,12 @@ def _of_run(run: RunFolder, checkpoint: CheckpointName) -> RunKernels:
         identity.seed,
         saw_phantom(content),
         checkpoint,
-        _measured(run, checkpoint),
+        _layers(run, checkpoint),
     )
 
 
-def _measured(run: RunFolder, checkpoint: CheckpointName) -> tuple[LayerKernels, ...]:
-    """What was measured of these very weights before, or else now."""
+def _layers(run: RunFolder, checkpoint: CheckpointName) -> tuple[LayerKernels, ...]:
+    """The layers of a run's network, as kept if they were measured of these very weights, or else measured now."""
     weights, kept = run.checkpoint(checkpoint), kernels_file(run, checkpoint)
     if not weights.is_file():
         raise CheckpointError(f"{weights}: the checkpoint is gone; restore it, or delete the run and train again")
@@ -120,7 +123,7 @@ def _measured(run: RunFolder, checkpoint: CheckpointName) -> tuple[LayerKernels,
     return layers
 
 
-def _of_file(path: Path) -> RunKernels:
+def _measured_file(path: Path) -> RunKernels:
     network, usage = load_network(path)
     column = Column(str(network.spec["op"]), "", UNKNOWN, UNKNOWN, UNKNOWN)
     return RunKernels(path, column, UNKNOWN, 0, bool(usage.get("phantom")), path.stem, measure_layers(network))

@@ -20,9 +20,9 @@ from fundus_seg.runs.atomic import atomic_path, frame_csv
 from fundus_seg.version import __version__
 
 BATCHES = (1, 2, 4, 8, 16)
-"""Numbers of photographs in a batch that the best throughput is sought among."""
+"""Numbers of photographs in a batch that are tried for the best throughput."""
 THREADS = (1, 2, 4)
-"""Numbers of CPU threads that are tried, as far as there are cores."""
+"""Numbers of CPU threads that are tried for it, as far as there are cores."""
 _REPEATS = 3
 
 

@@ -17,6 +17,7 @@ from fundus_seg.data.box import Box
 from fundus_seg.data.crop import Crop, from_row
 from fundus_seg.data.field import shows_border
 from fundus_seg.data.framing import WHOLE, Framing, disc_framing
+from fundus_seg.data.limits import MAX_PIXELS
 from fundus_seg.data.listing import PHOTOGRAPHS
 from fundus_seg.data.names import key, matched, stem, suffix_of
 from fundus_seg.digests import file_digest
@@ -217,7 +218,7 @@ def _box(texts: list[str]) -> Box:
     """The box that four numbers give.
 
     Raises:
-        UsageError: they are not four whole numbers, or the box has no pixel.
+        UsageError: they are not four whole numbers, or the box has no pixel, or more than a photograph may have.
     """
     try:
         x, y, width, height = (int(text) for text in texts)
@@ -225,6 +226,11 @@ def _box(texts: list[str]) -> Box:
         raise UsageError(f"'{','.join(texts)}' is not a box: write X,Y,W,H as four whole numbers of pixels") from None
     if min(width, height) < 1 or max(abs(x), abs(y), width, height) > _MOST_PIXELS:
         raise UsageError(f"'{','.join(texts)}' is not a box: its width and height are 1 to {_MOST_PIXELS} pixels")
+    if width * height > MAX_PIXELS:
+        raise UsageError(
+            f"'{','.join(texts)}' has more than {MAX_PIXELS // 10**6} million pixels: give a box that holds little "
+            "more than the photograph"
+        )
     return Box(x, y, width, height)
 
 

@@ -3,9 +3,9 @@
 The TVConv paper (CVPR 2022) names as a limit that TVConv degrades to a depthwise convolution where the layout changes
 strongly, and suggests a spatial transformer on its affinity maps A:
 
-    Δ_b = V mean(x_b) + v                    (2, 3) for each image x_b; V and v start at 0
-    A_b[:, i, j] = A at p + Δ_b p            p = (x_j, y_i, 1), from -1 to 1 between the outer edges of the map
-    W_b = B(A_b)                             (TVConv, Eq. 4)
+    Δ_b = V mean(x_b) + v                                   (2, 3) for each image x_b; V and v start at 0
+    A_b[:, i, j] = A at (x_j, y_i) + Δ_b (x_j, y_i, 1)'     x, y from -1 to 1 between the outer edges of the map
+    W_b = B(A_b)                                            (TVConv, Eq. 4)
 
 M. Jaderberg et al., *Spatial Transformer Networks*, NeurIPS 2015, section 3: A is read bilinearly (their Eq. 5). Where
 this departs from them:
@@ -59,12 +59,13 @@ class MovedTVConv2d(TVConv2d):
 
 
 def moved(maps: Tensor, change: Tensor) -> Tensor:
-    """Maps (c, h, w), each read where the affine maps 1 + Δ move its places: (B, c, h, w), in the dtype of `maps`.
+    """A_b: maps A (c, h, w) read at the places that each image's affine map gives: (B, c, h, w), dtype of `maps`.
+
+    The gradient at a place in the middle of a pixel is that to its right, or below.
 
     Args:
         maps: A, (c, h, w).
-        change: Δ, (B, 2, 3); its first row moves along x, its second along y. The gradient at a place in the middle of
-            a pixel is that to its right, or below.
+        change: Δ, (B, 2, 3); its first row moves along x, its second along y.
     """
     height, width = maps.shape[1:]
     exact = torch.promote_types(maps.dtype, torch.float32)

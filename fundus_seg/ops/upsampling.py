@@ -19,7 +19,7 @@ from torch import Tensor
 def upsample_bilinear(x: Tensor, size: Sequence[int]) -> Tensor:
     """Maps x (B, C, h, w) to the size (H, W): `F.interpolate` with half-pixel centres, and its gradient.
 
-    Where torch must be deterministic on CUDA, the gradient is the one of this module; it can be differentiated once.
+    Where torch must be deterministic on CUDA, the gradient is the one of this module, and can be differentiated again.
     """
     if x.is_cuda and torch.are_deterministic_algorithms_enabled():
         out: Tensor = Upsampling.apply(x, tuple(size))
@@ -57,6 +57,6 @@ class Upsampling(torch.autograd.Function):
 
 @functools.cache
 def _interpolation(before: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The matrix (after, before) that interpolates a line of `before` values at `after` places."""
+    """R (after, before), which interpolates a line of `before` values at `after` places with half-pixel centres."""
     each = torch.eye(before, dtype=torch.float64)[None]
     return F.interpolate(each, size=after, mode="linear", align_corners=False)[0].t().to(device, dtype)

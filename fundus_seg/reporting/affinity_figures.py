@@ -35,8 +35,8 @@ _MAPS = (
     " one scale for a row; below, their mean ± SD over positions."
 )
 _AFFINES = (
-    "Affines: what the scales and shifts of the generator's layer norms differ from their mean over positions, rms "
-    "over norms and channels, the darker the more; below, the rms over positions."
+    "Affines: how far the scales and shifts of the generator's layer norms are from their means over positions, rms "
+    "over norms and channels, the darker the further; below, the rms over positions."
 )
 _KERNELS = (
     "W as learned: deviation d of the kernels, the rms over channels and taps of their difference from the mean "
@@ -55,9 +55,9 @@ _EPOCHS = (
     "tell what became of the kernels: position also enters by the norms' affines and by zero padding."
 )
 _NUMBERS = (
-    "After each epoch that was kept: the SD of the affinity maps over positions (rms over maps); what the norms' "
-    "scales and shifts differ from their mean over positions (rms over norms, channels and positions); and the spread"
-    " of the kernels, as learned and with each affinity map at its mean."
+    "After each epoch that was kept: the SD of the affinity maps over positions (rms over maps); how far the norms' "
+    "scales and shifts are from their means over positions (rms over norms, channels and positions); and the spread of"
+    " the kernels, as learned and with each affinity map at its mean."
 )
 
 
@@ -82,7 +82,8 @@ def affinity_figure(measured: Sequence[RunKernels], names: Names | None = None) 
 def movement_figures(measured: Sequence[RunKernels]) -> Iterator[tuple[str, Figure, str]]:
     """Names, figures and captions of how the networks that `affinity_figure` draws moved in training.
 
-    `epochs`: affinity maps and the deviation of the kernels after some epochs, of operators with affinity maps.
+    `epochs`: affinity maps and the deviation of the kernels after some of the epochs that all kept, of operators with
+    affinity maps; absent where these networks kept no epoch in common.
     `curves`: numbers after every epoch, of all.
 
     Args:
@@ -95,8 +96,8 @@ def movement_figures(measured: Sequence[RunKernels]) -> Iterator[tuple[str, Figu
     phantom = PHANTOM_HEADING if measured[0].phantom else ""
     kept = {each: snapshots(RunFolder(each.path)) for each in _drawn(measured)}
     mapped = [each for each in kept if any(layer.affinity is not None for layer in each.layers)]
-    if mapped:
-        epochs = sorted(set.intersection(*(set(kept[each]) for each in mapped)))
+    epochs = sorted(set.intersection(*(set(kept[each]) for each in mapped))) if mapped else []
+    if epochs:
         chosen = [epochs[int(at)] for at in np.unique(np.linspace(0, len(epochs) - 1, _MOST_EPOCHS).round())]
         rows = {epoch: _rows(mapped, [kept[each][epoch] for each in mapped], names) for epoch in chosen}
         shown = {epoch: dict([*own.items()][: MOST_ROWS // 2]) for epoch, own in rows.items()}

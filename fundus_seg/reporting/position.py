@@ -1,4 +1,4 @@
-"""When does position pay: the gain over depthwise beside how well the training crops are aligned, as table and plot."""
+"""When position pays: the gain over depthwise beside how well the training crops are aligned, as table and plot."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ def _by_setup(runs: Sequence[GridRun]) -> dict[tuple[str, float], str]:
     for run in runs:
         if found.setdefault((run.config.operator, run.config.train.shift), run.operator) != run.operator:
             raise UsageError(
-                f"several columns have operator {run.config.operator} and train.shift {run.config.train.shift}"
+                f"several columns have operator {run.config.operator} and train.shift {run.config.train.shift}; leave "
+                "one of them"
             )
     return found
 
@@ -128,7 +129,9 @@ def _compared(columns: Collection[tuple[str, float]]) -> dict[str, set[float]]:
             found.setdefault(op, set()).add(shift)
     found = {op: shifts for op, shifts in found.items() if 0.0 in shifts and len(shifts) > 1}
     if not found:
-        raise UsageError(f"it needs {REFERENCE} and another operator, both without a train.shift and with the same")
+        raise UsageError(
+            f"it needs {REFERENCE} and another operator, each in a column without train.shift and in columns with the same"
+        )
     return found
 
 

@@ -3,10 +3,10 @@
 W (C, k·k, h, w) are an operator's kernels, W̄ their mean over positions. With means over channels c and taps t,
 
     d(i, j) = sqrt(mean_ct (W[c, t, i, j] - W̄[c, t])²) / rms W      deviation of the kernel at a position
-    spread  = sqrt(mean_ij d(i, j)²),   spread² = 1 - |W̄|² / |W|²
+    spread  = sqrt(mean_ij d(i, j)²)                              spread² = 1 - (rms W̄ / rms W)²
 
-so a depthwise convolution has a spread of 0, and kernels whose mean over positions is 0 one of 1. It does not depend on
-the scale of the kernels. The measure is this package's own.
+so a depthwise convolution has a spread of 0, and kernels whose mean over positions is 0 have one of 1. It does not
+depend on the scale of the kernels. The measure is this package's own.
 
 In TVConv, position enters by three PARTS: the affinity maps A, the affines of the generator's layer norms, which have
 a scale and a shift for each position, and the zero padding of the generator's convolutions. A spread is therefore
@@ -47,12 +47,12 @@ class LayerKernels:
     """What was measured of one operator.
 
     Attributes:
-        name: of its place in the network: `branch 6`, or the path of the module.
-        parts: those of PARTS by which position enters; none for free kernels.
-        deviations: d (h, w) by the parts that keep their position: one for each subset of `parts`.
+        name: its place in the network: `branch 6`, or the path of the module.
+        parts: the parts of PARTS by which position enters; none for free kernels.
+        deviations: d (h, w) for each subset of `parts`, the parts that keep their position.
         affinity: A (c_A, h, w); None for an operator without affinity maps.
-        affines: of scales and shifts (2, norms, h, w), the rms over channels of what differs from the mean over
-            positions; None for an operator without affines.
+        affines: how far the scales and the shifts of each layer norm are from their means over positions, as the rms
+            over channels (2, norms, h, w); None for an operator without affines.
     """
 
     name: str
@@ -84,10 +84,10 @@ class RunKernels:
     """What was measured of one network.
 
     Attributes:
-        path: its run, or its checkpoint.
+        path: the folder of its run, or its checkpoint file.
         column: the column of tables that it belongs to.
         holdout: its unseen domain.
-        seed: of its run.
+        seed: the seed of its run.
         phantom: whether synthetic photographs trained it.
         checkpoint: name of the checkpoint.
         layers: its operators with a kernel for each position, in the order of the network.
@@ -124,7 +124,7 @@ def snapshots(run: RunFolder) -> dict[int, tuple[LayerKernels, ...]]:
     Raises:
         RunError: there is nothing, or a file is damaged.
     """
-    found = {int(path.stem.removeprefix("epoch-")): path for path in sorted(run.path.glob("kernels/epoch-*.npz"))}
+    found = {int(path.stem.removeprefix("epoch-")): path for path in sorted(run.path.glob("kernels/epoch-[0-9]*.npz"))}
     if not found:
         raise RunError(
             f"{run.path}: nothing was kept of its epochs; train with --set train.keep_affinity=true, in another --out"
@@ -138,7 +138,7 @@ def write_kernels(
     """Write what was measured, atomically; equal measures give equal bytes.
 
     Args:
-        path: of the file, .npz.
+        path: the file, .npz.
         layers: what was measured.
         digest: SHA-256 of the checkpoint that it is of; empty for a network that was not saved.
         dtype: of the arrays on disk.

@@ -57,11 +57,13 @@ class Figure:
     Attributes:
         svg: the drawing, as elements of the page.
         said: what it shows, for those who do not see it.
+        caption: what stands below it; empty for nothing.
     """
 
     kind: ClassVar[str] = "figure"
     svg: Markup
     said: str
+    caption: str = ""
 
 
 @dataclass(frozen=True)

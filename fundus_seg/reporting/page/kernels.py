@@ -46,14 +46,17 @@ def measured_kernels(results: Results) -> tuple[list[RunKernels], int]:
 
 
 def affinity(results: Results, what: Asked) -> Iterator[Block]:
-    """The figure, its caption, and the table of all that were measured."""
+    """The figure with its caption, and the table of all that were measured."""
     measured, outdated = measured_kernels(results)
+    other = f"{counted(outdated, 'run')} measured with other weights than those that were scored: `{MEASURE}`."
+    if outdated and not measured:
+        raise LackingError(other)
     if not measured:
         raise LackingError(f"no kernels were measured: `{MEASURE}` does that, of tvconv, linear and untied")
     names = captions_of([run.evaluation for run in results.every_run])
     figure, caption = affinity_figure(measured, names)
-    yield Figure(inline_svg(figure, f"{'phantom' if results.phantom else 'patients'}-affinity"), figure.get_suptitle())
-    yield Text(caption)
+    kind = "phantom" if results.phantom else "patients"
+    yield Figure(inline_svg(figure, f"{kind}-affinity"), figure.get_suptitle(), caption)
     yield printed(affinity_table(measured, names))
     if outdated:
-        yield Text(f"{counted(outdated, 'run')} measured with other weights than those that were scored: `{MEASURE}`.")
+        yield Text(other)
