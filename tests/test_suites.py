@@ -106,7 +106,7 @@ def test_gains_are_of_operators_that_share_their_shifts(draw_root, tmp_path):
     root, text = open_root(draw_root()), "columns: {a: {model.op: depthwise}, b: {model.op: tvconv, train.shift: 0.2}}"
     (tmp_path / "own.yaml").write_text(text)
     runs = plan(root, tmp_path, seeds=[0], holdouts=["A"], config="tiny", suite=read_suite(str(tmp_path / "own.yaml")))
-    with pytest.raises(UsageError, match="it needs depthwise and another operator, both without"):
+    with pytest.raises(UsageError, match="it needs depthwise and another operator, each in a column without"):
         position_table(runs, [], None)
 
 

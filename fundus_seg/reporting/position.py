@@ -130,7 +130,8 @@ def _compared(columns: Collection[tuple[str, float]]) -> dict[str, set[float]]:
     found = {op: shifts for op, shifts in found.items() if 0.0 in shifts and len(shifts) > 1}
     if not found:
         raise UsageError(
-            f"it needs {REFERENCE} and another operator, each in a column without train.shift and in columns with the same"
+            f"it needs {REFERENCE} and another operator, each in a column without train.shift, and both "
+            "with one and the same"
         )
     return found
 
