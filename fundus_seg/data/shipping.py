@@ -9,6 +9,7 @@ import os
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fundus_seg.cache_folder import CACHE_VARIABLE, cache_folder
 from fundus_seg.data.files import SPLITS
@@ -17,6 +18,9 @@ from fundus_seg.data.patients import PatientTable
 from fundus_seg.errors import DataError
 from fundus_seg.phantom.make import PHANTOM_MARKER
 from fundus_seg.runs.atomic import atomic_folder
+
+_AS_DATA: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Python before 3.11.4 has no filters; `pack` writes nothing that they would refuse."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def unpack(parcel: Parcel) -> Path:
     if not place.is_dir():
         try:
             with atomic_folder(place) as staged, tarfile.open(fileobj=io.BytesIO(parcel.archive)) as archive:
-                archive.extractall(staged, filter="data")
+                archive.extractall(staged, **_AS_DATA)
         except OSError as error:
             if not place.is_dir():  # otherwise another process has unpacked the same archive first
                 reason = error.strerror or error
