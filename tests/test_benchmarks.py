@@ -158,6 +158,7 @@ def test_a_data_root_as_large_as_the_paper_s(tmp_path: Path, monkeypatch: pytest
     assert [len(root.cases(domain, split)) for domain in "AB" for split in ("train", "test")] == [5, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_gpu_step(monkeypatch: pytest.MonkeyPatch) -> None:
     import gpu_step
 

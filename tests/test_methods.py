@@ -255,7 +255,7 @@ def test_only_the_cases_are_challenged_whose_truth_loses_most():
 
 
 @pytest.mark.parametrize("op", EACH_OPERATOR)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", one_of(torch.float32, torch.bfloat16))
 def test_rsc_mutes_deep_features_in_training_alone(op, dtype):
     with torch.random.fork_rng():
         torch.manual_seed(0)
