@@ -276,12 +276,14 @@ def test_a_longer_training_tells_unseen_identities_apart(tmp_path: Path, operato
     from faces import Identities
     from pairs import read_pairs
     from phantom import make_faces
+    from script import PHANTOM
     from train import make_network, train
     from verification import similarities, ten_folds
 
     make_faces(tmp_path, side=32)
     network = make_network("mobilenetv2", 0.1, operator, side=32, seed=0)
-    for _ in train(network, Identities(tmp_path / "train", 32), epochs=24, batch=32, seed=0):
+    epochs, batch = PHANTOM
+    for _ in train(network, Identities(tmp_path / "train", 32), epochs=epochs, batch=batch, seed=0):
         pass
     pairs = read_pairs(tmp_path / "pairs.txt", tmp_path / "test")
     assert ten_folds(similarities(network, pairs, 32), pairs.same, pairs.fold).mean() > 0.7
