@@ -197,7 +197,7 @@ class TestArguments:
             (["predict", "nowhere", "file", "--out", "masks"], 1, "nowhere: no such run or checkpoint"),
             (["predict", "file", "nowhere", "--out", "masks"], 1, "nowhere: no such photograph or folder"),
             (["train", "--holdout", "A", "--set", "preset=tiny"], 2, "--config"),
-            (["train", "--holdout", "A", "--set", "holdout=B"], 2, "--set: holdout=B with --holdout A: give it once"),
+            (["train", "--holdout", "A", "--set", "holdout=B"], 2, "holdout=B with --holdout A: give it once"),
             (["config", "papr"], 2, "did you mean 'paper'?"),
             (["data", "phantom", "out", "--per-domain", "1"], 2, "at least 3 cases"),
             (["data", "check", "nowhere"], 1, "nowhere: no such folder"),

@@ -72,8 +72,6 @@ class Fault(NamedTuple):
                 return f"config {place_text(place, line)}: {self.message}"
             case Given(by="preset", place=place):
                 return f"preset {place}: {self.message}"
-            case Given(by="set"):
-                return f"--set: {self.message}"
         return self.message
 
 

@@ -122,10 +122,7 @@ def _setup(label: Any, settings: Any) -> Setup:
             f"{scoring[0]}: a table never mixes scoring protocols; leave it out, then `fundus-seg evaluate --scoring`"
         )
     given = [f"{key}={as_yaml(value)}" for key, value in settings.items()]
-    try:
-        recipe = load_recipe(overrides=given)
-    except UsageError as error:
-        raise UsageError(str(error).replace("--set: ", "")) from error  # nobody has typed --set
+    recipe = load_recipe(overrides=given)
     if "model.op" not in settings:
         raise UsageError("it names no operator; add model.op")
     return Setup(recipe.model.op, label, tuple(text for text in given if not text.startswith("model.op=")))
